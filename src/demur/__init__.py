@@ -1,0 +1,33 @@
+"""demur: a second opinion on a trained classifier.
+
+Detects inputs that are adversarial, corrupted or drifted in a way that hurts the classifier, and corrects what it can.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from demur._version import __version__
+
+if TYPE_CHECKING:
+    from demur.detectors import AdversarialAE, ModelDistillation
+    from demur.detectors.base import load_detector
+
+__all__ = ["AdversarialAE", "ModelDistillation", "__version__", "load_detector"]
+
+_HOMES = {
+    "AdversarialAE": "demur.detectors",
+    "ModelDistillation": "demur.detectors",
+    "load_detector": "demur.detectors.base",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Keras takes seconds to import and fixes the backend: it is imported when a detector is first asked for.
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'demur' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,94 @@
+"""Rows as they come from a caller: what is accepted, and how they are cast a batch at a time. NumPy only."""
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
+
+Shape: TypeAlias = tuple[int | None, ...]
+"""The shape of one row; `None` where any size will do."""
+
+CHECK_ROWS = 4096
+"""Rows looked at together when searching for NaN, so that no copy of the whole array is made."""
+
+
+def describe(shape: Shape) -> str:
+    """Write a row shape the way a batch of it is written: `(n, 28, 28, 1)`."""
+    return "(" + ", ".join(["n", *("any" if size is None else str(size) for size in shape)]) + ")"
+
+
+def fits(shape: tuple[int, ...], expected: Shape) -> bool:
+    """Whether one row's shape is the expected one."""
+    return len(shape) == len(expected) and all(want in (None, have) for have, want in zip(shape, expected, strict=True))
+
+
+def check_rows(X: Any, shape: Shape, name: str = "X") -> npt.NDArray[Any]:
+    """Return `X` as an array of numbers of shape `(n, *shape)`, neither copied nor cast.
+
+    Arrays of any framework are accepted; integers and booleans too (they are cast, never rescaled, batch by batch).
+
+    Raises:
+        WrongType: not an array, or not of numbers.
+        ShapeMismatch: rows of another shape.
+        EmptyInput: no rows.
+        NonFinite: NaN or infinity, or numbers that do not fit in float32; the message names the rows.
+    """
+    if not hasattr(X, "__array__"):
+        raise WrongType(f"{name} must be an array of shape {describe(shape)}; got {type(X).__name__}: np.asarray(...)")
+    rows = np.asarray(X)
+    if rows.dtype.kind not in "buif":
+        raise WrongType(f"{name} must hold real numbers; got dtype {rows.dtype}: convert it first")
+    if rows.ndim == 0 or not fits(rows.shape[1:], shape):
+        hint = ""
+        if fits(rows.shape, shape):
+            hint = f"; for a single instance pass {name}[None]"
+        raise ShapeMismatch(f"{name} must have shape {describe(shape)}; got {rows.shape}{hint}")
+    if len(rows) == 0:
+        raise EmptyInput(f"{name} has no rows; pass at least one")
+    check_finite(rows, name)
+    return rows
+
+
+def check_finite(rows: npt.NDArray[Any], name: str) -> None:
+    """Raise NonFinite, naming the rows, if any of them holds NaN, infinity or a number beyond float32."""
+    if rows.dtype.kind != "f":
+        return
+    bad: list[int] = []
+    for start in range(0, len(rows), CHECK_ROWS):
+        part = rows[start : start + CHECK_ROWS].reshape(len(rows[start : start + CHECK_ROWS]), -1)
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(part.astype("float32", copy=False)).all(axis=1)
+        bad.extend(start + np.flatnonzero(~finite))
+    if bad:
+        raise NonFinite(
+            f"{name} holds NaN, infinity or numbers beyond float32 in {len(bad)} of {len(rows)} rows: "
+            f"{row_list(bad)}; remove or impute them"
+        )
+
+
+def row_list(rows: list[int]) -> str:
+    """Write row numbers, at most ten of them."""
+    return ", ".join(str(row) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise InvalidSetting unless the batch size is a whole number of at least 1."""
+    if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool) or batch_size < 1:
+        raise InvalidSetting(f"batch_size is a whole number of at least 1; got {batch_size!r}")
+
+
+def batches(rows: npt.NDArray[Any], batch_size: int) -> Iterator[npt.NDArray[Any]]:
+    """Yield consecutive slices of `batch_size` rows; the last may be shorter."""
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]
+
+
+def padded(batch: npt.NDArray[Any], batch_size: int) -> npt.NDArray[Any]:
+    """Repeat the last row up to the next power of two, at most `batch_size`, so that few shapes are ever compiled."""
+    size = min(batch_size, 1 << (len(batch) - 1).bit_length())
+    if size <= len(batch):
+        return batch
+    return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])

@@ -1,0 +1,256 @@
+"""AdversarialAE: does the classifier still say the same once an autoencoder has redrawn the input?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from demur import nets
+from demur.classifiers.keras_model import KerasClassifier, graph_of
+from demur.data import check_batch_size, describe
+from demur.detectors.base import Detector, Floats, check_companion, known_shape
+from demur.divergence import Tensor, kl, log_softmax, sharpen
+from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.graph import Opinion, Views
+
+
+class AdversarialAE(Detector):
+    """Flags inputs on whose reconstruction the classifier predicts something else, and corrects them.
+
+    An autoencoder is trained, on normal data only, so that the classifier `M` predicts the same on `x` and on its
+    reconstruction `x' = AE(x)`. The score is `KL(M(x)^(1/T) || M(x'))`, plus the weighted K-L divergences of hidden
+    layers if asked for; the prediction on `x'` replaces the one on `x` where the score lies above the threshold. The
+    method is that of Vacanti & Van Looveren, 2020 (arXiv:2002.09364).
+
+    Example:
+        >>> detector = AdversarialAE(model=classifier)                      # doctest: +SKIP
+        >>> detector.fit(X_train).infer_threshold(X_held_out)               # doctest: +SKIP
+        >>> detector.correct(X)["data"]["corrected"]                        # doctest: +SKIP
+
+    Args:
+        model: the classifier, a Keras model `(n, *input_shape) -> (n, classes)` of probabilities. It is used frozen:
+            its weights, its statistics and its layers' `trainable` flags stay exactly as they are.
+        threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
+        ae: the autoencoder, any Keras model that returns the shape it takes. It is trained in place.
+        encoder_net, decoder_net: the autoencoder as two Keras models instead. With neither, `demur.nets.autoencoder`
+            builds one.
+        hidden_layer_kld: `{layer index or name: output dimension}`. Each adds a head: the classifier's feature map of
+            that layer, flattened, through a random, seeded, never-trained Dense and a softmax. The divergence between
+            the heads on `x` and on `x'` is added to the loss and to the score.
+        model_hl: Keras models `(n, *input_shape) -> (n, any)` of probabilities to use instead of such heads.
+        w_model_hl: the weight of each head, in the loss and in the score; ones by default.
+        temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution on `x` before comparing.
+        data_type: free text such as "image" or "tabular", kept in the metadata.
+        from_logits: whether `model` returns logits instead of probabilities.
+        seed: of the heads, the default autoencoder's weights and the order of the training rows.
+
+    Attributes:
+        ae: the autoencoder.
+        history: after `fit`, the loss and metrics of each epoch by name.
+
+    Raises:
+        InvalidSetting, WrongType, ShapeMismatch, NotADistribution, UnknownLayer, NoGraph: see `demur.errors`.
+    """
+
+    companion_name: ClassVar[str] = "autoencoder"
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        threshold: float | None = None,
+        ae: Any = None,
+        encoder_net: Any = None,
+        decoder_net: Any = None,
+        hidden_layer_kld: Mapping[int | str, int] | None = None,
+        model_hl: Sequence[Any] | None = None,
+        w_model_hl: Sequence[float] | None = None,
+        temperature: float = 1.0,
+        data_type: str | None = None,
+        from_logits: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if hidden_layer_kld and model_hl:
+            raise InvalidSetting("hidden_layer_kld and model_hl are two ways to the same: pass one of them")
+        self.hidden_layer_kld = _checked_heads(hidden_layer_kld)
+        super().__init__(
+            model=model,
+            threshold=threshold,
+            temperature=temperature,
+            data_type=data_type,
+            from_logits=from_logits,
+            seed=seed,
+            hidden=list(self.hidden_layer_kld),
+            fallback_shape=known_shape(model, ae, encoder_net),
+        )
+        dimensions = zip(self.classifier.feature_shapes, self.hidden_layer_kld.values(), strict=True)
+        self._heads = [nets.random_head(shape, k, seed=seed + i) for i, (shape, k) in enumerate(dimensions)]
+        self.model_hl = list(model_hl or [])
+        self._model_hl = [
+            KerasClassifier(hl, role=f"model_hl[{i}]", fallback_shape=self.input_shape)
+            for i, hl in enumerate(self.model_hl)
+        ]
+        self.w_model_hl = _checked_weights(w_model_hl, len(self._heads) + len(self._model_hl))
+        self.ae = _autoencoder(ae, encoder_net, decoder_net, self.input_shape, seed)
+        check_companion(self.ae, self.classifier, self.companion_name)
+        self._check_reconstruction()
+
+    def fit(
+        self,
+        X: Any,
+        *,
+        loss_fn: Any = None,
+        w_model: float = 1.0,
+        w_recon: float = 0.0,
+        optimizer: Any = None,
+        epochs: int = 20,
+        batch_size: int = 128,
+        verbose: bool | int | str = True,
+        log_metric: Any = None,
+        callbacks: Sequence[Any] | None = None,
+        preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
+        validation_data: Any = None,
+    ) -> Self:
+        """Train the autoencoder on normal data; the classifier stays as it is. Called again, training goes on.
+
+        The classifier's side is computed once and reused in every epoch; with `preprocess_fn`, which may be random, it
+        is computed in each step instead.
+
+        Args:
+            X: `(n, *input_shape)`, normal data; no labels.
+            loss_fn: a Keras loss (name, instance or function of `y_true, y_pred`: the reference's and the opinion's
+                probabilities) that takes the place of the K-L divergence during training.
+            w_model: weight of the prediction term.
+            w_recon: weight of the mean squared reconstruction error, scaled by the ratio of the two terms' standard
+                deviations over the batch.
+            optimizer: a Keras optimizer: class, instance or name. Adam with a learning rate of 1e-3 by default.
+            epochs: passes over `X`.
+            batch_size: rows a step.
+            verbose: Keras's progress bar on or off; Keras's own values (0, 1, 2, "auto") are taken too.
+            log_metric: a Keras metric, a `(name, metric)` pair or a list of them, of the opinion's probabilities
+                (`y_pred`) against the reference's (`y_true`), shown in the progress bar and kept in `.history`.
+            callbacks: Keras callbacks. A `ModelCheckpoint` writes the autoencoder.
+            preprocess_fn: applied to each training batch as it is drawn, before both views; may be random.
+            validation_data: `(n, *input_shape)`, to report `val_loss` (and metrics) on after each epoch.
+
+        Returns:
+            The detector, with `.history`.
+
+        Raises:
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
+        """
+        return self._fit(
+            X,
+            loss_fn=loss_fn,
+            w_model=w_model,
+            w_recon=w_recon,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            verbose=verbose,
+            log_metric=log_metric,
+            callbacks=callbacks,
+            preprocess_fn=preprocess_fn,
+            validation_data=validation_data,
+        )
+
+    def reconstruct(self, X: Any, *, batch_size: int = 256) -> Floats:
+        """Return the reconstructions `x'` of inputs: float32 `(n, *input_shape)`."""
+        check_batch_size(batch_size)
+        rows = self._check(X)
+        (reconstruction,) = self._over_batches(self._compiled(self.ae), rows, batch_size, False)
+        return np.asarray(reconstruction, "float32")
+
+    @property
+    def companion(self) -> Any:
+        return self.ae
+
+    @property
+    def views(self) -> Views:
+        return Views(self._reference_views, self._opinion_views, kl, [1.0, *self.w_model_hl])
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        heads = {f"head_{i}": head for i, head in enumerate(self._heads)}
+        model_hl = {f"model_hl_{i}": model for i, model in enumerate(self.model_hl)}
+        return {"classifier": self.model, self.companion_name: self.ae, **heads, **model_hl}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "hidden_layer_kld": list(self.hidden_layer_kld.items()),
+            "w_model_hl": self.w_model_hl,
+            "temperature": self.temperature,
+            "data_type": self.data_type,
+            "from_logits": self.from_logits,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
+        model_hl = [model for name, model in parts.items() if name.startswith("model_hl_")]
+        settings = {**settings, "hidden_layer_kld": dict(settings["hidden_layer_kld"]), "model_hl": model_hl}
+        detector = cls(model=parts["classifier"], ae=parts[cls.companion_name], **settings)
+        for i, head in enumerate(detector._heads):
+            head.set_weights(parts[f"head_{i}"].get_weights())
+        return detector
+
+    def _read(self, x: Tensor) -> list[Tensor]:
+        """The classifier's log-probabilities and those of each head, in one pass through the classifier."""
+        log_p, *features = self.classifier(x, training=False)
+        heads = [log_softmax(head(f, training=False)) for head, f in zip(self._heads, features, strict=True)]
+        return [log_p, *heads, *(hl(x, training=False)[0] for hl in self._model_hl)]
+
+    def _reference_views(self, x: Tensor) -> list[Tensor]:
+        log_p, *heads = self._read(x)
+        return [sharpen(log_p, self.temperature), *heads]
+
+    def _opinion_views(self, x: Tensor, training: bool) -> Opinion:
+        reconstruction = self.ae(x, training=training)
+        return Opinion(self._read(reconstruction), reconstruction)
+
+    def _check_reconstruction(self) -> None:
+        graph = graph_of(self.ae)
+        output = graph.outputs[0] if graph is not None else self.ae(self.classifier.probe(), training=False)
+        shape, expected = tuple(output.shape[1:]), self.input_shape
+        if graph is None:
+            expected = tuple(self.classifier.probe().shape[1:])
+        known = [(a, b) for a, b in zip(shape, expected, strict=False) if a is not None and b is not None]
+        if len(shape) != len(expected) or any(a != b for a, b in known):
+            raise ShapeMismatch(
+                f"the autoencoder must return the shape it takes, {describe(expected)}; it returns {describe(shape)}"
+            )
+
+
+def _autoencoder(ae: Any, encoder_net: Any, decoder_net: Any, shape: tuple[int | None, ...], seed: int) -> Any:
+    if ae is not None and (encoder_net is not None or decoder_net is not None):
+        raise InvalidSetting("pass the autoencoder as ae, or as encoder_net and decoder_net, not both ways")
+    if (encoder_net is None) != (decoder_net is None):
+        raise InvalidSetting("encoder_net and decoder_net make an autoencoder together: pass both")
+    if encoder_net is None:
+        return nets.autoencoder(shape, seed=seed) if ae is None else ae
+    for name, net in (("encoder_net", encoder_net), ("decoder_net", decoder_net)):
+        if not isinstance(net, keras.Model):
+            raise WrongType(f"{name} must be a Keras model; got {type(net).__name__}")
+    return keras.Sequential([encoder_net, decoder_net], name="autoencoder")
+
+
+def _checked_heads(hidden_layer_kld: Mapping[int | str, int] | None) -> dict[int | str, int]:
+    heads = dict(hidden_layer_kld or {})
+    for layer, dimension in heads.items():
+        if not isinstance(layer, int | str):
+            raise WrongType(f"hidden_layer_kld is keyed by layer index or layer name; got {layer!r}")
+        if not isinstance(dimension, int) or dimension < 2:
+            raise InvalidSetting(f"hidden_layer_kld[{layer!r}] is an output dimension of at least 2; got {dimension!r}")
+    return heads
+
+
+def _checked_weights(w_model_hl: Sequence[float] | None, heads: int) -> list[float]:
+    weights = [1.0] * heads if w_model_hl is None else [float(weight) for weight in w_model_hl]
+    if len(weights) != heads:
+        raise InvalidSetting(f"w_model_hl needs one weight for each hidden head, {heads}; got {len(weights)}")
+    if not all(np.isfinite(weight) and weight >= 0 for weight in weights):
+        raise InvalidSetting(f"w_model_hl holds finite weights not below 0; got {weights}")
+    return weights

@@ -1,0 +1,173 @@
+"""ModelDistillation: does a smaller student, distilled on clean data, still agree with the classifier?"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy.typing as npt
+
+from demur import nets
+from demur.classifiers.keras_model import KerasClassifier
+from demur.detectors.base import Detector, check_companion, known_shape
+from demur.divergence import Tensor, cross_entropy, kl, sharpen
+from demur.errors import InvalidSetting, ShapeMismatch
+from demur.graph import Opinion, Views
+
+DIVERGENCES = {"kld": kl, "xent": cross_entropy}
+
+
+class ModelDistillation(Detector):
+    """Flags inputs on which a distilled student disagrees with the classifier: there its decision is fragile.
+
+    A student, smaller than the classifier `M`, is trained on normal data to return what the classifier returns
+    (Hinton et al., 2015, arXiv:1503.02531). The score is `KL(M(x)^(1/T) || student(x))`, or the cross-entropy of the
+    two. It is high for inputs that were corrupted or have drifted in a way that changes the classifier's prediction,
+    and lower for those that were corrupted harmlessly.
+
+    Example:
+        >>> detector = ModelDistillation(model=classifier)                  # doctest: +SKIP
+        >>> detector.fit(X_train).infer_threshold(X_held_out)               # doctest: +SKIP
+        >>> detector.predict(X)["data"]["is_adversarial"]                   # doctest: +SKIP
+
+    Args:
+        model: the classifier, a Keras model `(n, *input_shape) -> (n, classes)` of probabilities. It is used frozen:
+            its weights, its statistics and its layers' `trainable` flags stay exactly as they are.
+        distilled_model: the student, a Keras model with the classifier's inputs and number of classes. It is trained in
+            place. `demur.nets.student` builds one by default. Where it does not visibly end in a softmax, its output is
+            read as the classifier's is: see `from_logits`.
+        threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
+        loss_type: "kld" for the K-L divergence, "xent" for the cross-entropy; in the loss and in the score.
+        temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution before comparing.
+        data_type: free text such as "image" or "tabular", kept in the metadata.
+        from_logits: whether `model` returns logits instead of probabilities.
+        seed: of the default student's weights and the order of the training rows.
+
+    Attributes:
+        distilled_model: the student.
+        history: after `fit`, the loss and metrics of each epoch by name.
+
+    Raises:
+        InvalidSetting, WrongType, ShapeMismatch, NotADistribution: see `demur.errors`.
+    """
+
+    companion_name: ClassVar[str] = "student"
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        distilled_model: Any = None,
+        threshold: float | None = None,
+        loss_type: str = "kld",
+        temperature: float = 1.0,
+        data_type: str | None = None,
+        from_logits: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if loss_type not in DIVERGENCES:
+            raise InvalidSetting(f"loss_type is one of {', '.join(map(repr, DIVERGENCES))}; got {loss_type!r}")
+        self.loss_type = loss_type
+        super().__init__(
+            model=model,
+            threshold=threshold,
+            temperature=temperature,
+            data_type=data_type,
+            from_logits=from_logits,
+            seed=seed,
+            fallback_shape=known_shape(model, distilled_model),
+        )
+        classes = self.classifier.classes
+        self.distilled_model = (
+            nets.student(self.input_shape, classes, seed=seed) if distilled_model is None else distilled_model
+        )
+        check_companion(self.distilled_model, self.classifier, self.companion_name)
+        self._student = KerasClassifier(
+            self.distilled_model, from_logits=from_logits, role=self.companion_name, fallback_shape=self.input_shape
+        )
+        if self._student.classes != classes:
+            raise ShapeMismatch(
+                f"the student must return the classifier's {classes} classes; it returns {self._student.classes}"
+            )
+
+    def fit(
+        self,
+        X: Any,
+        *,
+        loss_fn: Any = None,
+        optimizer: Any = None,
+        epochs: int = 20,
+        batch_size: int = 128,
+        verbose: bool | int | str = True,
+        log_metric: Any = None,
+        callbacks: Sequence[Any] | None = None,
+        preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
+        validation_data: Any = None,
+    ) -> Self:
+        """Distil the classifier into the student on normal data. Called again, training goes on.
+
+        The classifier's side is computed once and reused in every epoch; with `preprocess_fn`, which may be random, it
+        is computed in each step instead.
+
+        Args:
+            X: `(n, *input_shape)`, normal data; no labels.
+            loss_fn: a Keras loss (name, instance or function of `y_true, y_pred`: the classifier's and the student's
+                probabilities) that takes the place of `loss_type` during training.
+            optimizer: a Keras optimizer: class, instance or name. Adam with a learning rate of 1e-3 by default.
+            epochs: passes over `X`.
+            batch_size: rows a step.
+            verbose: Keras's progress bar on or off; Keras's own values (0, 1, 2, "auto") are taken too.
+            log_metric: a Keras metric, a `(name, metric)` pair or a list of them, of the student's probabilities
+                (`y_pred`) against the classifier's (`y_true`), shown in the progress bar and kept in `.history`.
+            callbacks: Keras callbacks. A `ModelCheckpoint` writes the student.
+            preprocess_fn: applied to each training batch as it is drawn, before both views; may be random.
+            validation_data: `(n, *input_shape)`, to report `val_loss` (and metrics) on after each epoch.
+
+        Returns:
+            The detector, with `.history`.
+
+        Raises:
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
+        """
+        return self._fit(
+            X,
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            verbose=verbose,
+            log_metric=log_metric,
+            callbacks=callbacks,
+            preprocess_fn=preprocess_fn,
+            validation_data=validation_data,
+        )
+
+    @property
+    def companion(self) -> Any:
+        return self.distilled_model
+
+    @property
+    def views(self) -> Views:
+        return Views(self._reference_views, self._opinion_views, DIVERGENCES[self.loss_type], [1.0])
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        return {"classifier": self.model, self.companion_name: self.distilled_model}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "loss_type": self.loss_type,
+            "temperature": self.temperature,
+            "data_type": self.data_type,
+            "from_logits": self.from_logits,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
+        return cls(model=parts["classifier"], distilled_model=parts[cls.companion_name], **settings)
+
+    def _reference_views(self, x: Tensor) -> list[Tensor]:
+        return [sharpen(self.classifier(x, training=False)[0], self.temperature)]
+
+    def _opinion_views(self, x: Tensor, training: bool) -> Opinion:
+        return Opinion(self._student(x, training=training)[:1])

@@ -1,0 +1,78 @@
+"""Every error demur raises on purpose, in one tree.
+
+    DemurError
+     ├── InvalidSetting    (ValueError)         an argument outside what it can mean
+     ├── WrongType         (TypeError)          an object of a kind demur cannot use
+     ├── ShapeMismatch     (ValueError)         an array or a network of the wrong shape
+     ├── EmptyInput        (ValueError)         no rows
+     ├── NonFinite         (ValueError)         NaN or infinity, in the data or in a score
+     ├── NotADistribution  (ValueError)         outputs that are no class probabilities
+     ├── UnknownLayer      (ValueError)         a layer that the classifier does not have
+     ├── NoGraph           (ValueError)         hidden layers asked of a model without a graph
+     ├── ThresholdNotSet   (ValueError)         a decision asked of a detector without a threshold
+     ├── DetectorNotFound  (FileNotFoundError)  nothing at that path
+     ├── NotADetector      (ValueError)         something at that path, but no detector
+     ├── CorruptDetector   (ValueError)         a detector whose files are missing, changed or unreadable
+     └── MissingExtra      (ImportError)        an optional package that is not installed
+
+Each also is the builtin that people already catch, and its message says what was expected, what came and what to do.
+"""
+
+
+class DemurError(Exception):
+    """Base of all errors raised by demur."""
+
+
+class InvalidSetting(DemurError, ValueError):
+    """An argument has a value outside what it can mean."""
+
+
+class WrongType(DemurError, TypeError):
+    """An argument is an object of a kind that cannot be used here."""
+
+
+class ShapeMismatch(DemurError, ValueError):
+    """An array or a network has another shape than its place asks for."""
+
+
+class EmptyInput(DemurError, ValueError):
+    """There are no rows to work on."""
+
+
+class NonFinite(DemurError, ValueError):
+    """NaN or infinity where a finite number is needed."""
+
+
+class NotADistribution(DemurError, ValueError):
+    """A classifier's outputs are not class probabilities."""
+
+
+class UnknownLayer(DemurError, ValueError):
+    """The classifier has no layer of that name or index."""
+
+
+class NoGraph(DemurError, ValueError):
+    """Hidden layers cannot be reached in a model that has no graph of layers."""
+
+
+class ThresholdNotSet(DemurError, ValueError):
+    """A decision needs a threshold, and the detector has none yet."""
+
+
+class DetectorNotFound(DemurError, FileNotFoundError):
+    """There is nothing at the given path."""
+
+
+class NotADetector(DemurError, ValueError):
+    """What lies at the given path is not a saved detector."""
+
+
+class CorruptDetector(DemurError, ValueError):
+    """A saved detector whose files are missing, changed or cannot be read."""
+
+
+class MissingExtra(DemurError, ImportError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs the package {package!r}, which is not installed: pip install 'demur[{extra}]'")

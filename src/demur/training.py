@@ -1,0 +1,249 @@
+"""Fitting a companion: the Keras model whose `fit` is the training loop, and the batches it draws."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from demur.data import Shape, check_rows
+from demur.divergence import Tensor
+from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.graph import Views
+
+EPSILON = 1e-10
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training minimises: `w_model * mean(S) + w_recon * std(S) / (std(E) + 1e-10) * mean(E)`.
+
+    `S` is the score of each instance (or, in its place, `loss_fn` summed over the views), `E` the mean squared error of
+    its reconstruction. The factor that brings the two to one scale is treated as a constant by the gradient.
+    """
+
+    views: Views
+    loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None
+    w_model: float = 1.0
+    w_recon: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("w_model", "w_recon"):
+            if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise InvalidSetting(f"{name} is a finite number not below 0; got {getattr(self, name)}")
+
+    def __call__(self, x: Tensor, reference: list[Tensor], opinion: list[Tensor], reconstruction: Tensor) -> Tensor:
+        """Return the scalar loss of a batch, from log-probabilities."""
+        compared = self._compare(reference, opinion)
+        loss = self.w_model * ops.mean(compared)
+        if self.w_recon > 0:
+            if len(compared.shape) == 0:
+                raise ShapeMismatch(
+                    "with w_recon, loss_fn must return one value for each instance; it returns a scalar"
+                )
+            axes = list(range(1, len(x.shape)))
+            error = ops.mean(ops.square(ops.cast(x, "float32") - ops.cast(reconstruction, "float32")), axis=axes)
+            scale = ops.stop_gradient(ops.std(compared) / (ops.std(error) + EPSILON))
+            loss = loss + self.w_recon * scale * ops.mean(error)
+        return loss
+
+    def _compare(self, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:
+        if self.loss_fn is None:
+            return self.views.compare(reference, opinion)
+        loss_fn = self.loss_fn
+        in_place = self.views._replace(divergence=lambda r, o: loss_fn(ops.exp(r), ops.exp(o)))
+        return in_place.compare(reference, opinion)
+
+
+def instance_loss(loss_fn: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return a Keras loss, given by name, instance or function, as a function to one value for each instance."""
+    if loss_fn is None:
+        return None
+    wanted = "loss_fn is a Keras loss, its name or a function of y_true and y_pred"
+    try:
+        loss = keras.losses.get(loss_fn)
+    except ValueError as error:
+        raise InvalidSetting(f"{wanted}; got {loss_fn!r}") from error
+    if not callable(loss):
+        raise WrongType(f"{wanted}; got {loss_fn!r}")
+    per_instance: Callable[[Tensor, Tensor], Tensor] = loss.call if isinstance(loss, keras.losses.Loss) else loss
+    return per_instance
+
+
+def named_metrics(log_metric: Any) -> dict[str, Any]:
+    """Return `log_metric` (a metric, a `(name, metric)` pair or a list of them) as metrics by name."""
+    if log_metric is None:
+        return {}
+    is_pair = isinstance(log_metric, tuple) and len(log_metric) == 2 and isinstance(log_metric[0], str)
+    entries = list(log_metric) if isinstance(log_metric, list | tuple) and not is_pair else [log_metric]
+    metrics = {}
+    for entry in entries:
+        name, metric = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, entry)
+        if isinstance(metric, str) or (isinstance(metric, type) and issubclass(metric, keras.metrics.Metric)):
+            metric = keras.metrics.get(metric)
+        if not isinstance(metric, keras.metrics.Metric):
+            if not callable(metric):
+                raise WrongType(f"log_metric takes Keras metrics or (name, metric) pairs; got {entry!r}")
+            name = name or getattr(metric, "__name__", "metric")
+            metric = keras.metrics.MeanMetricWrapper(metric, name=name)
+        metrics[name or metric.name] = metric
+    return metrics
+
+
+class Trainer(keras.Model):  # type: ignore[misc]
+    """Its `fit` trains the companion to agree with the reference; its weights are the companion's, and no others.
+
+    The classifier and the heads are reached through `objective.views` and are not tracked, so nothing of theirs can be
+    trained, checkpointed or reset.
+
+    Args:
+        companion: the Keras model to train.
+        objective: what to minimise.
+        metrics: Keras metrics by the name to show them under, of the opinion against the reference.
+    """
+
+    def __init__(self, companion: Any, objective: Objective, metrics: dict[str, Any]) -> None:
+        super().__init__(dtype="float32", autocast=False, name="trainer")
+        self.companion = companion
+        self.objective = objective
+        self.shown = metrics
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Tensor]:
+        """Return the loss of a batch, scalar, and both views of its prediction."""
+        x = inputs["x"]
+        reference = inputs.get("reference") or self.objective.views.reference(x)
+        reference = [ops.stop_gradient(log_p) for log_p in reference]
+        opinion, reconstruction = self.objective.views.opinion(x, training)
+        loss = self.objective(x, reference, opinion, reconstruction)
+        # Read here and not in compute_loss: JAX shows a layer's regularisation losses only inside the call.
+        loss = add_up([loss, *self.companion.losses])
+        return {"loss": loss, "reference": ops.exp(reference[0]), "opinion": ops.exp(opinion[0])}
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Tensor:
+        """Return the loss that the call has computed."""
+        return y_pred["loss"]
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Update the metrics of the opinion against the reference."""
+        for metric in self.shown.values():
+            metric.update_state(y_pred["reference"], y_pred["opinion"])
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Return the loss and the metrics by name."""
+        return {"loss": self._loss_tracker.result(), **{name: metric.result() for name, metric in self.shown.items()}}
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The trainer's own metrics; those that the companion was compiled with stay untouched."""
+        return [*([self._loss_tracker] if self.compiled else []), *self.shown.values()]
+
+    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Save the companion: what a `ModelCheckpoint` writes is the model that is being trained."""
+        self.companion.save(filepath, overwrite=overwrite, **kwargs)
+
+
+def add_up(terms: Sequence[Tensor]) -> Tensor:
+    """Add tensors up."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches of rows, in another order each epoch, cast as they are drawn, with the reference views if known.
+
+    Args:
+        rows: `(n, *shape)`.
+        reference: each view's log-probabilities `(n, classes)`, or None to have them computed in the training step.
+        batch_size: rows a batch.
+        dtype: what to cast a batch to.
+        preprocess_fn: applied to each batch, cast, as it is drawn; may be random. NumPy in, array out.
+        shuffle_seed: seed of the order; None keeps the rows in order.
+    """
+
+    def __init__(
+        self,
+        rows: npt.NDArray[Any],
+        reference: list[npt.NDArray[Any]] | None,
+        *,
+        batch_size: int,
+        dtype: str,
+        preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.rows, self.reference = rows, reference
+        self.size, self.dtype, self.preprocess_fn = batch_size, dtype, preprocess_fn
+        self.rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+        self.order = np.arange(len(rows))
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / self.size)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any]]:
+        # Sorted, so that rows on disk are read in one direction; the batch is the same set.
+        chosen = np.sort(self.order[index * self.size : (index + 1) * self.size])
+        x = self.rows[chosen].astype(self.dtype, copy=False)
+        if self.preprocess_fn is not None:
+            x = preprocessed(self.preprocess_fn, x, self.rows.shape[1:], self.dtype)
+        inputs: dict[str, Any] = {"x": x}
+        if self.reference is not None:
+            inputs["reference"] = tuple(view[chosen] for view in self.reference)
+        return (inputs,)
+
+    def on_epoch_end(self) -> None:
+        """Draw the next epoch's order."""
+        if self.rng is not None:
+            self.rng.shuffle(self.order)
+
+
+def preprocessed(
+    preprocess_fn: Callable[[npt.NDArray[Any]], Any], x: npt.NDArray[Any], shape: Shape, dtype: str
+) -> npt.NDArray[Any]:
+    """Apply the caller's function to a batch and check that it is still one."""
+    result = check_rows(preprocess_fn(x), shape, "the result of preprocess_fn")
+    if len(result) != len(x):
+        raise ShapeMismatch(f"preprocess_fn must keep the number of rows; it made {len(result)} of {len(x)}")
+    return result.astype(dtype, copy=False)
+
+
+@contextlib.contextmanager
+def frozen(models: Iterable[Any]) -> Iterator[None]:
+    """Keep gradients away from models for a while, and leave everything as it was found.
+
+    Weights that no trainer tracks are never updated; on PyTorch their gradients would still be computed and stored.
+    """
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    parameters = [parameter for model in models for parameter in model.parameters()]
+    before = [parameter.requires_grad for parameter in parameters]
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, requires_grad in zip(parameters, before, strict=True):
+            parameter.requires_grad_(requires_grad)
+        for module, mode in modes:
+            module.training = mode
+
+
+def xla_setting() -> bool | str:
+    """`jit_compile` for Keras: its own choice, but for TensorFlow on a CPU, where XLA halves the training speed."""
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    import tensorflow as tf
+
+    return "auto" if tf.config.list_physical_devices("GPU") else False

@@ -61,7 +61,7 @@ class KerasClassifier(keras.layers.Layer):  # type: ignore[misc]
         features = _feature_tensors(model, graph, hidden)
         if graph is not None:
             output = graph.outputs[0] if logits is None else logits
-            self.network = keras.Model(graph.inputs, [output, *features])
+            self.network = keras.Model(graph.inputs[0], [output, *features])
         else:
             self.network = model
         self.classes = self._classes(graph)
@@ -159,7 +159,7 @@ def _logits_tensor(graph: Any) -> Any:  # noqa: PLR0911 - one return for each wa
     inner = graph_of(operation) if isinstance(operation, keras.Model) else None
     if inner is not None:
         logits = _logits_tensor(inner)
-        return None if logits is None else keras.Model(inner.inputs, logits)(below)
+        return None if logits is None else keras.Model(inner.inputs[0], logits)(below)
     if type(operation) in (keras.layers.Softmax, _SoftmaxOperation):
         return below if operation.axis in (-1, 1) else None
     if not is_softmax(getattr(operation, "activation", None)):

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from demur import storage
 from demur._version import __version__
 from demur.calibration import percentile_threshold
-from demur.classifiers.keras_model import KerasClassifier, graph_of, row_shape
-from demur.data import batches, check_batch_size, check_rows, padded, row_list
-from demur.errors import InvalidSetting, NonFinite, NotADetector, ThresholdNotSet, WrongType
+from demur.classifiers.keras_model import KerasClassifier, fits_either, graph_of, row_shape
+from demur.data import batches, check_batch_size, check_rows, describe, padded, row_list
+from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch, ThresholdNotSet, WrongType
 from demur.graph import DetectorGraph, Views, compiled
 from demur.progress import progress
 from demur.training import Objective, Trainer, TrainingBatches, frozen, instance_loss, named_metrics, xla_setting
@@ -426,6 +426,12 @@ def check_companion(companion: Any, classifier: KerasClassifier, name: str) -> N
     """Raise unless the companion is a Keras model for the classifier's inputs with weights of its own."""
     if not isinstance(companion, keras.Model):
         raise WrongType(f"the {name} must be a Keras model; got {type(companion).__name__}")
+    taken = row_shape(companion)
+    if taken is not None and not fits_either(taken, classifier.row_shape):
+        raise ShapeMismatch(
+            f"the {name} must take the classifier's inputs, {describe(classifier.row_shape)}; "
+            f"it takes {describe(taken)}"
+        )
     if graph_of(companion) is None:
         with contextlib.suppress(Exception):  # builds it; what is wrong with it, if anything, shows below
             companion(classifier.probe(), training=False)

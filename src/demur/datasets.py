@@ -1,0 +1,87 @@
+"""Real images for the demonstration and the examples, as float32 in [0, 1] with classes, split for honest use."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.errors import InvalidSetting, MissingExtra
+
+NAMES = ("digits", "fashion_mnist", "mnist")
+
+CLASS_NAMES = {
+    "fashion_mnist": ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+}
+
+
+class Part(NamedTuple):
+    """Images `(n, height, width, 1)` float32 in [0, 1] and their classes `(n,)` int64."""
+
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.int64]
+
+
+class Dataset(NamedTuple):
+    """Three disjoint parts: to train on, to set thresholds on, to test on."""
+
+    name: str
+    train: Part
+    held_out: Part
+    test: Part
+    class_names: list[str]
+
+
+def load(name: str, *, seed: int = 0) -> Dataset:
+    """Load a data set.
+
+    `digits` comes with scikit-learn. The others are read from `$DEMUR_DATA/<name>.npz` (`x_train`, `y_train`,
+    `x_test`, `y_test`, uint8) if that variable is set, and are downloaded by `keras.datasets` otherwise.
+
+    Args:
+        name: "digits", "fashion_mnist" or "mnist".
+        seed: of the split; the published test set stays the test set.
+
+    Raises:
+        InvalidSetting: there is no data set of that name, or its file is missing.
+        MissingExtra: scikit-learn is not installed.
+    """
+    if name not in NAMES:
+        raise InvalidSetting(f"dataset is one of {', '.join(NAMES)}; got {name!r}")
+    rng = np.random.default_rng(seed)
+    class_names = CLASS_NAMES.get(name, [str(digit) for digit in range(10)])
+    if name == "digits":
+        every = _digits()
+        order = rng.permutation(len(every.y))
+        train, held_out, test = (Part(every.x[rows], every.y[rows]) for rows in np.split(order, [1000, 1400]))
+        return Dataset(name, train, held_out, test, class_names)
+    train, test = _published(name)
+    order = rng.permutation(len(train.y))
+    learn, hold = order[:-5000], order[-5000:]
+    return Dataset(name, Part(train.x[learn], train.y[learn]), Part(train.x[hold], train.y[hold]), test, class_names)
+
+
+def _digits() -> Part:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MissingExtra("scikit-learn", "demo") from error
+    images, classes = load_digits(return_X_y=True)
+    return Part((images / 16).astype("float32").reshape(-1, 8, 8, 1), classes.astype("int64"))
+
+
+def _published(name: str) -> tuple[Part, Part]:
+    folder = os.environ.get("DEMUR_DATA")
+    if folder:
+        file = Path(folder) / f"{name}.npz"
+        if not file.is_file():
+            raise InvalidSetting(f"DEMUR_DATA is set, but there is no {file}; put the file there or unset DEMUR_DATA")
+        with np.load(file, allow_pickle=False) as arrays:
+            pairs = [(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
+    else:
+        import keras
+
+        pairs = getattr(keras.datasets, name).load_data()
+    train, test = (Part((x / np.float32(255))[..., None], y.astype("int64").reshape(-1)) for x, y in pairs)
+    return train, test

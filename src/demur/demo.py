@@ -1,0 +1,255 @@
+"""The main job on real images, from training a classifier to correcting attacks on it, as one table and one picture."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import layers
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from demur import datasets, plots
+from demur._version import __version__
+from demur.detectors import AdversarialAE, Detector, ModelDistillation
+from demur.detectors.base import CorrectData
+from demur.evaluate.corruptions import CORRUPTIONS, corrupt
+from demur.evaluate.foolbox_attacks import attack
+from demur.metrics import auroc, flagged_rate, split_by_harm
+
+EXAMPLES = 8
+SEVERITY = 3
+
+NOTES = f"""\
+accuracy   of the classifier alone
+corrected  accuracy with the opinion's class where flagged
+harmful    mean score, in nats, of the images that the classifier got right
+           before the change and gets wrong after it
+harmless   the same of those that it still gets right
+AUROC      of the scores of harmful against those of clean images
+flagged    share of the harmful images above the threshold, which is the 95th
+           percentile of held-out images; of the clean ones: false alarms
+eps        largest change of a pixel, which goes from 0 to 1; the attacker
+           does not know the guard. Corruptions are of severity {SEVERITY} of 5.
+"""
+
+
+class Plan(NamedTuple):
+    """How much is done on a data set, so that each takes a reasonable time on two cores."""
+
+    train: int
+    test: int
+    classifier_epochs: int
+    detector_epochs: int
+    attacks: tuple[tuple[str, float], ...]
+
+
+PLANS = {
+    "digits": Plan(1000, 397, 25, 40, (("FGSM", 0.1), ("PGD", 0.1), ("PGD", 0.2))),
+    "fashion_mnist": Plan(20_000, 1000, 6, 10, (("FGSM", 0.02), ("PGD", 0.02), ("PGD", 0.05))),
+    "mnist": Plan(20_000, 1000, 4, 10, (("FGSM", 0.1), ("PGD", 0.1), ("PGD", 0.2))),
+}
+
+
+class EpochBar(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keras's progress bar over the epochs, one line for a whole fit."""
+
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras calls it so
+        """Start the bar."""
+        self.bar = keras.utils.Progbar(self.params["epochs"], unit_name="epoch")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Move the bar and show the latest loss and metrics."""
+        self.bar.update(epoch + 1, [(name, value) for name, value in (logs or {}).items()])
+
+
+def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo")) -> int:
+    """Run the demonstration, print its tables, and write `demo.png` and `demo.json` to a folder.
+
+    Args:
+        dataset: "digits", "fashion_mnist" or "mnist".
+        seed: of everything; the same one prints the same table on the same machine and backend.
+        out: the folder; made if it does not exist.
+
+    Returns:
+        0, the exit status.
+    """
+    console = Console(highlight=False)
+    started = time.monotonic()
+    keras.utils.set_random_seed(seed)
+    data = datasets.load(dataset, seed=seed)
+    plan = PLANS[dataset]
+    x_train, y_train = data.train.x[: plan.train], data.train.y[: plan.train]
+    test = datasets.Part(data.test.x[: plan.test], data.test.y[: plan.test])
+    backend = keras.backend.backend()
+    console.rule(f"demur {__version__} on {dataset}, seed {seed}, Keras {keras.__version__} on {backend}")
+    sizes = " x ".join(map(str, x_train.shape[1:3]))
+    console.print(
+        f"{len(x_train)} images of {sizes} to train on, {len(data.held_out.y)} to set thresholds on, "
+        f"{len(test.y)} to test on\n"
+    )
+
+    console.print("[bold]The classifier[/bold], a small CNN: it is to be guarded")
+    classifier = build_classifier(x_train.shape[1:], len(data.class_names))
+    xla = False if backend == "tensorflow" else "auto"
+    classifier.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=xla)
+    classifier.fit(x_train, y_train, epochs=plan.classifier_epochs, batch_size=64, verbose=0, callbacks=[EpochBar()])
+
+    detectors: dict[str, Detector] = {}
+    console.print("\n[bold]AdversarialAE[/bold]: an autoencoder that keeps what the classifier sees")
+    ae = AdversarialAE(model=classifier, temperature=0.5, data_type="image", seed=seed)
+    ae.fit(x_train, w_recon=0.1, epochs=plan.detector_epochs, verbose=False, callbacks=[EpochBar()])
+    detectors["AdversarialAE"] = ae
+    console.print("\n[bold]ModelDistillation[/bold]: a student that learns what the classifier says")
+    distillation = ModelDistillation(model=classifier, temperature=0.5, data_type="image", seed=seed)
+    distillation.fit(x_train, epochs=plan.detector_epochs, verbose=False, callbacks=[EpochBar()])
+    detectors["ModelDistillation"] = distillation
+    for detector in detectors.values():
+        detector.infer_threshold(data.held_out.x, threshold_perc=95)
+
+    console.print("\nattacking and corrupting the test images ...")
+    attacked = {
+        f"{name} eps {epsilon:g}": attack(ae.classifier, *test, name=name, epsilon=epsilon)
+        for name, epsilon in plan.attacks
+    }
+    corrupted = {name: corrupt(test.x, name=name, severity=SEVERITY, seed=seed) for name in CORRUPTIONS}
+    results = {
+        "dataset": dataset,
+        "seed": seed,
+        "backend": backend,
+        "versions": {"demur": __version__, "keras": keras.__version__},
+        "images": {"train": len(x_train), "held out": len(data.held_out.y), "test": len(test.y)},
+        "detectors": measure(detectors, test, attacked | corrupted),
+    }
+
+    console.print()
+    console.print(table(results))
+    console.print(NOTES)
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "demo.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    draw(out / "demo.png", data, test, ae, detectors, attacked)
+    console.print(f"picture: {out / 'demo.png'}\nfigures: {out / 'demo.json'}")
+    console.print(f"{time.monotonic() - started:.0f} s")
+    return 0
+
+
+def build_classifier(shape: tuple[int, ...], classes: int) -> Any:
+    """A small CNN with a softmax at its end."""
+    return keras.Sequential(
+        [
+            layers.Input(shape),
+            layers.Conv2D(32, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            *([layers.MaxPooling2D()] if shape[0] > 16 else []),
+            layers.Flatten(),
+            layers.Dropout(0.3),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(classes, activation="softmax"),
+        ],
+        name="classifier",
+    )
+
+
+def measure(detectors: dict[str, Detector], test: datasets.Part, variants: dict[str, Any]) -> dict[str, Any]:
+    """Measure every detector on the clean test images and on changed ones; the result is what `demo.json` holds."""
+    results: dict[str, Any] = {}
+    for name, detector in detectors.items():
+        clean = detector.correct(test.x)["data"]
+        before, clean_score = _given(clean["no_defense"]), clean["instance_score"]
+        threshold = float(_given(detector.threshold))
+        rows = {"clean": _row(clean, test.y, before, None, threshold)}
+        for title, images in variants.items():
+            rows[title] = _row(detector.correct(images)["data"], test.y, before, clean_score, threshold)
+        results[name] = {"threshold": threshold, "rows": rows}
+    return results
+
+
+def _row(answer: CorrectData, y: Any, before: Any, clean_score: Any, threshold: float) -> dict[str, Any]:
+    score = _given(answer["instance_score"])
+    split = split_by_harm(y, before, _given(answer["no_defense"]))
+    # On clean images every flag is a false alarm; on changed ones those count that the change harmed.
+    counted = score if clean_score is None else score[split.harmful]
+    return {
+        "accuracy": float(np.mean(answer["no_defense"] == y)),
+        "corrected": float(np.mean(answer["corrected"] == y)),
+        "auroc": None if clean_score is None or not len(counted) else auroc(clean_score, counted),
+        "flagged": flagged_rate(counted, threshold) if len(counted) else None,
+        "harmful": int(split.harmful.sum()),
+        "harmful_score": float(score[split.harmful].mean()) if split.harmful.any() else None,
+        "harmless_score": float(score[split.harmless].mean()) if split.harmless.any() else None,
+    }
+
+
+def table(results: dict[str, Any]) -> Table:
+    """The results as one table, a block a detector."""
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("test images", "accuracy", "corrected", "AUROC", "flagged", "harmful", "harmless"):
+        shown.add_column(column, justify="left" if column == "test images" else "right", no_wrap=True)
+    for name, result in results["detectors"].items():
+        shown.add_row(f"[bold]{name}[/bold]")
+        for i, (title, row) in enumerate(result["rows"].items(), start=1):
+            shares = [_percent(row[key]) for key in ("accuracy", "corrected")]
+            scores = [f"{row[key]:.2f}" if row[key] is not None else "" for key in ("harmful_score", "harmless_score")]
+            area = "" if row["auroc"] is None else f"{row['auroc']:.3f}"
+            shown.add_row(
+                f"  {title}", *shares, area, _percent(row["flagged"]), *scores, end_section=i == len(result["rows"])
+            )
+    return shown
+
+
+def draw(
+    path: Path,
+    data: datasets.Dataset,
+    test: datasets.Part,
+    ae: AdversarialAE,
+    detectors: dict[str, Detector],
+    attacked: dict[str, Any],
+) -> None:
+    """Write the picture: the first test images on which an attack succeeded, and everyone's scores."""
+    title, images = list(attacked.items())[1]
+    before, after = ae.correct(test.x)["data"], ae.correct(images)["data"]
+    harmful = split_by_harm(test.y, _given(before["no_defense"]), _given(after["no_defense"])).harmful
+    chosen = np.flatnonzero(harmful)[:EXAMPLES]
+    names = data.class_names
+
+    def captioned(classes: Any, answer: CorrectData | None = None) -> tuple[list[str], list[str]]:
+        words = [names[classes[i]] for i in chosen]
+        if answer is not None:
+            scores, flags = _given(answer["instance_score"])[chosen], answer["is_adversarial"][chosen]
+            marks = [
+                f"score {score:.2g}{', flagged' if flag else ''}" for score, flag in zip(scores, flags, strict=True)
+            ]
+            words = [f"{word}\n{mark}" for word, mark in zip(words, marks, strict=True)]
+        return words, [plots.GOOD if classes[i] == test.y[i] else plots.BAD for i in chosen]
+
+    rows = [
+        plots.Row("original", test.x[chosen], *captioned(before["no_defense"], before)),
+        plots.Row("attacked", images[chosen], *captioned(after["no_defense"], after)),
+        plots.Row("reconstructed", ae.reconstruct(images[chosen]), *captioned(after["defense"])),
+    ]
+    histograms = [
+        plots.Histogram(name, detector.score(test.x), detector.score(images[harmful]), _given(detector.threshold))
+        for name, detector in detectors.items()
+        if harmful.any()
+    ]
+    heading = (
+        f"{data.name}: what the classifier says of images, of {title} attacks on them and of their reconstructions"
+    )
+    if len(chosen):
+        plots.attack_picture(path, heading, rows, histograms)
+
+
+def _given(value: Any) -> Any:
+    """A value that is not None here, because it was asked for."""
+    if value is None:
+        raise AssertionError("asked for, and not there")
+    return value
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"

@@ -1,0 +1,1 @@
+"""What a guard is worth: attacks and corruptions, one file a family."""

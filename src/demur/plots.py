@@ -1,0 +1,91 @@
+"""Pictures of what a detector sees. Needs matplotlib."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.errors import MissingExtra
+
+CLEAN, BAD, GOOD, INK = "#4477aa", "#cc3311", "#228833", "#222222"
+
+
+class Row(NamedTuple):
+    """One row of images in a picture, and what stands under each."""
+
+    name: str
+    images: npt.NDArray[Any]
+    """`(columns, height, width, channels)`."""
+    captions: Sequence[str]
+    colours: Sequence[str]
+
+
+class Histogram(NamedTuple):
+    """The scores of clean and of attacked inputs under one detector."""
+
+    name: str
+    clean: npt.NDArray[Any]
+    attacked: npt.NDArray[Any]
+    threshold: float
+
+
+def attack_picture(path: Path, title: str, rows: Sequence[Row], histograms: Sequence[Histogram]) -> None:
+    """Write a picture: rows of images with captions, and below them the scores of each detector.
+
+    Args:
+        path: where to write it; the suffix gives the format.
+        title: what stands above.
+        rows: images; the same number in each.
+        histograms: one a detector.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra("matplotlib", "plots") from error
+    columns = len(rows[0].images)
+    figure = Figure(figsize=(1.25 * columns + 1.1, 1.55 * len(rows) + 3.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=12, color=INK)
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.55 * len(rows), 2.7])[:, 0]
+    grid = upper.subplots(len(rows), columns, squeeze=False)
+    for axes, row in zip(grid, rows, strict=True):
+        for axis, image, caption, colour in zip(axes, row.images, row.captions, row.colours, strict=True):
+            axis.imshow(np.clip(image.squeeze(), 0, 1), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_xlabel(caption, fontsize=8.5, color=colour, labelpad=3)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set(color=colour, linewidth=1.2)
+        axes[0].set_ylabel(row.name, fontsize=10, color=INK)
+    for axis, histogram in zip(lower.subplots(1, len(histograms), squeeze=False)[0], histograms, strict=True):
+        _draw_histogram(axis, histogram)
+    figure.savefig(path, dpi=150, facecolor="white")
+
+
+def _draw_histogram(axis: Any, histogram: Histogram) -> None:
+    scores: Mapping[str, tuple[npt.NDArray[Any], str]] = {
+        "clean": (histogram.clean, CLEAN),
+        "attacked, classifier now wrong": (histogram.attacked, BAD),
+    }
+    # Scores span orders of magnitude; the lowest few are drawn at the edge, so that they do not stretch the axis.
+    every = np.concatenate([values for values, _ in scores.values()])
+    floor = max(float(np.percentile(every, 2)), 1e-7)
+    bins = np.geomspace(floor * 0.999, max(float(every.max()), 10 * floor) * 1.05, 41)
+    for name, (values, colour) in scores.items():
+        if len(values):
+            weights = np.full(len(values), 100 / len(values))
+            axis.hist(np.maximum(values, floor), bins, weights=weights, color=colour, alpha=0.6, label=name)
+    axis.axvline(histogram.threshold, color=INK, linewidth=1.2, linestyle="--", label="threshold")
+    axis.set_xscale("log")
+    axis.set_title(histogram.name, fontsize=10, color=INK)
+    axis.set_xlabel("score (nats)", fontsize=9)
+    axis.set_ylabel("% of images", fontsize=9)
+    axis.tick_params(labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=8, frameon=False, loc="upper left")
+    axis.set_ylim(top=axis.get_ylim()[1] * 1.35)  # room for the legend

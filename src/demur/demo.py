@@ -19,6 +19,7 @@ from demur.detectors.base import CorrectData
 from demur.evaluate.corruptions import CORRUPTIONS, corrupt
 from demur.evaluate.foolbox_attacks import attack
 from demur.metrics import auroc, flagged_rate, split_by_harm
+from demur.progress import can_draw
 
 EXAMPLES = 8
 SEVERITY = 3
@@ -55,15 +56,17 @@ PLANS = {
 
 
 class EpochBar(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keras's progress bar over the epochs, one line for a whole fit."""
+    """Keras's progress bar over the epochs, one line for a whole fit; without a terminal, just where it ended."""
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras calls it so
         """Start the bar."""
-        self.bar = keras.utils.Progbar(self.params["epochs"], unit_name="epoch")
+        self.bar = keras.utils.Progbar(self.params["epochs"], verbose=1 if can_draw() else 0, unit_name="epoch")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Move the bar and show the latest loss and metrics."""
-        self.bar.update(epoch + 1, [(name, value) for name, value in (logs or {}).items()])
+        self.bar.update(epoch + 1, list((logs or {}).items()))
+        if not can_draw() and epoch + 1 == self.params["epochs"]:
+            print(f"{epoch + 1} epochs,", ", ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items()))
 
 
 def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo")) -> int:

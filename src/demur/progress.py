@@ -1,5 +1,6 @@
 """A progress bar for work that turns out to be long."""
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -9,12 +10,21 @@ import keras
 PATIENCE = 2.0
 """Seconds of work before a bar appears."""
 
+
+def can_draw() -> bool:
+    """Whether standard output is a terminal or a notebook, where a line can be drawn over."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules
+
+
 T = TypeVar("T")
 
 
 def progress(steps: Iterable[T], total: int, verbose: bool) -> Iterator[T]:
-    """Pass `steps` through; once they have taken two seconds, show Keras's progress bar, if `verbose`."""
-    if not verbose:
+    """Pass `steps` through; once they have taken two seconds, show Keras's progress bar, if `verbose`.
+
+    In a file or a pipe, where a bar would be a line for each step, none is shown.
+    """
+    if not (verbose and can_draw()):
         yield from steps
         return
     started, bar = time.monotonic(), None

@@ -33,10 +33,7 @@ def write(path: Path, document: dict[str, Any], models: dict[str, Any]) -> None:
     Raises:
         NotADetector: the folder exists and holds something else, or is a file.
     """
-    if path.exists() and not path.is_dir():
-        raise NotADetector(f"{path} is a file; a detector is saved to a folder")
-    if path.is_dir() and any(path.iterdir()) and not (path / DOCUMENT).exists() and not _interrupted(path):
-        raise NotADetector(f"{path} holds other files and no {DOCUMENT}; save to a new or an empty folder")
+    check_destination(path)
     before = _file_names(path)
     is_new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
@@ -59,6 +56,14 @@ def write(path: Path, document: dict[str, Any], models: dict[str, Any]) -> None:
     for leftover in path.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     _remove_models(path, keep={entry["file"] for entry in files.values()})
+
+
+def check_destination(path: Path) -> None:
+    """Raise NotADetector if `path` is something else than a detector's folder, an empty one or nothing yet."""
+    if path.exists() and not path.is_dir():
+        raise NotADetector(f"{path} is a file; a detector is saved to a folder")
+    if path.is_dir() and not (path / DOCUMENT).exists() and not _interrupted(path):
+        raise NotADetector(f"{path} holds other files and no {DOCUMENT}; save to a new or an empty folder")
 
 
 def read(path: Path, custom_objects: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -102,9 +107,16 @@ def _load(file: Path, custom_objects: dict[str, Any] | None) -> Any:
         return keras.saving.load_model(file, custom_objects=custom_objects, compile=False, safe_mode=True)
     except Exception as error:
         raise CorruptDetector(
-            f"{file.name} cannot be made into a model: {str(error).strip().splitlines()[0] if str(error) else error!r} "
+            f"{file.name} cannot be made into a model: {reason(error)}. "
             "If it holds layers or models of your own, pass load_detector(path, custom_objects={'Name': Class})"
         ) from error
+
+
+def reason(error: Exception) -> str:
+    """The first sentence of what went wrong innermost; Keras wraps it in whole configurations."""
+    innermost = str(error).rpartition("Exception encountered: ")[2].strip() or repr(error)
+    sentence = innermost.splitlines()[0].partition(". ")[0].rstrip(".")
+    return sentence if len(sentence) <= 200 else f"{sentence[:200]}..."
 
 
 def _verify(file: Path, sha256: str) -> None:

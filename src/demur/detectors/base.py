@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from demur import storage
 from demur._version import __version__
-from demur.calibration import percentile_threshold
+from demur.calibration import check_percentile, percentile_threshold
 from demur.classifiers.keras_model import KerasClassifier, fits_either, graph_of, row_shape
 from demur.data import batches, check_batch_size, check_rows, describe, padded, row_list
 from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch, ThresholdNotSet, WrongType
@@ -94,12 +94,14 @@ class Detector(abc.ABC):
     ) -> None:
         if not (_is_number(temperature) and temperature > 0):
             raise InvalidSetting(f"temperature is a finite number above 0; got {temperature!r}")
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise InvalidSetting(f"seed is a whole number not below 0; got {seed!r}")
         self.classifier = KerasClassifier(model, from_logits=from_logits, hidden=hidden, fallback_shape=fallback_shape)
         self.model = model
         self.temperature = float(temperature)
         self.data_type = data_type
         self.from_logits = from_logits
-        self.seed = seed
+        self.seed = int(seed)
         self.threshold = threshold
         self.history: dict[str, list[float]] | None = None
         self._probabilities_checked = False
@@ -187,6 +189,8 @@ class Detector(abc.ABC):
         validation_data: Any,
     ) -> Self:
         check_batch_size(batch_size)
+        if not isinstance(epochs, int | np.integer) or epochs < 1:
+            raise InvalidSetting(f"epochs is a whole number of at least 1; got {epochs!r}")
         if isinstance(validation_data, tuple):
             raise WrongType("validation_data is an array of inputs alone: no labels are needed")
         rows = self._check(X)
@@ -242,6 +246,7 @@ class Detector(abc.ABC):
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
+        check_percentile(threshold_perc, margin)
         score = self._run(X, batch_size, verbose)[0]
         self.threshold = percentile_threshold(score, threshold_perc, margin)
         return self

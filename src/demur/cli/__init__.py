@@ -1,0 +1,78 @@
+"""The command line: `demur fit`, `threshold`, `score`, `predict`, `correct` and `demo`.
+
+Keras and NumPy are imported by the functions that compute, never by a module here, so that `--help` answers at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from demur._version import __version__
+from demur.cli import answer, demo, learn
+from demur.errors import DemurError
+
+ABOUT = """\
+A second opinion on a trained classifier: train a detector on normal data, and have it flag the inputs on which the
+classifier should not be trusted, and correct what it can.
+"""
+
+EXAMPLE = """\
+in this order:
+  demur fit classifier.keras --data train.npz:images --out detector
+  demur threshold detector --data held_out.npy
+  demur correct detector --data new.npy --out answers.csv
+
+data:
+  A .npy file, or a .npz file and the name of the array in it: data.npz:images. Pass it as the classifier takes it:
+  demur never rescales, unless you say --scale, and then with every command alike.
+
+The variable KERAS_BACKEND says what Keras computes with: tensorflow, jax or torch.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser with all its commands."""
+    parser = argparse.ArgumentParser(
+        prog="demur",
+        description=ABOUT,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"demur {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for module in (learn, answer, demo):
+        module.register(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0; 1 after an error; 130 after Ctrl-C.
+
+    Args:
+        argv: the arguments; those of the process by default.
+
+    Raises:
+        SystemExit: from argparse, with status 2 for arguments that cannot be understood and 0 for `--help`.
+    """
+    args = build_parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\ndemur: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has left, as `head` does; Python would complain at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (DemurError, OSError) as error:
+        print(f"demur: error: {_message(error)}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror + (f": {error.filename}" if error.filename is not None else "")
+    return str(error)

@@ -1,0 +1,91 @@
+"""`demur score`, `predict` and `correct`: what a detector says of new inputs."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demur.cli.files import check_output, read_rows, write_table
+from demur.cli.models import start_keras
+from demur.cli.options import Commands, add_command, add_data, add_folder, shows_bar
+from demur.errors import ThresholdNotSet
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+COMMANDS = {
+    "score": (
+        "score inputs: how far the detector's opinion is from the classifier's",
+        "Columns: instance_score, in nats. Needs no threshold.",
+    ),
+    "predict": (
+        "flag the inputs on which the classifier should not be trusted",
+        "Columns: is_adversarial, instance_score.",
+    ),
+    "correct": (
+        "flag inputs and give each its class: the detector's where flagged, the classifier's elsewhere",
+        "Columns: is_adversarial, instance_score, corrected, no_defense (the classifier's class), "
+        "defense (the detector's).",
+    ),
+}
+
+
+def register(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    for name, (summary, more) in COMMANDS.items():
+        parser = add_command(commands, name, run, summary, more)
+        add_folder(parser)
+        add_data(parser, "the inputs", batch_size=256)
+        parser.add_argument(
+            "--out",
+            type=Path,
+            metavar="FILE",
+            help="write one row an input to this .npz, .csv or .parquet file; without it, only a summary is shown",
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Have a detector score, flag or correct inputs; write what it says and show a summary."""
+    if args.out is not None:
+        check_output(args.out)
+    X = read_rows(args.data, args.scale)
+    start_keras()
+    from demur.detectors.base import load_detector
+
+    detector = load_detector(args.folder)
+    options: dict[str, Any] = {"batch_size": args.batch_size, "verbose": shows_bar(args)}
+    columns: dict[str, npt.NDArray[Any]]
+    if args.command == "score":
+        columns = {"instance_score": detector.score(X, **options)}
+    elif detector.threshold is None:
+        first = f"demur threshold {shlex.quote(str(args.folder))} --data HELD_OUT.npz"
+        raise ThresholdNotSet(f"{args.folder} has no threshold yet; first: {first}")
+    else:
+        columns = getattr(detector, args.command)(X, **options)["data"]
+    if args.out is not None:
+        write_table(args.out, columns)
+    print(f"{type(detector).__name__}, {len(X):,} inputs")
+    for label, text in summary(columns, detector.threshold).items():
+        print(f"  {label:<9}  {text}")
+    if args.out is not None:
+        print(f"written to {args.out}")
+    return 0
+
+
+def summary(columns: "dict[str, npt.NDArray[Any]]", threshold: float | None) -> dict[str, str]:
+    """Say in a few labelled lines what the columns hold."""
+    import numpy as np
+
+    score = columns["instance_score"]
+    lines = {}
+    if threshold is not None:
+        flagged = int((score > threshold).sum())
+        share = f"{flagged / len(score):.1%}".replace("%", " %")
+        lines["flagged"] = f"{flagged:,} ({share}), above the threshold of {threshold:.4g} nats"
+    if "corrected" in columns:
+        changed = int((columns["corrected"] != columns["no_defense"]).sum())
+        lines["corrected"] = f"{changed:,}, given another class than the classifier's"
+    quantiles = np.quantile(score, [0, 0.5, 0.9, 0.99, 1])
+    names = ("lowest", "median", "90 % below", "99 % below", "highest")
+    lines["score"] = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, quantiles, strict=True))
+    return lines

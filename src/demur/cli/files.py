@@ -1,0 +1,166 @@
+"""The files of the command line: arrays in, tables out."""
+
+import contextlib
+import csv
+import io
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+from demur.errors import InvalidSetting, MissingExtra, WrongType
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+
+DATA = re.compile(r"(?P<path>.*?\.np[yz])(:(?P<key>.*))?", re.IGNORECASE | re.DOTALL)
+
+
+def read_rows(data: str, scale: float | None = None) -> "npt.NDArray[Any]":
+    """Read the array that `FILE[:KEY]` names; a `.npy` file stays on disk until its rows are needed.
+
+    Args:
+        data: `x.npy`, `x.npz` where it holds one array, or `x.npz:key`.
+        scale: what to multiply the rows by, as float32.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WrongType: it is not a `.npy` or `.npz` file of numbers.
+        InvalidSetting: a key is missing, unknown or given where there is none.
+    """
+    import numpy as np
+
+    parts = DATA.fullmatch(data)
+    if parts is None:
+        raise WrongType(f"data is read from .npy and .npz files; got {data}")
+    path, key = Path(parts["path"]), parts["key"]
+    if not path.exists():
+        raise FileNotFoundError(f"there is no data at {path}: no such file")
+    try:
+        rows = _read(path, key)
+    except InvalidSetting:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise WrongType(
+            f"{path} cannot be read: it is damaged, or no NumPy file, or holds Python objects, which are never loaded"
+        ) from error
+    if scale is None:
+        return rows
+    if rows.dtype.kind not in "buif":
+        raise WrongType(f"{data} must hold real numbers to be scaled; got dtype {rows.dtype}")
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and the detector names their rows
+        scaled: npt.NDArray[Any] = rows.astype("float32")
+        scaled *= np.float32(scale)
+    return scaled
+
+
+def _read(path: Path, key: str | None) -> "npt.NDArray[Any]":
+    import numpy as np
+
+    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        if key is not None:
+            raise InvalidSetting(f"{path} holds one array without a name; leave out ':{key}'")
+        return loaded
+    with loaded:
+        if key is None and len(loaded.files) != 1:
+            raise InvalidSetting(f"{path} holds {len(loaded.files)} arrays; say which: {_keys(path, loaded.files)}")
+        if key is not None and key not in loaded.files:
+            raise InvalidSetting(f"{path} has no array {key!r}; it has {_keys(path, loaded.files)}")
+        rows: npt.NDArray[Any] = loaded[loaded.files[0] if key is None else key]
+        return rows
+
+
+def _keys(path: Path, keys: list[str]) -> str:
+    return ", ".join(f"{path}:{key}" for key in keys) or "none"
+
+
+def check_output(path: Path) -> None:
+    """Raise what `write_table` would, before any work is done.
+
+    Raises:
+        InvalidSetting: the path's extension is none of the three, or it is a folder.
+        FileNotFoundError, PermissionError: its folder does not exist or cannot be written to.
+        MissingExtra: it ends in `.parquet` and there is no pyarrow.
+    """
+    if path.suffix.lower() not in WRITERS:
+        raise InvalidSetting(f"results are written to {', '.join(WRITERS)} files; got {path}")
+    if path.is_dir():
+        raise InvalidSetting(f"{path} is a folder; results are written to a file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to: make it first")
+    check_writable(path.parent)
+    if path.suffix.lower() == ".parquet":
+        _parquet()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise PermissionError unless files can be made in a folder or, where it does not exist, the folder itself."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if existing.is_dir() and not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"no permission to write to {existing}")
+
+
+def write_table(path: Path, columns: "Columns") -> None:
+    """Write columns `(n,)` by name, in the format of the path's extension, whole or not at all."""
+    with _atomic(path) as stream:
+        WRITERS[path.suffix.lower()](stream, columns)
+
+
+@contextlib.contextmanager
+def _atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file beside the path; it takes the path's place at the end, or vanishes if anything fails."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    stream = draft.open("xb")
+    try:
+        with stream:
+            yield stream
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write_npz(stream: IO[bytes], columns: "Columns") -> None:
+    import numpy as np
+
+    arrays: dict[str, Any] = dict(columns)
+    np.savez(stream, **arrays)
+
+
+def _write_csv(stream: IO[bytes], columns: "Columns") -> None:
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["row", *columns])
+    table.writerows([row, *values] for row, values in enumerate(zip(*columns.values(), strict=True)))
+    text.flush()
+    text.detach()
+
+
+def _write_parquet(stream: IO[bytes], columns: "Columns") -> None:
+    import numpy as np
+
+    arrow, parquet = _parquet()
+    rows = len(next(iter(columns.values())))
+    parquet.write_table(arrow.table({"row": np.arange(rows), **columns}), stream)
+
+
+def _parquet() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra("pyarrow", "parquet") from error
+    return pyarrow, pyarrow.parquet
+
+
+WRITERS: dict[str, Callable[[IO[bytes], "Columns"], None]] = {
+    ".npz": _write_npz,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+}

@@ -1,0 +1,155 @@
+"""`demur fit` and `demur threshold`: what a detector learns from normal data."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from demur.cli.files import check_writable, read_rows
+from demur.cli.models import load_model, start_keras
+from demur.cli.options import (
+    Commands,
+    add_command,
+    add_data,
+    add_folder,
+    hidden_layer,
+    natural_number,
+    show_next,
+    shows_bar,
+    whole_number,
+)
+
+AE, DISTILLATION = "adversarial-ae", "model-distillation"
+
+
+def register(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    parser = add_command(
+        commands,
+        "fit",
+        fit,
+        "train a detector for a classifier, on normal data",
+        "The classifier stays as it is. No labels are needed.",
+    )
+    parser.add_argument("classifier", type=Path, metavar="CLASSIFIER.keras", help="a Keras model, saved")
+    add_data(parser, "normal data to train on", batch_size=128)
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where to save the detector")
+    parser.add_argument("--detector", choices=[AE, DISTILLATION], default=AE, help="default: %(default)s")
+    parser.add_argument("--epochs", type=whole_number, default=20, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="below 1 sharpens the classifier's distribution before it is compared; default: %(default)s",
+    )
+    parser.add_argument("--from-logits", action="store_true", help="the classifier returns logits")
+    parser.add_argument(
+        "--companion",
+        type=Path,
+        metavar="MODEL.keras",
+        help=f"an autoencoder ({AE}) or a student ({DISTILLATION}) of your own to train, instead of the ready one",
+    )
+    parser.add_argument("--data-type", metavar="TEXT", help="such as image or tabular; kept with the detector")
+    parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
+
+    own = parser.add_argument_group(f"only for {AE}")
+    own.add_argument("--w-recon", type=float, metavar="W", help="weight of the reconstruction error; default: 0")
+    own.add_argument(
+        "--hidden-layer",
+        type=hidden_layer,
+        action="append",
+        metavar="NAME=DIM",
+        help="also compare this layer of the classifier, projected to DIM numbers; NAME may be its index "
+        "(--hidden-layer=-2=20 counts from the end); may be given several times",
+    )
+    own = parser.add_argument_group(f"only for {DISTILLATION}")
+    own.add_argument("--loss-type", choices=["kld", "xent"], help="K-L divergence or cross-entropy; default: kld")
+
+    parser = add_command(
+        commands,
+        "threshold",
+        threshold,
+        "set the score above which inputs are flagged, from normal data",
+        "Best from data held out from fit. The threshold is saved with the detector.",
+    )
+    add_folder(parser)
+    add_data(parser, "normal data", batch_size=256)
+    parser.add_argument(
+        "--threshold-perc",
+        type=float,
+        default=99.0,
+        metavar="P",
+        help="percentage of the data that shall not be flagged; default: %(default)g",
+    )
+    parser.add_argument(
+        "--margin", type=float, default=0.0, metavar="NATS", help="added to the threshold; default: %(default)g"
+    )
+
+
+def fit(args: argparse.Namespace) -> int:
+    """Train a detector and save it."""
+    settings, training = _own_options(args)
+    X = read_rows(args.data, args.scale)
+    start_keras()
+    model = load_model(args.classifier, "classifier")
+    from demur.detectors import AdversarialAE, ModelDistillation
+    from demur.storage import check_destination
+
+    check_destination(args.out)
+    check_writable(args.out)
+    settings |= {name: getattr(args, name) for name in ("temperature", "data_type", "from_logits", "seed")}
+    is_ae = args.detector == AE
+    if args.companion is not None:
+        settings["ae" if is_ae else "distilled_model"] = load_model(args.companion, "companion")
+    detector: Any = (AdversarialAE if is_ae else ModelDistillation)(model=model, **settings)
+
+    # Where no bar can be drawn, 2 is Keras's one line an epoch.
+    verbose = 0 if args.quiet else 1 if sys.stdout.isatty() else 2
+    detector.fit(X, epochs=args.epochs, batch_size=args.batch_size, verbose=verbose, **training)
+    detector.save(args.out)
+    print(f"{type(detector).__name__} trained on {len(X):,} inputs, loss {detector.history['loss'][-1]:.4g}")
+    print(f"saved in {args.out}")
+    show_next(args, "with normal data that was held out", f"threshold {shlex.quote(str(args.out))} --data HELD_OUT.npz")
+    return 0
+
+
+def threshold(args: argparse.Namespace) -> int:
+    """Infer a detector's threshold and save it."""
+    check_writable(args.folder)
+    X = read_rows(args.data, args.scale)
+    start_keras()
+    from demur.detectors.base import load_detector
+
+    detector = load_detector(args.folder)
+    detector.infer_threshold(
+        X,
+        threshold_perc=args.threshold_perc,
+        margin=args.margin,
+        batch_size=args.batch_size,
+        verbose=shows_bar(args),
+    )
+    detector.save(args.folder)
+    margin = f", plus a margin of {args.margin:g}" if args.margin else ""
+    share = f"the score that {args.threshold_perc:g} % of {len(X):,} inputs do not exceed{margin}"
+    print(f"threshold {detector.threshold:.6g} nats: {share}")
+    print(f"saved in {args.folder}")
+    show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))} --data NEW.npz --out answers.csv")
+    return 0
+
+
+def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of `__init__` and of `fit` that one detector alone has; an error of usage if it is another."""
+    foreign = {"loss_type": DISTILLATION} if args.detector == AE else {"w_recon": AE, "hidden_layer": AE}
+    for name, owner in foreign.items():
+        if getattr(args, name) is not None:
+            option = "--" + name.replace("_", "-")
+            args.parser.error(f"{option} is an option of {owner}, and the detector is {args.detector}")
+    layers = args.hidden_layer or []
+    if len(dict(layers)) < len(layers):
+        args.parser.error("--hidden-layer names a layer twice")
+    settings: dict[str, Any] = {"hidden_layer_kld": dict(layers)} if layers else {}
+    if args.loss_type is not None:
+        settings["loss_type"] = args.loss_type
+    return settings, {} if args.w_recon is None else {"w_recon": args.w_recon}

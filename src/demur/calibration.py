@@ -1,13 +1,24 @@
-"""Thresholds from scores. NumPy only."""
+"""From the scores of normal instances to thresholds whose false-positive rate holds, and to p-values. NumPy only."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import EmptyInput, InvalidSetting, NonFinite
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, TooFewInstances
+
+Scores = npt.NDArray[np.floating[Any]]
+
+SKETCH_SIZE = 10_000
+"""Most scores that a calibration keeps."""
 
 
-def percentile_threshold(scores: npt.NDArray[np.floating], threshold_perc: float, margin: float = 0.0) -> float:
-    """The `threshold_perc` percentile (linear interpolation) of the scores, plus a margin.
+def percentile_threshold(scores: Scores, threshold_perc: float, margin: float = 0.0) -> float:
+    """The `threshold_perc` percentile (linear interpolation) of the scores, plus a margin. Promises no rate.
 
     Args:
         scores: `(n,)`, the scores of normal instances, in nats.
@@ -20,16 +31,176 @@ def percentile_threshold(scores: npt.NDArray[np.floating], threshold_perc: float
         InvalidSetting: `threshold_perc` is not between 0 and 100, or `margin` is not finite.
     """
     check_percentile(threshold_perc, margin)
-    if np.size(scores) == 0:
-        raise EmptyInput("a threshold needs at least one score; got none")
-    if not np.isfinite(scores).all():
-        raise NonFinite("a threshold needs finite scores; some are NaN or infinite")
+    check_scores(scores)
     return float(np.percentile(scores, threshold_perc) + margin)
+
+
+def conformal_threshold(scores: Scores, fpr: float, margin: float = 0.0) -> float:
+    """The `ceil((n + 1)(1 - fpr))`-th smallest score, plus a margin: flags at most `fpr` of exchangeable instances.
+
+    The promise is split-conformal prediction's (Vovk, Gammerman & Shafer, 2005; Papadopoulos et al., 2002): if the
+    calibration scores and a new one are exchangeable, the new one lies strictly above the threshold with a probability
+    of at most `fpr`, over the draw of both, for any distribution of scores, ties included.
+
+    Args:
+        scores: `(n,)`, the scores of normal instances that the detector was not trained on, in nats.
+        fpr: false-positive rate, above 0 and below 1.
+        margin: added, in nats; a positive one flags less, so the promise still holds; a negative one breaks it.
+
+    Raises:
+        InvalidSetting: `fpr` is not between 0 and 1, or `margin` is not finite.
+        TooFewInstances: no threshold can promise so low a rate from so few scores.
+        EmptyInput, NonFinite: see `percentile_threshold`.
+    """
+    check_margin(margin)
+    check_scores(scores)
+    # (n + 1) fpr in rational arithmetic: 20 * (1 - 0.05) is 19 here, and not the next float above it.
+    allowed = math.floor((len(scores) + 1) * rational(fpr))
+    if allowed < 1:
+        raise TooFewInstances(
+            f"a false-positive rate of {fpr:g} needs at least {instances_needed(fpr)} instances; got {len(scores)}: "
+            "pass more, or ask for a higher rate"
+        )
+    return float(np.partition(scores, len(scores) - allowed)[len(scores) - allowed]) + margin
+
+
+def instances_needed(fpr: float) -> int:
+    """The fewest calibration scores that can promise a false-positive rate: the least n with `(n + 1) fpr >= 1`."""
+    return math.ceil(1 / rational(fpr)) - 1
+
+
+def rational(fpr: float) -> Fraction:
+    """The rate as the fraction that was meant by the float: 1/20, 1/3.
+
+    Raises:
+        InvalidSetting: it is not between 0 and 1.
+    """
+    if not 1e-9 <= fpr < 1:
+        raise InvalidSetting(f"fpr is a false-positive rate above 0 and below 1; got {fpr}")
+    return Fraction(float(fpr)).limit_denominator(10**12)
+
+
+@dataclass(frozen=True)
+class ScoreDistribution:
+    """The calibration scores, sorted: what p-values are read off.
+
+    Beyond 10,000 scores a sketch of 10,000 of them is kept: those of the ranks `ceil(j n / 10,000)`. A p-value from the
+    sketch is never below the exact one, and above it by less than 1/10,000.
+
+    Attributes:
+        kept: `(m,)`, ascending, float32.
+        n: how many scores they stand for.
+    """
+
+    kept: npt.NDArray[np.float32]
+    n: int
+
+    @classmethod
+    def of(cls, scores: Scores) -> "ScoreDistribution":
+        """Sort scores and keep at most 10,000 of them."""
+        check_scores(scores)
+        ordered = np.sort(np.asarray(scores, "float32"))
+        return cls(ordered[_ranks(len(ordered)) - 1], len(ordered))
+
+    def p_values(self, scores: Scores) -> npt.NDArray[np.float64]:
+        """`(1 + #{calibration scores >= s}) / (n + 1)` for each score: `(k,)`, at most 1 and at least `1 / (n + 1)`.
+
+        For an instance exchangeable with the calibration ones it is at most `a` with a probability of at most `a`. A
+        score of plus infinity gets the smallest p-value there is.
+        """
+        below = np.searchsorted(self.kept, np.asarray(scores, "float32"), side="left")
+        # Of a sketch, as many scores as its next smaller member's rank are known to be smaller.
+        smaller = np.concatenate([[0], _ranks(self.n)])[below]
+        return np.asarray((1 + self.n - smaller) / (self.n + 1), "float64")
+
+
+def _ranks(n: int) -> npt.NDArray[np.int64]:
+    """The ranks, from 1, of the scores that are kept of n."""
+    m = min(n, SKETCH_SIZE)
+    return -(-np.arange(1, m + 1, dtype="int64") * n // m)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a detector remembers of its normal scores: their distribution, for all classes or for each predicted one.
+
+    Attributes:
+        distributions: by predicted class, or one under None for all.
+        fpr: the false-positive rate asked for; None where the threshold is a percentile, which promises none.
+    """
+
+    distributions: Mapping[int | None, ScoreDistribution]
+    fpr: float | None = None
+
+    @property
+    def by_class(self) -> bool:
+        """Whether each predicted class has a distribution of its own."""
+        return None not in self.distributions
+
+    def p_values(self, scores: Scores, predicted: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The p-value of each score, `(k,)`, given the classes that the classifier predicts, `(k,)`."""
+        if not self.by_class:
+            return self.distributions[None].p_values(scores)
+        result = np.empty(len(scores), "float64")
+        for group, distribution in self.distributions.items():
+            chosen = predicted == group
+            result[chosen] = distribution.p_values(scores[chosen])
+        return result
+
+    def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The distributions as arrays, for saving."""
+        names = {group: "all" if group is None else f"class_{group}" for group in self.distributions}
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for group, distribution in self.distributions.items():
+            arrays[f"{names[group]}_scores"] = distribution.kept
+            arrays[f"{names[group]}_n"] = np.asarray(distribution.n)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], fpr: float | None) -> "Calibration":
+        """The calibration that `as_arrays` described."""
+        names = [name.removesuffix("_scores") for name in arrays if name.endswith("_scores")]
+        groups = {name: None if name == "all" else int(name.removeprefix("class_")) for name in names}
+        return cls(
+            {groups[name]: ScoreDistribution(arrays[f"{name}_scores"], int(arrays[f"{name}_n"])) for name in names}, fpr
+        )
+
+
+def benjamini_hochberg(p_values: npt.NDArray[np.floating[Any]], level: float) -> npt.NDArray[np.bool_]:
+    """Which of a batch's p-values are rejected so that the false-discovery rate is at most `level`: bool `(n,)`.
+
+    The step-up procedure of Benjamini & Hochberg, 1995: the k smallest, for the largest k with `p_(k) <= k level / n`.
+    Conformal p-values against one calibration set depend on each other in a way that keeps it valid (Bates et al.,
+    2023, arXiv:2104.08279).
+
+    Raises:
+        InvalidSetting: `level` is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise InvalidSetting(f"level is a false-discovery rate above 0 and below 1; got {level}")
+    ordered = np.sort(p_values)
+    passing = np.flatnonzero(ordered <= level * np.arange(1, len(ordered) + 1) / len(ordered))
+    if len(passing) == 0:
+        return np.zeros(len(p_values), bool)
+    return np.asarray(p_values <= ordered[passing[-1]])
+
+
+def check_scores(scores: Scores) -> None:
+    """Raise EmptyInput or NonFinite unless there are scores and all of them are finite."""
+    if np.size(scores) == 0:
+        raise EmptyInput("a calibration needs at least one score; got none")
+    if not np.isfinite(scores).all():
+        raise NonFinite("a calibration needs finite scores; some are NaN or infinite")
 
 
 def check_percentile(threshold_perc: float, margin: float) -> None:
     """Raise InvalidSetting unless one is a percentage and the other a finite number."""
     if not 0 <= threshold_perc <= 100:
         raise InvalidSetting(f"threshold_perc is a percentage between 0 and 100; got {threshold_perc}")
+    check_margin(margin)
+
+
+def check_margin(margin: float) -> None:
+    """Raise InvalidSetting unless the margin is a finite number."""
     if not np.isfinite(margin):
         raise InvalidSetting(f"margin is a finite number of nats; got {margin}")

@@ -5,6 +5,7 @@
      ├── WrongType         (TypeError)          an object of a kind demur cannot use
      ├── ShapeMismatch     (ValueError)         an array or a network of the wrong shape
      ├── EmptyInput        (ValueError)         no rows
+     ├── TooFewInstances   (ValueError)         fewer rows than a promise needs
      ├── NonFinite         (ValueError)         NaN or infinity, in the data or in a score
      ├── NotADistribution  (ValueError)         outputs that are no class probabilities
      ├── UnknownLayer      (ValueError)         a layer that the classifier does not have
@@ -37,6 +38,10 @@ class ShapeMismatch(DemurError, ValueError):
 
 class EmptyInput(DemurError, ValueError):
     """There are no rows to work on."""
+
+
+class TooFewInstances(DemurError, ValueError):
+    """There are fewer rows than it takes to promise what was asked for."""
 
 
 class NonFinite(DemurError, ValueError):

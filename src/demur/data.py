@@ -25,10 +25,16 @@ def fits(shape: tuple[int, ...], expected: Shape) -> bool:
     return len(shape) == len(expected) and all(want in (None, have) for have, want in zip(shape, expected, strict=True))
 
 
-def check_rows(X: Any, shape: Shape, name: str = "X") -> npt.NDArray[Any]:
+def check_rows(X: Any, shape: Shape, name: str = "X", *, finite: bool = True) -> npt.NDArray[Any]:
     """Return `X` as an array of numbers of shape `(n, *shape)`, neither copied nor cast.
 
     Arrays of any framework are accepted; integers and booleans too (they are cast, never rescaled, batch by batch).
+
+    Args:
+        X: what the caller gave.
+        shape: the shape of one row.
+        name: what to call it in error messages.
+        finite: whether NaN and infinity are errors.
 
     Raises:
         WrongType: not an array, or not of numbers.
@@ -48,7 +54,8 @@ def check_rows(X: Any, shape: Shape, name: str = "X") -> npt.NDArray[Any]:
         raise ShapeMismatch(f"{name} must have shape {describe(shape)}; got {rows.shape}{hint}")
     if len(rows) == 0:
         raise EmptyInput(f"{name} has no rows; pass at least one")
-    check_finite(rows, name)
+    if finite:
+        check_finite(rows, name)
     return rows
 
 
@@ -56,20 +63,23 @@ def check_finite(rows: npt.NDArray[Any], name: str) -> None:
     """Raise NonFinite, naming the rows, if any of them holds NaN, infinity or a number beyond float32."""
     if rows.dtype.kind != "f":
         return
-    bad: list[int] = []
-    for start in range(0, len(rows), CHECK_ROWS):
-        part = rows[start : start + CHECK_ROWS].reshape(len(rows[start : start + CHECK_ROWS]), -1)
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(part.astype("float32", copy=False)).all(axis=1)
-        bad.extend(start + np.flatnonzero(~finite))
-    if bad:
+    starts = range(0, len(rows), CHECK_ROWS)
+    found = np.concatenate([start + np.flatnonzero(~finite_rows(rows[start : start + CHECK_ROWS])) for start in starts])
+    if len(found):
         raise NonFinite(
-            f"{name} holds NaN, infinity or numbers beyond float32 in {len(bad)} of {len(rows)} rows: "
-            f"{row_list(bad)}; remove or impute them"
+            f"{name} holds NaN, infinity or numbers beyond float32 in {len(found)} of {len(rows)} rows: "
+            f"{row_list(found)}; remove or impute them"
         )
 
 
-def row_list(rows: list[int]) -> str:
+def finite_rows(rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which rows hold nothing but numbers that are finite as float32: bool `(n,)`."""
+    with np.errstate(over="ignore"):
+        numbers = rows.reshape(len(rows), -1).astype("float32", copy=False)
+    return np.asarray(np.isfinite(numbers).all(axis=1))
+
+
+def row_list(rows: npt.NDArray[np.integer[Any]]) -> str:
     """Write row numbers, at most ten of them."""
     return ", ".join(str(row) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
 

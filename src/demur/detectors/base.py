@@ -388,7 +388,7 @@ class Detector(abc.ABC):
         bad = np.flatnonzero(~np.isfinite(score))
         if len(bad):
             raise NonFinite(
-                f"the score of {len(bad)} of {len(rows)} rows is not finite: {row_list(list(bad))}; the classifier or "
+                f"the score of {len(bad)} of {len(rows)} rows is not finite: {row_list(bad)}; the classifier or "
                 f"the {self.companion_name} returns NaN or infinity for them, which training with too high a learning "
                 "rate can cause"
             )

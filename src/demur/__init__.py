@@ -9,14 +9,14 @@ from demur._version import __version__
 
 if TYPE_CHECKING:
     from demur.detectors import AdversarialAE, ModelDistillation
-    from demur.detectors.base import load_detector
+    from demur.loading import load_detector
 
 __all__ = ["AdversarialAE", "ModelDistillation", "__version__", "load_detector"]
 
 _HOMES = {
     "AdversarialAE": "demur.detectors",
     "ModelDistillation": "demur.detectors",
-    "load_detector": "demur.detectors.base",
+    "load_detector": "demur.loading",
 }
 
 

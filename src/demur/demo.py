@@ -15,11 +15,11 @@ from rich.table import Table
 from demur import datasets, plots
 from demur._version import __version__
 from demur.detectors import AdversarialAE, Detector, ModelDistillation
-from demur.detectors.base import CorrectData
 from demur.evaluate.corruptions import CORRUPTIONS, corrupt
 from demur.evaluate.foolbox_attacks import attack
 from demur.metrics import auroc, flagged_rate, split_by_harm
 from demur.progress import can_draw
+from demur.results import CorrectData
 
 EXAMPLES = 8
 SEVERITY = 3

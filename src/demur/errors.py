@@ -11,9 +11,11 @@
      ├── UnknownLayer      (ValueError)         a layer that the classifier does not have
      ├── NoGraph           (ValueError)         hidden layers asked of a model without a graph
      ├── ThresholdNotSet   (ValueError)         a decision asked of a detector without a threshold
+     ├── NotCalibrated     (ValueError)         p-values asked of a detector without calibration scores
      ├── DetectorNotFound  (FileNotFoundError)  nothing at that path
      ├── NotADetector      (ValueError)         something at that path, but no detector
      ├── CorruptDetector   (ValueError)         a detector whose files are missing, changed or unreadable
+     ├── WrongClassifier   (ValueError)         a classifier that is not the one a detector was saved with
      └── MissingExtra      (ImportError)        an optional package that is not installed
 
 Each also is the builtin that people already catch, and its message says what was expected, what came and what to do.
@@ -64,6 +66,10 @@ class ThresholdNotSet(DemurError, ValueError):
     """A decision needs a threshold, and the detector has none yet."""
 
 
+class NotCalibrated(DemurError, ValueError):
+    """A decision needs p-values, and the detector has no calibration scores."""
+
+
 class DetectorNotFound(DemurError, FileNotFoundError):
     """There is nothing at the given path."""
 
@@ -74,6 +80,10 @@ class NotADetector(DemurError, ValueError):
 
 class CorruptDetector(DemurError, ValueError):
     """A saved detector whose files are missing, changed or cannot be read."""
+
+
+class WrongClassifier(DemurError, ValueError):
+    """The classifier given, or none, is not the one that the detector was saved with."""
 
 
 class MissingExtra(DemurError, ImportError):

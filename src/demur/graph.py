@@ -56,8 +56,13 @@ class DetectorGraph(keras.Model):  # type: ignore[misc]
     def call(self, x: Tensor) -> list[Tensor]:
         """Score a batch; the companion is in inference mode."""
         reference = self.views.reference(x)
-        opinion = self.views.opinion(x, False).log_probabilities
-        return [self.views.compare(reference, opinion), ops.exp(reference[0]), ops.exp(opinion[0])]
+        opinion, reconstruction = self.views.opinion(x, False)
+        score = self.views.compare(reference, opinion)
+        if reconstruction is not None:
+            # The classifier may hide what is wrong with its input: TensorFlow's fused ReLU turns NaN into 0.
+            finite = ops.isfinite(ops.cast(reconstruction, "float32"))
+            score = ops.where(ops.all(finite, axis=list(range(1, len(reconstruction.shape)))), score, np.nan)
+        return [score, ops.exp(reference[0]), ops.exp(opinion[0])]
 
 
 def compiled(network: Any, row_shape: Shape, dtype: str) -> Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]:

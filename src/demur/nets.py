@@ -85,7 +85,8 @@ def random_head(feature_shape: Shape, classes: int, *, seed: int) -> Any:
     size = math.prod(shape)
     limit = math.sqrt(6 / (size + classes))
     weights = np.random.default_rng(seed).uniform(-limit, limit, (size, classes)).astype("float32")
-    dense = layers.Dense(classes, trainable=False)
+    # zeros: an initialiser without a seed would draw one from Python's global generator
+    dense = layers.Dense(classes, trainable=False, kernel_initializer="zeros")
     head = keras.Sequential([layers.Input(shape), layers.Flatten(), dense])
     dense.set_weights([weights, np.zeros(classes, "float32")])
     return head

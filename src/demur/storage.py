@@ -1,18 +1,24 @@
-"""A detector as a folder: `detector.json`, which names the `.keras` file of each model and its SHA-256. No pickle.
+"""A detector as a folder: `detector.json` names the files of its models and arrays, and their SHA-256. No pickle.
 
-Saving over a detector is safe at every instant: model files are named by their contents and written beside the old
+Saving over a detector is safe at every instant: files are named by their contents and written beside the old
 ones, and the save takes effect in one atomic step, when `detector.json` is replaced. Then the old files are removed.
 """
 
+import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 
 from demur._version import __version__
 from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
@@ -20,15 +26,23 @@ from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
 FORMAT = 1
 DOCUMENT = "detector.json"
 TEMPORARY = ".saving-"
+OURS = re.compile(r"\w+-[0-9a-f]{12}\.(keras|npz)")
+"""The names of the files that are written beside the document."""
 
 
-def write(path: Path, document: dict[str, Any], models: dict[str, Any]) -> None:
-    """Write a document and its Keras models, whole or not at all.
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def write(
+    path: Path, document: dict[str, Any], models: dict[str, Any], arrays: dict[str, Arrays] | None = None
+) -> None:
+    """Write a document, its Keras models and its arrays, whole or not at all.
 
     Args:
         path: the folder; made if it does not exist.
         document: what `detector.json` shall hold, beside the format, the versions and the files.
-        models: Keras models by name.
+        models: Keras models by name, one `.keras` file each.
+        arrays: groups of arrays by name, one `.npz` file each.
 
     Raises:
         NotADetector: the folder exists and holds something else, or is a file.
@@ -39,7 +53,9 @@ def write(path: Path, document: dict[str, Any], models: dict[str, Any]) -> None:
     path.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path))
     try:
-        files = {name: _place(model, name, temporary, path) for name, model in models.items()}
+        files = {name: _place(temporary / f"{name}.keras", model.save, path) for name, model in models.items()}
+        for name, group in (arrays or {}).items():
+            files[name] = _place(temporary / f"{name}.npz", functools.partial(_save_arrays, group), path)
         versions = {"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()}
         text = json.dumps({"format": FORMAT, **document, "versions": versions, "files": files}, indent=2) + "\n"
         draft = temporary / DOCUMENT
@@ -48,14 +64,14 @@ def write(path: Path, document: dict[str, Any], models: dict[str, Any]) -> None:
         draft.replace(path / DOCUMENT)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        _remove_models(path, keep=before)
+        _remove_files(path, keep=before)
         if is_new:
             shutil.rmtree(path, ignore_errors=True)
         raise
     _flush(path)
     for leftover in path.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    _remove_models(path, keep={entry["file"] for entry in files.values()})
+    _remove_files(path, keep={entry["file"] for entry in files.values()})
 
 
 def check_destination(path: Path) -> None:
@@ -66,8 +82,15 @@ def check_destination(path: Path) -> None:
         raise NotADetector(f"{path} holds other files and no {DOCUMENT}; save to a new or an empty folder")
 
 
-def read(path: Path, custom_objects: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read what `write` wrote: the document and the Keras models by name. Runs no code from the folder.
+def read(
+    path: Path, custom_objects: dict[str, Any] | None = None, skip: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Arrays]]:
+    """Read what `write` wrote: the document, the Keras models and the arrays by name. Runs no code from the folder.
+
+    Args:
+        path: the folder.
+        custom_objects: passed to Keras.
+        skip: names of models that are not wanted; their files need not be there.
 
     Raises:
         DetectorNotFound: there is nothing at `path`.
@@ -82,34 +105,61 @@ def read(path: Path, custom_objects: dict[str, Any] | None = None) -> tuple[dict
         )
     try:
         document = json.loads((path / DOCUMENT).read_text(encoding="utf-8"))
-        version, files = document["format"], {name: dict(entry) for name, entry in document["files"].items()}
+        version = document["format"]
+        entries = document["files"].items() if version == FORMAT else ()
+        files = {name: {"file": entry["file"], "sha256": entry["sha256"]} for name, entry in entries}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotADetector(f"{path / DOCUMENT} is not a detector's description: {error!r}") from error
     if version != FORMAT:
         raise NotADetector(f"{path} has format {version}; this demur {__version__} reads {FORMAT}: upgrade demur")
-    for entry in files.values():
-        _verify(path / entry["file"], entry["sha256"])
-    return document, {name: _load(path / entry["file"], custom_objects) for name, entry in files.items()}
+    wanted = {name: path / entry["file"] for name, entry in files.items() if name not in skip}
+    for name, file in wanted.items():
+        _verify(file, files[name]["sha256"])
+    arrays = {name: _load_arrays(file) for name, file in wanted.items() if file.suffix == ".npz"}
+    models = {name: _load(file, custom_objects) for name, file in wanted.items() if name not in arrays}
+    return document, models, arrays
 
 
-def _place(model: Any, name: str, temporary: Path, path: Path) -> dict[str, str]:
-    draft = temporary / f"{name}.keras"
-    model.save(draft)
+def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> dict[str, str]:
+    """Write a file and name it by its contents."""
+    save(draft)
     _flush(draft)
     sha256 = _sha256(draft)
-    file = f"{name}-{sha256[:12]}.keras"
+    file = f"{draft.stem}-{sha256[:12]}{draft.suffix}"
     draft.replace(path / file)
     return {"file": file, "sha256": sha256}
 
 
 def _load(file: Path, custom_objects: dict[str, Any] | None) -> Any:
+    known = {"softmax_v2": keras.activations.softmax, **(custom_objects or {})}  # what tf.nn.softmax calls itself
     try:
-        return keras.saving.load_model(file, custom_objects=custom_objects, compile=False, safe_mode=True)
+        return keras.saving.load_model(file, custom_objects=known, compile=False, safe_mode=True)
     except Exception as error:
         raise CorruptDetector(
             f"{file.name} cannot be made into a model: {reason(error)}. "
             "If it holds layers or models of your own, pass load_detector(path, custom_objects={'Name': Class})"
         ) from error
+
+
+def _save_arrays(arrays: Arrays, file: Path) -> None:
+    np.savez(file, allow_pickle=False, **arrays)
+
+
+def _load_arrays(file: Path) -> Arrays:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise CorruptDetector(f"{file.name} cannot be read: {error}") from error
+
+
+def fingerprint(model: Any) -> str:
+    """The SHA-256 of a Keras model's weights: their shapes, types and values, in the model's order."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(f"{weight.dtype}{weight.shape}".encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
 
 
 def reason(error: Exception) -> str:
@@ -154,10 +204,15 @@ def _file_names(path: Path) -> set[str]:
 
 def _interrupted(path: Path) -> bool:
     """Whether a folder holds nothing but what a first save left when it was killed."""
-    return all(entry.name.startswith(TEMPORARY) or entry.suffix == ".keras" for entry in path.iterdir())
+    return all(entry.name.startswith(TEMPORARY) or _is_ours(entry) for entry in path.iterdir())
 
 
-def _remove_models(path: Path, keep: set[str]) -> None:
-    for file in path.glob("*-????????????.keras"):
-        if file.name not in keep:
+def _is_ours(file: Path) -> bool:
+    """Whether a file is named by its contents; a user's `best-202601312359.keras` only looks so."""
+    return bool(OURS.fullmatch(file.name)) and file.is_file() and _sha256(file).startswith(file.stem.rpartition("-")[2])
+
+
+def _remove_files(path: Path, keep: set[str]) -> None:
+    for file in path.iterdir():
+        if file.name not in keep and _is_ours(file):
             file.unlink(missing_ok=True)

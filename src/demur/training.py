@@ -2,10 +2,13 @@
 
 import contextlib
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,9 @@ from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.graph import Views
 
 EPSILON = 1e-10
+
+OPTIMIZER = "optimizer_of_the_trainer"
+"""Where in a file of weights the optimizer's state is."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,12 @@ def instance_loss(loss_fn: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
     if loss_fn is None:
         return None
     wanted = "loss_fn is a Keras loss, its name or a function of y_true and y_pred"
+    if not (isinstance(loss_fn, str) or callable(loss_fn)):
+        raise WrongType(f"{wanted}; got {loss_fn!r}")
     try:
         loss = keras.losses.get(loss_fn)
     except ValueError as error:
         raise InvalidSetting(f"{wanted}; got {loss_fn!r}") from error
-    if not callable(loss):
-        raise WrongType(f"{wanted}; got {loss_fn!r}")
     per_instance: Callable[[Tensor, Tensor], Tensor] = loss.call if isinstance(loss, keras.losses.Loss) else loss
     return per_instance
 
@@ -85,7 +91,10 @@ def named_metrics(log_metric: Any) -> dict[str, Any]:
     for entry in entries:
         name, metric = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, entry)
         if isinstance(metric, str) or (isinstance(metric, type) and issubclass(metric, keras.metrics.Metric)):
-            metric = keras.metrics.get(metric)
+            try:
+                metric = keras.metrics.get(metric)
+            except ValueError as error:
+                raise InvalidSetting(f"log_metric takes Keras metrics or their names; got {entry!r}") from error
         if not isinstance(metric, keras.metrics.Metric):
             if not callable(metric):
                 raise WrongType(f"log_metric takes Keras metrics or (name, metric) pairs; got {entry!r}")
@@ -112,6 +121,25 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self.companion = companion
         self.objective = objective
         self.shown = metrics
+        self.built = companion.built
+
+    def fit(self, x: "TrainingBatches", **kwargs: Any) -> Any:
+        """Train. If it fails, the companion keeps its weights, and an error in drawing a batch comes through as it is.
+
+        JAX training takes the weights out of a model during the first step and loses them if that step fails;
+        TensorFlow wraps errors from its data pipeline in one of its own.
+        """
+        on_jax = keras.backend.backend() == "jax"
+        before = [(variable, variable.numpy()) for variable in self.companion.variables] if on_jax else []
+        try:
+            return super().fit(x, **kwargs)
+        except BaseException as error:
+            for variable, value in before:
+                if variable._value is None:
+                    variable.assign(value)
+            if x.error is not None and isinstance(error, Exception):
+                raise x.error from None
+            raise
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Tensor]:
         """Return the loss of a batch, scalar, and both views of its prediction."""
@@ -149,6 +177,26 @@ class Trainer(keras.Model):  # type: ignore[misc]
         """Save the companion: what a `ModelCheckpoint` writes is the model that is being trained."""
         self.companion.save(filepath, overwrite=overwrite, **kwargs)
 
+    def save_weights(self, filepath: Any, **kwargs: Any) -> None:
+        """Save the companion's weights, in a file that the companion can load, and the optimizer's state with them."""
+        self.companion.save_weights(filepath, **kwargs)
+        if self.optimizer.built and h5py.is_hdf5(filepath):
+            with h5py.File(filepath, "a") as file:
+                group = file.create_group(OPTIMIZER)
+                for i, variable in enumerate(self.optimizer.variables):
+                    group[str(i)] = ops.convert_to_numpy(variable)
+
+    def load_weights(self, filepath: Any, **kwargs: Any) -> None:
+        """Load what `save_weights` saved, so that a `BackupAndRestore` goes on where training stopped."""
+        self.companion.load_weights(filepath, **kwargs)
+        if not h5py.is_hdf5(filepath):
+            return
+        with h5py.File(filepath, "r") as file:
+            group = file.get(OPTIMIZER, {})
+            if len(group) == len(self.optimizer.variables):
+                for i, variable in enumerate(self.optimizer.variables):
+                    variable.assign(group[str(i)][()])
+
 
 def add_up(terms: Sequence[Tensor]) -> Tensor:
     """Add tensors up."""
@@ -184,6 +232,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
         self.rows, self.reference = rows, reference
         self.size, self.dtype, self.preprocess_fn = batch_size, dtype, preprocess_fn
         self.rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+        self.error: Exception | None = None
         self.order = np.arange(len(rows))
         self.on_epoch_end()
 
@@ -195,7 +244,11 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
         chosen = np.sort(self.order[index * self.size : (index + 1) * self.size])
         x = self.rows[chosen].astype(self.dtype, copy=False)
         if self.preprocess_fn is not None:
-            x = preprocessed(self.preprocess_fn, x, self.rows.shape[1:], self.dtype)
+            try:
+                x = preprocessed(self.preprocess_fn, x, self.rows.shape[1:], self.dtype)
+            except Exception as error:
+                self.error = error
+                raise
         inputs: dict[str, Any] = {"x": x}
         if self.reference is not None:
             inputs["reference"] = tuple(view[chosen] for view in self.reference)
@@ -238,6 +291,42 @@ def frozen(models: Iterable[Any]) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
         for module, mode in modes:
             module.training = mode
+
+
+class StopBetweenSteps(keras.callbacks.Callback):  # type: ignore[misc]
+    """Raises KeyboardInterrupt after the training step during which it was asked to.
+
+    In the middle of a step the weights may be in the backend's hands (JAX has given their buffers away).
+    """
+
+    asked = False
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Stop, if asked to."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[list[Any]]:
+    """While it lasts, a first Ctrl-C stops training between two steps; a second one at once. Yields callbacks."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or (
+        threading.current_thread() is not threading.main_thread()
+    ):
+        yield []  # Ctrl-C is somebody else's business
+        return
+    stop = StopBetweenSteps()
+
+    def ask(number: int, frame: Any) -> None:
+        if stop.asked:
+            signal.default_int_handler(number, frame)
+        stop.asked = True
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield [stop]
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def xla_setting() -> bool | str:

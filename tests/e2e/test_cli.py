@@ -17,8 +17,8 @@ from demur.errors import DemurError, InvalidSetting, MissingExtra
 
 COLUMNS = {
     "score": ["instance_score"],
-    "predict": ["is_adversarial", "instance_score"],
-    "correct": ["is_adversarial", "instance_score", "corrected", "no_defense", "defense"],
+    "predict": ["is_adversarial", "instance_score", "p_value"],
+    "correct": ["is_adversarial", "instance_score", "p_value", "corrected", "no_defense", "defense"],
 }
 
 
@@ -141,7 +141,14 @@ def test_fit_distils_with_options_of_its_own_into_a_companion_of_ones_own(data, 
     saved = load_detector(tmp_path / "out")
     assert isinstance(saved, ModelDistillation)
     assert saved.distilled_model.name == "mine"
-    wanted = {"loss_type": "xent", "temperature": 0.5, "data_type": "image", "from_logits": False, "seed": 3}
+    wanted = {
+        "loss_type": "xent",
+        "temperature": 0.5,
+        "data_type": "image",
+        "from_logits": False,
+        "seed": 3,
+        "on_invalid": "raise",
+    }
     assert saved.settings == wanted
 
 
@@ -193,7 +200,12 @@ def read_table(path):
         return pyarrow.parquet.read_table(path).to_pydict()
     with path.open(newline="", encoding="utf-8") as stream:
         header, *rows = csv.reader(stream)
-    read = {"row": int, "is_adversarial": {"True": True, "False": False}.__getitem__, "instance_score": float}
+    read = {
+        "row": int,
+        "is_adversarial": {"True": True, "False": False}.__getitem__,
+        "instance_score": float,
+        "p_value": float,
+    }
     return {name: [read.get(name, int)(row[i]) for row in rows] for i, name in enumerate(header)}
 
 

@@ -20,11 +20,11 @@ COMMANDS = {
     ),
     "predict": (
         "flag the inputs on which the classifier should not be trusted",
-        "Columns: is_adversarial, instance_score.",
+        "Columns: is_adversarial, instance_score, p_value.",
     ),
     "correct": (
         "flag inputs and give each its class: the detector's where flagged, the classifier's elsewhere",
-        "Columns: is_adversarial, instance_score, corrected, no_defense (the classifier's class), "
+        "Columns: is_adversarial, instance_score, p_value, corrected, no_defense (the classifier's class), "
         "defense (the detector's).",
     ),
 }
@@ -50,7 +50,9 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.out)
     X = read_rows(args.data, args.scale)
     start_keras()
-    from demur.detectors.base import load_detector
+    import numpy as np
+
+    from demur.loading import load_detector
 
     detector = load_detector(args.folder)
     options: dict[str, Any] = {"batch_size": args.batch_size, "verbose": shows_bar(args)}
@@ -62,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
         raise ThresholdNotSet(f"{args.folder} has no threshold yet; first: {first}")
     else:
         columns = getattr(detector, args.command)(X, **options)["data"]
+        if "invalid" in columns:  # the indices of such rows: as a column, whether a row is one
+            columns["invalid"] = np.isin(np.arange(len(X)), columns["invalid"])
     if args.out is not None:
         write_table(args.out, columns)
     print(f"{type(detector).__name__}, {len(X):,} inputs")
@@ -72,20 +76,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def summary(columns: "dict[str, npt.NDArray[Any]]", threshold: float | None) -> dict[str, str]:
+def summary(columns: "dict[str, npt.NDArray[Any]]", threshold: Any) -> dict[str, str]:
     """Say in a few labelled lines what the columns hold."""
     import numpy as np
 
     score = columns["instance_score"]
     lines = {}
-    if threshold is not None:
-        flagged = int((score > threshold).sum())
+    if "is_adversarial" in columns:
+        flagged = int(columns["is_adversarial"].sum())
         share = f"{flagged / len(score):.1%}".replace("%", " %")
-        lines["flagged"] = f"{flagged:,} ({share}), above the threshold of {threshold:.4g} nats"
+        limit = "its class's threshold" if np.ndim(threshold) else f"the threshold of {threshold:.4g} nats"
+        lines["flagged"] = f"{flagged:,} ({share}), above {limit}"
     if "corrected" in columns:
         changed = int((columns["corrected"] != columns["no_defense"]).sum())
         lines["corrected"] = f"{changed:,}, given another class than the classifier's"
-    quantiles = np.quantile(score, [0, 0.5, 0.9, 0.99, 1])
+    quantiles = np.quantile(score, [0, 0.5, 0.9, 0.99, 1], method="lower" if np.isinf(score).any() else "linear")
     names = ("lowest", "median", "90 % below", "99 % below", "highest")
     lines["score"] = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, quantiles, strict=True))
     return lines

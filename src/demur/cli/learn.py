@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,24 @@ def register(commands: Commands) -> None:
     )
     add_folder(parser)
     add_data(parser, "normal data", batch_size=256)
-    parser.add_argument(
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument(
+        "--fpr",
+        type=float,
+        metavar="RATE",
+        help="false-positive rate to promise, such as 0.05: a conformal threshold, which holds on data like this",
+    )
+    rate.add_argument(
         "--threshold-perc",
         type=float,
         default=99.0,
         metavar="P",
-        help="percentage of the data that shall not be flagged; default: %(default)g",
+        help="percentage of the data that shall not be flagged; promises nothing; default: %(default)g",
     )
+    parser.add_argument(
+        "--labels", metavar="FILE[:KEY]", help="true classes: only what the classifier gets right sets the threshold"
+    )
+    parser.add_argument("--by-class", action="store_true", help="a threshold for each class that is predicted")
     parser.add_argument(
         "--margin", type=float, default=0.0, metavar="NATS", help="added to the threshold; default: %(default)g"
     )
@@ -119,24 +131,36 @@ def threshold(args: argparse.Namespace) -> int:
     """Infer a detector's threshold and save it."""
     check_writable(args.folder)
     X = read_rows(args.data, args.scale)
+    labels = None if args.labels is None else read_rows(args.labels, None)
     start_keras()
-    from demur.detectors.base import load_detector
+    from demur.loading import load_detector
 
     detector = load_detector(args.folder)
     detector.infer_threshold(
         X,
+        fpr=args.fpr,
+        labels=labels,
+        groups="predicted" if args.by_class else None,
         threshold_perc=args.threshold_perc,
         margin=args.margin,
         batch_size=args.batch_size,
         verbose=shows_bar(args),
     )
     detector.save(args.folder)
-    margin = f", plus a margin of {args.margin:g}" if args.margin else ""
-    share = f"the score that {args.threshold_perc:g} % of {len(X):,} inputs do not exceed{margin}"
-    print(f"threshold {detector.threshold:.6g} nats: {share}")
+    print(threshold_line(args, detector.threshold, len(X)))
     print(f"saved in {args.folder}")
     show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))} --data NEW.npz --out answers.csv")
     return 0
+
+
+def threshold_line(args: argparse.Namespace, threshold: Any, n: int) -> str:
+    """Say what the threshold is and what it stands for."""
+    per_class = isinstance(threshold, Sequence) or getattr(threshold, "ndim", 0) == 1
+    limits = ", ".join(f"{k}: {limit:.6g}" for k, limit in enumerate(threshold)) if per_class else f"{threshold:.6g}"
+    margin = f", plus a margin of {args.margin:g}" if args.margin else ""
+    if args.fpr is not None:
+        return f"threshold {limits} nats: it flags at most {100 * args.fpr:g} % of inputs like these {n:,}{margin}"
+    return f"threshold {limits} nats: the score that {args.threshold_perc:g} % of {n:,} inputs do not exceed{margin}"
 
 
 def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:

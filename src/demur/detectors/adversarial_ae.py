@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from demur import nets
-from demur.classifiers.keras_model import KerasClassifier, graph_of
+from demur.classifiers.keras_model import KerasClassifier, fits_either, graph_of, row_shape
+from demur.companion import check_companion, known_shape
 from demur.data import check_batch_size, describe
-from demur.detectors.base import Detector, Floats, check_companion, known_shape
+from demur.detectors.base import Detector, OnInvalid
 from demur.divergence import Tensor, kl, log_softmax, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.graph import Opinion, Views
+from demur.results import Floats
+from demur.scoring import over_batches
 
 
 class AdversarialAE(Detector):
@@ -45,6 +48,9 @@ class AdversarialAE(Detector):
         data_type: free text such as "image" or "tabular", kept in the metadata.
         from_logits: whether `model` returns logits instead of probabilities.
         seed: of the heads, the default autoencoder's weights and the order of the training rows.
+        on_invalid: what becomes of rows that cannot be judged, because they hold NaN or infinity or because a network
+            returns it for them: "raise" an error that names them, or "flag" them: adversarial, with an infinite score,
+            the smallest p-value there is and the classifier's class, their indices listed in `data["invalid"]`.
 
     Attributes:
         ae: the autoencoder.
@@ -71,6 +77,7 @@ class AdversarialAE(Detector):
         data_type: str | None = None,
         from_logits: bool = False,
         seed: int = 0,
+        on_invalid: OnInvalid = "raise",
     ) -> None:
         if hidden_layer_kld and model_hl:
             raise InvalidSetting("hidden_layer_kld and model_hl are two ways to the same: pass one of them")
@@ -82,6 +89,7 @@ class AdversarialAE(Detector):
             data_type=data_type,
             from_logits=from_logits,
             seed=seed,
+            on_invalid=on_invalid,
             hidden=list(self.hidden_layer_kld),
             fallback_shape=known_shape(model, ae, encoder_net),
         )
@@ -160,7 +168,7 @@ class AdversarialAE(Detector):
         """Return the reconstructions `x'` of inputs: float32 `(n, *input_shape)`."""
         check_batch_size(batch_size)
         rows = self._check(X)
-        (reconstruction,) = self._over_batches(self._compiled(self.ae), rows, batch_size, False)
+        (reconstruction,) = over_batches(self._compiled(self.ae), rows, batch_size, self.classifier.row_dtype, False)
         return np.asarray(reconstruction, "float32")
 
     @property
@@ -178,14 +186,10 @@ class AdversarialAE(Detector):
         return {"classifier": self.model, self.companion_name: self.ae, **heads, **model_hl}
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def own_settings(self) -> dict[str, Any]:
         return {
             "hidden_layer_kld": list(self.hidden_layer_kld.items()),
             "w_model_hl": self.w_model_hl,
-            "temperature": self.temperature,
-            "data_type": self.data_type,
-            "from_logits": self.from_logits,
-            "seed": self.seed,
         }
 
     @classmethod
@@ -234,6 +238,12 @@ def _autoencoder(ae: Any, encoder_net: Any, decoder_net: Any, shape: tuple[int |
     for name, net in (("encoder_net", encoder_net), ("decoder_net", decoder_net)):
         if not isinstance(net, keras.Model):
             raise WrongType(f"{name} must be a Keras model; got {type(net).__name__}")
+    encoder, taken = graph_of(encoder_net), row_shape(decoder_net)
+    code = None if encoder is None else tuple(encoder.outputs[0].shape[1:])
+    if code is not None and taken is not None and not fits_either(code, taken):
+        raise ShapeMismatch(
+            f"decoder_net must take what encoder_net returns, {describe(code)}; it takes {describe(taken)}"
+        )
     return keras.Sequential([encoder_net, decoder_net], name="autoencoder")
 
 

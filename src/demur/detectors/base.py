@@ -1,12 +1,11 @@
 """The contract of a detector, and all the code that detectors share."""
 
 import abc
-import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypedDict, overload
+from typing import Any, ClassVar, Literal, Self, overload
 
 import keras
 import numpy as np
@@ -14,55 +13,27 @@ import numpy.typing as npt
 
 from demur import storage
 from demur._version import __version__
-from demur.calibration import check_percentile, percentile_threshold
-from demur.classifiers.keras_model import KerasClassifier, fits_either, graph_of, row_shape
-from demur.data import batches, check_batch_size, check_rows, describe, padded, row_list
-from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch, ThresholdNotSet, WrongType
+from demur.calibration import Calibration, check_percentile, rational
+from demur.classifiers.keras_model import KerasClassifier
+from demur.data import check_batch_size, check_rows
+from demur.decision import Control, Threshold, calibrate, check_control, decide
+from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
 from demur.graph import DetectorGraph, Views, compiled
-from demur.progress import progress
-from demur.training import Objective, Trainer, TrainingBatches, frozen, instance_loss, named_metrics, xla_setting
+from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
+from demur.scoring import Scored, over_batches, score_rows
+from demur.training import (
+    Objective,
+    Trainer,
+    TrainingBatches,
+    frozen,
+    instance_loss,
+    interruptible,
+    named_metrics,
+    xla_setting,
+)
 
-Floats = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
-
-
-class Meta(TypedDict):
-    """What a result says of the detector it comes from."""
-
-    name: str
-    detector_type: str
-    data_type: str | None
-    online: bool
-    version: str
-
-
-class PredictData(TypedDict):
-    """`is_adversarial`: bool `(n,)`; `instance_score`: float32 `(n,)` in nats, or None where not asked for."""
-
-    is_adversarial: npt.NDArray[np.bool_]
-    instance_score: Floats | None
-
-
-class CorrectData(PredictData):
-    """Class labels, int64 `(n,)`: `corrected`; `no_defense` and `defense`, or None where not asked for."""
-
-    corrected: Labels
-    no_defense: Labels | None
-    defense: Labels | None
-
-
-class PredictResult(TypedDict):
-    """What `predict` returns."""
-
-    meta: Meta
-    data: PredictData
-
-
-class CorrectResult(TypedDict):
-    """What `correct` returns."""
-
-    meta: Meta
-    data: CorrectData
+OnInvalid = Literal["raise", "flag"]
+"""What becomes of a row that cannot be judged: an error, or a flag."""
 
 
 class Detector(abc.ABC):
@@ -89,6 +60,7 @@ class Detector(abc.ABC):
         data_type: str | None,
         from_logits: bool,
         seed: int,
+        on_invalid: OnInvalid,
         hidden: Sequence[int | str] = (),
         fallback_shape: Any = None,
     ) -> None:
@@ -102,6 +74,10 @@ class Detector(abc.ABC):
         self.data_type = data_type
         self.from_logits = from_logits
         self.seed = int(seed)
+        if on_invalid not in ("raise", "flag"):
+            raise InvalidSetting(f"on_invalid is 'raise' or 'flag'; got {on_invalid!r}")
+        self.on_invalid = on_invalid
+        self.calibration: Calibration | None = None
         self.threshold = threshold
         self.history: dict[str, list[float]] | None = None
         self._probabilities_checked = False
@@ -126,13 +102,19 @@ class Detector(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def settings(self) -> dict[str, Any]:
-        """The arguments of `__init__` that are no models, as JSON can hold them."""
+    def own_settings(self) -> dict[str, Any]:
+        """The arguments of `__init__` that only this kind of detector has and that are no models, for JSON."""
 
     @classmethod
     @abc.abstractmethod
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
         """Make the detector again from what `parts` and `settings` returned."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `__init__` that are no models, as JSON can hold them."""
+        shared = ("temperature", "data_type", "from_logits", "seed", "on_invalid")
+        return {**self.own_settings, **{name: getattr(self, name) for name in shared}}
 
     @functools.cached_property
     def graph(self) -> DetectorGraph:
@@ -145,15 +127,28 @@ class Detector(abc.ABC):
         return self.classifier.row_shape
 
     @property
-    def threshold(self) -> float | None:
-        """Scores strictly above it are flagged; None until set or inferred. In nats."""
+    def threshold(self) -> Threshold | None:
+        """Scores strictly above it are flagged; in nats.
+
+        None until set or inferred; an array `(classes,)` where each predicted class has its own.
+        """
         return self._threshold
 
     @threshold.setter
-    def threshold(self, value: float | None) -> None:
-        if value is not None and not _is_number(value):
-            raise InvalidSetting(f"threshold is a finite number of nats or None; got {value!r}")
-        self._threshold = None if value is None else float(value)
+    def threshold(self, value: float | Sequence[float] | npt.NDArray[Any] | None) -> None:
+        self._threshold = None if value is None else self._checked_threshold(value)
+
+    def _checked_threshold(self, value: Any) -> Threshold:
+        if _is_number(value):
+            return float(value)
+        classes = self.classifier.classes
+        limits = np.array(value, "float64") if isinstance(value, list | tuple | np.ndarray) else np.array(np.nan)
+        if limits.shape != (classes,) or not np.isfinite(limits).all():
+            raise InvalidSetting(
+                f"threshold is a finite number of nats, {classes} of them (one for each predicted class) or None; "
+                f"got {value!r}"
+            )
+        return limits
 
     @property
     def meta(self) -> Meta:
@@ -167,7 +162,7 @@ class Detector(abc.ABC):
         )
 
     def __repr__(self) -> str:
-        threshold = "not set" if self.threshold is None else f"{self.threshold:.4g}"
+        threshold = "not set" if self.threshold is None else np.array2string(np.asarray(self.threshold), precision=4)
         return f"<{type(self).__name__} on {self.model.name!r}, inputs {self.input_shape}, threshold {threshold}>"
 
     # Learning -----------------------------------------------------------------------------------------------------
@@ -210,33 +205,54 @@ class Detector(abc.ABC):
         trainer = Trainer(self.companion, objective, named_metrics(log_metric))
         trainer.compile(optimizer=_optimizer(optimizer), jit_compile=xla_setting())
         fixed = [part for part in self.parts.values() if part is not self.companion]
-        with frozen(fixed):
-            history = trainer.fit(
-                drawn(rows, preprocess_fn, self.seed),
-                epochs=epochs,
-                verbose=verbose if isinstance(verbose, str) else int(verbose),
-                callbacks=list(callbacks) if callbacks else None,
-                validation_data=None if held_out is None else drawn(held_out, None, None),
-                shuffle=False,  # TrainingBatches shuffles rows, with a seed of its own
-            )
-        self.history = history.history
+        batches = drawn(rows, preprocess_fn, self.seed)
+        validation_batches = None if held_out is None else drawn(held_out, None, None)
+        try:
+            with frozen(fixed), interruptible() as stop:
+                trainer.fit(
+                    batches,
+                    epochs=epochs,
+                    verbose=verbose if isinstance(verbose, str) else int(verbose),
+                    callbacks=[*(callbacks or []), *stop],
+                    validation_data=validation_batches,
+                    shuffle=False,  # TrainingBatches shuffles rows, with a seed of its own
+                )
+        except KeyboardInterrupt:
+            self.history = trainer.history.history
+            raise KeyboardInterrupt(
+                f"fit was interrupted after {len(trainer.history.epoch)} of {epochs} epochs: the detector is usable "
+                f"with the {self.companion_name}'s weights so far, the classifier is as it was, and fit(X) goes on"
+            ) from None
+        self.history = trainer.history.history
         return self
 
     def infer_threshold(
         self,
         X: Any,
         *,
+        fpr: float | None = None,
         threshold_perc: float = 99.0,
         margin: float = 0.0,
+        labels: Any = None,
+        groups: Literal["predicted"] | None = None,
         batch_size: int = 256,
         verbose: bool = False,
     ) -> Self:
-        """Set the threshold to a percentile of the scores of normal data, best held out from `fit`.
+        """Set the threshold from the scores of normal data, and keep them, sorted, for p-values.
+
+        With `fpr`, the threshold is split-conformal: on new data exchangeable with `X`, and `X` not trained on, the
+        false-positive rate is at most `fpr`, whatever the distribution of the scores. A percentile promises nothing.
+        Beyond 10,000 scores a sketch of 10,000 is kept; a p-value from it is too high by less than 1/10,000.
 
         Args:
-            X: `(n, *input_shape)`.
+            X: `(n, *input_shape)`, held out from `fit`. NaN in it is an error, whatever `on_invalid` says.
+            fpr: false-positive rate, above 0 and below 1; takes the place of `threshold_perc`.
             threshold_perc: percentage of `X` that shall not be flagged, 0 to 100.
-            margin: added to the percentile, in nats.
+            margin: added to the threshold, in nats. A negative one breaks what `fpr` promises.
+            labels: `(n,)`, true classes: only the instances that the classifier gets right calibrate, and the promise
+                is for such instances.
+            groups: "predicted" for a threshold, and p-values, of each predicted class (Mondrian conformal prediction):
+                the rate holds within each class.
             batch_size: rows a forward pass.
             verbose: show a progress bar once it takes more than two seconds.
 
@@ -244,11 +260,26 @@ class Detector(abc.ABC):
             The detector.
 
         Raises:
+            TooFewInstances: for so low a rate; says how many are needed, and of which class.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         check_percentile(threshold_perc, margin)
-        score = self._run(X, batch_size, verbose)[0]
-        self.threshold = percentile_threshold(score, threshold_perc, margin)
+        if fpr is not None:
+            rational(fpr)
+            if threshold_perc != 99.0:
+                raise InvalidSetting("fpr and threshold_perc are two ways to a threshold: pass one of them")
+        if groups not in (None, "predicted"):
+            raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
+        rows = self._check(X)
+        classes = None if labels is None else _checked_labels(labels, len(rows))
+        self.threshold, self.calibration = calibrate(
+            self._scored(rows, batch_size, verbose, flag_invalid=False),
+            fpr=fpr,
+            threshold_perc=threshold_perc,
+            margin=margin,
+            labels=classes,
+            by_class=groups == "predicted",
+        )
         return self
 
     # Answering ----------------------------------------------------------------------------------------------------
@@ -278,30 +309,42 @@ class Detector(abc.ABC):
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        score, y, y_opinion = self._run(X, batch_size, verbose)
-        return (score, y, y_opinion) if return_predictions else score
+        scored = self._judged(X, batch_size, verbose)
+        return (scored.score, scored.y, scored.y_opinion) if return_predictions else scored.score
 
     def predict(
-        self, X: Any, *, batch_size: int = 256, return_instance_score: bool = True, verbose: bool = False
+        self,
+        X: Any,
+        *,
+        batch_size: int = 256,
+        return_instance_score: bool = True,
+        control: Control = None,
+        level: float = 0.05,
+        verbose: bool = False,
     ) -> PredictResult:
-        """Flag the instances whose score lies strictly above the threshold.
+        """Flag the instances whose score lies strictly above the threshold, or those that `control` picks.
 
         Args:
             X: `(n, *input_shape)`.
             batch_size: rows a forward pass.
             return_instance_score: whether the result holds the scores too.
+            control: "fdr" to flag, instead of by the threshold, so that of the instances flagged in this batch at most
+                a share of `level` is expected to be normal (Benjamini & Hochberg, 1995, on the p-values).
+            level: see `control`.
             verbose: show a progress bar once it takes more than two seconds.
 
         Returns:
-            `{"meta": ..., "data": {"is_adversarial", "instance_score"}}`.
+            `{"meta": ..., "data": {"is_adversarial", "instance_score"}}`; from a detector that `infer_threshold` was
+            called on, `data` holds `"p_value"` too, and with `on_invalid="flag"` also `"invalid"`.
 
         Raises:
-            ThresholdNotSet: before any forward pass, if there is no threshold.
+            ThresholdNotSet, NotCalibrated: before any forward pass, if there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        threshold = self._required_threshold()
-        score = self._run(X, batch_size, verbose)[0]
-        return {"meta": self.meta, "data": _flagged(score, threshold, return_instance_score)}
+        _, data = self._decided(X, batch_size, verbose, control, level)
+        if not return_instance_score:
+            data["instance_score"] = None
+        return {"meta": self.meta, "data": data}
 
     def correct(
         self,
@@ -310,6 +353,8 @@ class Detector(abc.ABC):
         batch_size: int = 256,
         return_instance_score: bool = True,
         return_all_predictions: bool = True,
+        control: Control = None,
+        level: float = 0.05,
         verbose: bool = False,
     ) -> CorrectResult:
         """Predict classes: the opinion's where an instance is flagged, the classifier's elsewhere.
@@ -320,100 +365,108 @@ class Detector(abc.ABC):
             return_instance_score: whether the result holds the scores too.
             return_all_predictions: whether it holds `no_defense` (the classifier's class for each instance) and
                 `defense` (the opinion's) too.
+            control: how to flag; see `predict`.
+            level: see `predict`.
             verbose: show a progress bar once it takes more than two seconds.
 
         Returns:
-            `{"meta": ..., "data": {"is_adversarial", "instance_score", "corrected", "no_defense", "defense"}}`.
+            `{"meta": ..., "data": {"is_adversarial", "instance_score", "corrected", "no_defense", "defense"}}`, and
+            what `predict` adds. A row that cannot be judged keeps the classifier's class.
 
         Raises:
-            ThresholdNotSet: before any forward pass, if there is no threshold.
+            ThresholdNotSet, NotCalibrated: before any forward pass, if there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        threshold = self._required_threshold()
-        score, y, y_opinion = self._run(X, batch_size, verbose)
-        flagged = _flagged(score, threshold, return_instance_score)
-        no_defense, defense = y.argmax(axis=-1).astype("int64"), y_opinion.argmax(axis=-1).astype("int64")
+        scored, flagged = self._decided(X, batch_size, verbose, control, level)
+        if not return_instance_score:
+            flagged["instance_score"] = None
+        no_defense, defense = (p.argmax(axis=-1).astype("int64") for p in (scored.y, scored.y_opinion))
+        corrected = np.where(flagged["is_adversarial"], defense, no_defense)
+        corrected[scored.invalid] = no_defense[scored.invalid]
         data = CorrectData(
             **flagged,
-            corrected=np.where(flagged["is_adversarial"], defense, no_defense),
+            corrected=corrected,
             no_defense=no_defense if return_all_predictions else None,
             defense=defense if return_all_predictions else None,
         )
         return {"meta": self.meta, "data": data}
 
-    def save(self, path: str | Path) -> None:
-        """Write the detector to a folder: `detector.json` and one `.keras` file for each model, no pickle.
+    def save(self, path: str | Path, *, include_classifier: bool = True) -> None:
+        """Write the detector to a folder: `detector.json`, and files that it names with their SHA-256. No pickle.
 
         An existing detector there is replaced whole or, if anything fails, stays as it was.
 
         Args:
             path: the folder; made if it does not exist.
+            include_classifier: whether the classifier is written too; if not, `load_detector` asks for it and checks,
+                by the SHA-256 of its weights, that it is the same.
 
         Raises:
             NotADetector: the folder exists and holds something else.
         """
+        threshold = self.threshold.tolist() if isinstance(self.threshold, np.ndarray) else self.threshold
         document = {
             "detector": type(self).__name__,
-            "threshold": self.threshold,
+            "threshold": threshold,
+            "calibration": None if self.calibration is None else {"fpr": self.calibration.fpr},
             "settings": self.settings,
             "meta": dict(self.meta),
+            "classifier": {"fingerprint": storage.fingerprint(self.model)},
         }
-        storage.write(Path(path), document, self.parts)
+        parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
+        arrays = {} if self.calibration is None else {"calibration": self.calibration.as_arrays()}
+        storage.write(Path(path), document, parts, arrays)
 
     # Shared by the methods above ----------------------------------------------------------------------------------
 
-    def _check(self, X: Any, name: str = "X") -> npt.NDArray[Any]:
+    def _check(self, X: Any, name: str = "X", *, finite: bool = True) -> npt.NDArray[Any]:
         """Check rows from the caller and, the first time, that the classifier returns distributions for them."""
-        rows = check_rows(X, self.input_shape, name)
+        rows = check_rows(X, self.input_shape, name, finite=finite)
         if not self._probabilities_checked and not self.classifier.is_logits:
             x = rows[:32].astype(self.classifier.row_dtype, copy=False)
             self.classifier.check_probabilities(self._compiled(self.model)(x)[0])
         self._probabilities_checked = True
         return rows
 
+    def _compiled(self, network: Any) -> Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
+        return compiled(network, self.input_shape, self.classifier.row_dtype)
+
     @functools.cached_property
     def _scoring(self) -> Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
         return self._compiled(self.graph)
 
-    def _compiled(self, network: Any) -> Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-        return compiled(network, self.input_shape, self.classifier.row_dtype)
-
-    def _run(self, X: Any, batch_size: int, verbose: bool) -> tuple[Floats, Floats, Floats]:
-        """Run the graph over all rows: score `(n,)`, reference and opinion probabilities `(n, classes)`."""
+    def _scored(self, rows: npt.NDArray[Any], batch_size: int, verbose: bool, *, flag_invalid: bool) -> Scored:
         check_batch_size(batch_size)
-        rows = self._check(X)
         with self._lock:
             scoring = self._scoring
-        score, y, y_opinion = self._over_batches(scoring, rows, batch_size, verbose)
-        bad = np.flatnonzero(~np.isfinite(score))
-        if len(bad):
-            raise NonFinite(
-                f"the score of {len(bad)} of {len(rows)} rows is not finite: {row_list(bad)}; the classifier or "
-                f"the {self.companion_name} returns NaN or infinity for them, which training with too high a learning "
-                "rate can cause"
+        return score_rows(
+            scoring, rows, batch_size, self.classifier.row_dtype, verbose=verbose, flag_invalid=flag_invalid
+        )
+
+    def _judged(self, X: Any, batch_size: int, verbose: bool) -> Scored:
+        """Score rows, those that cannot be judged as `on_invalid` says."""
+        flag_invalid = self.on_invalid == "flag"
+        return self._scored(self._check(X, finite=not flag_invalid), batch_size, verbose, flag_invalid=flag_invalid)
+
+    def _decided(
+        self, X: Any, batch_size: int, verbose: bool, control: Control, level: float
+    ) -> tuple[Scored, PredictData]:
+        """Score rows and flag them."""
+        check_control(control, level, self.calibration)
+        if control is None and self.threshold is None:
+            raise ThresholdNotSet(
+                f"{type(self).__name__} has no threshold yet: call infer_threshold(X) or set detector.threshold"
             )
-        return score, y, y_opinion
+        scored = self._judged(X, batch_size, verbose)
+        data = decide(scored, self.threshold, self.calibration, control, level)
+        if self.on_invalid == "flag":
+            data["invalid"] = scored.invalid
+        return scored, data
 
     def _reference(self, rows: npt.NDArray[Any], batch_size: int) -> list[npt.NDArray[Any]]:
         """The reference views' log-probabilities of all rows, computed once for all epochs."""
         half = ReferenceHalf(self.views.reference, [part for part in self.parts.values() if part is not self.companion])
-        return self._over_batches(self._compiled(half), rows, batch_size, False)
-
-    def _over_batches(
-        self, network: Callable[..., list[Any]], rows: npt.NDArray[Any], batch_size: int, verbose: bool
-    ) -> list[Any]:
-        results: list[list[npt.NDArray[Any]]] = []
-        for batch in progress(batches(rows, batch_size), -(-len(rows) // batch_size), verbose):
-            x = padded(batch, batch_size).astype(self.classifier.row_dtype, copy=False)
-            results.append([output[: len(batch)] for output in network(x)])
-        return [np.concatenate(outputs) for outputs in zip(*results, strict=True)]
-
-    def _required_threshold(self) -> float:
-        if self.threshold is None:
-            raise ThresholdNotSet(
-                f"{type(self).__name__} has no threshold yet: call infer_threshold(X) or set detector.threshold"
-            )
-        return self.threshold
+        return over_batches(self._compiled(half), rows, batch_size, self.classifier.row_dtype, False)
 
 
 class ReferenceHalf(keras.layers.Layer):  # type: ignore[misc]
@@ -427,36 +480,14 @@ class ReferenceHalf(keras.layers.Layer):  # type: ignore[misc]
         return self.reference(x)
 
 
-def check_companion(companion: Any, classifier: KerasClassifier, name: str) -> None:
-    """Raise unless the companion is a Keras model for the classifier's inputs with weights of its own."""
-    if not isinstance(companion, keras.Model):
-        raise WrongType(f"the {name} must be a Keras model; got {type(companion).__name__}")
-    taken = row_shape(companion)
-    if taken is not None and not fits_either(taken, classifier.row_shape):
+def _checked_labels(labels: Any, n: int) -> npt.NDArray[np.integer[Any]]:
+    classes = np.asarray(labels)
+    if classes.shape != (n,) or classes.dtype.kind not in "iu":
         raise ShapeMismatch(
-            f"the {name} must take the classifier's inputs, {describe(classifier.row_shape)}; "
-            f"it takes {describe(taken)}"
+            f"labels must hold one whole number, the true class, for each of the {n} rows; "
+            f"got shape {classes.shape} of {classes.dtype}"
         )
-    if graph_of(companion) is None:
-        with contextlib.suppress(Exception):  # builds it; what is wrong with it, if anything, shows below
-            companion(classifier.probe(), training=False)
-    theirs = {id(variable) for variable in classifier.model.variables}
-    shared = [variable.path for variable in companion.trainable_variables if id(variable) in theirs]
-    if shared:
-        raise InvalidSetting(
-            f"the {name} shares trainable weights with the classifier, which fit must not change: "
-            f"{', '.join(shared[:5])}. Give it layers of its own, or set trainable = False on the shared ones"
-        )
-
-
-def known_shape(*models: Any) -> tuple[int | None, ...] | None:
-    """The row shape that the first model with a known input gives."""
-    shapes = (row_shape(model) for model in models if isinstance(model, keras.Model))
-    return next((shape for shape in shapes if shape is not None), None)
-
-
-def _flagged(score: Floats, threshold: float, return_instance_score: bool) -> PredictData:
-    return PredictData(is_adversarial=score > threshold, instance_score=score if return_instance_score else None)
+    return classes
 
 
 def _optimizer(optimizer: Any) -> Any:
@@ -467,23 +498,3 @@ def _optimizer(optimizer: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and bool(np.isfinite(value))
-
-
-def load_detector(path: str | Path, *, custom_objects: dict[str, Any] | None = None) -> Detector:
-    """Load a detector that `save` has written, on whichever Keras backend is in use. Runs no code from the folder.
-
-    Args:
-        path: the folder.
-        custom_objects: classes and functions of your own that the models use, by name; passed to Keras.
-
-    Raises:
-        DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
-    """
-    document, parts = storage.read(Path(path), custom_objects)
-    try:
-        detector_class = Detector.registry[document["detector"]]
-        detector = detector_class.from_parts(parts, document["settings"])
-        detector.threshold = document["threshold"]
-    except (KeyError, TypeError) as error:
-        raise NotADetector(f"{path} does not describe a detector that is known here: {error!r}") from error
-    return detector

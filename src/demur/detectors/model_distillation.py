@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from demur import nets
 from demur.classifiers.keras_model import KerasClassifier
-from demur.detectors.base import Detector, check_companion, known_shape
+from demur.companion import check_companion, known_shape
+from demur.detectors.base import Detector, OnInvalid
 from demur.divergence import Tensor, cross_entropy, kl, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch
 from demur.graph import Opinion, Views
@@ -40,6 +41,9 @@ class ModelDistillation(Detector):
         data_type: free text such as "image" or "tabular", kept in the metadata.
         from_logits: whether `model` returns logits instead of probabilities.
         seed: of the default student's weights and the order of the training rows.
+        on_invalid: what becomes of rows that cannot be judged, because they hold NaN or infinity or because a network
+            returns it for them: "raise" an error that names them, or "flag" them: adversarial, with an infinite score,
+            the smallest p-value there is and the classifier's class, their indices listed in `data["invalid"]`.
 
     Attributes:
         distilled_model: the student.
@@ -62,6 +66,7 @@ class ModelDistillation(Detector):
         data_type: str | None = None,
         from_logits: bool = False,
         seed: int = 0,
+        on_invalid: OnInvalid = "raise",
     ) -> None:
         if loss_type not in DIVERGENCES:
             raise InvalidSetting(f"loss_type is one of {', '.join(map(repr, DIVERGENCES))}; got {loss_type!r}")
@@ -73,6 +78,7 @@ class ModelDistillation(Detector):
             data_type=data_type,
             from_logits=from_logits,
             seed=seed,
+            on_invalid=on_invalid,
             fallback_shape=known_shape(model, distilled_model),
         )
         classes = self.classifier.classes
@@ -153,13 +159,9 @@ class ModelDistillation(Detector):
         return {"classifier": self.model, self.companion_name: self.distilled_model}
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def own_settings(self) -> dict[str, Any]:
         return {
             "loss_type": self.loss_type,
-            "temperature": self.temperature,
-            "data_type": self.data_type,
-            "from_logits": self.from_logits,
-            "seed": self.seed,
         }
 
     @classmethod

@@ -1,0 +1,125 @@
+"""From scores to decisions: which instances are flagged, by a threshold or so that few of the flags are false."""
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.calibration import (
+    Calibration,
+    ScoreDistribution,
+    benjamini_hochberg,
+    conformal_threshold,
+    instances_needed,
+    percentile_threshold,
+)
+from demur.errors import InvalidSetting, NotCalibrated, TooFewInstances
+from demur.results import Floats, PredictData
+from demur.scoring import Scored
+
+Threshold = float | npt.NDArray[np.float64]
+"""One threshold for all, or `(classes,)`, one for each class that the classifier predicts."""
+
+Control = Literal["fdr"] | None
+
+
+def decide(
+    scored: Scored, threshold: Threshold | None, calibration: Calibration | None, control: Control, level: float
+) -> PredictData:
+    """Flag instances.
+
+    Args:
+        scored: what the graph says of them.
+        threshold: flagged is what scores strictly above it; used if there is no `control`.
+        calibration: for p-values; None if there was none.
+        control: "fdr": flag so that of the flagged instances at most a share of `level` is expected to be normal.
+        level: see `control`.
+
+    Returns:
+        The flags, scores and p-values; what is invalid is flagged.
+
+    Raises:
+        InvalidSetting, NotCalibrated: see `check_control`.
+    """
+    check_control(control, level, calibration)
+    predicted = scored.y.argmax(axis=-1)
+    data = PredictData(is_adversarial=np.zeros(len(scored.score), bool), instance_score=scored.score)
+    if calibration is not None:
+        data["p_value"] = calibration.p_values(scored.score, predicted)
+    if control == "fdr":
+        data["is_adversarial"] = benjamini_hochberg(data["p_value"], level)
+    elif threshold is not None:
+        limit = threshold[predicted] if isinstance(threshold, np.ndarray) else threshold
+        data["is_adversarial"] = np.asarray(scored.score > limit)
+    data["is_adversarial"][scored.invalid] = True
+    return data
+
+
+def check_control(control: Control, level: float, calibration: Calibration | None) -> None:
+    """Raise unless decisions can be made this way.
+
+    Raises:
+        InvalidSetting: `control` is not known, or `level` not between 0 and 1.
+        NotCalibrated: p-values are needed and there is no calibration.
+    """
+    if control is None:
+        return
+    if control != "fdr":
+        raise InvalidSetting(f"control is None, for the threshold, or 'fdr'; got {control!r}")
+    if not 0 < level < 1:
+        raise InvalidSetting(f"level is a false-discovery rate above 0 and below 1; got {level}")
+    if calibration is None:
+        raise NotCalibrated("control='fdr' needs p-values, and the detector is not calibrated: call infer_threshold(X)")
+
+
+def calibrate(
+    scored: Scored,
+    *,
+    fpr: float | None,
+    threshold_perc: float,
+    margin: float,
+    labels: npt.NDArray[np.integer[Any]] | None,
+    by_class: bool,
+) -> tuple[Threshold, Calibration]:
+    """Set thresholds from the scores of normal instances, and keep the scores for p-values.
+
+    Args:
+        scored: what the graph says of the instances.
+        fpr: false-positive rate to promise; None for a percentile.
+        threshold_perc: the percentile, if there is no `fpr`.
+        margin: added to each threshold, in nats.
+        labels: `(n,)`, true classes: only instances that the classifier gets right count.
+        by_class: one threshold for each class that the classifier predicts.
+
+    Raises:
+        TooFewInstances: for the rate, of all or of a class; the message names the class.
+        InvalidSetting: a rate, percentile or margin outside what it can mean.
+    """
+    predicted = scored.y.argmax(axis=-1)
+    counts = np.ones(len(predicted), bool) if labels is None else predicted == labels
+    if not counts.any():
+        raise TooFewInstances(
+            "the classifier gets no instance right, so none can calibrate: are the labels its classes?"
+        )
+
+    def threshold_of(scores: Floats) -> float:
+        if fpr is None:
+            return percentile_threshold(scores, threshold_perc, margin)
+        return conformal_threshold(scores, fpr, margin)
+
+    if not by_class:
+        scores = scored.score[counts]
+        return threshold_of(scores), Calibration({None: ScoreDistribution.of(scores)}, fpr)
+    needed = 1 if fpr is None else instances_needed(fpr)
+    classes = range(scored.y.shape[1])
+    scores_of = [scored.score[counts & (predicted == k)] for k in classes]
+    few = [f"class {k} has {len(scores)}" for k, scores in enumerate(scores_of) if len(scores) < needed]
+    if few:
+        raise TooFewInstances(
+            f"a threshold for each predicted class needs at least {needed} instances of each: {', '.join(few)}; "
+            "pass more, ask for a higher rate, or leave groups out"
+        )
+    distributions: dict[int | None, ScoreDistribution] = {
+        k: ScoreDistribution.of(scores) for k, scores in enumerate(scores_of)
+    }
+    return np.array([threshold_of(scores) for scores in scores_of]), Calibration(distributions, fpr)

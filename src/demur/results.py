@@ -1,0 +1,57 @@
+"""What detectors return: plain dicts of NumPy arrays, typed."""
+
+from typing import NotRequired, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+class Meta(TypedDict):
+    """What a result says of the detector it comes from."""
+
+    name: str
+    detector_type: str
+    data_type: str | None
+    online: bool
+    version: str
+
+
+class PredictData(TypedDict):
+    """What is said of each of `n` instances."""
+
+    is_adversarial: npt.NDArray[np.bool_]
+    """`(n,)`."""
+    instance_score: Floats | None
+    """`(n,)`, in nats; None where not asked for."""
+    p_value: NotRequired[npt.NDArray[np.float64]]
+    """`(n,)`, from a calibrated detector: one that `infer_threshold` was called on."""
+    invalid: NotRequired[Labels]
+    """`(k,)`, the rows that could not be judged, from a detector with `on_invalid="flag"`; they are all flagged."""
+
+
+class CorrectData(PredictData):
+    """The same, and classes."""
+
+    corrected: Labels
+    """`(n,)`: the opinion's class where flagged, the classifier's elsewhere and where invalid."""
+    no_defense: Labels | None
+    """`(n,)`, the classifier's class; None where not asked for."""
+    defense: Labels | None
+    """`(n,)`, the opinion's class; None where not asked for."""
+
+
+class PredictResult(TypedDict):
+    """What `predict` returns."""
+
+    meta: Meta
+    data: PredictData
+
+
+class CorrectResult(TypedDict):
+    """What `correct` returns."""
+
+    meta: Meta
+    data: CorrectData

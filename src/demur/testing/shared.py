@@ -1,0 +1,63 @@
+"""What the checks have in common."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from demur.detectors.base import Detector
+
+Rows: TypeAlias = npt.NDArray[Any]
+MakeDetector: TypeAlias = Callable[[], Detector]
+Check: TypeAlias = Callable[[MakeDetector, Rows], None]
+
+TOLERANCE = 1e-5
+"""How far two float32 computations of one score may be apart, in nats, on values of order 1."""
+
+
+def fitted(make_detector: MakeDetector, X: Rows, **arguments: Any) -> Any:
+    """Return a fresh detector, fitted for one short epoch unless told otherwise."""
+    return fit(make_detector(), X, **arguments)
+
+
+def fit(detector: Any, X: Rows, **arguments: Any) -> Any:
+    """Call `fit` for one short and silent epoch unless told otherwise."""
+    return detector.fit(X, **{"epochs": 1, "batch_size": 16, "verbose": False, **arguments})
+
+
+def standing_still() -> Any:
+    """An optimizer that changes nothing, so that a reported loss is that of the detector as it is."""
+    return keras.optimizers.SGD(learning_rate=0.0)
+
+
+def assert_same_scores(scores: Any, expected: Any, what: str, tolerance: float = TOLERANCE) -> None:
+    """Raise unless two arrays of scores are the same, by more than rounding."""
+    np.testing.assert_allclose(scores, expected, rtol=tolerance, atol=tolerance, err_msg=what)
+
+
+def added_loss(companion: Any, X: Rows) -> float:
+    """What a companion's regularisers add to the loss on `X`, in inference mode."""
+    companion(ops.convert_to_tensor(X), training=False)
+    return sum(float(ops.convert_to_numpy(term)) for term in companion.losses)
+
+
+def log_views(detector: Any, X: Rows) -> tuple[list[Rows], list[Rows]]:
+    """The log-probabilities of each view, in inference mode: the reference's and the opinion's."""
+    x = ops.convert_to_tensor(X.astype(detector.classifier.row_dtype))
+    reference, opinion = detector.views.reference(x), detector.views.opinion(x, False).log_probabilities
+    return [ops.convert_to_numpy(view) for view in reference], [ops.convert_to_numpy(view) for view in opinion]
+
+
+def layers_of(model: Any, *kinds: Any) -> list[Any]:
+    """Every layer in a model, at any depth, of the given kinds."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, kinds)]
+
+
+def is_same_in_training(companion: Any) -> bool:
+    """Whether a companion computes in training what it computes in inference."""
+    dropout = keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.GaussianDropout, keras.layers.AlphaDropout
+    live = layers_of(companion, *dropout, keras.layers.SpatialDropout2D, keras.layers.BatchNormalization)
+    return not live

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from demur.data import is_number
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, TooFewInstances
 
 Scores = npt.NDArray[np.floating[Any]]
@@ -75,8 +76,8 @@ def rational(fpr: float) -> Fraction:
     Raises:
         InvalidSetting: it is not between 0 and 1.
     """
-    if not 1e-9 <= fpr < 1:
-        raise InvalidSetting(f"fpr is a false-positive rate above 0 and below 1; got {fpr}")
+    if not (is_number(fpr) and 1e-9 <= fpr < 1):
+        raise InvalidSetting(f"fpr is a false-positive rate above 0 and below 1; got {fpr!r}")
     return Fraction(float(fpr)).limit_denominator(10**12)
 
 
@@ -176,13 +177,18 @@ def benjamini_hochberg(p_values: npt.NDArray[np.floating[Any]], level: float) ->
     Raises:
         InvalidSetting: `level` is not between 0 and 1.
     """
-    if not 0 < level < 1:
-        raise InvalidSetting(f"level is a false-discovery rate above 0 and below 1; got {level}")
+    check_level(level)
     ordered = np.sort(p_values)
     passing = np.flatnonzero(ordered <= level * np.arange(1, len(ordered) + 1) / len(ordered))
     if len(passing) == 0:
         return np.zeros(len(p_values), bool)
     return np.asarray(p_values <= ordered[passing[-1]])
+
+
+def check_level(level: float) -> None:
+    """Raise InvalidSetting unless the level is a rate."""
+    if not (is_number(level) and 0 < level < 1):
+        raise InvalidSetting(f"level is a false-discovery rate above 0 and below 1; got {level!r}")
 
 
 def check_scores(scores: Scores) -> None:
@@ -195,12 +201,12 @@ def check_scores(scores: Scores) -> None:
 
 def check_percentile(threshold_perc: float, margin: float) -> None:
     """Raise InvalidSetting unless one is a percentage and the other a finite number."""
-    if not 0 <= threshold_perc <= 100:
-        raise InvalidSetting(f"threshold_perc is a percentage between 0 and 100; got {threshold_perc}")
+    if not (is_number(threshold_perc) and 0 <= threshold_perc <= 100):
+        raise InvalidSetting(f"threshold_perc is a percentage between 0 and 100; got {threshold_perc!r}")
     check_margin(margin)
 
 
 def check_margin(margin: float) -> None:
     """Raise InvalidSetting unless the margin is a finite number."""
-    if not np.isfinite(margin):
-        raise InvalidSetting(f"margin is a finite number of nats; got {margin}")
+    if not is_number(margin):
+        raise InvalidSetting(f"margin is a finite number of nats; got {margin!r}")

@@ -84,10 +84,15 @@ def row_list(rows: npt.NDArray[np.integer[Any]]) -> str:
     return ", ".join(str(row) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raise InvalidSetting unless the batch size is a whole number of at least 1."""
-    if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool) or batch_size < 1:
-        raise InvalidSetting(f"batch_size is a whole number of at least 1; got {batch_size!r}")
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raise InvalidSetting unless a setting is a whole number of at least `least`."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise InvalidSetting(f"{name} is a whole number of at least {least}; got {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is one finite number."""
+    return isinstance(value, int | float | np.integer | np.floating) and bool(np.isfinite(value))
 
 
 def batches(rows: npt.NDArray[Any], batch_size: int) -> Iterator[npt.NDArray[Any]]:

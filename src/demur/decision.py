@@ -9,6 +9,7 @@ from demur.calibration import (
     Calibration,
     ScoreDistribution,
     benjamini_hochberg,
+    check_level,
     conformal_threshold,
     instances_needed,
     percentile_threshold,
@@ -66,8 +67,7 @@ def check_control(control: Control, level: float, calibration: Calibration | Non
         return
     if control != "fdr":
         raise InvalidSetting(f"control is None, for the threshold, or 'fdr'; got {control!r}")
-    if not 0 < level < 1:
-        raise InvalidSetting(f"level is a false-discovery rate above 0 and below 1; got {level}")
+    check_level(level)
     if calibration is None:
         raise NotCalibrated("control='fdr' needs p-values, and the detector is not calibrated: call infer_threshold(X)")
 

@@ -25,17 +25,23 @@ def load_detector(path: str | Path, *, model: Any = None, custom_objects: dict[s
     """
     document, parts, arrays = storage.read(Path(path), custom_objects, skip=() if model is None else ("classifier",))
     try:
-        if model is not None:
-            _check_fingerprint(model, document["classifier"]["fingerprint"])
-            parts["classifier"] = model
-        elif "classifier" not in parts:
-            raise WrongClassifier(f"{path} was saved without its classifier: pass load_detector(path, model=...)")
-        detector = Detector.registry[document["detector"]].from_parts(parts, document["settings"])
-        detector.threshold = document["threshold"]
-        if document["calibration"] is not None:
-            detector.calibration = Calibration.from_arrays(arrays["calibration"], document["calibration"]["fpr"])
+        detector_class = Detector.registry[document["detector"]]
+        saved, calibration = document["classifier"]["fingerprint"], document["calibration"]
+        settings, threshold = document["settings"], document["threshold"]
     except (KeyError, TypeError) as error:
         raise NotADetector(f"{path} does not describe a detector that is known here: {error!r}") from error
+    if model is not None:
+        _check_fingerprint(model, saved)
+        parts["classifier"] = model
+    elif "classifier" not in parts:
+        raise WrongClassifier(f"{path} was saved without its classifier: pass load_detector(path, model=...)")
+    try:
+        detector = detector_class.from_parts(parts, settings)
+        if calibration is not None:
+            detector.calibration = Calibration.from_arrays(arrays["calibration"], calibration["fpr"])
+    except (KeyError, TypeError) as error:
+        raise NotADetector(f"{path} does not describe a whole {document['detector']}: {error!r}") from error
+    detector.threshold = threshold
     return detector
 
 

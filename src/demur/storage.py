@@ -71,7 +71,10 @@ def write(
     _flush(path)
     for leftover in path.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    _remove_files(path, keep={entry["file"] for entry in files.values()})
+    now = {entry["file"] for entry in files.values()}
+    for file in before - now:  # by name: what is damaged no longer looks like ours
+        (path / file).unlink(missing_ok=True)
+    _remove_files(path, keep=now)
 
 
 def check_destination(path: Path) -> None:
@@ -110,6 +113,8 @@ def read(
         files = {name: {"file": entry["file"], "sha256": entry["sha256"]} for name, entry in entries}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotADetector(f"{path / DOCUMENT} is not a detector's description: {error!r}") from error
+    if any(not OURS.fullmatch(entry["file"]) for entry in files.values()):
+        raise NotADetector(f"{path / DOCUMENT} names files that no detector has, or that lie elsewhere")
     if version != FORMAT:
         raise NotADetector(f"{path} has format {version}; this demur {__version__} reads {FORMAT}: upgrade demur")
     wanted = {name: path / entry["file"] for name, entry in files.items() if name not in skip}
@@ -197,7 +202,7 @@ def _file_names(path: Path) -> set[str]:
     """The model files of the detector that is at `path` now."""
     try:
         files = json.loads((path / DOCUMENT).read_text(encoding="utf-8"))["files"]
-        return {entry["file"] for entry in files.values()}
+        return {entry["file"] for entry in files.values() if OURS.fullmatch(entry["file"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return set()
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from demur.data import Shape, check_rows
+from demur.data import Shape, check_rows, is_number
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.graph import Views
@@ -40,8 +40,8 @@ class Objective:
 
     def __post_init__(self) -> None:
         for name in ("w_model", "w_recon"):
-            if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise InvalidSetting(f"{name} is a finite number not below 0; got {getattr(self, name)}")
+            if not (is_number(getattr(self, name)) and getattr(self, name) >= 0):
+                raise InvalidSetting(f"{name} is a finite number not below 0; got {getattr(self, name)!r}")
 
     def __call__(self, x: Tensor, reference: list[Tensor], opinion: list[Tensor], reconstruction: Tensor) -> Tensor:
         """Return the scalar loss of a batch, from log-probabilities."""

@@ -116,7 +116,7 @@ DATA = Path(__file__).parents[1] / "parity" / "data"
 
 
 def test_a_full_disk_leaves_the_old_detector_and_raises(tmp_path):
-    """A limit on the size of files stands for the disk: what is over it fails to be written, at four places of a save."""
+    """A limit on the size of files stands for the disk: what is over it fails to be written."""
     path = tmp_path / "detector"
     load_detector(DATA / "adversarial_ae").save(path)
     before = {file.name: file.read_bytes() for file in path.iterdir()}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from demur import nets
 from demur.classifiers.keras_model import KerasClassifier, fits_either, graph_of, row_shape
 from demur.companion import check_companion, known_shape
-from demur.data import check_batch_size, describe
+from demur.data import check_whole, describe, is_number
 from demur.detectors.base import Detector, OnInvalid
 from demur.divergence import Tensor, kl, log_softmax, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
@@ -81,6 +81,8 @@ class AdversarialAE(Detector):
     ) -> None:
         if hidden_layer_kld and model_hl:
             raise InvalidSetting("hidden_layer_kld and model_hl are two ways to the same: pass one of them")
+        if model_hl is not None and not isinstance(model_hl, list | tuple):
+            raise WrongType(f"model_hl is a list of Keras models; got {type(model_hl).__name__}")
         self.hidden_layer_kld = _checked_heads(hidden_layer_kld)
         super().__init__(
             model=model,
@@ -166,7 +168,7 @@ class AdversarialAE(Detector):
 
     def reconstruct(self, X: Any, *, batch_size: int = 256) -> Floats:
         """Return the reconstructions `x'` of inputs: float32 `(n, *input_shape)`."""
-        check_batch_size(batch_size)
+        check_whole("batch_size", batch_size, 1)
         rows = self._check(X)
         (reconstruction,) = over_batches(self._compiled(self.ae), rows, batch_size, self.classifier.row_dtype, False)
         return np.asarray(reconstruction, "float32")
@@ -248,19 +250,20 @@ def _autoencoder(ae: Any, encoder_net: Any, decoder_net: Any, shape: tuple[int |
 
 
 def _checked_heads(hidden_layer_kld: Mapping[int | str, int] | None) -> dict[int | str, int]:
+    if hidden_layer_kld is not None and not isinstance(hidden_layer_kld, Mapping):
+        raise WrongType(f"hidden_layer_kld is a dict of layers and their output dimensions; got {hidden_layer_kld!r}")
     heads = dict(hidden_layer_kld or {})
     for layer, dimension in heads.items():
         if not isinstance(layer, int | str):
             raise WrongType(f"hidden_layer_kld is keyed by layer index or layer name; got {layer!r}")
-        if not isinstance(dimension, int) or dimension < 2:
-            raise InvalidSetting(f"hidden_layer_kld[{layer!r}] is an output dimension of at least 2; got {dimension!r}")
-    return heads
+        check_whole(f"hidden_layer_kld[{layer!r}], an output dimension,", dimension, 2)
+    return {layer: int(dimension) for layer, dimension in heads.items()}
 
 
 def _checked_weights(w_model_hl: Sequence[float] | None, heads: int) -> list[float]:
-    weights = [1.0] * heads if w_model_hl is None else [float(weight) for weight in w_model_hl]
+    weights = [1.0] * heads if w_model_hl is None else list(w_model_hl)
     if len(weights) != heads:
         raise InvalidSetting(f"w_model_hl needs one weight for each hidden head, {heads}; got {len(weights)}")
-    if not all(np.isfinite(weight) and weight >= 0 for weight in weights):
+    if not all(is_number(weight) and weight >= 0 for weight in weights):
         raise InvalidSetting(f"w_model_hl holds finite weights not below 0; got {weights}")
-    return weights
+    return [float(weight) for weight in weights]

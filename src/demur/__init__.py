@@ -10,12 +10,14 @@ from demur._version import __version__
 if TYPE_CHECKING:
     from demur.detectors import AdversarialAE, ModelDistillation
     from demur.loading import load_detector
+    from demur.metrics import evaluate_scores
 
-__all__ = ["AdversarialAE", "ModelDistillation", "__version__", "load_detector"]
+__all__ = ["AdversarialAE", "ModelDistillation", "__version__", "evaluate_scores", "load_detector"]
 
 _HOMES = {
     "AdversarialAE": "demur.detectors",
     "ModelDistillation": "demur.detectors",
+    "evaluate_scores": "demur.metrics",
     "load_detector": "demur.loading",
 }
 

@@ -14,6 +14,9 @@ from demur.errors import EmptyInput, InvalidSetting, NonFinite, TooFewInstances
 
 Scores = npt.NDArray[np.floating[Any]]
 
+Threshold = float | npt.NDArray[np.float64]
+"""One threshold for all, or `(classes,)`, one for each class that the classifier predicts. In nats."""
+
 SKETCH_SIZE = 10_000
 """Most scores that a calibration keeps."""
 
@@ -127,10 +130,12 @@ class Calibration:
 
     Attributes:
         distributions: by predicted class, or one under None for all.
+        threshold: what was inferred from them.
         fpr: the false-positive rate asked for; None where the threshold is a percentile, which promises none.
     """
 
     distributions: Mapping[int | None, ScoreDistribution]
+    threshold: Threshold
     fpr: float | None = None
 
     @property
@@ -149,21 +154,25 @@ class Calibration:
         return result
 
     def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The distributions as arrays, for saving."""
+        """All of it as arrays, for saving."""
         names = {group: "all" if group is None else f"class_{group}" for group in self.distributions}
-        arrays: dict[str, npt.NDArray[Any]] = {}
+        arrays: dict[str, npt.NDArray[Any]] = {"threshold": np.asarray(self.threshold)}
+        if self.fpr is not None:
+            arrays["fpr"] = np.asarray(self.fpr)
         for group, distribution in self.distributions.items():
             arrays[f"{names[group]}_scores"] = distribution.kept
             arrays[f"{names[group]}_n"] = np.asarray(distribution.n)
         return arrays
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], fpr: float | None) -> "Calibration":
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "Calibration":
         """The calibration that `as_arrays` described."""
         names = [name.removesuffix("_scores") for name in arrays if name.endswith("_scores")]
         groups = {name: None if name == "all" else int(name.removeprefix("class_")) for name in names}
         return cls(
-            {groups[name]: ScoreDistribution(arrays[f"{name}_scores"], int(arrays[f"{name}_n"])) for name in names}, fpr
+            {groups[name]: ScoreDistribution(arrays[f"{name}_scores"], int(arrays[f"{name}_n"])) for name in names},
+            arrays["threshold"] if arrays["threshold"].ndim else float(arrays["threshold"]),
+            float(arrays["fpr"]) if "fpr" in arrays else None,
         )
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from demur.calibration import (
     Calibration,
     ScoreDistribution,
+    Threshold,
     benjamini_hochberg,
     check_level,
     conformal_threshold,
@@ -17,9 +18,6 @@ from demur.calibration import (
 from demur.errors import InvalidSetting, NotCalibrated, TooFewInstances
 from demur.results import Floats, PredictData
 from demur.scoring import Scored
-
-Threshold = float | npt.NDArray[np.float64]
-"""One threshold for all, or `(classes,)`, one for each class that the classifier predicts."""
 
 Control = Literal["fdr"] | None
 
@@ -80,7 +78,7 @@ def calibrate(
     margin: float,
     labels: npt.NDArray[np.integer[Any]] | None,
     by_class: bool,
-) -> tuple[Threshold, Calibration]:
+) -> Calibration:
     """Set thresholds from the scores of normal instances, and keep the scores for p-values.
 
     Args:
@@ -109,7 +107,7 @@ def calibrate(
 
     if not by_class:
         scores = scored.score[counts]
-        return threshold_of(scores), Calibration({None: ScoreDistribution.of(scores)}, fpr)
+        return Calibration({None: ScoreDistribution.of(scores)}, threshold_of(scores), fpr)
     needed = 1 if fpr is None else instances_needed(fpr)
     classes = range(scored.y.shape[1])
     scores_of = [scored.score[counts & (predicted == k)] for k in classes]
@@ -122,4 +120,4 @@ def calibrate(
     distributions: dict[int | None, ScoreDistribution] = {
         k: ScoreDistribution.of(scores) for k, scores in enumerate(scores_of)
     }
-    return np.array([threshold_of(scores) for scores in scores_of]), Calibration(distributions, fpr)
+    return Calibration(distributions, np.array([threshold_of(scores) for scores in scores_of]), fpr)

@@ -26,7 +26,7 @@ def load_detector(path: str | Path, *, model: Any = None, custom_objects: dict[s
     document, parts, arrays = storage.read(Path(path), custom_objects, skip=() if model is None else ("classifier",))
     try:
         detector_class = Detector.registry[document["detector"]]
-        saved, calibration = document["classifier"]["fingerprint"], document["calibration"]
+        saved = document["classifier"]["fingerprint"]
         settings, threshold = document["settings"], document["threshold"]
     except (KeyError, TypeError) as error:
         raise NotADetector(f"{path} does not describe a detector that is known here: {error!r}") from error
@@ -37,8 +37,8 @@ def load_detector(path: str | Path, *, model: Any = None, custom_objects: dict[s
         raise WrongClassifier(f"{path} was saved without its classifier: pass load_detector(path, model=...)")
     try:
         detector = detector_class.from_parts(parts, settings)
-        if calibration is not None:
-            detector.calibration = Calibration.from_arrays(arrays["calibration"], calibration["fpr"])
+        if "calibration" in arrays:
+            detector.calibration = Calibration.from_arrays(arrays["calibration"])
     except (KeyError, TypeError) as error:
         raise NotADetector(f"{path} does not describe a whole {document['detector']}: {error!r}") from error
     detector.threshold = threshold

@@ -378,7 +378,7 @@ def test_destination_may_be_a_detector_or_what_a_killed_save_left(data, detector
     from demur.storage import check_destination
 
     (tmp_path / ".saving-x").mkdir()
-    (tmp_path / "classifier-0123456789ab.keras").touch()
+    (tmp_path / "classifier-e3b0c44298fc.keras").touch()  # named by its contents, which are none
     check_destination(tmp_path)
     check_destination(Path(detector))
 

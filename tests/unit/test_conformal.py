@@ -104,7 +104,9 @@ def test_sketch_errs_upwards_and_by_less_than_it_says(n):
 
 
 def test_each_class_has_its_own_distribution():
-    by_class = Calibration({0: ScoreDistribution.of(np.arange(9.0)), 1: ScoreDistribution.of(np.arange(100.0, 119.0))})
+    by_class = Calibration(
+        {0: ScoreDistribution.of(np.arange(9.0)), 1: ScoreDistribution.of(np.arange(100.0, 119.0))}, np.zeros(2)
+    )
     p = by_class.p_values(np.array([8.0, 8.0], "float32"), np.array([0, 1]))
     np.testing.assert_allclose(p, [2 / 10, 1.0])
 
@@ -112,8 +114,13 @@ def test_each_class_has_its_own_distribution():
 @pytest.mark.parametrize("groups", [(None,), (0, 1, 2)])
 def test_arrays_hold_all_of_a_calibration(groups):
     rng = np.random.default_rng(0)
-    before = Calibration({group: ScoreDistribution.of(rng.normal(size=30)) for group in groups}, fpr=0.1)
-    after = Calibration.from_arrays(before.as_arrays(), 0.1)
+    threshold = 1.5 if groups == (None,) else np.array([1.0, 2.0, 3.0])
+    before = Calibration({group: ScoreDistribution.of(rng.normal(size=30)) for group in groups}, threshold, fpr=0.1)
+    after = Calibration.from_arrays(before.as_arrays())
+    assert after.fpr == 0.1
+    np.testing.assert_array_equal(after.threshold, threshold)
+    assert type(after.threshold) is type(threshold)
+    assert Calibration.from_arrays(Calibration(before.distributions, threshold).as_arrays()).fpr is None
     new, predicted = rng.normal(size=50), rng.integers(0, 3, 50)
     np.testing.assert_array_equal(before.p_values(new, predicted), after.p_values(new, predicted))
     assert after.by_class == before.by_class

@@ -125,6 +125,7 @@ class AdversarialAE(Detector):
     ) -> Self:
         """Train the autoencoder on normal data; the classifier stays as it is. Called again, training goes on.
 
+        Training changes the scores, so an inferred threshold and the p-values are forgotten; one of your own stays.
         The classifier's side is computed once and reused in every epoch; with `preprocess_fn`, which may be random, it
         is computed in each step instead.
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from demur import storage
 from demur._version import __version__
-from demur.calibration import Calibration, check_percentile, rational
+from demur.calibration import Calibration, Threshold, check_percentile, rational
 from demur.classifiers.keras_model import KerasClassifier
 from demur.data import check_rows, check_whole, is_number
-from demur.decision import Control, Threshold, calibrate, check_control, decide
+from demur.decision import Control, calibrate, check_control, decide
 from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
 from demur.graph import DetectorGraph, Views, compiled
 from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
@@ -209,6 +209,7 @@ class Detector(abc.ABC):
         fixed = [part for part in self.parts.values() if part is not self.companion]
         batches = drawn(rows, preprocess_fn, self.seed)
         validation_batches = None if held_out is None else drawn(held_out, None, None)
+        self._forget_calibration()
         try:
             with frozen(fixed), interruptible() as stop:
                 trainer.fit(
@@ -227,6 +228,12 @@ class Detector(abc.ABC):
             ) from None
         self.history = trainer.history.history
         return self
+
+    def _forget_calibration(self) -> None:
+        """Forget what was inferred from scores that training changes; a threshold given by hand stays."""
+        if self.calibration is not None and np.array_equal(self.calibration.threshold, np.asarray(self.threshold)):
+            self.threshold = None
+        self.calibration = None
 
     def infer_threshold(
         self,
@@ -274,7 +281,7 @@ class Detector(abc.ABC):
             raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
         rows = self._check(X)
         classes = None if labels is None else _checked_labels(labels, len(rows))
-        self.threshold, self.calibration = calibrate(
+        self.calibration = calibrate(
             self._scored(rows, batch_size, verbose, flag_invalid=False),
             fpr=fpr,
             threshold_perc=threshold_perc,
@@ -282,6 +289,7 @@ class Detector(abc.ABC):
             labels=classes,
             by_class=groups == "predicted",
         )
+        self.threshold = self.calibration.threshold
         return self
 
     # Answering ----------------------------------------------------------------------------------------------------
@@ -410,7 +418,6 @@ class Detector(abc.ABC):
         document = {
             "detector": type(self).__name__,
             "threshold": threshold,
-            "calibration": None if self.calibration is None else {"fpr": self.calibration.fpr},
             "settings": self.settings,
             "meta": dict(self.meta),
             "classifier": {"fingerprint": storage.fingerprint(self.model)},

@@ -49,6 +49,7 @@ from demur.testing.leaving import (
 from demur.testing.promising import (
     check_a_network_that_returns_nan_never_passes,
     check_fdr_control_needs_calibration,
+    check_fit_forgets_what_was_inferred,
     check_fpr_is_kept_on_the_calibration_data,
     check_groups_have_thresholds_of_their_own,
     check_invalid_rows_are_an_error,
@@ -97,6 +98,7 @@ FRESH_CHECKS: list[Check] = [
     check_classifier_is_untouched,
     check_early_stopping_stops,
     check_every_weight_of_the_companion_moves,
+    check_fit_forgets_what_was_inferred,
     check_fit_learns,
     check_global_random_state_is_unchanged,
     check_log_metric_is_reported,

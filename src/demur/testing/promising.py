@@ -73,6 +73,18 @@ def check_fdr_control_needs_calibration(make_detector: MakeDetector, X: Rows) ->
     )
 
 
+def check_fit_forgets_what_was_inferred(make_detector: MakeDetector, X: Rows) -> None:
+    """Training changes the scores: an inferred threshold and the p-values are forgotten, a given threshold stays."""
+    detector: Any = make_detector().infer_threshold(X)
+    detector.fit(X, epochs=1, verbose=False)
+    assert detector.threshold is None, "a threshold inferred from the scores before fit is still in use after it"
+    assert detector.calibration is None, "p-values from the scores before fit are still given after it"
+    detector.infer_threshold(X)
+    detector.threshold = 0.25
+    detector.fit(X, epochs=1, verbose=False)
+    assert detector.threshold == 0.25, "fit forgets a threshold that was set by hand"
+
+
 def check_invalid_rows_are_an_error(make_detector: MakeDetector, X: Rows) -> None:
     """By default NaN or infinity is an error that names the rows, in every method."""
     detector: Any = make_detector().infer_threshold(X)

@@ -41,7 +41,7 @@ def decide(
         InvalidSetting, NotCalibrated: see `check_control`.
     """
     check_control(control, level, calibration)
-    predicted = scored.y.argmax(axis=-1)
+    predicted = scored.y
     data = PredictData(is_adversarial=np.zeros(len(scored.score), bool), instance_score=scored.score)
     if calibration is not None:
         data["p_value"] = calibration.p_values(scored.score, predicted)
@@ -77,7 +77,7 @@ def calibrate(
     threshold_perc: float,
     margin: float,
     labels: npt.NDArray[np.integer[Any]] | None,
-    by_class: bool,
+    classes: int | None,
 ) -> Calibration:
     """Set thresholds from the scores of normal instances, and keep the scores for p-values.
 
@@ -87,13 +87,13 @@ def calibrate(
         threshold_perc: the percentile, if there is no `fpr`.
         margin: added to each threshold, in nats.
         labels: `(n,)`, true classes: only instances that the classifier gets right count.
-        by_class: one threshold for each class that the classifier predicts.
+        classes: how many there are, for one threshold for each class that the classifier predicts; None for one in all.
 
     Raises:
         TooFewInstances: for the rate, of all or of a class; the message names the class.
         InvalidSetting: a rate, percentile or margin outside what it can mean.
     """
-    predicted = scored.y.argmax(axis=-1)
+    predicted = scored.y
     counts = np.ones(len(predicted), bool) if labels is None else predicted == labels
     if not counts.any():
         raise TooFewInstances(
@@ -105,12 +105,11 @@ def calibrate(
             return percentile_threshold(scores, threshold_perc, margin)
         return conformal_threshold(scores, fpr, margin)
 
-    if not by_class:
+    if classes is None:
         scores = scored.score[counts]
         return Calibration({None: ScoreDistribution.of(scores)}, threshold_of(scores), fpr)
     needed = 1 if fpr is None else instances_needed(fpr)
-    classes = range(scored.y.shape[1])
-    scores_of = [scored.score[counts & (predicted == k)] for k in classes]
+    scores_of = [scored.score[counts & (predicted == k)] for k in range(classes)]
     few = [f"class {k} has {len(scores)}" for k, scores in enumerate(scores_of) if len(scores) < needed]
     if few:
         raise TooFewInstances(

@@ -19,7 +19,7 @@ def can_draw() -> bool:
 T = TypeVar("T")
 
 
-def progress(steps: Iterable[T], total: int, verbose: bool) -> Iterator[T]:
+def progress(steps: Iterable[T], total: int | None, verbose: bool) -> Iterator[T]:
     """Pass `steps` through; once they have taken two seconds, show Keras's progress bar, if `verbose`.
 
     In a file or a pipe, where a bar would be a line for each step, none is shown.
@@ -30,7 +30,7 @@ def progress(steps: Iterable[T], total: int, verbose: bool) -> Iterator[T]:
     started, bar = time.monotonic(), None
     for done, step in enumerate(steps, start=1):
         yield step
-        if bar is None and time.monotonic() - started > PATIENCE and done < total:
+        if bar is None and time.monotonic() - started > PATIENCE and done != total:
             bar = keras.utils.Progbar(total)
         if bar is not None:
             bar.update(done)

@@ -1,19 +1,25 @@
 """Running compiled networks over rows, a batch at a time, and what becomes of rows that cannot be judged."""
 
 import math
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import batches, finite_rows, padded, row_list
+from demur.data import finite_rows, padded, row_list
 from demur.errors import NonFinite
 from demur.progress import progress
 from demur.results import Floats, Labels
+from demur.sources import Source
 
 Network = Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]
 """A compiled network: a batch in, arrays with as many rows out."""
+
+
+IN_MEMORY = 100_000_000
+"""Bytes up to which the reference of a data set is kept in memory while it is trained on."""
 
 
 class Scored(NamedTuple):
@@ -21,47 +27,85 @@ class Scored(NamedTuple):
 
     score: Floats
     """`(n,)`, in nats; infinite for an invalid row."""
-    y: Floats
-    """`(n, classes)`, the reference's probabilities."""
-    y_opinion: Floats
-    """`(n, classes)`, the opinion's."""
+    y: npt.NDArray[Any]
+    """The reference: class labels `(n,)`, int64, or probabilities `(n, classes)` if they were asked for."""
+    y_opinion: npt.NDArray[Any]
+    """The opinion, likewise."""
     invalid: Labels
     """`(k,)`, the rows that cannot be judged: they hold NaN or infinity, or the networks return it for them."""
 
 
-def over_batches(network: Network, rows: npt.NDArray[Any], batch_size: int, dtype: str, verbose: bool) -> list[Any]:
-    """Apply a network to all rows: one array for each of its outputs, in the order of the rows."""
-    results: list[list[npt.NDArray[Any]]] = []
-    for batch in progress(batches(rows, batch_size), math.ceil(len(rows) / batch_size), verbose):
+def over_batches(
+    network: Network, source: Source, batch_size: int, dtype: str, verbose: bool = False
+) -> Iterator[list[npt.NDArray[Any]]]:
+    """Apply a network to all rows, a batch at a time; yield its outputs for each batch, in the order of the rows."""
+    for batch in progress(source.draw(batch_size), source.count(batch_size), verbose):
         x = padded(batch, batch_size).astype(dtype, copy=False)
-        results.append([output[: len(batch)] for output in network(x)])
-    return [np.concatenate(outputs) for outputs in zip(*results, strict=True)]
+        yield [output[: len(batch)] for output in network(x)]
+
+
+def joined(parts: Iterable[list[npt.NDArray[Any]]]) -> list[Any]:
+    """Put the outputs of all batches together."""
+    return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+def gathered(parts: Iterable[list[npt.NDArray[Any]]], n: int) -> list[Any]:
+    """Put the outputs of all batches, n rows in all, together; what is large in a temporary file."""
+    arrays: list[Any] = []
+    start = 0
+    for outputs in parts:
+        arrays = arrays or [_allocated((n, *output.shape[1:]), output.dtype) for output in outputs]
+        for array, output in zip(arrays, outputs, strict=True):
+            array[start : start + len(output)] = output
+        start += len(outputs[0])
+    return arrays
+
+
+def _allocated(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+    if math.prod(shape) * dtype.itemsize <= IN_MEMORY:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # stays while it is mapped, and is gone with the array
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def score_rows(
-    network: Network, rows: npt.NDArray[Any], batch_size: int, dtype: str, *, verbose: bool, flag_invalid: bool
+    network: Network,
+    source: Source,
+    batch_size: int,
+    dtype: str,
+    *,
+    verbose: bool,
+    flag_invalid: bool,
+    probabilities: bool,
 ) -> Scored:
     """Run a detector's compiled graph over all rows.
 
     Args:
         network: the graph, compiled.
-        rows: `(n, *shape)`.
+        source: the rows.
         batch_size: rows a pass.
         dtype: what to cast a batch to.
         verbose: show a progress bar once it takes more than two seconds.
         flag_invalid: give rows that cannot be judged an infinite score, and list them; otherwise they are an error.
             Such rows never share a pass with others.
+        probabilities: keep the probabilities of every class, and not only the most probable one.
 
     Raises:
         NonFinite: a score is not finite, and `flag_invalid` is not set.
     """
-    if flag_invalid and rows.dtype.kind == "f":
+    if flag_invalid:
         network = _keep_apart(network)
-    score, y, y_opinion = over_batches(network, rows, batch_size, dtype, verbose)
+
+    def kept(outputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        score, *views = outputs
+        return [score, *(view if probabilities else view.argmax(axis=-1).astype("int64") for view in views)]
+
+    passes = over_batches(network, source, batch_size, dtype, verbose)
+    score, y, y_opinion = joined(kept(outputs) for outputs in passes)
     invalid = np.flatnonzero(~np.isfinite(score))
     if len(invalid) and not flag_invalid:
         raise NonFinite(
-            f"the score of {len(invalid)} of {len(rows)} rows is not finite: {row_list(invalid)}; the classifier or "
+            f"the score of {len(invalid)} of {len(score)} rows is not finite: {row_list(invalid)}; the classifier or "
             "the companion returns NaN or infinity for them, which training with too high a learning rate can cause"
         )
     score[invalid] = np.inf

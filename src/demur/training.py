@@ -4,6 +4,7 @@ import contextlib
 import math
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,12 @@ from demur.data import Shape, check_rows, is_number
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.graph import Views
+from demur.sources import Source
 
 EPSILON = 1e-10
+
+WHOLE = 2**62
+"""A batch size that splits no batch."""
 
 OPTIMIZER = "optimizer_of_the_trainer"
 """Where in a file of weights the optimizer's state is."""
@@ -123,7 +128,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self.shown = metrics
         self.built = companion.built
 
-    def fit(self, x: "TrainingBatches", **kwargs: Any) -> Any:
+    def fit(self, x: "Drawn", **kwargs: Any) -> Any:
         """Train. If it fails, the companion keeps its weights, and an error in drawing a batch comes through as it is.
 
         JAX training takes the weights out of a model during the first step and loses them if that step fails;
@@ -132,7 +137,12 @@ class Trainer(keras.Model):  # type: ignore[misc]
         on_jax = keras.backend.backend() == "jax"
         before = [(variable, variable.numpy()) for variable in self.companion.variables] if on_jax else []
         try:
-            return super().fit(x, **kwargs)
+            if x.again:
+                return super().fit(x, **kwargs)
+            with warnings.catch_warnings():
+                # That it runs out of data is what a stream is expected to do.
+                warnings.filterwarnings("ignore", message="Your input ran out of data")
+                return super().fit(x.once(), **kwargs)
         except BaseException as error:
             for variable, value in before:
                 if variable._value is None:
@@ -206,15 +216,55 @@ def add_up(terms: Sequence[Tensor]) -> Tensor:
     return total
 
 
-class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of rows, in another order each epoch, cast as they are drawn, with the reference views if known.
+class Drawn(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches for the trainer: cast, and preprocessed, as they are drawn.
+
+    Args:
+        dtype: what to cast a batch to.
+        preprocess_fn: applied to each batch, cast, as it is drawn; may be random. NumPy in, array out.
+    """
+
+    again = True
+    """Whether there is more than one epoch in it."""
+
+    def __init__(self, dtype: str, preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None) -> None:
+        super().__init__()
+        self.dtype, self.preprocess_fn = dtype, preprocess_fn
+        self.error: Exception | None = None
+        """What went wrong in drawing a batch; TensorFlow would wrap it in an error of its own."""
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any]]:
+        try:
+            return (self.inputs(index),)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def inputs(self, index: int) -> dict[str, Any]:
+        """One batch as the trainer takes it."""
+        raise NotImplementedError
+
+    def prepared(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Cast and preprocess a batch."""
+        cast = x.astype(self.dtype, copy=False)
+        if self.preprocess_fn is None:
+            return cast
+        return preprocessed(self.preprocess_fn, cast, x.shape[1:], self.dtype)
+
+    def once(self) -> Iterator[tuple[dict[str, Any]]]:
+        """Yield the one epoch there is."""
+        raise NotImplementedError
+
+
+class TrainingBatches(Drawn):
+    """Batches of an array's rows, in another order each epoch, with the reference views if they are known.
 
     Args:
         rows: `(n, *shape)`.
         reference: each view's log-probabilities `(n, classes)`, or None to have them computed in the training step.
         batch_size: rows a batch.
-        dtype: what to cast a batch to.
-        preprocess_fn: applied to each batch, cast, as it is drawn; may be random. NumPy in, array out.
+        dtype: see `Drawn`.
+        preprocess_fn: see `Drawn`.
         shuffle_seed: seed of the order; None keeps the rows in order.
     """
 
@@ -228,36 +278,76 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
         preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
         shuffle_seed: int | None = None,
     ) -> None:
-        super().__init__()
-        self.rows, self.reference = rows, reference
-        self.size, self.dtype, self.preprocess_fn = batch_size, dtype, preprocess_fn
+        super().__init__(dtype, preprocess_fn)
+        self.rows, self.reference, self.size = rows, reference, batch_size
         self.rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-        self.error: Exception | None = None
         self.order = np.arange(len(rows))
         self.on_epoch_end()
 
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.size)
 
-    def __getitem__(self, index: int) -> tuple[dict[str, Any]]:
+    def inputs(self, index: int) -> dict[str, Any]:
+        """The batch of that number in this epoch's order."""
         # Sorted, so that rows on disk are read in one direction; the batch is the same set.
         chosen = np.sort(self.order[index * self.size : (index + 1) * self.size])
-        x = self.rows[chosen].astype(self.dtype, copy=False)
-        if self.preprocess_fn is not None:
-            try:
-                x = preprocessed(self.preprocess_fn, x, self.rows.shape[1:], self.dtype)
-            except Exception as error:
-                self.error = error
-                raise
-        inputs: dict[str, Any] = {"x": x}
+        inputs: dict[str, Any] = {"x": self.prepared(self.rows[chosen])}
         if self.reference is not None:
             inputs["reference"] = tuple(view[chosen] for view in self.reference)
-        return (inputs,)
+        return inputs
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's order."""
         if self.rng is not None:
             self.rng.shuffle(self.order)
+
+
+class StreamBatches(Drawn):
+    """A stream's own batches, in its own order; the reference is computed in the training step.
+
+    Args:
+        source: a stream.
+        dtype: see `Drawn`.
+        preprocess_fn: see `Drawn`.
+        epochs: how often it shall be drawn.
+
+    Raises:
+        InvalidSetting: more often than once, of a stream that can be drawn only once.
+    """
+
+    def __init__(
+        self, source: Source, dtype: str, preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None, epochs: int
+    ) -> None:
+        super().__init__(dtype, preprocess_fn)
+        if epochs > 1 and not source.again:
+            raise InvalidSetting(
+                f"X can be drawn only once, so it has one epoch; got epochs={epochs}: pass epochs=1, or a stream that "
+                "starts anew each time it is iterated over (a tf.data.Dataset, a DataLoader, a keras.utils.PyDataset)"
+            )
+        self.source, self.again = source, source.again
+        self.length = 0
+        if self.again:
+            counted = source.count(WHOLE)
+            self.length = sum(1 for _ in source.draw(WHOLE)) if counted is None else counted
+        self.iterator: Iterator[npt.NDArray[Any]] = iter(())
+
+    def __len__(self) -> int:
+        return self.length
+
+    def inputs(self, index: int) -> dict[str, Any]:
+        """The next batch; the first one starts the stream anew."""
+        if index == 0:
+            self.iterator = self.source.draw(WHOLE)
+        return {"x": self.prepared(next(self.iterator))}
+
+    def once(self) -> Iterator[tuple[dict[str, Any]]]:
+        """Yield the one epoch there is."""
+        try:
+            for batch in self.source.draw(WHOLE):
+                yield ({"x": self.prepared(batch)},)
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def preprocessed(

@@ -16,7 +16,7 @@ from demur.divergence import Tensor, kl, log_softmax, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.graph import Opinion, Views
 from demur.results import Floats
-from demur.scoring import over_batches
+from demur.scoring import joined, over_batches
 
 
 class AdversarialAE(Detector):
@@ -122,15 +122,18 @@ class AdversarialAE(Detector):
         callbacks: Sequence[Any] | None = None,
         preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
         validation_data: Any = None,
+        jit_compile: bool | str | None = None,
     ) -> Self:
         """Train the autoencoder on normal data; the classifier stays as it is. Called again, training goes on.
 
         Training changes the scores, so an inferred threshold and the p-values are forgotten; one of your own stays.
-        The classifier's side is computed once and reused in every epoch; with `preprocess_fn`, which may be random, it
-        is computed in each step instead.
+        Of an array, the classifier's side (hidden layers too) is computed once and reused in every epoch. With a
+        `preprocess_fn`, which may be random, and of a stream, which may change, it is computed in each step.
 
         Args:
-            X: `(n, *input_shape)`, normal data; no labels.
+            X: `(n, *input_shape)`, normal data; no labels. Or a stream of batches of such rows: a `tf.data.Dataset`, a
+                PyTorch `DataLoader`, a `keras.utils.PyDataset`, any iterable of arrays. It is drawn anew each epoch, in
+                batches and an order of its own; one that can be drawn only once has one epoch.
             loss_fn: a Keras loss (name, instance or function of `y_true, y_pred`: the reference's and the opinion's
                 probabilities) that takes the place of the K-L divergence during training.
             w_model: weight of the prediction term.
@@ -145,6 +148,8 @@ class AdversarialAE(Detector):
             callbacks: Keras callbacks. A `ModelCheckpoint` writes the autoencoder.
             preprocess_fn: applied to each training batch as it is drawn, before both views; may be random.
             validation_data: `(n, *input_shape)`, to report `val_loss` (and metrics) on after each epoch.
+            jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the
+                speed, and Keras's own choice elsewhere.
 
         Returns:
             The detector, with `.history`.
@@ -165,13 +170,15 @@ class AdversarialAE(Detector):
             callbacks=callbacks,
             preprocess_fn=preprocess_fn,
             validation_data=validation_data,
+            jit_compile=jit_compile,
         )
 
     def reconstruct(self, X: Any, *, batch_size: int = 256) -> Floats:
         """Return the reconstructions `x'` of inputs: float32 `(n, *input_shape)`."""
         check_whole("batch_size", batch_size, 1)
-        rows = self._check(X)
-        (reconstruction,) = over_batches(self._compiled(self.ae), rows, batch_size, self.classifier.row_dtype, False)
+        source = self._source(X)
+        passes = over_batches(self._compiled(self.ae), source, batch_size, self.classifier.row_dtype)
+        (reconstruction,) = joined(passes)
         return np.asarray(reconstruction, "float32")
 
     @property

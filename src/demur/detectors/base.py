@@ -15,14 +15,17 @@ from demur import storage
 from demur._version import __version__
 from demur.calibration import Calibration, Threshold, check_percentile, rational
 from demur.classifiers.keras_model import KerasClassifier
-from demur.data import check_rows, check_whole, is_number
+from demur.data import check_whole, is_number
 from demur.decision import Control, calibrate, check_control, decide
 from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
 from demur.graph import DetectorGraph, Views, compiled
 from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
-from demur.scoring import Scored, over_batches, score_rows
+from demur.scoring import Scored, gathered, over_batches, score_rows
+from demur.sources import CheckedSource, Source, as_source
 from demur.training import (
+    Drawn,
     Objective,
+    StreamBatches,
     Trainer,
     TrainingBatches,
     frozen,
@@ -181,6 +184,7 @@ class Detector(abc.ABC):
         callbacks: Sequence[Any] | None,
         preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None,
         validation_data: Any,
+        jit_compile: bool | str | None,
     ) -> Self:
         check_whole("batch_size", batch_size, 1)
         check_whole("epochs", epochs, 1)
@@ -190,25 +194,35 @@ class Detector(abc.ABC):
             raise WrongType(f"callbacks is a list of Keras callbacks; got {type(callbacks).__name__}")
         if isinstance(validation_data, tuple):
             raise WrongType("validation_data is an array of inputs alone: no labels are needed")
-        rows = self._check(X)
-        held_out = None if validation_data is None else self._check(validation_data, "validation_data")
+        source = CheckedSource(self._source(X), self._check_classifier)
+        held_out = None if validation_data is None else self._source(validation_data, "validation_data")
+        if held_out is not None and held_out.rows is None:
+            raise WrongType("validation_data is an array of inputs")
         objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
+        dtype = self.classifier.row_dtype
 
-        def drawn(rows: npt.NDArray[Any], preprocess_fn: Any, shuffle_seed: int | None) -> TrainingBatches:
+        def in_memory(source: Source, preprocess_fn: Any, shuffle_seed: int | None) -> Drawn:
             return TrainingBatches(
-                rows,
-                self._reference(rows, max(batch_size, 256)) if preprocess_fn is None else None,
+                np.asarray(source.rows),
+                self._reference(source, max(batch_size, 256)) if preprocess_fn is None else None,
                 batch_size=batch_size,
-                dtype=self.classifier.row_dtype,
+                dtype=dtype,
                 preprocess_fn=preprocess_fn,
                 shuffle_seed=shuffle_seed,
             )
 
         trainer = Trainer(self.companion, objective, named_metrics(log_metric))
-        trainer.compile(optimizer=_optimizer(optimizer), jit_compile=xla_setting())
+        trainer.compile(
+            optimizer=_optimizer(optimizer), jit_compile=xla_setting() if jit_compile is None else jit_compile
+        )
         fixed = [part for part in self.parts.values() if part is not self.companion]
-        batches = drawn(rows, preprocess_fn, self.seed)
-        validation_batches = None if held_out is None else drawn(held_out, None, None)
+        is_stream = source.rows is None
+        batches = (
+            StreamBatches(source, dtype, preprocess_fn, epochs)
+            if is_stream
+            else in_memory(source, preprocess_fn, self.seed)
+        )
+        validation_batches = None if held_out is None else in_memory(held_out, None, None)
         self._forget_calibration()
         try:
             with frozen(fixed), interruptible() as stop:
@@ -254,7 +268,8 @@ class Detector(abc.ABC):
         Beyond 10,000 scores a sketch of 10,000 is kept; a p-value from it is too high by less than 1/10,000.
 
         Args:
-            X: `(n, *input_shape)`, held out from `fit`. NaN in it is an error, whatever `on_invalid` says.
+            X: `(n, *input_shape)` or a stream of such rows, held out from `fit`. NaN in it is an error, whatever
+                `on_invalid` says.
             fpr: false-positive rate, above 0 and below 1; takes the place of `threshold_perc`.
             threshold_perc: percentage of `X` that shall not be flagged, 0 to 100.
             margin: added to the threshold, in nats. A negative one breaks what `fpr` promises.
@@ -279,15 +294,16 @@ class Detector(abc.ABC):
                 raise InvalidSetting("fpr and threshold_perc are two ways to a threshold: pass one of them")
         if groups not in (None, "predicted"):
             raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
-        rows = self._check(X)
-        classes = None if labels is None else _checked_labels(labels, len(rows))
+        if labels is not None and hasattr(X, "__array__"):
+            _checked_labels(labels, len(X))
+        scored = self._scored(X, batch_size, verbose, flag_invalid=False)
         self.calibration = calibrate(
-            self._scored(rows, batch_size, verbose, flag_invalid=False),
+            scored,
             fpr=fpr,
             threshold_perc=threshold_perc,
             margin=margin,
-            labels=classes,
-            by_class=groups == "predicted",
+            labels=None if labels is None else _checked_labels(labels, len(scored.score)),
+            classes=self.classifier.classes if groups == "predicted" else None,
         )
         self.threshold = self.calibration.threshold
         return self
@@ -310,7 +326,7 @@ class Detector(abc.ABC):
         """Return how far the opinion is from the classifier's prediction: float32 `(n,)`, in nats.
 
         Args:
-            X: `(n, *input_shape)`.
+            X: `(n, *input_shape)`, or a stream of batches of such rows, as `fit` takes it.
             batch_size: rows a forward pass; the result does not depend on it.
             return_predictions: also return `y`, the classifier's probabilities sharpened by the temperature, and
                 `y_opinion`, the companion's; float32 `(n, classes)` each.
@@ -319,7 +335,7 @@ class Detector(abc.ABC):
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        scored = self._judged(X, batch_size, verbose)
+        scored = self._judged(X, batch_size, verbose, probabilities=return_predictions)
         return (scored.score, scored.y, scored.y_opinion) if return_predictions else scored.score
 
     def predict(
@@ -335,7 +351,7 @@ class Detector(abc.ABC):
         """Flag the instances whose score lies strictly above the threshold, or those that `control` picks.
 
         Args:
-            X: `(n, *input_shape)`.
+            X: `(n, *input_shape)`, or a stream of batches of such rows, as `fit` takes it.
             batch_size: rows a forward pass.
             return_instance_score: whether the result holds the scores too.
             control: "fdr" to flag, instead of by the threshold, so that of the instances flagged in this batch at most
@@ -370,7 +386,7 @@ class Detector(abc.ABC):
         """Predict classes: the opinion's where an instance is flagged, the classifier's elsewhere.
 
         Args:
-            X: `(n, *input_shape)`.
+            X: `(n, *input_shape)`, or a stream of batches of such rows, as `fit` takes it.
             batch_size: rows a forward pass.
             return_instance_score: whether the result holds the scores too.
             return_all_predictions: whether it holds `no_defense` (the classifier's class for each instance) and
@@ -390,7 +406,7 @@ class Detector(abc.ABC):
         scored, flagged = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             flagged["instance_score"] = None
-        no_defense, defense = (p.argmax(axis=-1).astype("int64") for p in (scored.y, scored.y_opinion))
+        no_defense, defense = scored.y, scored.y_opinion
         corrected = np.where(flagged["is_adversarial"], defense, no_defense)
         corrected[scored.invalid] = no_defense[scored.invalid]
         data = CorrectData(
@@ -428,14 +444,16 @@ class Detector(abc.ABC):
 
     # Shared by the methods above ----------------------------------------------------------------------------------
 
-    def _check(self, X: Any, name: str = "X", *, finite: bool = True) -> npt.NDArray[Any]:
-        """Check rows from the caller and, the first time, that the classifier returns distributions for them."""
-        rows = check_rows(X, self.input_shape, name, finite=finite)
+    def _source(self, X: Any, name: str = "X", *, finite: bool = True) -> Source:
+        """Rows from the caller, checked."""
+        return as_source(X, self.input_shape, name, finite=finite)
+
+    def _check_classifier(self, rows: npt.NDArray[Any]) -> None:
+        """Check, the first time, that the classifier returns distributions for rows."""
         if not self._probabilities_checked and not self.classifier.is_logits:
             x = rows[:32].astype(self.classifier.row_dtype, copy=False)
             self.classifier.check_probabilities(self._compiled(self.model)(x)[0])
         self._probabilities_checked = True
-        return rows
 
     def _compiled(self, network: Any) -> Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
         return compiled(network, self.input_shape, self.classifier.row_dtype)
@@ -444,18 +462,27 @@ class Detector(abc.ABC):
     def _scoring(self) -> Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
         return self._compiled(self.graph)
 
-    def _scored(self, rows: npt.NDArray[Any], batch_size: int, verbose: bool, *, flag_invalid: bool) -> Scored:
+    def _scored(
+        self, X: Any, batch_size: int, verbose: bool, *, flag_invalid: bool, probabilities: bool = False
+    ) -> Scored:
         check_whole("batch_size", batch_size, 1)
+        source = CheckedSource(self._source(X, finite=not flag_invalid), self._check_classifier)
         with self._lock:
             scoring = self._scoring
         return score_rows(
-            scoring, rows, batch_size, self.classifier.row_dtype, verbose=verbose, flag_invalid=flag_invalid
+            scoring,
+            source,
+            batch_size,
+            self.classifier.row_dtype,
+            verbose=verbose,
+            flag_invalid=flag_invalid,
+            probabilities=probabilities,
         )
 
-    def _judged(self, X: Any, batch_size: int, verbose: bool) -> Scored:
+    def _judged(self, X: Any, batch_size: int, verbose: bool, *, probabilities: bool = False) -> Scored:
         """Score rows, those that cannot be judged as `on_invalid` says."""
         flag_invalid = self.on_invalid == "flag"
-        return self._scored(self._check(X, finite=not flag_invalid), batch_size, verbose, flag_invalid=flag_invalid)
+        return self._scored(X, batch_size, verbose, flag_invalid=flag_invalid, probabilities=probabilities)
 
     def _decided(
         self, X: Any, batch_size: int, verbose: bool, control: Control, level: float
@@ -472,10 +499,11 @@ class Detector(abc.ABC):
             data["invalid"] = scored.invalid
         return scored, data
 
-    def _reference(self, rows: npt.NDArray[Any], batch_size: int) -> list[npt.NDArray[Any]]:
+    def _reference(self, rows: Source, batch_size: int) -> list[npt.NDArray[Any]]:
         """The reference views' log-probabilities of all rows, computed once for all epochs."""
         half = ReferenceHalf(self.views.reference, [part for part in self.parts.values() if part is not self.companion])
-        return over_batches(self._compiled(half), rows, batch_size, self.classifier.row_dtype, False)
+        passes = over_batches(self._compiled(half), rows, batch_size, self.classifier.row_dtype)
+        return gathered(passes, 0 if rows.rows is None else len(rows.rows))
 
 
 class ReferenceHalf(keras.layers.Layer):  # type: ignore[misc]

@@ -107,15 +107,18 @@ class ModelDistillation(Detector):
         callbacks: Sequence[Any] | None = None,
         preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
         validation_data: Any = None,
+        jit_compile: bool | str | None = None,
     ) -> Self:
         """Distil the classifier into the student on normal data. Called again, training goes on.
 
         Training changes the scores, so an inferred threshold and the p-values are forgotten; one of your own stays.
-        The classifier's side is computed once and reused in every epoch; with `preprocess_fn`, which may be random, it
-        is computed in each step instead.
+        Of an array, the classifier's side (hidden layers too) is computed once and reused in every epoch. With a
+        `preprocess_fn`, which may be random, and of a stream, which may change, it is computed in each step.
 
         Args:
-            X: `(n, *input_shape)`, normal data; no labels.
+            X: `(n, *input_shape)`, normal data; no labels. Or a stream of batches of such rows: a `tf.data.Dataset`, a
+                PyTorch `DataLoader`, a `keras.utils.PyDataset`, any iterable of arrays. It is drawn anew each epoch, in
+                batches and an order of its own; one that can be drawn only once has one epoch.
             loss_fn: a Keras loss (name, instance or function of `y_true, y_pred`: the classifier's and the student's
                 probabilities) that takes the place of `loss_type` during training.
             optimizer: a Keras optimizer: class, instance or name. Adam with a learning rate of 1e-3 by default.
@@ -127,6 +130,8 @@ class ModelDistillation(Detector):
             callbacks: Keras callbacks. A `ModelCheckpoint` writes the student.
             preprocess_fn: applied to each training batch as it is drawn, before both views; may be random.
             validation_data: `(n, *input_shape)`, to report `val_loss` (and metrics) on after each epoch.
+            jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the
+                speed, and Keras's own choice elsewhere.
 
         Returns:
             The detector, with `.history`.
@@ -145,6 +150,7 @@ class ModelDistillation(Detector):
             callbacks=callbacks,
             preprocess_fn=preprocess_fn,
             validation_data=validation_data,
+            jit_compile=jit_compile,
         )
 
     @property

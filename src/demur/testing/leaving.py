@@ -53,7 +53,10 @@ def check_classifier_is_untouched(make_detector: MakeDetector, X: Rows) -> None:
 
 @contextlib.contextmanager
 def odd_settings(model: Any) -> Iterator[None]:
-    """Give each layer of a model a `trainable` flag, and on PyTorch a gradient and a mode, that no code would guess."""
+    """Give a model states of metrics and its layers `trainable` flags that no code would guess, and put all back after.
+
+    On PyTorch, `requires_grad`, gradients and modes too.
+    """
     layers = list(model._flatten_layers())
     flags = [layer.trainable for layer in layers]
     parameters = list(model.parameters()) if keras.backend.backend() == "torch" else []
@@ -61,7 +64,10 @@ def odd_settings(model: Any) -> Iterator[None]:
     gradients = [parameter.grad for parameter in parameters]
     modules = list(model.modules()) if parameters else []
     modes = [module.training for module in modules]
+    metrics = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in model.metrics_variables]
     try:
+        for variable, value in metrics:
+            variable.assign(value + 1)
         for i, layer in enumerate(layers):
             layer.trainable = i % 3 != 1  # parents come before their children, whose flags they set too
         for i, parameter in enumerate(parameters):
@@ -72,6 +78,8 @@ def odd_settings(model: Any) -> Iterator[None]:
             module.training = i % 2 == 0
         yield
     finally:
+        for variable, value in metrics:
+            variable.assign(value)
         for layer, flag in zip(layers, flags, strict=True):
             layer.trainable = flag
         for parameter, requires_grad, gradient in zip(parameters, required, gradients, strict=True):
@@ -128,19 +136,26 @@ def check_arrays_are_unchanged(make_detector: MakeDetector, X: Rows) -> None:
 
 def check_global_random_state_is_unchanged(make_detector: MakeDetector, X: Rows) -> None:
     """Making, fitting and scoring draw nothing from Python's and NumPy's global generators, and never seed them."""
-    before = _global_random_state()
+    found = random.getstate(), np.random.get_state()
+    random.seed(20261123)  # a state that no usual seed would make
+    np.random.seed(20261123)
+    try:
+        before = _global_random_state()
 
-    def assert_unchanged(call: str) -> None:
-        changed = [name for name, state in _global_random_state().items() if state != before[name]]
-        assert not changed, f"{call} changes the global random state of {', '.join(changed)}"
+        def assert_unchanged(call: str) -> None:
+            changed = [name for name, state in _global_random_state().items() if state != before[name]]
+            assert not changed, f"{call} changes the global random state of {', '.join(changed)}"
 
-    detector = make_detector()
-    assert_unchanged("making a detector")
-    fit(detector, X)
-    assert_unchanged("fit")
-    detector.infer_threshold(X, threshold_perc=50)
-    detector.correct(X)
-    assert_unchanged("correct")
+        detector = make_detector()
+        assert_unchanged("making a detector")
+        fit(detector, X)
+        assert_unchanged("fit")
+        detector.infer_threshold(X, threshold_perc=50)
+        detector.correct(X)
+        assert_unchanged("correct")
+    finally:
+        random.setstate(found[0])
+        np.random.set_state(found[1])
 
 
 def _global_random_state() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 # make demo   train, attack and correct, on real images, and show the table and the picture
 # make test   everything CI checks
+# make bench  the measurements that the documentation shows
 # Both set up a virtual environment of their own in .venv first. BACKEND=torch or jax runs the demo on another backend.
 
 PYTHON ?= python3
@@ -8,12 +9,21 @@ BIN := $(VENV)/bin
 BACKEND ?= tensorflow
 DATASET ?= digits
 
-.PHONY: demo test lint types layers pytest parity-files clean
+.PHONY: demo test bench lint types layers pytest clean
 
 demo: $(VENV)/demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/demur demo --dataset $(DATASET)
 
 test: lint types layers pytest
+
+# On a quiet machine; rewrites docs/results, and the tables that are made from it. Takes about a quarter of an hour.
+bench: $(VENV)/dev
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/speed.py
+	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python benchmarks/upsampling.py || exit 1; done
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/memory.py
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/ties.py
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/false_positive_rate.py
+	$(BIN)/python docs/tables.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -90,12 +90,27 @@ def tie_table() -> str:
     return markdown(["inputs", "clipped", "ours", "ours, above 0", "largest clipped", "largest ours"], rows)
 
 
+def memory_table() -> str:
+    """Memory and time against the number of rows."""
+    rows = [
+        [
+            f"{int(n):,}",
+            f"{found['growth'] / 1e6:.1f} MB",
+            f"{found['results'] / 1e6:.1f} MB",
+            f"{found['seconds']:.2f} s",
+        ]
+        for n, found in results("memory")["rows"].items()
+    ]
+    return markdown(["rows", "memory taken", "of it results", "time"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "fashion_mnist": lambda: demo_table("fashion_mnist"),
     "mnist": lambda: demo_table("mnist"),
     "digits": lambda: demo_table("digits"),
     "false-positive-rate": rate_table,
     "ties": tie_table,
+    "memory": memory_table,
 }
 
 

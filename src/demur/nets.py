@@ -1,8 +1,8 @@
 """Ready companions for an input shape: an autoencoder, a student, and the random heads on hidden layers.
 
 The images' decoder grows by sub-pixel convolution (Shi et al., 2016, arXiv:1609.05158) rather than by transposed
-convolution: the same receptive field per output pixel, and measured 1.4 to 7.6 times faster to train, depending on the
-backend (`benchmarks/upsampling.py`).
+convolution: each output pixel sees as many inputs, and JAX on a CPU, which trains transposed convolutions many times
+slower than other ones, is not held up (`benchmarks/upsampling.py` measures it).
 """
 
 import math

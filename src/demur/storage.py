@@ -121,7 +121,8 @@ def read(
     for name, file in wanted.items():
         _verify(file, files[name]["sha256"])
     arrays = {name: _load_arrays(file) for name, file in wanted.items() if file.suffix == ".npz"}
-    models = {name: _load(file, custom_objects) for name, file in wanted.items() if name not in arrays}
+    saved_with = str((document.get("versions") or {}).get("keras", "unknown"))
+    models = {name: _load(file, custom_objects, saved_with) for name, file in wanted.items() if name not in arrays}
     return document, models, arrays
 
 
@@ -135,13 +136,15 @@ def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> dict[str, st
     return {"file": file, "sha256": sha256}
 
 
-def _load(file: Path, custom_objects: dict[str, Any] | None) -> Any:
+def _load(file: Path, custom_objects: dict[str, Any] | None, saved_with: str) -> Any:
     known = {"softmax_v2": keras.activations.softmax, **(custom_objects or {})}  # what tf.nn.softmax calls itself
     try:
         return keras.saving.load_model(file, custom_objects=known, compile=False, safe_mode=True)
     except Exception as error:
+        other = f" It was saved with Keras {saved_with}, and this is {keras.__version__}."
         raise CorruptDetector(
-            f"{file.name} cannot be made into a model: {reason(error)}. "
+            f"{file.name} cannot be made into a model: {reason(error)}."
+            f"{other if saved_with != keras.__version__ else ''} "
             "If it holds layers or models of your own, pass load_detector(path, custom_objects={'Name': Class})"
         ) from error
 

@@ -100,6 +100,16 @@ def test_a_newer_format_is_refused(path):
         load_detector(path)
 
 
+def test_a_model_of_another_keras_that_cannot_be_loaded_says_so(path):
+    document = json.loads((path / "detector.json").read_text())
+    document["versions"]["keras"] = "99.0"
+    (path / "detector.json").write_text(json.dumps(document))
+    load_detector(path)  # another version is no error in itself
+    plant(path, "autoencoder", lambda file: file.write_bytes(b"no model"))
+    with pytest.raises(CorruptDetector, match=rf"saved with Keras 99\.0, and this is {keras.__version__}"):
+        load_detector(path)
+
+
 def test_a_planted_lambda_layer_is_refused_and_not_run(path, tmp_path):
     witness = tmp_path / "witness"
 

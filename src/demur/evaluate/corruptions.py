@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from demur.data import check_rows
 from demur.errors import InvalidSetting, MissingExtra
 
 Images = npt.NDArray[np.float32]
@@ -25,13 +26,14 @@ def corrupt(X: npt.NDArray[Any], *, name: str, severity: int, seed: int = 0) -> 
 
     Raises:
         InvalidSetting: no corruption of that name, or another severity.
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: these are no images.
         MissingExtra: SciPy is not installed and the blur needs it.
     """
     if name not in CORRUPTIONS:
         raise InvalidSetting(f"a corruption is one of {', '.join(CORRUPTIONS)}; got {name!r}")
     if severity not in range(1, 6):
         raise InvalidSetting(f"severity is a whole number from 1 to 5; got {severity!r}")
-    images = np.asarray(X, "float32")
+    images = check_rows(X, (None, None, None)).astype("float32")
     changed: Images = CORRUPTIONS[name](images, severity / 5, np.random.default_rng(seed))
     return np.asarray(changed.clip(0, 1), "float32")
 

@@ -123,6 +123,7 @@ class AdversarialAE(Detector):
         preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
         validation_data: Any = None,
         jit_compile: bool | str | None = None,
+        steps_per_execution: int | None = None,
     ) -> Self:
         """Train the autoencoder on normal data; the classifier stays as it is. Called again, training goes on.
 
@@ -151,6 +152,9 @@ class AdversarialAE(Detector):
             validation_data: `(n, *input_shape)`, to report `val_loss` (and metrics) on after each epoch.
             jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the
                 speed, and Keras's own choice elsewhere.
+            steps_per_execution: Keras's `steps_per_execution`: steps that one compiled call takes, so that callbacks
+                are called for the last of each. By default 32 for small networks on tables with TensorFlow, where
+                no callback of yours looks at batches and an epoch has at least 128 of them; otherwise 1.
 
         Returns:
             The detector, with `.history`.
@@ -172,6 +176,7 @@ class AdversarialAE(Detector):
             preprocess_fn=preprocess_fn,
             validation_data=validation_data,
             jit_compile=jit_compile,
+            steps_per_execution=steps_per_execution,
         )
 
     def reconstruct(self, X: Any, *, batch_size: int = 256) -> Floats:

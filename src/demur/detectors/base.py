@@ -32,6 +32,7 @@ from demur.training import (
     instance_loss,
     interruptible,
     named_metrics,
+    steps_together,
     xla_setting,
 )
 
@@ -185,9 +186,14 @@ class Detector(abc.ABC):
         preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None,
         validation_data: Any,
         jit_compile: bool | str | None,
+        steps_per_execution: int | None,
     ) -> Self:
         check_whole("batch_size", batch_size, 1)
         check_whole("epochs", epochs, 1)
+        if steps_per_execution is not None:
+            check_whole("steps_per_execution", steps_per_execution, 1)
+            if steps_per_execution > 1 and keras.backend.backend() == "torch":
+                raise InvalidSetting("steps_per_execution is for TensorFlow and JAX; leave it out on PyTorch")
         if preprocess_fn is not None and not callable(preprocess_fn):
             raise WrongType(f"preprocess_fn is a function from a batch to a batch; got {preprocess_fn!r}")
         if callbacks is not None and not isinstance(callbacks, list | tuple):
@@ -212,9 +218,6 @@ class Detector(abc.ABC):
             )
 
         trainer = Trainer(self.companion, objective, named_metrics(log_metric))
-        trainer.compile(
-            optimizer=_optimizer(optimizer), jit_compile=xla_setting() if jit_compile is None else jit_compile
-        )
         fixed = [part for part in self.parts.values() if part is not self.companion]
         is_stream = source.rows is None
         batches = (
@@ -223,6 +226,12 @@ class Detector(abc.ABC):
             else in_memory(source, preprocess_fn, self.seed)
         )
         validation_batches = None if held_out is None else in_memory(held_out, None, None)
+        trainer.compile(
+            optimizer=_optimizer(optimizer),
+            jit_compile=xla_setting() if jit_compile is None else jit_compile,
+            steps_per_execution=steps_per_execution
+            or steps_together(self.parts.values(), self.input_shape, batches, batch_size, callbacks),
+        )
         self._forget_calibration()
         try:
             with frozen(fixed), interruptible() as stop:

@@ -10,13 +10,10 @@ import numpy.typing as npt
 
 from demur.data import finite_rows, padded, row_list
 from demur.errors import NonFinite
+from demur.graph import Network, Outputs
 from demur.progress import progress
 from demur.results import Floats, Labels
 from demur.sources import Source
-
-Network = Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]
-"""A compiled network: a batch in, arrays with as many rows out."""
-
 
 IN_MEMORY = 100_000_000
 """Bytes up to which the reference of a data set is kept in memory while it is trained on."""
@@ -37,31 +34,51 @@ class Scored(NamedTuple):
 
 def over_batches(
     network: Network, source: Source, batch_size: int, dtype: str, verbose: bool = False
-) -> Iterator[list[npt.NDArray[Any]]]:
-    """Apply a network to all rows, a batch at a time; yield its outputs for each batch, in the order of the rows."""
+) -> Iterator[Outputs]:
+    """Apply a network to all rows, a batch at a time; yield its outputs for each batch, in the order of the rows.
+
+    While the device works on a batch, the next one is drawn and sent to it, so that it never waits.
+    """
+    before: Callable[[], Outputs] | None = None
     for batch in progress(source.draw(batch_size), source.count(batch_size), verbose):
-        x = padded(batch, batch_size).astype(dtype, copy=False)
-        yield [output[: len(batch)] for output in network(x)]
+        started = _started(network, batch, batch_size, dtype)
+        if before is not None:
+            yield before()
+        before = started
+    if before is not None:
+        yield before()
 
 
-def joined(parts: Iterable[list[npt.NDArray[Any]]]) -> list[Any]:
+def _started(network: Network, batch: npt.NDArray[Any], batch_size: int, dtype: str) -> Callable[[], Outputs]:
+    rows, fetch = len(batch), network(padded(batch, batch_size).astype(dtype, copy=False))
+    return lambda: [output[:rows] for output in fetch()]
+
+
+def joined(parts: Iterable[Outputs]) -> list[Any]:
     """Put the outputs of all batches together."""
     return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
 
-def gathered(parts: Iterable[list[npt.NDArray[Any]]], n: int) -> list[Any]:
-    """Put the outputs of all batches, n rows in all, together; what is large in a temporary file."""
+def gathered(parts: Iterable[Outputs], n: int, allocate: Callable[[tuple[int, ...], Any], Any] = np.empty) -> list[Any]:
+    """Put the outputs of all batches, n rows in all, together as they come: nothing is held twice.
+
+    Args:
+        parts: for each batch, the outputs.
+        n: rows in all.
+        allocate: `shape, dtype -> array`, for each output.
+    """
     arrays: list[Any] = []
     start = 0
     for outputs in parts:
-        arrays = arrays or [_allocated((n, *output.shape[1:]), output.dtype) for output in outputs]
+        arrays = arrays or [allocate((n, *output.shape[1:]), output.dtype) for output in outputs]
         for array, output in zip(arrays, outputs, strict=True):
             array[start : start + len(output)] = output
         start += len(outputs[0])
     return arrays
 
 
-def _allocated(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+def spacious(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+    """Allocate an array, in a temporary file if it is large."""
     if math.prod(shape) * dtype.itemsize <= IN_MEMORY:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile() as file:  # stays while it is mapped, and is gone with the array
@@ -96,12 +113,13 @@ def score_rows(
     if flag_invalid:
         network = _keep_apart(network)
 
-    def kept(outputs: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def kept(outputs: Outputs) -> Outputs:
         score, *views = outputs
         return [score, *(view if probabilities else view.argmax(axis=-1).astype("int64") for view in views)]
 
     passes = over_batches(network, source, batch_size, dtype, verbose)
-    score, y, y_opinion = joined(kept(outputs) for outputs in passes)
+    parts = (kept(outputs) for outputs in passes)
+    score, y, y_opinion = joined(parts) if source.rows is None else gathered(parts, len(source.rows))
     invalid = np.flatnonzero(~np.isfinite(score))
     if len(invalid) and not flag_invalid:
         raise NonFinite(
@@ -115,21 +133,21 @@ def score_rows(
 def _keep_apart(network: Network) -> Network:
     """Pass the rows of a batch that hold NaN or infinity through the network on their own, and mark their scores."""
 
-    def apart(x: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    def apart(x: npt.NDArray[Any]) -> Callable[[], Outputs]:
         is_finite = finite_rows(x)
         if is_finite.all():
             return network(x)
-        outputs: list[npt.NDArray[Any]] = []
+        outputs: Outputs = []
         for chosen in (is_finite, ~is_finite):
             if not chosen.any():
                 continue
             # As many rows as before, so that nothing is compiled for the occasion.
             filled = x[np.resize(np.flatnonzero(chosen), len(x))]
-            found = [output[: chosen.sum()] for output in network(filled)]
+            found = [output[: chosen.sum()] for output in network(filled)()]
             outputs = outputs or [np.empty((len(x), *output.shape[1:]), output.dtype) for output in found]
             for output, part in zip(outputs, found, strict=True):
                 output[chosen] = part
         outputs[0][~is_finite] = np.nan
-        return outputs
+        return lambda: outputs
 
     return apart

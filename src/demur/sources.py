@@ -88,9 +88,9 @@ class StreamSource:
             x = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
             if hasattr(x, "detach"):
                 x = x.detach().cpu()
-            yield from batches(
-                check_rows(x, self.shape, f"batch {drawn - 1} of {self.name}", finite=self.finite), batch_size
-            )
+            rows = check_rows(x, self.shape, f"batch {drawn - 1} of {self.name}", finite=self.finite)
+            # Copied, as a stream may fill one buffer again and again, and a device may still be reading it.
+            yield from batches(rows.copy(), batch_size)
         if not drawn:
             raise EmptyInput(f"{self.name} has no batches; pass at least one")
 

@@ -18,9 +18,9 @@ from demur.classifiers.keras_model import KerasClassifier
 from demur.data import check_whole, is_number
 from demur.decision import Control, calibrate, check_control, decide
 from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
-from demur.graph import DetectorGraph, Views, compiled
+from demur.graph import DetectorGraph, Network, Views, compiled
 from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
-from demur.scoring import Scored, gathered, over_batches, score_rows
+from demur.scoring import Scored, gathered, over_batches, score_rows, spacious
 from demur.sources import CheckedSource, Source, as_source
 from demur.training import (
     Drawn,
@@ -461,14 +461,14 @@ class Detector(abc.ABC):
         """Check, the first time, that the classifier returns distributions for rows."""
         if not self._probabilities_checked and not self.classifier.is_logits:
             x = rows[:32].astype(self.classifier.row_dtype, copy=False)
-            self.classifier.check_probabilities(self._compiled(self.model)(x)[0])
+            self.classifier.check_probabilities(self._compiled(self.model)(x)()[0])
         self._probabilities_checked = True
 
-    def _compiled(self, network: Any) -> Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
+    def _compiled(self, network: Any) -> Network:
         return compiled(network, self.input_shape, self.classifier.row_dtype)
 
     @functools.cached_property
-    def _scoring(self) -> Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
+    def _scoring(self) -> Network:
         return self._compiled(self.graph)
 
     def _scored(
@@ -512,7 +512,7 @@ class Detector(abc.ABC):
         """The reference views' log-probabilities of all rows, computed once for all epochs."""
         half = ReferenceHalf(self.views.reference, [part for part in self.parts.values() if part is not self.companion])
         passes = over_batches(self._compiled(half), rows, batch_size, self.classifier.row_dtype)
-        return gathered(passes, 0 if rows.rows is None else len(rows.rows))
+        return gathered(passes, 0 if rows.rows is None else len(rows.rows), spacious)
 
 
 class ReferenceHalf(keras.layers.Layer):  # type: ignore[misc]

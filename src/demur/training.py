@@ -1,7 +1,6 @@
-"""Fitting a companion: the Keras model whose `fit` is the training loop, and the batches it draws."""
+"""Fitting a companion: the Keras model whose `fit` is the training loop."""
 
 import contextlib
-import math
 import signal
 import threading
 import warnings
@@ -11,20 +10,15 @@ from typing import Any
 
 import h5py
 import keras
-import numpy as np
-import numpy.typing as npt
 from keras import ops
 
-from demur.data import Shape, check_rows, is_number
+from demur.data import Shape, is_number
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.feeding import Drawn, TrainingBatches, fed
 from demur.graph import Views
-from demur.sources import Source
 
 EPSILON = 1e-10
-
-WHOLE = 2**62
-"""A batch size that splits no batch."""
 
 OPTIMIZER = "optimizer_of_the_trainer"
 """Where in a file of weights the optimizer's state is."""
@@ -128,7 +122,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self.shown = metrics
         self.built = companion.built
 
-    def fit(self, x: "Drawn", **kwargs: Any) -> Any:
+    def fit(self, x: Drawn, validation_data: Drawn | None = None, **kwargs: Any) -> Any:
         """Train. If it fails, the companion keeps its weights, and an error in drawing a batch comes through as it is.
 
         JAX training takes the weights out of a model during the first step and loses them if that step fails;
@@ -136,13 +130,12 @@ class Trainer(keras.Model):  # type: ignore[misc]
         """
         on_jax = keras.backend.backend() == "jax"
         before = [(variable, variable.numpy()) for variable in self.companion.variables] if on_jax else []
+        held_out = None if validation_data is None else fed(validation_data)
         try:
-            if x.again:
-                return super().fit(x, **kwargs)
             with warnings.catch_warnings():
-                # That it runs out of data is what a stream is expected to do.
-                warnings.filterwarnings("ignore", message="Your input ran out of data")
-                return super().fit(x.once(), **kwargs)
+                if not x.again:  # that it runs out of data is what a stream is expected to do
+                    warnings.filterwarnings("ignore", message="Your input ran out of data")
+                return super().fit(fed(x), validation_data=held_out, **kwargs)
         except BaseException as error:
             for variable, value in before:
                 if variable._value is None:
@@ -214,150 +207,6 @@ def add_up(terms: Sequence[Tensor]) -> Tensor:
     for term in terms[1:]:
         total = total + term
     return total
-
-
-class Drawn(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches for the trainer: cast, and preprocessed, as they are drawn.
-
-    Args:
-        dtype: what to cast a batch to.
-        preprocess_fn: applied to each batch, cast, as it is drawn; may be random. NumPy in, array out.
-    """
-
-    again = True
-    """Whether there is more than one epoch in it."""
-
-    def __init__(self, dtype: str, preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None) -> None:
-        super().__init__()
-        self.dtype, self.preprocess_fn = dtype, preprocess_fn
-        self.error: Exception | None = None
-        """What went wrong in drawing a batch; TensorFlow would wrap it in an error of its own."""
-
-    def __getitem__(self, index: int) -> tuple[dict[str, Any]]:
-        try:
-            return (self.inputs(index),)
-        except Exception as error:
-            self.error = error
-            raise
-
-    def inputs(self, index: int) -> dict[str, Any]:
-        """One batch as the trainer takes it."""
-        raise NotImplementedError
-
-    def prepared(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Cast and preprocess a batch."""
-        cast = x.astype(self.dtype, copy=False)
-        if self.preprocess_fn is None:
-            return cast
-        return preprocessed(self.preprocess_fn, cast, x.shape[1:], self.dtype)
-
-    def once(self) -> Iterator[tuple[dict[str, Any]]]:
-        """Yield the one epoch there is."""
-        raise NotImplementedError
-
-
-class TrainingBatches(Drawn):
-    """Batches of an array's rows, in another order each epoch, with the reference views if they are known.
-
-    Args:
-        rows: `(n, *shape)`.
-        reference: each view's log-probabilities `(n, classes)`, or None to have them computed in the training step.
-        batch_size: rows a batch.
-        dtype: see `Drawn`.
-        preprocess_fn: see `Drawn`.
-        shuffle_seed: seed of the order; None keeps the rows in order.
-    """
-
-    def __init__(
-        self,
-        rows: npt.NDArray[Any],
-        reference: list[npt.NDArray[Any]] | None,
-        *,
-        batch_size: int,
-        dtype: str,
-        preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
-        shuffle_seed: int | None = None,
-    ) -> None:
-        super().__init__(dtype, preprocess_fn)
-        self.rows, self.reference, self.size = rows, reference, batch_size
-        self.rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-        self.order = np.arange(len(rows))
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.size)
-
-    def inputs(self, index: int) -> dict[str, Any]:
-        """The batch of that number in this epoch's order."""
-        # Sorted, so that rows on disk are read in one direction; the batch is the same set.
-        chosen = np.sort(self.order[index * self.size : (index + 1) * self.size])
-        inputs: dict[str, Any] = {"x": self.prepared(self.rows[chosen])}
-        if self.reference is not None:
-            inputs["reference"] = tuple(view[chosen] for view in self.reference)
-        return inputs
-
-    def on_epoch_end(self) -> None:
-        """Draw the next epoch's order."""
-        if self.rng is not None:
-            self.rng.shuffle(self.order)
-
-
-class StreamBatches(Drawn):
-    """A stream's own batches, in its own order; the reference is computed in the training step.
-
-    Args:
-        source: a stream.
-        dtype: see `Drawn`.
-        preprocess_fn: see `Drawn`.
-        epochs: how often it shall be drawn.
-
-    Raises:
-        InvalidSetting: more often than once, of a stream that can be drawn only once.
-    """
-
-    def __init__(
-        self, source: Source, dtype: str, preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None, epochs: int
-    ) -> None:
-        super().__init__(dtype, preprocess_fn)
-        if epochs > 1 and not source.again:
-            raise InvalidSetting(
-                f"X can be drawn only once, so it has one epoch; got epochs={epochs}: pass epochs=1, or a stream that "
-                "starts anew each time it is iterated over (a tf.data.Dataset, a DataLoader, a keras.utils.PyDataset)"
-            )
-        self.source, self.again = source, source.again
-        self.length = 0
-        if self.again:
-            counted = source.count(WHOLE)
-            self.length = sum(1 for _ in source.draw(WHOLE)) if counted is None else counted
-        self.iterator: Iterator[npt.NDArray[Any]] = iter(())
-
-    def __len__(self) -> int:
-        return self.length
-
-    def inputs(self, index: int) -> dict[str, Any]:
-        """The next batch; the first one starts the stream anew."""
-        if index == 0:
-            self.iterator = self.source.draw(WHOLE)
-        return {"x": self.prepared(next(self.iterator))}
-
-    def once(self) -> Iterator[tuple[dict[str, Any]]]:
-        """Yield the one epoch there is."""
-        try:
-            for batch in self.source.draw(WHOLE):
-                yield ({"x": self.prepared(batch)},)
-        except Exception as error:
-            self.error = error
-            raise
-
-
-def preprocessed(
-    preprocess_fn: Callable[[npt.NDArray[Any]], Any], x: npt.NDArray[Any], shape: Shape, dtype: str
-) -> npt.NDArray[Any]:
-    """Apply the caller's function to a batch and check that it is still one."""
-    result = check_rows(preprocess_fn(x), shape, "the result of preprocess_fn")
-    if len(result) != len(x):
-        raise ShapeMismatch(f"preprocess_fn must keep the number of rows; it made {len(result)} of {len(x)}")
-    return result.astype(dtype, copy=False)
 
 
 @contextlib.contextmanager

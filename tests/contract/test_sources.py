@@ -221,3 +221,16 @@ def test_heads_share_one_pass_through_the_classifier():
         return len(calls)
 
     assert passes({"first": 2, "second": 3, "last": 4}) == passes(None) == 2
+
+
+def test_a_stream_that_ends_early_is_an_error_that_says_so():
+    class Shrinking:
+        left = 4
+
+        def __iter__(self):
+            Shrinking.left -= 1
+            return iter([X[:16]] * Shrinking.left)
+
+    detector = ModelDistillation(model=cnn(), distilled_model=live_student())
+    with pytest.raises(EmptyInput, match=r"X ended after \d batches"):
+        detector.fit(Shrinking(), epochs=3, verbose=False)

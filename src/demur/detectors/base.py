@@ -18,16 +18,14 @@ from demur.classifiers.keras_model import KerasClassifier
 from demur.data import check_whole, is_number
 from demur.decision import Control, calibrate, check_control, decide
 from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
+from demur.feeding import Drawn, StreamBatches, TrainingBatches
 from demur.graph import DetectorGraph, Network, Views, compiled
 from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
 from demur.scoring import Scored, gathered, over_batches, score_rows, spacious
 from demur.sources import CheckedSource, Source, as_source
 from demur.training import (
-    Drawn,
     Objective,
-    StreamBatches,
     Trainer,
-    TrainingBatches,
     frozen,
     instance_loss,
     interruptible,
@@ -212,6 +210,7 @@ class Detector(abc.ABC):
                 np.asarray(source.rows),
                 self._reference(source, max(batch_size, 256)) if preprocess_fn is None else None,
                 batch_size=batch_size,
+                shape=self.input_shape,
                 dtype=dtype,
                 preprocess_fn=preprocess_fn,
                 shuffle_seed=shuffle_seed,
@@ -221,7 +220,7 @@ class Detector(abc.ABC):
         fixed = [part for part in self.parts.values() if part is not self.companion]
         is_stream = source.rows is None
         batches = (
-            StreamBatches(source, dtype, preprocess_fn, epochs)
+            StreamBatches(source, self.input_shape, dtype, preprocess_fn, epochs)
             if is_stream
             else in_memory(source, preprocess_fn, self.seed)
         )

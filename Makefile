@@ -16,10 +16,14 @@ demo: $(VENV)/demo-$(BACKEND)
 
 test: lint types layers pytest
 
-# On a quiet machine; rewrites docs/results, and the tables that are made from it. Takes about a quarter of an hour.
+# On a quiet machine; rewrites docs/results, and the tables that are made from it. Takes about half an hour.
 bench: $(VENV)/dev
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/speed.py
-	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python benchmarks/upsampling.py || exit 1; done
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/training_step.py
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/growth.py
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/pipeline.py
+	for b in tensorflow jax torch; do KERAS_BACKEND=$$b $(BIN)/python benchmarks/cold_start.py || exit 1; done
+	for b in tensorflow jax torch; do KERAS_BACKEND=$$b $(BIN)/python benchmarks/upsampling.py || exit 1; done
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/memory.py
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/ties.py
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/false_positive_rate.py

@@ -2,7 +2,7 @@
 
     for b in tensorflow jax torch; do KERAS_BACKEND=$b python benchmarks/cold_start.py; done
 
-`import demur` is timed after `import keras`, which takes seconds of its own. Medians of five processes, in seconds, go
+`import demur` is timed after `import keras`, which takes seconds of its own. Medians of three processes, in seconds, go
 to docs/results/cold-start-BACKEND.json.
 """
 
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROCESSES = 5
+PROCESSES = 3
 
 
 def start(folder: str) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from measuring import seconds
 
 from demur import AdversarialAE
 
@@ -35,22 +36,34 @@ def with_logits(classifier: Any) -> Any:
     return lambda x: tf.matmul(below(x, training=False), last.kernel) + last.bias
 
 
-def fit_ours(make: Networks, X: Any, batch_size: int = FIT_BATCH, **settings: Any) -> float:
-    """Samples a second of demur's `fit` in its second and third epoch; the first compiles."""
+def fit_ours(
+    make: Networks,
+    X: Any,
+    batch_size: int = FIT_BATCH,
+    epochs: int = 3,
+    between: Callable[[], None] | None = None,
+    **settings: Any,
+) -> list[float]:
+    """Seconds of each epoch of demur's `fit` but the first, which compiles; something else may run between epochs."""
     classifier, autoencoder = make()
     starts: list[float] = []
     ends: list[float] = []
+
+    def end(*_: Any) -> None:
+        ends.append(time.perf_counter())
+        if between is not None:
+            between()
+
     clock = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda *_: starts.append(time.perf_counter()),
-        on_epoch_end=lambda *_: ends.append(time.perf_counter()),
+        on_epoch_begin=lambda *_: starts.append(time.perf_counter()), on_epoch_end=end
     )
     detector = AdversarialAE(model=classifier, ae=autoencoder, **settings)
-    detector.fit(X, epochs=3, batch_size=batch_size, verbose=False, callbacks=[clock])
-    return 2 * len(X) / (sum(ends[1:]) - sum(starts[1:]))
+    detector.fit(X, epochs=epochs + 1, batch_size=batch_size, verbose=False, callbacks=[clock])
+    return [end - start for start, end in zip(starts, ends, strict=True)][1:]
 
 
-def fit_floor(make: Networks, X: Any, batch_size: int = FIT_BATCH) -> float:
-    """Samples a second of the unavoidable passes of training."""
+def floor_epoch(make: Networks, X: Any, batch_size: int = FIT_BATCH) -> Callable[[], None]:
+    """What runs the unavoidable passes of an epoch of training; compiled."""
     classifier, autoencoder = make()
     logits = with_logits(classifier)
     optimizer = keras.optimizers.Adam(1e-3)
@@ -73,10 +86,17 @@ def fit_floor(make: Networks, X: Any, batch_size: int = FIT_BATCH) -> float:
         loss.numpy()
 
     epoch()
-    start = time.perf_counter()
-    epoch()
-    epoch()
-    return 2 * len(X) / (time.perf_counter() - start)
+    return epoch
+
+
+def fit_both(
+    make: Networks, X: Any, batch_size: int = FIT_BATCH, epochs: int = 5, **settings: Any
+) -> dict[str, list[float]]:
+    """Seconds an epoch of demur's `fit` and of the floor, which takes its turn after each epoch of `fit`."""
+    epoch = floor_epoch(make, X, batch_size)
+    floor: list[float] = []
+    ours = fit_ours(make, X, batch_size, epochs, lambda: floor.append(seconds(epoch)), **settings)
+    return {OURS: ours, FLOOR: floor[1:]}
 
 
 def fit_eager(make: Networks, X: Any, batch_size: int = FIT_BATCH) -> float:

@@ -9,26 +9,19 @@ of its anonymous memory, read off /proc every 20 ms. Writes docs/results/memory.
 
 import json
 import os
-import re
 import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
+from measuring import growth, status
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 ALLOWED = 300_000_000
-
-
-def status(field: str) -> int:
-    """A size in bytes from the process's own status."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return 1024 * int(found[1]) if found else 0
 
 
 def measure(n: int) -> None:
@@ -55,23 +48,14 @@ def measure(n: int) -> None:
         np.lib.format.open_memmap(path, "w+", "uint8", (n, *shape)).flush()
         X = np.load(path, mmap_mode="r")
         detector.correct(X[:1000])  # the warm-up
-        before, peak, done = status("RssAnon"), [0], threading.Event()
-
-        def watch() -> None:
-            while not done.wait(0.02):
-                peak[0] = max(peak[0], status("RssAnon"))
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (status("VmData") + ALLOWED, hard))
-        start = time.perf_counter()
-        data = detector.correct(X)["data"]
-        seconds = time.perf_counter() - start
-        done.set()
-        watcher.join()
+        with growth() as memory:
+            resource.setrlimit(resource.RLIMIT_DATA, (status("VmData") + ALLOWED, hard))
+            start = time.perf_counter()
+            data = detector.correct(X)["data"]
+            elapsed = time.perf_counter() - start
     results = sum(value.nbytes for value in data.values())
-    print(json.dumps({"seconds": seconds, "growth": max(0, peak[0] - before), "results": results}))
+    print(json.dumps({"seconds": elapsed, "growth": memory["bytes"], "results": results}))
 
 
 def main() -> int:

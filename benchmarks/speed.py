@@ -2,14 +2,16 @@
 
     KERAS_BACKEND=tensorflow python benchmarks/speed.py [--quick]
 
-The contenders (see contenders.py) alternate within one run; medians over the rounds, and ratios of medians, go to
-docs/results/speed.json. If DEMUR_PEER_PYTHON names a Python that has alibi-detect, it does the same work beside them.
+The contenders (see contenders.py) alternate within one run. Medians over the rounds and ratios of medians go to
+docs/results/speed.json; of `fit` to its floor, the median of the ratios of neighbouring epochs. If DEMUR_PEER_PYTHON
+names a Python that has alibi-detect, it does the same work beside them.
 """
 
 import argparse
 import functools
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,9 +25,8 @@ from contenders import (
     FLOOR,
     OURS,
     Networks,
+    fit_both,
     fit_eager,
-    fit_floor,
-    fit_ours,
     latency,
     scorers,
 )
@@ -35,9 +36,6 @@ from networks import NETWORKS, rows
 ROOT = Path(__file__).resolve().parent.parent
 PEER = "alibi-detect"
 SIZES = {"MLP, 30 features": 131_072, "CNN, 28x28x1": 8192, "ResNet-20, 32x32x3": 2048}
-ROUNDS = {"fit": 3, "score": 5, "one": 5}
-UNITS = {"fit": "samples/s", "score": "samples/s", "one": "ms"}
-
 Asking = Callable[[str, str, int], float]
 
 
@@ -62,20 +60,49 @@ def peer() -> tuple[str, Asking] | None:
     return answers.readline().strip(), ask
 
 
-def contenders_for(what: str, make: Networks, n: int) -> dict[str, Callable[[], float]]:
-    """What measures each contender once."""
-    shape = make()[0].input_shape[1:]
-    if what == "fit":
-        X = rows(shape, n)
-        measures = {OURS: fit_ours, FLOOR: fit_floor, EAGER: fit_eager}
-        return {name: functools.partial(measure, make, X) for name, measure in measures.items()}
-    found = scorers(make)
-    if what == "one":
-        return {name: functools.partial(latency, run, shape) for name, run in found.items()}
-    X = rows(shape, n)
-    for run in found.values():
+def fit_speeds(make: Networks, n: int, rounds: int, ask: Callable[[], float] | None) -> dict[str, float]:
+    """Samples a second of training; demur and the floor alternate epoch by epoch."""
+    X = rows(make()[0].input_shape[1:], n)
+    epochs = fit_both(make, X, epochs=rounds)
+    found = {name: n / statistics.median(times) for name, times in epochs.items()}
+    pairs = zip(epochs[OURS], epochs[FLOOR], strict=True)
+    found[f"ratio to {FLOOR}"] = statistics.median(floor / ours for ours, floor in pairs)
+    others: dict[str, Callable[[], float]] = {EAGER: functools.partial(fit_eager, make, X)}
+    if ask is not None:
+        others[PEER] = ask
+    return found | alternated(others, 3)
+
+
+def score_speeds(make: Networks, n: int, rounds: int, ask: Callable[[], float] | None) -> dict[str, float]:
+    """Samples a second of `correct`."""
+    X = rows(make()[0].input_shape[1:], n)
+    runs = scorers(make)
+    for run in runs.values():
         run(X[:512])  # compiles
-    return {name: lambda run=run: n / seconds(lambda: run(X)) for name, run in found.items()}
+    contenders: dict[str, Callable[[], float]] = {
+        name: lambda run=run: n / seconds(lambda: run(X)) for name, run in runs.items()
+    }
+    if ask is not None:
+        contenders[PEER] = ask
+    return alternated(contenders, rounds)
+
+
+def latencies(make: Networks, n: int, rounds: int, ask: Callable[[], float] | None) -> dict[str, float]:  # noqa: ARG001
+    """Milliseconds for one row."""
+    shape = make()[0].input_shape[1:]
+    contenders: dict[str, Callable[[], float]] = {
+        name: functools.partial(latency, run, shape) for name, run in scorers(make).items()
+    }
+    if ask is not None:
+        contenders[PEER] = ask
+    return alternated(contenders, rounds)
+
+
+MEASUREMENTS = {
+    "fit": (fit_speeds, 7, "samples/s"),
+    "score": (score_speeds, 15, "samples/s"),
+    "one": (latencies, 7, "ms"),
+}
 
 
 def main() -> int:
@@ -94,13 +121,12 @@ def main() -> int:
     for network, make in NETWORKS.items():
         n = SIZES[network] // (8 if quick else 1)
         results["networks"][network] = {}
-        for what, unit in UNITS.items():
-            contenders = contenders_for(what, make, n)
-            if beside:
-                contenders[PEER] = functools.partial(beside[1], network, what, n)
-            found = alternated(contenders, 1 if quick else ROUNDS[what])
-            for name in contenders:
-                found[f"ratio to {name}"] = found[OURS] / found[name]
+        for what, (measure, rounds, unit) in MEASUREMENTS.items():
+            ask = functools.partial(beside[1], network, what, n) if beside else None
+            found = measure(make, n if what == "fit" else n // 4, 2 if quick else rounds, ask)
+            for name in (FLOOR, EAGER, PEER):
+                if name in found and f"ratio to {name}" not in found:
+                    found[f"ratio to {name}"] = found[OURS] / found[name]
             results["networks"][network][what] = found
             print(network, what, unit, {key: round(value, 3) for key, value in found.items()}, flush=True)
     if not quick:

@@ -8,6 +8,7 @@ Each page says by which command the files it uses were made.
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,81 @@ def memory_table() -> str:
     return markdown(["rows", "memory taken", "of it results", "time"], rows)
 
 
+def speed_table() -> str:
+    """Speed against the floor, the eager way and the peer."""
+    measured = results("speed")
+    others = {"floor": "floor", "eager": "eager way"} | ({"alibi-detect": measured["peer"]} if measured["peer"] else {})
+    titles = {"fit": "`fit`, samples/s", "score": "`correct`, batch 256, samples/s", "one": "`correct`, one row, ms"}
+    rows = []
+    for network, measurements in measured["networks"].items():
+        rows.append([f"**{network}**", *[""] * (1 + 2 * len(others))])
+        for what, found in measurements.items():
+            cells = [f"{found[other]:,.{2 if what == 'one' else 0}f}" for other in ("demur", *others)]
+            ratios = [ratio(found[f"ratio to {other}"], what == "one") for other in others]
+            pairs = [cell for pair in zip(cells[1:], ratios, strict=True) for cell in pair]
+            rows.append([titles[what], cells[0], *pairs])
+    head = [cell for name in others.values() for cell in (name, "demur is")]
+    return markdown(["", "demur", *head], rows)
+
+
+def ratio(value: float, is_time: bool) -> str:
+    """A ratio of demur to another, said so that more is better for speeds and less for times."""
+    return f"1/{1 / value:.1f} of it" if is_time and value < 0.5 else f"{value:.2f}x"
+
+
+def growth_table() -> str:
+    """Time and memory against one size after the other."""
+    rows = []
+    for what, cases in results("growth")["cases"].items():
+        rows.append([f"**{what}**", *[""] * 6])
+        for title, found in cases.items():
+            cells = []
+            for kind in ("fit", "score"):
+                speed = found[f"{kind} demur"]
+                floor = found.get(f"{kind} floor")
+                cells += [f"{1e6 / speed:,.0f}", f"{speed / floor:.2f}x" if floor else ""]
+                cells.append(f"{found[f'{kind} memory'] / 1e6:,.0f} MB")
+            rows.append([title, *cells])
+    head = ["`fit`, µs a row", "speed, of the floor's", "memory", "`correct`, µs a row", "of the floor's", "memory"]
+    return markdown(["", *head], rows)
+
+
+def cold_start_table() -> str:
+    """Seconds until the first answer."""
+    rows = []
+    for backend in ("tensorflow", "jax", "torch"):
+        measured = {name: found for name, found in results(f"cold-start-{backend}").items() if name != "machine"}
+        rows.append([f"**{backend}**", *[""] * 5])
+        rows += [[name, *(f"{seconds:.3f}" for seconds in found.values())] for name, found in measured.items()]
+    return markdown(["seconds", *next(iter(measured.values()))], rows)
+
+
+def upsampling_table() -> str:
+    """Training speed of decoders, on each backend."""
+    backends = ("tensorflow", "jax", "torch")
+    found = [results(f"upsampling-{backend}") for backend in backends]
+    rows = [[way, *(f"{speeds[way]:,.0f}" for speeds in found)] for way in found[0]]
+    return markdown(["samples/s", *backends], rows)
+
+
+def pipeline_table() -> str:
+    """What an epoch takes with either pipeline."""
+    rows = []
+    for way, epochs in results("pipeline")["ways"].items():
+        times = [epoch["seconds"] for epoch in epochs]
+        faults = statistics.median(epoch["page faults"] for epoch in epochs)
+        rows.append([way, f"{statistics.median(times):.2f} s", f"{max(times):.2f} s", f"{faults:,.0f}"])
+    return markdown(["pipeline", "median epoch", "slowest epoch", "page faults an epoch"], rows)
+
+
+def step_table() -> str:
+    """What a training step takes, one thing added after another."""
+    found = results("training-step")["milliseconds"]
+    floor = found["the floor"]
+    rows = [[name, f"{milliseconds:.1f} ms", percent(floor / milliseconds)] for name, milliseconds in found.items()]
+    return markdown(["a training step", "median", "of the floor's speed"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "fashion_mnist": lambda: demo_table("fashion_mnist"),
     "mnist": lambda: demo_table("mnist"),
@@ -111,6 +187,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "false-positive-rate": rate_table,
     "ties": tie_table,
     "memory": memory_table,
+    "speed": speed_table,
+    "growth": growth_table,
+    "cold-start": cold_start_table,
+    "training-step": step_table,
+    "pipeline": pipeline_table,
+    "upsampling": upsampling_table,
 }
 
 

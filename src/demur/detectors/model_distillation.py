@@ -129,8 +129,8 @@ class ModelDistillation(Detector):
             log_metric: a Keras metric, a `(name, metric)` pair or a list of them, of the student's probabilities
                 (`y_pred`) against the classifier's (`y_true`), shown in the progress bar and kept in `.history`.
             callbacks: Keras callbacks. A `ModelCheckpoint` writes the student.
-            preprocess_fn: applied to each training batch as it is drawn, before both views; may be random. Keras draws
-                one or two batches ahead to learn their shape, so it is called that often more.
+            preprocess_fn: applied to each training batch as it is drawn, before both views; may be random. Training
+                draws up to two batches ahead; on JAX and PyTorch, Keras draws some more to learn their shape.
             validation_data: `(n, *input_shape)`, to report `val_loss` (and metrics) on after each epoch.
             jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the
                 speed, and Keras's own choice elsewhere.

@@ -39,7 +39,7 @@ class Replay:
 
     def __call__(self, rows):
         index = rows[:, 0].astype(int)
-        return [self.score[index], self.reference[index], self.reference[index]]
+        return lambda: [self.score[index], self.reference[index], self.reference[index]]
 
 
 def rates_of_splits(name, fpr, groups, monkeypatch):

@@ -161,9 +161,7 @@ class StreamBatches(Drawn):
             raise
 
 
-def preprocessed(
-    preprocess_fn: Callable[[npt.NDArray[Any]], Any], x: npt.NDArray[Any], shape: Shape, dtype: str
-) -> npt.NDArray[Any]:
+def preprocessed(preprocess_fn: Preprocess, x: npt.NDArray[Any], shape: Shape, dtype: str) -> npt.NDArray[Any]:
     """Apply the caller's function to a batch and check that it is still one."""
     result = check_rows(preprocess_fn(x), shape, "the result of preprocess_fn")
     if len(result) != len(x):
@@ -182,8 +180,8 @@ def _tensorflow_dataset(batches: Drawn) -> Any:
     """Return a `tf.data.Dataset` that draws the batches, two ahead of the training step.
 
     Keras would make one by itself, with `from_generator` and autotuning. On TensorFlow 2.21 the first makes the whole
-    process return freed memory to the system at once, and the second can hold an epoch up, at its end, for as long as
-    the epoch took: docs/speed.md.
+    process return freed memory to the system at once, and the second can hold an epoch up, idle, at its end:
+    docs/speed.md.
     """
     import tensorflow as tf
 

@@ -271,7 +271,6 @@ def interruptible() -> Iterator[list[Any]]:
 TOGETHER = 32
 """Steps that one compiled call takes where a step costs less than Keras's loop around it."""
 
-
 SMALL_STEP = 30_000_000
 """Multiplications in a batch's forward pass up to which a training step takes a few milliseconds on a CPU."""
 

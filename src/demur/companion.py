@@ -1,30 +1,34 @@
-"""What a companion must be, whichever detector it serves."""
+"""What a companion must be, whichever detector it serves, and a PyTorch module as one."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import keras
 
-from demur.classifiers.keras_model import KerasClassifier, fits_either, graph_of, row_shape
-from demur.data import Shape, describe
-from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.classifiers.base import Classifier, probe
+from demur.classifiers.keras_model import KerasClassifier, graph_of
+from demur.classifiers.torch_module import is_module
+from demur.data import Field, Layout, Shape, compatible, describe_layout, mapped
+from demur.errors import CorruptDetector, InvalidSetting, MissingExtra, ShapeMismatch, WrongType
 
 
-def check_companion(companion: Any, classifier: KerasClassifier, name: str) -> None:
-    """Raise unless the companion is a Keras model for the classifier's inputs with weights of its own."""
+def check_companion(companion: Any, classifier: Classifier, layout: Layout, name: str) -> None:
+    """Raise unless the companion is a Keras model for rows of a layout with weights of its own."""
     if not isinstance(companion, keras.Model):
-        raise WrongType(f"the {name} must be a Keras model; got {type(companion).__name__}")
-    taken = row_shape(companion)
-    if taken is not None and not fits_either(taken, classifier.row_shape):
-        raise ShapeMismatch(
-            f"the {name} must take the classifier's inputs, {describe(classifier.row_shape)}; "
-            f"it takes {describe(taken)}"
+        raise WrongType(
+            f"the {name} must be a Keras model or, on the PyTorch backend, a torch.nn.Module; got "
+            f"{type(companion).__name__}"
         )
-    if graph_of(companion) is None:
+    taken = KerasClassifier.known_layout(companion)
+    if taken is not None and not compatible(taken, layout):
+        raise ShapeMismatch(
+            f"the {name} must take the classifier's inputs, {describe_layout(layout)}; it takes {describe_layout(taken)}"
+        )
+    if graph_of(companion) is None and not isinstance(companion, ModuleCompanion):
         with contextlib.suppress(Exception):  # builds it; what is wrong with it, if anything, shows below
-            companion(classifier.probe(), training=False)
-    theirs = {id(variable) for variable in classifier.model.variables}
-    shared = [variable.path for variable in companion.trainable_variables if id(variable) in theirs]
+            companion(probe(layout), training=False)
+    shared = _shared_weights(companion, classifier.model)
     if shared:
         raise InvalidSetting(
             f"the {name} shares trainable weights with the classifier, which fit must not change: "
@@ -32,7 +36,121 @@ def check_companion(companion: Any, classifier: KerasClassifier, name: str) -> N
         )
 
 
-def known_shape(*models: Any) -> Shape | None:
-    """The row shape that the first model with a known input gives."""
-    shapes = (row_shape(model) for model in models if isinstance(model, keras.Model))
-    return next((shape for shape in shapes if shape is not None), None)
+def _shared_weights(companion: Any, model: Any) -> list[str]:
+    if isinstance(model, keras.Model):
+        theirs = {id(variable) for variable in model.variables}
+        return [variable.path for variable in companion.trainable_variables if id(variable) in theirs]
+    if isinstance(companion, ModuleCompanion) and is_module(model):
+        theirs = {id(parameter) for parameter in model.parameters()}
+        named = companion.module.named_parameters()
+        return [name for name, parameter in named if parameter.requires_grad and id(parameter) in theirs]
+    return []
+
+
+def as_companion(companion: Any, name: str) -> Any:
+    """A companion as Keras trains it: a Keras model as it is, a PyTorch module wrapped.
+
+    Raises:
+        WrongType: a PyTorch module on another backend.
+    """
+    if not is_module(companion):
+        return companion
+    if keras.backend.backend() != "torch":
+        raise WrongType(
+            f"the {name} is a PyTorch module, and Keras computes with {keras.backend.backend()}: set "
+            'KERAS_BACKEND="torch" before Keras is imported, or pass a Keras model'
+        )
+    return ModuleCompanion(companion)
+
+
+class ModuleCompanion(keras.Model):  # type: ignore[misc]
+    """A PyTorch module that Keras trains in place. Several inputs are passed by position or by name.
+
+    Args:
+        module: a `torch.nn.Module`; its parameters and buffers stay its own.
+    """
+
+    def __init__(self, module: Any) -> None:
+        super().__init__(dtype="float32", autocast=False, name=type(module).__name__.lower())
+        vars(self)["module"] = module
+        self.wrapped = keras.layers.TorchModuleWrapper(module, name="module")
+        self.built = True
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Pass a batch through the module, in training or in inference mode."""
+        if isinstance(x, dict):
+            return self.wrapped(training=training, **x)
+        return (
+            self.wrapped(*x, training=training) if isinstance(x, tuple | list) else self.wrapped(x, training=training)
+        )
+
+    def save(self, filepath: Any, overwrite: bool = True, **_: Any) -> None:
+        """Write the module's parameters and buffers as safetensors, whatever the file is called."""
+        if not overwrite and Path(filepath).exists():
+            raise FileExistsError(f"{filepath} exists")
+        save_module(self.module, filepath)
+
+    def get_config(self) -> dict[str, Any]:
+        """Nothing: a module is not made again from a configuration."""
+        return {}
+
+
+def is_wrapped(part: Any) -> bool:
+    """Whether a companion is a PyTorch module."""
+    return isinstance(part, ModuleCompanion)
+
+
+def save_module(module: Any, path: Any) -> None:
+    """Write a PyTorch module's parameters and buffers as safetensors."""
+    _safetensors()
+    from safetensors.torch import save_model
+
+    save_model(module, str(path))
+
+
+def _safetensors() -> None:
+    try:
+        import safetensors  # noqa: F401
+    except ImportError:
+        raise MissingExtra("safetensors", "torch") from None
+
+
+def load_module(module: Any, path: Any) -> None:
+    """Load what `save_module` wrote into a PyTorch module.
+
+    Raises:
+        CorruptDetector: it is the state of another kind of module.
+    """
+    _safetensors()
+    from safetensors.torch import load_model
+
+    try:
+        load_model(module, str(path))
+    except (RuntimeError, ValueError) as error:
+        raise CorruptDetector(f"{path} holds no state of such a {type(module).__name__}: {error}") from error
+
+
+def structure_of(companion: Any, layout: Layout) -> Any:
+    """What a companion returns for one row of zeros, as shapes without the batch."""
+    graph = graph_of(companion)
+    if graph is not None:
+        output = graph.output
+        if isinstance(output, list) and len(output) == 1:
+            output = output[0]
+        return mapped(lambda tensor: tuple(tensor.shape[1:]), output)
+    return mapped(lambda tensor: tuple(tensor.shape[1:]), companion(probe(layout), training=False))
+
+
+def ready_shape(layout: Layout, what: str, instead: str) -> Shape:
+    """The row shape that a ready companion can be built for.
+
+    Raises:
+        ShapeMismatch: rows are several arrays, or whole numbers that stand for something.
+    """
+    if not isinstance(layout, Field):
+        raise ShapeMismatch(f"no {what} can be built for rows {describe_layout(layout)}: pass your own as {instead}")
+    if layout.dtype is not None and layout.dtype in ("int32", "int64"):
+        raise ShapeMismatch(
+            f"no {what} can be built for rows of whole numbers, such as tokens: pass your own as {instead}"
+        )
+    return layout.shape

@@ -1,6 +1,11 @@
-"""Rows as they come from a caller: what is accepted, and how they are cast a batch at a time. NumPy only."""
+"""Rows as they come from a caller: what is accepted, and how they are cast a batch at a time. NumPy only.
 
-from collections.abc import Iterator
+Rows are an array, several arrays with as many rows (a tuple, or a dict by name), or a table with named columns (a
+pandas or polars DataFrame). Their layout says what one row is.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +16,30 @@ from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, W
 Shape: TypeAlias = tuple[int | None, ...]
 """The shape of one row; `None` where any size will do."""
 
+Rows: TypeAlias = Any
+"""An array, a tuple or dict of arrays, or a DataFrame."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of rows."""
+
+    shape: Shape
+    """Of one row."""
+    dtype: str | None = "float32"
+    """What it is cast to, a batch at a time; None: it stays as it comes."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A table with named columns, each of a type of its own, that stay as they come."""
+
+    names: tuple[str, ...]
+
+
+Layout: TypeAlias = Field | tuple[Field, ...] | dict[str, Field] | Columns
+"""What one row is."""
+
 CHECK_ROWS = 4096
 """Rows looked at together when searching for NaN, so that no copy of the whole array is made."""
 
@@ -20,9 +49,186 @@ def describe(shape: Shape) -> str:
     return "(" + ", ".join(["n", *("any" if size is None else str(size) for size in shape)]) + ")"
 
 
+def describe_layout(layout: Layout) -> str:
+    """Write a layout: `(n, 28, 28, 1)`, `{'ids': (n, 16), 'mask': (n, 16)}`."""
+    if isinstance(layout, Field):
+        return describe(layout.shape)
+    if isinstance(layout, Columns):
+        return f"a table with columns {', '.join(layout.names)}"
+    if isinstance(layout, dict):
+        return "{" + ", ".join(f"{name!r}: {describe(field.shape)}" for name, field in layout.items()) + "}"
+    return "(" + ", ".join(describe(field.shape) for field in layout) + ")"
+
+
+def shapes_of(layout: Layout) -> Any:
+    """The shape of one row: a tuple, or a tuple or dict of them, or of names of columns."""
+    return layout.names if isinstance(layout, Columns) else mapped(lambda field: field.shape, layout)
+
+
+def mapped(function: Callable[..., Any], first: Any, *rest: Any) -> Any:
+    """Apply a function to each array (or field) of one structure, or of several that are alike."""
+    if isinstance(first, dict):
+        return {name: function(first[name], *(other[name] for other in rest)) for name in first}
+    if isinstance(first, tuple | list):
+        return tuple(function(*parts) for parts in zip(first, *rest, strict=True))
+    return function(first, *rest)
+
+
+def flat(structure: Any) -> list[Any]:
+    """The arrays (or fields) of a structure."""
+    if isinstance(structure, dict):
+        return list(structure.values())
+    return list(structure) if isinstance(structure, tuple | list) else [structure]
+
+
+def is_table(X: Any) -> bool:
+    """Whether `X` is a DataFrame of pandas or polars, or quacks like one."""
+    return hasattr(X, "columns") and hasattr(X, "shape") and hasattr(X, "__getitem__") and len(X.shape) == 2
+
+
+def row_count(rows: Rows) -> int:
+    """How many rows there are."""
+    return len(rows) if is_table(rows) else len(flat(rows)[0])
+
+
+def taken(rows: Rows, chosen: Any) -> Rows:
+    """Some rows: those of a slice, or of an array of numbers or of booleans."""
+    if not is_table(rows):
+        return mapped(lambda array: array[chosen], rows)
+    if hasattr(rows, "iloc"):
+        return rows.iloc[chosen]
+    return rows[chosen] if isinstance(chosen, slice) else rows[np.arange(len(rows))[chosen].tolist()]
+
+
+def cast(rows: Rows, layout: Layout) -> Rows:
+    """Rows as the layout says; arrays that are so already are not copied."""
+    if isinstance(layout, Columns):
+        return rows
+    return mapped(lambda x, field: x if field.dtype is None else x.astype(field.dtype, copy=False), rows, layout)
+
+
+def layout_of(rows: Rows) -> Layout:
+    """The layout of rows as they came."""
+    if is_table(rows):
+        return Columns(tuple(str(name) for name in rows.columns))
+    return mapped(lambda x: Field(tuple(x.shape[1:]), str(x.dtype)), mapped(np.asarray, rows))  # type: ignore[no-any-return]
+
+
+def as_layout(input_shape: Any) -> Layout:
+    """The layout of rows of a given shape, as a setting: one shape, or a tuple or dict of them.
+
+    Raises:
+        InvalidSetting: it is none of these.
+    """
+
+    def one(shape: Any) -> Field:
+        if not isinstance(shape, tuple | list) or not all(size is None or isinstance(size, int) for size in shape):
+            raise InvalidSetting(
+                f"input_shape is the shape of one row, without the batch, or a tuple or dict of shapes; got {input_shape!r}"
+            )
+        return Field(tuple(shape), None)
+
+    if isinstance(input_shape, dict):
+        return {name: one(shape) for name, shape in input_shape.items()}
+    if isinstance(input_shape, tuple | list) and input_shape and all(isinstance(s, tuple | list) for s in input_shape):
+        return tuple(one(shape) for shape in input_shape)
+    return one(input_shape)
+
+
+def compatible(layout: Layout, other: Layout) -> bool:
+    """Whether two layouts, with unknown sizes perhaps, can be the same, whatever their dtypes."""
+    if isinstance(layout, Columns) or isinstance(other, Columns):
+        return layout == other
+    if type(layout) is not type(other):
+        return False
+    if isinstance(layout, dict) and set(layout) != set(other):  # type: ignore[call-overload]
+        return False
+    if len(flat(layout)) != len(flat(other)):
+        return False
+    return all(flat(mapped(lambda a, b: fits_either(a.shape, b.shape), layout, other)))
+
+
+def fits_either(shape: Shape, other: Shape) -> bool:
+    """Whether two row shapes, each with unknown sizes perhaps, can be the same."""
+    return len(shape) == len(other) and all(a is None or b is None or a == b for a, b in zip(shape, other, strict=True))
+
+
+def as_json(layout: Layout) -> Any:
+    """A layout as JSON can hold it."""
+    if isinstance(layout, Columns):
+        return {"columns": list(layout.names)}
+    if isinstance(layout, Field):
+        return {"shape": list(layout.shape), "dtype": layout.dtype}
+    if isinstance(layout, dict):
+        return {"named": [[name, as_json(field)] for name, field in layout.items()]}
+    return {"ordered": [as_json(field) for field in layout]}
+
+
+def from_json(data: Any) -> Layout:
+    """A layout from what `as_json` returned."""
+    if "columns" in data:
+        return Columns(tuple(data["columns"]))
+    if "shape" in data:
+        return Field(tuple(data["shape"]), data["dtype"])
+    if "named" in data:
+        return {name: _field(field) for name, field in data["named"]}
+    return tuple(_field(field) for field in data["ordered"])
+
+
+def _field(data: Any) -> Field:
+    return Field(tuple(data["shape"]), data["dtype"])
+
+
 def fits(shape: tuple[int, ...], expected: Shape) -> bool:
     """Whether one row's shape is the expected one."""
     return len(shape) == len(expected) and all(want in (None, have) for have, want in zip(shape, expected, strict=True))
+
+
+def check_layout(X: Any, layout: Layout, name: str = "X", *, finite: bool = True) -> Rows:
+    """Return `X` as rows of a layout, neither copied nor cast.
+
+    Args:
+        X: what the caller gave.
+        layout: what one row is.
+        name: what to call it in error messages.
+        finite: whether NaN and infinity are errors; those of a table are a matter for what makes numbers of it.
+
+    Raises:
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: see `check_rows`.
+    """
+    if isinstance(layout, Field):
+        return check_rows(X, layout.shape, name, finite=finite)
+    if isinstance(layout, Columns):
+        return _check_table(X, layout, name)
+    if isinstance(layout, dict):
+        if not isinstance(X, Mapping):
+            raise WrongType(f"{name} must be a dict of arrays, {describe_layout(layout)}; got {type(X).__name__}")
+        if set(X) != set(layout):
+            raise ShapeMismatch(f"{name} must have the keys {', '.join(layout)}; got {', '.join(map(str, X))}")
+    elif not isinstance(X, tuple | list) or len(X) != len(layout):
+        got = f"{type(X).__name__}" + (f" of {len(X)}" if isinstance(X, tuple | list) else "")
+        raise WrongType(f"{name} must be a tuple of {len(layout)} arrays, {describe_layout(layout)}; got {got}")
+    keys = list(layout) if isinstance(layout, dict) else list(range(len(layout)))
+    arrays = [check_rows(X[k], layout[k].shape, f"{name}[{k!r}]", finite=finite) for k in keys]  # type: ignore[index]
+    if len({len(array) for array in arrays}) > 1:
+        raise ShapeMismatch(
+            f"the arrays of {name} must have as many rows; got {', '.join(str(len(a)) for a in arrays)}"
+        )
+    return dict(zip(keys, arrays, strict=True)) if isinstance(layout, dict) else tuple(arrays)
+
+
+def _check_table(X: Any, layout: Columns, name: str) -> Any:
+    if not is_table(X):
+        raise WrongType(f"{name} must be {describe_layout(layout)} (a DataFrame); got {type(X).__name__}")
+    missing = [column for column in layout.names if column not in [str(found) for found in X.columns]]
+    if missing:
+        raise ShapeMismatch(f"{name} must be {describe_layout(layout)}; it has no {', '.join(missing)}")
+    if len(X) == 0:
+        raise EmptyInput(f"{name} has no rows; pass at least one")
+    if tuple(str(found) for found in X.columns) == layout.names:
+        return X
+    by_name = {str(found): found for found in X.columns}
+    return X[[by_name[column] for column in layout.names]]
 
 
 def check_rows(X: Any, shape: Shape, name: str = "X", *, finite: bool = True) -> npt.NDArray[Any]:
@@ -72,11 +278,14 @@ def check_finite(rows: npt.NDArray[Any], name: str) -> None:
         )
 
 
-def finite_rows(rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def finite_rows(rows: Rows) -> npt.NDArray[np.bool_]:
     """Which rows hold nothing but numbers that are finite as float32: bool `(n,)`."""
+    found = np.ones(row_count(rows), bool)
     with np.errstate(over="ignore"):
-        numbers = rows.reshape(len(rows), -1).astype("float32", copy=False)
-    return np.asarray(np.isfinite(numbers).all(axis=1))
+        for array in flat(rows):
+            if array.dtype.kind == "f":
+                found &= np.isfinite(array.reshape(len(array), -1).astype("float32", copy=False)).all(axis=1)
+    return found
 
 
 def row_list(rows: npt.NDArray[np.integer[Any]]) -> str:
@@ -95,15 +304,16 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and bool(np.isfinite(value))
 
 
-def batches(rows: npt.NDArray[Any], batch_size: int) -> Iterator[npt.NDArray[Any]]:
+def batches(rows: Rows, batch_size: int) -> Iterator[Rows]:
     """Yield consecutive slices of `batch_size` rows; the last may be shorter."""
-    for start in range(0, len(rows), batch_size):
-        yield rows[start : start + batch_size]
+    for start in range(0, row_count(rows), batch_size):
+        yield taken(rows, slice(start, start + batch_size))
 
 
-def padded(batch: npt.NDArray[Any], batch_size: int) -> npt.NDArray[Any]:
+def padded(batch: Rows, batch_size: int) -> Rows:
     """Repeat the last row up to the next power of two, at most `batch_size`, so that few shapes are ever compiled."""
-    size = min(batch_size, 1 << (len(batch) - 1).bit_length())
-    if size <= len(batch):
+    rows = row_count(batch)
+    size = min(batch_size, 1 << (rows - 1).bit_length())
+    if size <= rows:
         return batch
-    return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+    return mapped(lambda array: np.concatenate([array, np.repeat(array[-1:], size - rows, axis=0)]), batch)

@@ -3,6 +3,8 @@
     DemurError
      ├── InvalidSetting    (ValueError)         an argument outside what it can mean
      ├── WrongType         (TypeError)          an object of a kind demur cannot use
+     ├── NoGradients       (TypeError)          a detector that needs gradients, a classifier that has none
+     ├── ClassifierFailed  (RuntimeError)       a classifier that raised, or did not answer in time
      ├── ShapeMismatch     (ValueError)         an array or a network of the wrong shape
      ├── EmptyInput        (ValueError)         no rows
      ├── TooFewInstances   (ValueError)         fewer rows than a promise needs
@@ -10,6 +12,7 @@
      ├── NotADistribution  (ValueError)         outputs that are no class probabilities
      ├── UnknownLayer      (ValueError)         a layer that the classifier does not have
      ├── NoGraph           (ValueError)         hidden layers asked of a model without a graph
+     ├── NotFitted         (ValueError)         scores asked of a detector that must see training rows first
      ├── ThresholdNotSet   (ValueError)         a decision asked of a detector without a threshold
      ├── NotCalibrated     (ValueError)         p-values asked of a detector without calibration scores
      ├── DetectorNotFound  (FileNotFoundError)  nothing at that path
@@ -32,6 +35,14 @@ class InvalidSetting(DemurError, ValueError):
 
 class WrongType(DemurError, TypeError):
     """An argument is an object of a kind that cannot be used here."""
+
+
+class NoGradients(DemurError, TypeError):
+    """A detector needs gradients through the classifier, and there are none."""
+
+
+class ClassifierFailed(DemurError, RuntimeError):
+    """A classifier outside the graph raised an error, or did not answer in time."""
 
 
 class ShapeMismatch(DemurError, ValueError):
@@ -60,6 +71,10 @@ class UnknownLayer(DemurError, ValueError):
 
 class NoGraph(DemurError, ValueError):
     """Hidden layers cannot be reached in a model that has no graph of layers."""
+
+
+class NotFitted(DemurError, ValueError):
+    """A detector must see training rows before it can make numbers of rows."""
 
 
 class ThresholdNotSet(DemurError, ValueError):

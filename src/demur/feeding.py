@@ -1,18 +1,20 @@
 """The batches that training draws, and how they reach each backend."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import Shape, check_rows
+from demur.data import Layout, Rows, cast, check_layout, flat, row_count, taken
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch
 from demur.sources import Source
 
-Preprocess: TypeAlias = Callable[[npt.NDArray[Any]], Any]
+Preprocess: TypeAlias = Callable[[Any], Any]
+Prepare: TypeAlias = Callable[[Rows], dict[str, Any]]
+"""What makes the trainer's inputs of a batch as it came: `x`, the companion's rows, and `reference` if it is known."""
 
 WHOLE = 2**62
 """A batch size that splits no batch."""
@@ -22,19 +24,18 @@ class Drawn(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches for the trainer: cast, and preprocessed, as they are drawn.
 
     Args:
-        shape: the shape of one row.
-        dtype: what to cast a batch to.
-        preprocess_fn: applied to each batch, cast, as it is drawn; may be random. NumPy in, array out.
+        layout: of the companion's rows.
+        prepare: makes the trainer's inputs of a batch.
     """
 
     again = True
     """Whether there is more than one epoch in it."""
-    reference: list[npt.NDArray[Any]] | None = None
-    """Of each view, the log-probabilities of every row `(n, classes)`, if they are known beforehand."""
+    reference_shapes: Sequence[tuple[int, ...]] = ()
+    """Of each view, `(classes,)`, if the inputs hold a reference."""
 
-    def __init__(self, shape: Shape, dtype: str, preprocess_fn: Preprocess | None) -> None:
+    def __init__(self, layout: Layout, prepare: Prepare) -> None:
         super().__init__()
-        self.shape, self.dtype, self.preprocess_fn = shape, dtype, preprocess_fn
+        self.layout, self.prepare = layout, prepare
         self.error: Exception | None = None
         """What went wrong in drawing a batch; TensorFlow would wrap it in an error of its own."""
 
@@ -49,56 +50,49 @@ class Drawn(keras.utils.PyDataset):  # type: ignore[misc]
         """One batch as the trainer takes it."""
         raise NotImplementedError
 
-    def prepared(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Cast and preprocess a batch."""
-        cast = x.astype(self.dtype, copy=False)
-        if self.preprocess_fn is None:
-            return cast
-        return preprocessed(self.preprocess_fn, cast, x.shape[1:], self.dtype)
-
     def once(self) -> Iterator[tuple[dict[str, Any]]]:
         """Yield the one epoch there is."""
         raise NotImplementedError
 
 
 class TrainingBatches(Drawn):
-    """Batches of an array's rows, in another order each epoch, with the reference views if they are known.
+    """Batches of rows, in another order each epoch, with the reference views if they are known.
 
     Args:
-        rows: `(n, *shape)`.
-        reference: each view's log-probabilities `(n, classes)`, or None to have them computed in the training step.
+        rows: what batches are taken from.
+        reference: each view's log-probabilities `(n, classes)`, or None to have them computed in the training step, or
+            by `prepare`.
         batch_size: rows a batch.
-        shape: see `Drawn`.
-        dtype: see `Drawn`.
-        preprocess_fn: see `Drawn`.
+        layout: see `Drawn`.
+        prepare: see `Drawn`.
         shuffle_seed: seed of the order; None keeps the rows in order.
     """
 
     def __init__(
         self,
-        rows: npt.NDArray[Any],
+        rows: Rows,
         reference: list[npt.NDArray[Any]] | None,
         *,
         batch_size: int,
-        shape: Shape,
-        dtype: str,
-        preprocess_fn: Preprocess | None = None,
+        layout: Layout,
+        prepare: Prepare,
         shuffle_seed: int | None = None,
     ) -> None:
-        super().__init__(shape if preprocess_fn else rows.shape[1:], dtype, preprocess_fn)
+        super().__init__(layout, prepare)
         self.rows, self.reference, self.size = rows, reference, batch_size
+        self.reference_shapes = [view.shape[1:] for view in reference or ()]
         self.rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-        self.order = np.arange(len(rows))
+        self.order = np.arange(row_count(rows))
         self.on_epoch_end()
 
     def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.size)
+        return math.ceil(len(self.order) / self.size)
 
     def inputs(self, index: int) -> dict[str, Any]:
         """The batch of that number in this epoch's order."""
         # Sorted, so that rows on disk are read in one direction; the batch is the same set.
         chosen = np.sort(self.order[index * self.size : (index + 1) * self.size])
-        inputs: dict[str, Any] = {"x": self.prepared(self.rows[chosen])}
+        inputs = self.prepare(taken(self.rows, chosen))
         if self.reference is not None:
             inputs["reference"] = tuple(view[chosen] for view in self.reference)
         return inputs
@@ -110,21 +104,20 @@ class TrainingBatches(Drawn):
 
 
 class StreamBatches(Drawn):
-    """A stream's own batches, in its own order; the reference is computed in the training step.
+    """A stream's own batches, in its own order; the reference is computed in the training step, or by `prepare`.
 
     Args:
         source: a stream.
-        shape: see `Drawn`.
-        dtype: see `Drawn`.
-        preprocess_fn: see `Drawn`.
+        layout: see `Drawn`.
+        prepare: see `Drawn`.
         epochs: how often it shall be drawn.
 
     Raises:
         InvalidSetting: more often than once, of a stream that can be drawn only once.
     """
 
-    def __init__(self, source: Source, shape: Shape, dtype: str, preprocess_fn: Preprocess | None, epochs: int) -> None:
-        super().__init__(shape, dtype, preprocess_fn)
+    def __init__(self, source: Source, layout: Layout, prepare: Prepare, epochs: int) -> None:
+        super().__init__(layout, prepare)
         if epochs > 1 and not source.again:
             raise InvalidSetting(
                 f"X can be drawn only once, so it has one epoch; got epochs={epochs}: pass epochs=1, or a stream that "
@@ -135,7 +128,7 @@ class StreamBatches(Drawn):
         if self.again:
             counted = source.count(WHOLE)
             self.length = sum(1 for _ in source.draw(WHOLE)) if counted is None else counted
-        self.iterator: Iterator[npt.NDArray[Any]] = iter(())
+        self.iterator: Iterator[Rows] = iter(())
 
     def __len__(self) -> int:
         return self.length
@@ -145,7 +138,7 @@ class StreamBatches(Drawn):
         if index == 0:
             self.iterator = self.source.draw(WHOLE)
         try:
-            return {"x": self.prepared(next(self.iterator))}
+            return self.prepare(next(self.iterator))
         except StopIteration:
             raise EmptyInput(
                 f"X ended after {index} batches, and had {self.length} before: pass a stream that is the same each time"
@@ -155,18 +148,20 @@ class StreamBatches(Drawn):
         """Yield the one epoch there is."""
         try:
             for batch in self.source.draw(WHOLE):
-                yield ({"x": self.prepared(batch)},)
+                yield (self.prepare(batch),)
         except Exception as error:
             self.error = error
             raise
 
 
-def preprocessed(preprocess_fn: Preprocess, x: npt.NDArray[Any], shape: Shape, dtype: str) -> npt.NDArray[Any]:
+def preprocessed(preprocess_fn: Preprocess, x: Rows, layout: Layout) -> Rows:
     """Apply the caller's function to a batch and check that it is still one."""
-    result = check_rows(preprocess_fn(x), shape, "the result of preprocess_fn")
-    if len(result) != len(x):
-        raise ShapeMismatch(f"preprocess_fn must keep the number of rows; it made {len(result)} of {len(x)}")
-    return result.astype(dtype, copy=False)
+    result = check_layout(preprocess_fn(x), layout, "the result of preprocess_fn")
+    if row_count(result) != row_count(x):
+        raise ShapeMismatch(
+            f"preprocess_fn must keep the number of rows; it made {row_count(result)} of {row_count(x)}"
+        )
+    return cast(result, layout)
 
 
 def fed(batches: Drawn) -> Any:
@@ -185,25 +180,29 @@ def _tensorflow_dataset(batches: Drawn) -> Any:
     """
     import tensorflow as tf
 
-    classes = [view.shape[1:] for view in batches.reference or ()]
-    types = [tf.as_dtype(batches.dtype), *(tf.float32 for _ in classes)]
-    shapes = [[None, *shape] for shape in (batches.shape, *classes)]
+    fields = flat(batches.layout)
+    types = [*(tf.as_dtype(field.dtype) for field in fields), *(tf.float32 for _ in batches.reference_shapes)]
+    shapes = [[None, *shape] for shape in (*(field.shape for field in fields), *batches.reference_shapes)]
     once = None if batches.again else batches.once()
 
     def draw(index: npt.NDArray[Any]) -> list[Any]:
         if once is not None:
             drawn = next(once, None)
-            return [drawn is not None, _no_rows(batches) if drawn is None else drawn[0]["x"]]
+            arrays = _no_rows(shapes, types) if drawn is None else _arrays(drawn[0])
+            return [drawn is not None, *arrays]
         (inputs,) = batches[int(index)]
         if index == len(batches) - 1:
             batches.on_epoch_end()
-        return [True, inputs["x"], *inputs.get("reference", ())]
+        return [True, *_arrays(inputs)]
 
     def shaped(_: Any, *arrays: Any) -> Any:
         for array, shape in zip(arrays, shapes, strict=True):
             array.set_shape(shape)
-        x, *reference = arrays
-        return ({"x": x, **({"reference": tuple(reference)} if reference else {})},)
+        x, reference = arrays[: len(fields)], arrays[len(fields) :]
+        names = batches.layout if isinstance(batches.layout, dict) else None
+        structure = dict(zip(names, x, strict=True)) if names is not None else tuple(x)
+        inputs = {"x": structure if isinstance(batches.layout, dict | tuple) else x[0]}
+        return ({**inputs, **({"reference": tuple(reference)} if reference else {})},)
 
     steps = tf.data.Dataset.counter() if once is not None else tf.data.Dataset.range(len(batches))
     dataset = steps.map(lambda index: tuple(tf.numpy_function(draw, [index], [tf.bool, *types])))
@@ -214,5 +213,10 @@ def _tensorflow_dataset(batches: Drawn) -> Any:
     return dataset.map(shaped).prefetch(2).with_options(options)
 
 
-def _no_rows(batches: Drawn) -> npt.NDArray[Any]:
-    return np.zeros((0, *(size or 0 for size in batches.shape)), batches.dtype)
+def _arrays(inputs: dict[str, Any]) -> list[Any]:
+    return [*flat(inputs["x"]), *inputs.get("reference", ())]
+
+
+def _no_rows(shapes: list[list[Any]], types: list[Any]) -> list[npt.NDArray[Any]]:
+    pairs = zip(shapes, types, strict=True)
+    return [np.zeros((0, *(size or 0 for size in shape[1:])), kind.as_numpy_dtype) for shape, kind in pairs]

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from demur.data import Shape
+from demur.classifiers.base import probe
+from demur.data import Field, Layout, Rows, cast, flat, mapped, padded, row_count
 from demur.divergence import Tensor
 
 
@@ -18,7 +19,7 @@ class Opinion(NamedTuple):
 
     log_probabilities: list[Tensor]
     """Of each view, `(n, classes of the view)`; the prediction comes first."""
-    reconstruction: Tensor | None = None
+    reconstruction: Any = None
     """`x'`, where the companion makes one."""
 
 
@@ -26,7 +27,7 @@ class Views(NamedTuple):
     """The two halves of a detector's graph and how they are compared."""
 
     reference: Callable[[Tensor], list[Tensor]]
-    """`x -> log-probabilities of each view`, from the classifier. Never trained."""
+    """`x -> log-probabilities of each view`, from a classifier in the graph. Never trained."""
     opinion: Callable[[Tensor, bool], Opinion]
     """`x, training -> Opinion`, through the companion."""
     divergence: Callable[[Tensor, Tensor], Tensor]
@@ -53,58 +54,96 @@ class DetectorGraph(keras.Model):  # type: ignore[misc]
         self.views = views
         self.parts = list(parts)
 
-    def call(self, x: Tensor) -> list[Tensor]:
+    def call(self, x: Any) -> list[Tensor]:
         """Score a batch; the companion is in inference mode."""
-        reference = self.views.reference(x)
+        return self.judged(x, self.views.reference(x))
+
+    def judged(self, x: Any, reference: list[Tensor]) -> list[Tensor]:
+        """Score a batch whose reference, log-probabilities of each view, is known."""
         opinion, reconstruction = self.views.opinion(x, False)
         score = self.views.compare(reference, opinion)
-        if reconstruction is not None:
+        for part in [] if reconstruction is None else flat(reconstruction):
             # The classifier may hide what is wrong with its input: TensorFlow's fused ReLU turns NaN into 0.
-            finite = ops.isfinite(ops.cast(reconstruction, "float32"))
-            score = ops.where(ops.all(finite, axis=list(range(1, len(reconstruction.shape)))), score, np.nan)
+            finite = ops.isfinite(ops.cast(part, "float32"))
+            score = ops.where(ops.all(finite, axis=list(range(1, len(part.shape)))), score, np.nan)
         return [score, ops.exp(reference[0]), ops.exp(opinion[0])]
 
 
+class AnsweredGraph(DetectorGraph):
+    """The graph of a detector whose classifier is outside of it.
+
+    `{"x": companion's rows, "reference": log-probabilities of each view} -> [score, reference, opinion]`.
+    """
+
+    def call(self, x: Any) -> list[Tensor]:
+        """Score a batch; the companion is in inference mode."""
+        return self.judged(x["x"], list(x["reference"]))
+
+
 Outputs: TypeAlias = list[npt.NDArray[Any]]
-Network: TypeAlias = Callable[[npt.NDArray[Any]], Callable[[], Outputs]]
-"""A compiled network: a batch in; out comes a function that waits for the outputs, arrays with as many rows."""
+Network: TypeAlias = Callable[[Rows, int], Callable[[], Outputs]]
+"""A compiled network: a batch and the batch size in; out comes a function that waits for the outputs, with as many rows.
+
+The batch is as it came from the caller: the network casts it, and fills it up, by itself.
+"""
 
 
-def compiled(network: Any, row_shape: Shape, dtype: str) -> Network:
+def compiled(network: Any, layout: Layout) -> Network:
     """Compile a Keras network for inference.
 
     One traced call, without `predict`'s data pipeline, which costs 40 ms a call on TensorFlow. The call starts the
     work; where the device works on its own, the caller can do something else before fetching the outputs. Calls share
     no state, so several threads may use the same one. XLA is left off for TensorFlow on a CPU, where it halves the
     speed.
+
+    Args:
+        network: a Keras layer or model.
+        layout: of its rows.
+    """
+    start = started(network, layout)
+
+    def run(batch: Rows, batch_size: int) -> Callable[[], Outputs]:
+        n = row_count(batch)
+        outputs = start(cast(padded(batch, batch_size), layout))
+        return lambda: [ops.convert_to_numpy(output)[:n] for output in outputs]
+
+    return run
+
+
+def started(network: Any, layout: Any) -> Callable[[Any], list[Tensor]]:
+    """Compile a Keras network: what comes out takes a batch, cast already, and starts the work.
+
+    Args:
+        network: a Keras layer or model.
+        layout: of the batch, a structure of fields that may be nested.
     """
     backend = keras.backend.backend()
     call = functools.partial(_flat_call, network)
     if backend == "tensorflow":
-        start = _on_tensorflow(call, row_shape, dtype)
-    elif backend == "jax":
-        start = _on_jax(network, call, row_shape, dtype)
-    elif backend == "torch":
-        start = _on_torch(call)
-    else:
-        start = lambda x: call(ops.convert_to_tensor(x))  # noqa: E731 - one of four ways
-    return lambda x: functools.partial(_fetched, start(x))
+        return _on_tensorflow(call, layout)
+    if backend == "jax":
+        return _on_jax(network, call, layout)
+    if backend == "torch":
+        return _on_torch(call)
+    return lambda x: call(keras.tree.map_structure(ops.convert_to_tensor, x))
 
 
-def _on_tensorflow(call: Any, row_shape: Shape, dtype: str) -> Callable[[npt.NDArray[Any]], list[Tensor]]:
+def _on_tensorflow(call: Any, layout: Any) -> Callable[[Any], list[Tensor]]:
     import tensorflow as tf
 
     xla = None if tf.config.list_physical_devices("GPU") else False
-    signature = [tf.TensorSpec([None, *row_shape], dtype)]
+    signature = [keras.tree.map_structure(lambda field: tf.TensorSpec([None, *field.shape], field.dtype), layout)]
     function = tf.function(call, input_signature=signature, jit_compile=xla, autograph=False)
     run = function.get_concrete_function()  # looking it up anew costs 0.15 ms a call
-    return lambda x: run(tf.constant(x))
+    if isinstance(layout, Field):
+        return lambda x: run(tf.constant(x))
+    return lambda x: run(mapped_deep(tf.constant, x))
 
 
-def _on_jax(network: Any, call: Any, row_shape: Shape, dtype: str) -> Callable[[npt.NDArray[Any]], list[Tensor]]:
+def _on_jax(network: Any, call: Any, layout: Any) -> Callable[[Any], list[Tensor]]:
     import jax
 
-    network(ops.zeros([1, *(32 if size is None else size for size in row_shape)], dtype=dtype))  # build
+    network(keras.tree.map_structure(probe, layout))  # build
     variables = network.variables
 
     @jax.jit  # type: ignore[untyped-decorator]
@@ -115,20 +154,23 @@ def _on_jax(network: Any, call: Any, row_shape: Shape, dtype: str) -> Callable[[
     return lambda x: stateless([variable.value for variable in variables], x)
 
 
-def _on_torch(call: Any) -> Callable[[npt.NDArray[Any]], list[Tensor]]:
+def _on_torch(call: Any) -> Callable[[Any], list[Tensor]]:
     import torch
 
-    def eager(x: npt.NDArray[Any]) -> list[Tensor]:
+    def eager(x: Any) -> list[Tensor]:
         with torch.no_grad():
-            return call(ops.convert_to_tensor(x))  # type: ignore[no-any-return]
+            return call(mapped_deep(ops.convert_to_tensor, x))  # type: ignore[no-any-return]
 
     return eager
 
 
-def _fetched(outputs: list[Tensor]) -> Outputs:
-    return [ops.convert_to_numpy(output) for output in outputs]
+def mapped_deep(function: Callable[[Any], Any], structure: Any) -> Any:
+    """Apply a function to each array of a nested structure; lists and tuples become tuples."""
+    if isinstance(structure, dict | list | tuple):
+        return mapped(lambda part: mapped_deep(function, part), structure)
+    return function(structure)
 
 
-def _flat_call(network: Any, x: Tensor) -> list[Tensor]:
+def _flat_call(network: Any, x: Any) -> list[Tensor]:
     outputs = network(x, training=False)
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]

@@ -19,7 +19,7 @@ SMALL_IMAGE = 64
 """Up to this many pixels a side an autoencoder squeezes through a dense code; beyond, it stays convolutional."""
 
 
-def autoencoder(input_shape: Shape, *, code: int = 40, seed: int = 0) -> Any:
+def autoencoder(input_shape: Shape, *, code: int = 40, channels_first: bool = False, seed: int = 0) -> Any:
     """Build an untrained autoencoder `(n, *input_shape) -> (n, *input_shape)`.
 
     Tabular rows `(features,)` and sequences `(steps, channels)` go through dense layers; images
@@ -29,6 +29,7 @@ def autoencoder(input_shape: Shape, *, code: int = 40, seed: int = 0) -> Any:
     Args:
         input_shape: shape of one row, without the batch; every size known.
         code: length of the dense code.
+        channels_first: whether images are `(channels, height, width)`, as PyTorch has them.
         seed: seed of the initial weights.
 
     Raises:
@@ -36,17 +37,18 @@ def autoencoder(input_shape: Shape, *, code: int = 40, seed: int = 0) -> Any:
     """
     shape = _known(input_shape, "autoencoder", "ae=")
     init = _Seeds(seed)
-    build = _image_autoencoder if len(shape) == 3 else _dense_autoencoder
-    body = build(shape, code, init)
+    body = _image_autoencoder(shape, code, _Images(init, channels_first)) if len(shape) == 3 else None
+    body = _dense_autoencoder(shape, code, init) if body is None else body
     return keras.Sequential([layers.Input(shape), *body], name="autoencoder")
 
 
-def student(input_shape: Shape, classes: int, *, seed: int = 0) -> Any:
+def student(input_shape: Shape, classes: int, *, channels_first: bool = False, seed: int = 0) -> Any:
     """Build an untrained small classifier `(n, *input_shape) -> (n, classes)` probabilities, to be distilled.
 
     Args:
         input_shape: shape of one row, without the batch; every size known.
         classes: number of classes.
+        channels_first: whether images are `(channels, height, width)`, as PyTorch has them.
         seed: seed of the initial weights.
 
     Raises:
@@ -56,11 +58,14 @@ def student(input_shape: Shape, classes: int, *, seed: int = 0) -> Any:
     init = _Seeds(seed)
     body: list[Any]
     if len(shape) == 3:
+        images = _Images(init, channels_first)
+        height, width, _ = images.sides(shape)
         body = [
-            layers.Conv2D(16, 3, strides=_stride(shape), padding="same", activation="relu", **init.weights()),
-            layers.Conv2D(32, 3, strides=2, padding="same", activation="relu", **init.weights()),
-            layers.Conv2D(32, 3, padding="same", activation="relu", **init.weights()),
-            layers.GlobalAveragePooling2D() if max(shape[:2]) > SMALL_IMAGE else layers.Flatten(),
+            *images.turned(),
+            images.convolution(16, 3, strides=_stride(height, width), activation="relu"),
+            images.convolution(32, 3, strides=2, activation="relu"),
+            images.convolution(32, 3, activation="relu"),
+            images.pooled() if max(height, width) > SMALL_IMAGE else layers.Flatten(),
             layers.Dense(32, activation="relu", **init.weights()),
         ]
     else:
@@ -113,9 +118,40 @@ def _known(shape: Shape, what: str, instead: str, ranks: tuple[int, ...] | None 
     return tuple(int(size) for size in shape if size is not None)
 
 
-def _stride(shape: tuple[int, ...]) -> int:
+class _Images:
+    """Makes the layers for images in one order of their axes.
+
+    Channels come first only where the backend convolves them so, on PyTorch; elsewhere the axes are turned at both ends.
+    """
+
+    def __init__(self, init: _Seeds, channels_first: bool) -> None:
+        self.init, self.given_first = init, channels_first
+        self.first = channels_first and keras.backend.backend() == "torch"
+        self.format = {"data_format": "channels_first" if self.first else "channels_last"}
+
+    def sides(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Height, width and channels of a row's shape."""
+        return (shape[1], shape[2], shape[0]) if self.given_first else (shape[0], shape[1], shape[2])
+
+    def turned(self, back: bool = False) -> list[Any]:
+        """What puts the axes in the order that the layers take, or back in the rows' own."""
+        if self.given_first == self.first:
+            return []
+        return [layers.Permute((3, 1, 2) if back else (2, 3, 1))]
+
+    def convolution(self, filters: int, size: int, **settings: Any) -> Any:
+        return layers.Conv2D(filters, size, padding="same", **self.format, **settings, **self.init.weights())
+
+    def reshaped(self, height: int, width: int, channels: int) -> Any:
+        return layers.Reshape((channels, height, width) if self.first else (height, width, channels))
+
+    def pooled(self) -> Any:
+        return layers.GlobalAveragePooling2D(**self.format)
+
+
+def _stride(height: int, width: int) -> int:
     """Look at every pixel of a tiny image, at every other pixel of a larger one."""
-    return 1 if min(shape[:2]) < 16 else 2
+    return 1 if min(height, width) < 16 else 2
 
 
 def _dense_autoencoder(shape: tuple[int, ...], code: int, init: _Seeds) -> list[Any]:
@@ -135,8 +171,8 @@ def _dense_autoencoder(shape: tuple[int, ...], code: int, init: _Seeds) -> list[
     ]
 
 
-def _image_autoencoder(shape: tuple[int, ...], code: int, init: _Seeds) -> list[Any]:
-    height, width, channels = shape
+def _image_autoencoder(shape: tuple[int, ...], code: int, images: _Images) -> list[Any]:
+    height, width, channels = images.sides(shape)
     small = max(height, width) <= SMALL_IMAGE
     halvings = max(1, min(3, int(math.log2(max(1, min(height, width) / 4))))) if small else 4
     filters = [32, 64, 256][:halvings] if small else [32, 64, 128, 128]
@@ -145,29 +181,31 @@ def _image_autoencoder(shape: tuple[int, ...], code: int, init: _Seeds) -> list[
     extra = (rows * 2**halvings - height, columns * 2**halvings - width)
     margins = tuple((side // 2, side - side // 2) for side in extra)
 
-    body: list[Any] = [layers.ZeroPadding2D(margins)] if any(extra) else []
-    for count in filters:
-        body.append(layers.Conv2D(count, 4, strides=2, padding="same", activation="relu", **init.weights()))
+    body: list[Any] = images.turned()
+    body += [layers.ZeroPadding2D(margins, **images.format)] if any(extra) else []
+    body += [images.convolution(count, 4, strides=2, activation="relu") for count in filters]
     if small:
         body += [
             layers.Flatten(),
-            layers.Dense(code, **init.weights()),
-            layers.Dense(rows * columns * filters[-1], activation="relu", **init.weights()),
-            layers.Reshape((rows, columns, filters[-1])),
+            layers.Dense(code, **images.init.weights()),
+            layers.Dense(rows * columns * filters[-1], activation="relu", **images.init.weights()),
+            images.reshaped(rows, columns, filters[-1]),
         ]
     else:
-        body.append(layers.Conv2D(32, 1, **init.weights()))
+        body.append(images.convolution(32, 1))
     for step, count in enumerate(reversed(filters), start=1):
-        body += _grow(rows * 2**step, columns * 2**step, count, init)
-    body.append(layers.Conv2D(channels, 3, padding="same", **init.weights()))
-    return [*body, layers.Cropping2D(margins)] if any(extra) else body
+        body += _grow(rows * 2**step, columns * 2**step, count, images)
+    body.append(images.convolution(channels, 3))
+    body += [layers.Cropping2D(margins, **images.format)] if any(extra) else []
+    return body + images.turned(back=True)
 
 
-def _grow(height: int, width: int, filters: int, init: _Seeds) -> list[Any]:
+def _grow(height: int, width: int, filters: int, images: _Images) -> list[Any]:
     """Double an image's sides by sub-pixel convolution: four times the channels, folded into two by two pixels."""
+    folded = (2, 2, filters, height // 2, width // 2) if images.first else (height // 2, width // 2, 2, 2, filters)
     return [
-        layers.Conv2D(4 * filters, 2, padding="same", activation="relu", **init.weights()),
-        layers.Reshape((height // 2, width // 2, 2, 2, filters)),
-        layers.Permute((1, 3, 2, 4, 5)),
-        layers.Reshape((height, width, filters)),
+        images.convolution(4 * filters, 2, activation="relu"),
+        layers.Reshape(folded),
+        layers.Permute((3, 4, 1, 5, 2) if images.first else (1, 3, 2, 4, 5)),
+        images.reshaped(height, width, filters),
     ]

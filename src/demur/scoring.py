@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import finite_rows, padded, row_list
+from demur.data import Rows, finite_rows, mapped, row_count, row_list
 from demur.errors import NonFinite
 from demur.graph import Network, Outputs
 from demur.progress import progress
@@ -32,26 +32,19 @@ class Scored(NamedTuple):
     """`(k,)`, the rows that cannot be judged: they hold NaN or infinity, or the networks return it for them."""
 
 
-def over_batches(
-    network: Network, source: Source, batch_size: int, dtype: str, verbose: bool = False
-) -> Iterator[Outputs]:
+def over_batches(network: Network, source: Source, batch_size: int, verbose: bool = False) -> Iterator[Outputs]:
     """Apply a network to all rows, a batch at a time; yield its outputs for each batch, in the order of the rows.
 
     While the device works on a batch, the next one is drawn and sent to it, so that it never waits.
     """
     before: Callable[[], Outputs] | None = None
     for batch in progress(source.draw(batch_size), source.count(batch_size), verbose):
-        started = _started(network, batch, batch_size, dtype)
+        started = network(batch, batch_size)
         if before is not None:
             yield before()
         before = started
     if before is not None:
         yield before()
-
-
-def _started(network: Network, batch: npt.NDArray[Any], batch_size: int, dtype: str) -> Callable[[], Outputs]:
-    rows, fetch = len(batch), network(padded(batch, batch_size).astype(dtype, copy=False))
-    return lambda: [output[:rows] for output in fetch()]
 
 
 def joined(parts: Iterable[Outputs]) -> list[Any]:
@@ -89,7 +82,6 @@ def score_rows(
     network: Network,
     source: Source,
     batch_size: int,
-    dtype: str,
     *,
     verbose: bool,
     flag_invalid: bool,
@@ -101,50 +93,48 @@ def score_rows(
         network: the graph, compiled.
         source: the rows.
         batch_size: rows a pass.
-        dtype: what to cast a batch to.
         verbose: show a progress bar once it takes more than two seconds.
         flag_invalid: give rows that cannot be judged an infinite score, and list them; otherwise they are an error.
-            Such rows never share a pass with others.
         probabilities: keep the probabilities of every class, and not only the most probable one.
 
     Raises:
         NonFinite: a score is not finite, and `flag_invalid` is not set.
     """
-    if flag_invalid:
-        network = _keep_apart(network)
 
     def kept(outputs: Outputs) -> Outputs:
         score, *views = outputs
         return [score, *(view if probabilities else view.argmax(axis=-1).astype("int64") for view in views)]
 
-    passes = over_batches(network, source, batch_size, dtype, verbose)
+    passes = over_batches(network, source, batch_size, verbose)
     parts = (kept(outputs) for outputs in passes)
-    score, y, y_opinion = joined(parts) if source.rows is None else gathered(parts, len(source.rows))
+    score, y, y_opinion = joined(parts) if source.rows is None else gathered(parts, row_count(source.rows))
     invalid = np.flatnonzero(~np.isfinite(score))
     if len(invalid) and not flag_invalid:
         raise NonFinite(
             f"the score of {len(invalid)} of {len(score)} rows is not finite: {row_list(invalid)}; the classifier or "
-            "the companion returns NaN or infinity for them, which training with too high a learning rate can cause"
+            "the companion returns NaN or infinity for them (as after training with too high a learning rate), or a "
+            "table lacks a value"
         )
     score[invalid] = np.inf
     return Scored(score, y, y_opinion, invalid.astype("int64"))
 
 
-def _keep_apart(network: Network) -> Network:
+def keep_apart(network: Network) -> Network:
     """Pass the rows of a batch that hold NaN or infinity through the network on their own, and mark their scores."""
 
-    def apart(x: npt.NDArray[Any]) -> Callable[[], Outputs]:
+    def apart(x: Rows, batch_size: int) -> Callable[[], Outputs]:
         is_finite = finite_rows(x)
         if is_finite.all():
-            return network(x)
+            return network(x, batch_size)
         outputs: Outputs = []
         for chosen in (is_finite, ~is_finite):
             if not chosen.any():
                 continue
             # As many rows as before, so that nothing is compiled for the occasion.
-            filled = x[np.resize(np.flatnonzero(chosen), len(x))]
-            found = [output[: chosen.sum()] for output in network(filled)()]
-            outputs = outputs or [np.empty((len(x), *output.shape[1:]), output.dtype) for output in found]
+            spread = np.resize(np.flatnonzero(chosen), len(chosen))
+            filled = mapped(lambda array, spread=spread: array[spread], x)
+            found = [output[: chosen.sum()] for output in network(filled, batch_size)()]
+            outputs = outputs or [np.empty((len(chosen), *output.shape[1:]), output.dtype) for output in found]
             for output, part in zip(outputs, found, strict=True):
                 output[chosen] = part
         outputs[0][~is_finite] = np.nan

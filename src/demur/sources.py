@@ -1,96 +1,148 @@
-"""Where rows come from: arrays, files mapped into memory, and streams of batches of any framework."""
+"""Where rows come from: arrays, tables, files mapped into memory, and streams of batches of any framework."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-import numpy.typing as npt
+import numpy as np
 
-from demur.data import Shape, batches, check_rows, describe
+from demur.data import (
+    Field,
+    Layout,
+    Rows,
+    batches,
+    check_layout,
+    describe_layout,
+    is_table,
+    layout_of,
+    mapped,
+    row_count,
+)
 from demur.errors import EmptyInput, WrongType
-
-Batch = npt.NDArray[Any]
 
 
 class Source(Protocol):
     """Rows that can be drawn a batch at a time; checked as they are drawn, neither cast nor copied whole."""
 
-    rows: Batch | None
+    rows: Rows | None
     """All of them, where they can be reached in any order."""
     again: bool
     """Whether they can be drawn more than once."""
 
-    def draw(self, batch_size: int) -> Iterator[Batch]:
+    def draw(self, batch_size: int) -> Iterator[Rows]:
         """Yield batches of at most `batch_size` rows, in order."""
 
     def count(self, batch_size: int) -> int | None:
         """How many batches `draw` yields; None if only drawing tells."""
 
 
-def as_source(X: Any, shape: Shape, name: str = "X", *, finite: bool = True) -> Source:
-    """Return what a caller gave as a source of rows of a shape.
+def as_source(X: Any, layout: Layout, name: str = "X", *, finite: bool = True) -> Source:
+    """Return what a caller gave as a source of rows of a layout.
 
-    Accepted are arrays of any framework and `np.memmap`, and streams of batches: `tf.data.Dataset`, PyTorch's
-    `DataLoader`, `keras.utils.PyDataset`, and any other iterable of arrays. A batch may be a tuple or list; its first
-    element counts then, and labels are ignored.
+    Accepted are arrays of any framework and `np.memmap`; tuples, dicts and DataFrames where the layout is one; and
+    streams of batches: `tf.data.Dataset`, PyTorch's `DataLoader`, `keras.utils.PyDataset`, and any other iterable of
+    batches. A batch may be a tuple or list; its first element counts then, and labels are ignored.
 
     Args:
         X: what the caller gave.
-        shape: the shape of one row.
+        layout: what one row is.
         name: what to call it in error messages.
         finite: whether NaN and infinity are errors.
 
     Raises:
-        WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.data.check_rows`; for a stream, as it is drawn.
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.data.check_layout`; for a stream, as it is drawn.
     """
-    if hasattr(X, "__array__"):
-        return ArraySource(check_rows(X, shape, name, finite=finite))
-    if isinstance(X, list | tuple | dict | str | bytes) or not (hasattr(X, "__iter__") or _is_indexed(X)):
+    if not is_stream(X):
+        if isinstance(layout, Field) and not hasattr(X, "__array__"):
+            raise WrongType(
+                f"{name} must be an array of shape {describe_layout(layout)} or a stream of such batches; got "
+                f"{type(X).__name__}: np.asarray(...) makes an array of a list"
+            )
+        return ArraySource(check_layout(X, layout, name, finite=finite))
+    return StreamSource(X, layout, name, finite=finite)
+
+
+def is_stream(X: Any) -> bool:
+    """Whether `X` is a stream of batches rather than rows."""
+    if hasattr(X, "__array__") or is_table(X) or isinstance(X, list | tuple | dict | str | bytes):
+        return False
+    return hasattr(X, "__iter__") or _is_indexed(X)
+
+
+def first_rows(X: Any, name: str = "X") -> tuple[Rows, Any]:
+    """Return the first rows there are, and `X` as it can be drawn from still: for what learns its layout from rows.
+
+    Raises:
+        WrongType: `X` is neither rows nor a stream of them.
+        EmptyInput: it has none.
+    """
+    if is_stream(X):
+        stream = _batches_of(X)
+        batch = next(iter(stream), None)
+        if batch is None:
+            raise EmptyInput(f"{name} has no batches; pass at least one")
+        if hasattr(X, "__iter__") and iter(X) is X:
+            X = itertools.chain([batch], stream)
+        rows, name = _inputs_of(batch, None), f"batch 0 of {name}"
+    else:
+        rows = X
+    if is_table(rows):
+        return rows, X
+    if isinstance(rows, list) or not (isinstance(rows, tuple | dict) or hasattr(rows, "__array__")):
         raise WrongType(
-            f"{name} must be an array of shape {describe(shape)} or a stream of such batches; got {type(X).__name__}: "
-            "np.asarray(...) makes an array of a list"
+            f"{name} must be an array, a tuple or dict of arrays, a DataFrame or a stream of such batches; got "
+            f"{type(rows).__name__}: np.asarray(...) makes an array of a list"
         )
-    return StreamSource(X, shape, name, finite=finite)
+    arrays = mapped(np.asarray, rows)
+    return check_layout(arrays, layout_of(arrays), name, finite=False), X
+
+
+def _inputs_of(batch: Any, layout: Layout | None) -> Any:
+    """The inputs of a stream's batch, which may hold labels too."""
+    if isinstance(batch, tuple | list) and len(batch):
+        several = isinstance(layout, tuple)
+        batch = batch if several and not isinstance(batch[0], tuple | list) and len(batch) == len(layout) else batch[0]  # type: ignore[arg-type]
+    if is_table(batch) and not hasattr(batch, "detach"):
+        return batch
+    return mapped(lambda x: x.detach().cpu() if hasattr(x, "detach") else x, batch)
 
 
 class ArraySource:
-    """An array, in memory or on disk."""
+    """Rows that can be reached in any order, in memory or on disk."""
 
     again = True
 
-    def __init__(self, rows: Batch) -> None:
-        self.rows: Batch | None = rows
+    def __init__(self, rows: Rows) -> None:
+        self.rows: Rows | None = rows
         self._rows = rows
 
-    def draw(self, batch_size: int) -> Iterator[Batch]:
+    def draw(self, batch_size: int) -> Iterator[Rows]:
         """Yield slices."""
         return batches(self._rows, batch_size)
 
     def count(self, batch_size: int) -> int | None:
         """How many slices there are."""
-        return math.ceil(len(self._rows) / batch_size)
+        return math.ceil(row_count(self._rows) / batch_size)
 
 
 class StreamSource:
     """An iterable of batches. A batch is never put together with another, only split if it is larger than asked for."""
 
-    rows: Batch | None = None
+    rows: Rows | None = None
 
-    def __init__(self, stream: Any, shape: Shape, name: str, *, finite: bool) -> None:
-        self.stream, self.shape, self.name, self.finite = stream, shape, name, finite
+    def __init__(self, stream: Any, layout: Layout, name: str, *, finite: bool) -> None:
+        self.stream, self.layout, self.name, self.finite = stream, layout, name, finite
         self.again = iter(stream) is not stream if hasattr(stream, "__iter__") else True
 
-    def draw(self, batch_size: int) -> Iterator[Batch]:
+    def draw(self, batch_size: int) -> Iterator[Rows]:
         """Yield the stream's batches, each checked."""
         drawn = 0
         for drawn, batch in enumerate(_batches_of(self.stream), start=1):
-            x = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
-            if hasattr(x, "detach"):
-                x = x.detach().cpu()
-            rows = check_rows(x, self.shape, f"batch {drawn - 1} of {self.name}", finite=self.finite)
+            x, name = _inputs_of(batch, self.layout), f"batch {drawn - 1} of {self.name}"
+            rows = check_layout(x, self.layout, name, finite=self.finite)
             # Copied, as a stream may fill one buffer again and again, and a device may still be reading it.
-            yield from batches(rows.copy(), batch_size)
+            yield from batches(rows if is_table(rows) else mapped(np.copy, rows), batch_size)
         if not drawn:
             raise EmptyInput(f"{self.name} has no batches; pass at least one")
 
@@ -127,11 +179,11 @@ def _indexed(stream: Any) -> Iterator[Any]:
 class CheckedSource:
     """A source whose first batch is checked as it is drawn."""
 
-    def __init__(self, source: Source, check: Callable[[Batch], None]) -> None:
+    def __init__(self, source: Source, check: Callable[[Rows], None]) -> None:
         self.source, self.check = source, check
         self.rows, self.again = source.rows, source.again
 
-    def draw(self, batch_size: int) -> Iterator[Batch]:
+    def draw(self, batch_size: int) -> Iterator[Rows]:
         """Yield the source's batches."""
         for index, batch in enumerate(self.source.draw(batch_size)):
             if index == 0:

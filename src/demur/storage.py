@@ -21,12 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from demur._version import __version__
+from demur.classifiers.torch_module import is_module
+from demur.companion import is_wrapped, save_module
 from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
 
 FORMAT = 1
 DOCUMENT = "detector.json"
 TEMPORARY = ".saving-"
-OURS = re.compile(r"\w+-[0-9a-f]{12}\.(keras|npz)")
+OURS = re.compile(r"\w+-[0-9a-f]{12}\.(keras|npz|safetensors)")
 """The names of the files that are written beside the document."""
 
 
@@ -36,12 +38,13 @@ Arrays = dict[str, npt.NDArray[Any]]
 def write(
     path: Path, document: dict[str, Any], models: dict[str, Any], arrays: dict[str, Arrays] | None = None
 ) -> None:
-    """Write a document, its Keras models and its arrays, whole or not at all.
+    """Write a document, its models and its arrays, whole or not at all.
 
     Args:
         path: the folder; made if it does not exist.
         document: what `detector.json` shall hold, beside the format, the versions and the files.
-        models: Keras models by name, one `.keras` file each.
+        models: models by name: of Keras, one `.keras` file each; of PyTorch, their state, one `.safetensors` file each.
+            Others are left out.
         arrays: groups of arrays by name, one `.npz` file each.
 
     Raises:
@@ -53,7 +56,12 @@ def write(
     path.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path))
     try:
-        files = {name: _place(temporary / f"{name}.keras", model.save, path) for name, model in models.items()}
+        savers = {name: _saver(model) for name, model in models.items()}
+        files = {
+            name: _place(temporary / f"{name}.{saver[0]}", saver[1], path)
+            for name, saver in savers.items()
+            if saver is not None
+        }
         for name, group in (arrays or {}).items():
             files[name] = _place(temporary / f"{name}.npz", functools.partial(_save_arrays, group), path)
         versions = {"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()}
@@ -95,6 +103,9 @@ def read(
         custom_objects: passed to Keras.
         skip: names of models that are not wanted; their files need not be there.
 
+    Returns:
+        The document, the models (of a PyTorch module, the path of its state) and the arrays.
+
     Raises:
         DetectorNotFound: there is nothing at `path`.
         NotADetector: it is not a detector's folder, or of a newer format.
@@ -122,8 +133,20 @@ def read(
         _verify(file, files[name]["sha256"])
     arrays = {name: _load_arrays(file) for name, file in wanted.items() if file.suffix == ".npz"}
     saved_with = str((document.get("versions") or {}).get("keras", "unknown"))
-    models = {name: _load(file, custom_objects, saved_with) for name, file in wanted.items() if name not in arrays}
+    models = {
+        name: file if file.suffix == ".safetensors" else _load(file, custom_objects, saved_with)
+        for name, file in wanted.items()
+        if name not in arrays
+    }
     return document, models, arrays
+
+
+def _saver(model: Any) -> tuple[str, Callable[[Path], Any]] | None:
+    """How a model is written, and with which suffix; None if it is not."""
+    if is_wrapped(model) or is_module(model):
+        module = model.module if is_wrapped(model) else model
+        return "safetensors", functools.partial(save_module, module)
+    return ("keras", model.save) if isinstance(model, keras.Model) else None
 
 
 def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> dict[str, str]:
@@ -159,15 +182,6 @@ def _load_arrays(file: Path) -> Arrays:
             return dict(arrays)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise CorruptDetector(f"{file.name} cannot be read: {error}") from error
-
-
-def fingerprint(model: Any) -> str:
-    """The SHA-256 of a Keras model's weights: their shapes, types and values, in the model's order."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(f"{weight.dtype}{weight.shape}".encode())
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
 
 
 def reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ import h5py
 import keras
 from keras import ops
 
-from demur.data import Shape, is_number
+from demur.data import Field, Layout, flat, is_number, mapped
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.feeding import Drawn, TrainingBatches, fed
@@ -42,7 +42,7 @@ class Objective:
             if not (is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InvalidSetting(f"{name} is a finite number not below 0; got {getattr(self, name)!r}")
 
-    def __call__(self, x: Tensor, reference: list[Tensor], opinion: list[Tensor], reconstruction: Tensor) -> Tensor:
+    def __call__(self, x: Any, reference: list[Tensor], opinion: list[Tensor], reconstruction: Any) -> Tensor:
         """Return the scalar loss of a batch, from log-probabilities."""
         compared = self._compare(reference, opinion)
         loss = self.w_model * ops.mean(compared)
@@ -51,8 +51,8 @@ class Objective:
                 raise ShapeMismatch(
                     "with w_recon, loss_fn must return one value for each instance; it returns a scalar"
                 )
-            axes = list(range(1, len(x.shape)))
-            error = ops.mean(ops.square(ops.cast(x, "float32") - ops.cast(reconstruction, "float32")), axis=axes)
+            errors = flat(mapped(_squared_error, x, reconstruction))
+            error = add_up(errors) / len(errors)
             scale = ops.stop_gradient(ops.std(compared) / (ops.std(error) + EPSILON))
             loss = loss + self.w_recon * scale * ops.mean(error)
         return loss
@@ -63,6 +63,12 @@ class Objective:
         loss_fn = self.loss_fn
         in_place = self.views._replace(divergence=lambda r, o: loss_fn(ops.exp(r), ops.exp(o)))
         return in_place.compare(reference, opinion)
+
+
+def _squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """The mean squared error of each instance: `(n,)`."""
+    square = ops.square(ops.cast(x, "float32") - ops.cast(reconstruction, "float32"))
+    return ops.mean(square, axis=list(range(1, len(x.shape))))
 
 
 def instance_loss(loss_fn: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -275,13 +281,13 @@ SMALL_STEP = 30_000_000
 """Multiplications in a batch's forward pass up to which a training step takes a few milliseconds on a CPU."""
 
 
-def steps_together(parts: Iterable[Any], row_shape: Shape, batches: Drawn, batch_size: int, callbacks: Any) -> int:
+def steps_together(parts: Iterable[Any], layout: Layout, batches: Drawn, batch_size: int, callbacks: Any) -> int:
     """How many steps to compile into one call: `TOGETHER` for small networks on tables with TensorFlow, otherwise 1.
 
     Keras's loop costs about 0.4 ms a step, as much as the whole step of a small network on a table. Where a step takes
     longer, or there are few, there is nothing to gain; where a callback looks at each batch, it shall see each.
     """
-    if keras.backend.backend() != "tensorflow" or len(row_shape) != 1:
+    if keras.backend.backend() != "tensorflow" or not (isinstance(layout, Field) and len(layout.shape) == 1):
         return 1
     if not isinstance(batches, TrainingBatches) or len(batches) < 4 * TOGETHER:
         return 1

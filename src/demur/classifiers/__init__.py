@@ -1,5 +1,72 @@
-"""Anything a user calls a classifier, read through one interface: one file a source."""
+"""Anything a user calls a classifier, read through one interface: one file a source.
 
+A source is a class that says which models it `accepts`, by their type, and how they are read. One of your own:
+
+    @demur.classifiers.register
+    class TritonClassifier(BlackBoxClassifier):
+        @classmethod
+        def accepts(cls, model): return isinstance(model, TritonModel)
+        def ask(self, rows): return self.model.infer(rows)  # (n, classes) probabilities
+"""
+
+from typing import Any, TypeVar
+
+from demur.classifiers.base import BlackBoxClassifier, Classifier, GraphClassifier
+from demur.classifiers.estimator import EstimatorClassifier
+from demur.classifiers.function import BlackBox, FunctionClassifier, PatientClassifier
+from demur.classifiers.jax_function import JaxBlackBox, JaxClassifier
 from demur.classifiers.keras_model import KerasClassifier
+from demur.classifiers.onnx_file import OnnxClassifier
+from demur.classifiers.tensorflow_function import TensorFlowBlackBox, TensorFlowClassifier
+from demur.classifiers.torch_module import TorchBlackBox, TorchClassifier
+from demur.errors import WrongType
 
-__all__ = ["KerasClassifier"]
+__all__ = [
+    "SOURCES",
+    "BlackBox",
+    "BlackBoxClassifier",
+    "Classifier",
+    "GraphClassifier",
+    "KerasClassifier",
+    "register",
+    "source_of",
+]
+
+SOURCES: list[type[Classifier]] = [
+    KerasClassifier,
+    TorchClassifier,
+    TorchBlackBox,
+    JaxClassifier,
+    JaxBlackBox,
+    TensorFlowClassifier,
+    TensorFlowBlackBox,
+    OnnxClassifier,
+    PatientClassifier,
+    EstimatorClassifier,
+    FunctionClassifier,
+]
+"""The first that accepts a model reads it."""
+
+C = TypeVar("C", bound=type[Classifier])
+
+
+def register(source: C) -> C:
+    """Have a source asked before all others, from now on; a class decorator."""
+    SOURCES.insert(0, source)
+    return source
+
+
+def source_of(model: Any) -> type[Classifier]:
+    """The source that reads a model.
+
+    Raises:
+        WrongType: there is none.
+    """
+    for source in SOURCES:
+        if source.accepts(model):
+            return source
+    raise WrongType(
+        "the classifier must be a Keras model, a torch.nn.Module, a JAX function as (function, parameters), a Flax or "
+        "Equinox module, a TensorFlow function or SavedModel, an estimator with predict_proba, an ONNX file or session, "
+        f"or a function from a batch of rows to probabilities; got {type(model).__name__}"
+    )

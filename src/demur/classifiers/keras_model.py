@@ -7,42 +7,53 @@ import keras
 import numpy as np
 from keras import ops
 
-from demur.data import Shape, describe
-from demur.divergence import Tensor, log_probabilities, log_softmax
-from demur.errors import NoGraph, NotADistribution, ShapeMismatch, UnknownLayer, WrongType
+from demur.classifiers.base import (
+    GraphClassifier,
+    agreed,
+    class_count,
+    digest_of,
+    probe,
+    settle,
+    single_output,
+)
+from demur.data import Field, Layout
+from demur.divergence import Tensor
+from demur.errors import NoGraph, NotADistribution, UnknownLayer, WrongType
 
-SUM_TOLERANCE = 1e-2
-"""How far from 1 a row of probabilities may sum: generous enough for float16."""
 
-
-class KerasClassifier(keras.layers.Layer):  # type: ignore[misc]
+class KerasClassifier(GraphClassifier):
     """Reads a Keras model in log space: `x -> [log probabilities, feature map, ...]`.
 
-    Where the model ends in a softmax, the logits under it are used, so that nothing saturates. Where only
-    probabilities can be had, they are clipped at 1e-7. The model itself is neither copied nor changed.
+    Where the model ends in a softmax or, with one output, in a sigmoid, the logits under it are used, so that nothing
+    saturates. Where only probabilities can be had, they are clipped at 1e-7. The model itself is neither copied nor
+    changed.
 
     Args:
-        model: the classifier, `(n, *input_shape) -> (n, classes)`.
+        model: the classifier, `(n, *input_shape) -> (n, classes)`, or `(n, 1)` of the second of two classes.
+        layout: of the rows, for a model that does not know its own.
         from_logits: whether the model returns logits rather than probabilities.
         hidden: layers, by index or name, whose outputs are wanted too, in that order.
         role: what to call the model in error messages.
-        fallback_shape: the shape of one row, for a model that does not know its own.
+        channels_last: not used; Keras models take rows as they are.
 
     Raises:
         WrongType: `model` is not a Keras model.
-        ShapeMismatch: the model's output is not `(n, classes)` with at least two classes, or its input is unknown.
+        ShapeMismatch: the model's output is not `(n, classes)`, or its input is unknown.
         NotADistribution: the output is not a distribution and `from_logits` is not set, or it is one and it is set.
         NoGraph, UnknownLayer: `hidden` cannot be found.
     """
+
+    kind = "a Keras model"
 
     def __init__(
         self,
         model: Any,
         *,
+        layout: Layout | None = None,
         from_logits: bool = False,
         hidden: Sequence[int | str] = (),
         role: str = "classifier",
-        fallback_shape: Shape | None = None,
+        channels_last: bool = False,  # noqa: ARG002 - Keras models take rows as they are
     ) -> None:
         super().__init__(dtype="float32", autocast=False)
         if not isinstance(model, keras.Model):
@@ -50,64 +61,84 @@ class KerasClassifier(keras.layers.Layer):  # type: ignore[misc]
         self.role = role
         self.model = model
         graph = graph_of(model)
-        self.row_shape = _row_shape(model, graph, role, fallback_shape)
-        self.row_dtype = str(graph.inputs[0].dtype) if graph is not None else "float32"
+        known = self.known_layout(model)
+        self.layout = agreed(known, layout, role)
         logits = None if graph is None else _logits_tensor(graph)
         if logits is not None and from_logits and role == "classifier":
             raise NotADistribution(
-                f"the {role} ends in a softmax, so it returns probabilities: leave from_logits at False"
+                f"the {role} ends in a {'sigmoid' if logits.shape[-1] == 1 else 'softmax'}, so it returns "
+                "probabilities: leave from_logits at False"
             )
         self.is_logits = logits is not None or from_logits
         features = _feature_tensors(model, graph, hidden)
         if graph is not None:
-            output = graph.outputs[0] if logits is None else logits
-            self.network = keras.Model(graph.inputs[0], [output, *features])
+            output = single_output(list(graph.outputs), role) if logits is None else logits
+            self.network = keras.Model(_inputs(graph), [output, *features])
         else:
             self.network = model
+            if known is None:
+                self.layout, _ = settle(self.layout, lambda x: model(x, training=False), role)
         self.classes = self._classes(graph)
-        self.feature_shapes: list[Shape] = [tuple(feature.shape[1:]) for feature in features]
+        self.feature_shapes = [tuple(feature.shape[1:]) for feature in features]
         self.built = True
 
-    def call(self, x: Tensor, training: bool = False) -> list[Tensor]:
-        """Return the log-probabilities `(n, classes)`, float32, and the feature maps that were asked for."""
-        outputs = self.network(x, training=training)
-        output, *features = outputs if isinstance(outputs, list | tuple) else [outputs]
-        return [log_softmax(output) if self.is_logits else log_probabilities(output), *features]
+    @classmethod
+    def accepts(cls, model: Any) -> bool:
+        return isinstance(model, keras.Model)
 
-    def probe(self) -> Any:
-        """One row of zeros that the model accepts."""
-        return ops.zeros([1, *(32 if size is None else size for size in self.row_shape)], dtype=self.row_dtype)
+    @classmethod
+    def known_layout(cls, model: Any) -> Layout | None:
+        """The layout of a Keras model's rows, or None if it does not know it yet."""
+        graph = graph_of(model)
+        if graph is not None:
+            return _layout_of_inputs(graph)
+        shape = ((model.get_build_config() or {}) if model.built else {}).get("input_shape")
+        return (
+            None
+            if not shape or isinstance(shape, dict) or isinstance(shape[0], list | tuple | dict)
+            else Field(tuple(shape[1:]))
+        )
 
-    def check_probabilities(self, probabilities: Any) -> None:
-        """Raise NotADistribution unless each row of what the model returned is one (logits always are)."""
-        if self.is_logits:
-            return
-        p = np.asarray(probabilities, dtype="float64")
-        if np.isfinite(p).all() and (p.min() < -SUM_TOLERANCE or np.abs(p.sum(axis=-1) - 1).max() > SUM_TOLERANCE):
-            raise NotADistribution(
-                f"the {self.role} must return class probabilities: rows of numbers from 0 to 1 that sum to 1; "
-                f"got a row that sums to {p.sum(axis=-1).flat[np.abs(p.sum(axis=-1) - 1).argmax()]:.4g} with smallest "
-                f"number {p.min():.4g}. If it returns logits, pass from_logits=True"
-            )
+    def outputs(self, x: Any, training: bool = False) -> list[Tensor]:
+        found = self.network(x, training=training)
+        return list(found) if isinstance(found, list | tuple) else [found]
+
+    @classmethod
+    def fingerprint_of(cls, model: Any) -> str:
+        return digest_of(model.get_weights())
 
     def _classes(self, graph: Any) -> int:
         """The number of classes, from the graph or, failing that, from a pass over one row of zeros."""
-        if graph is not None and len(graph.outputs) != 1:
-            raise ShapeMismatch(f"the {self.role} must return one array (n, classes); got {len(graph.outputs)} outputs")
         if graph is not None and self.is_logits:
-            shape = tuple(graph.outputs[0].shape)
-        else:
-            output = self.model(self.probe(), training=False)
-            if isinstance(output, list | tuple | dict):
-                raise ShapeMismatch(f"the {self.role} must return one array (n, classes); got {len(output)} outputs")
-            shape = (None, *output.shape[1:])
-            if len(shape) == 2 and shape[1] is not None and shape[1] > 1:
-                self.check_probabilities(ops.convert_to_numpy(ops.cast(output, "float32")))
-        if len(shape) != 2 or shape[1] is None or shape[1] < 2:
-            raise ShapeMismatch(
-                f"the {self.role} must return (n, classes) with at least two classes; got {describe(shape[1:])}"
-            )
-        return int(shape[1])
+            return class_count(graph.outputs[0].shape, self.role)
+        output = single_output(self.model(probe(self.layout), training=False), self.role)
+        classes = class_count((None, *output.shape[1:]), self.role)
+        self.check_probabilities(ops.convert_to_numpy(ops.cast(output, "float32")))
+        return classes
+
+
+def known_layout(*models: Any) -> Layout | None:
+    """The layout of the rows that the first Keras model with a known input takes."""
+    found = (KerasClassifier.known_layout(model) for model in models if isinstance(model, keras.Model))
+    return next((layout for layout in found if layout is not None), None)
+
+
+def _layout_of_inputs(graph: Any) -> Layout:
+    struct = graph.input
+    if isinstance(struct, dict):
+        return {name: _field_of(tensor) for name, tensor in struct.items()}
+    return _field_of(graph.inputs[0]) if len(graph.inputs) == 1 else tuple(_field_of(tensor) for tensor in graph.inputs)
+
+
+def _field_of(tensor: Any) -> Field:
+    return Field(tuple(tensor.shape[1:]), str(tensor.dtype))
+
+
+def _inputs(graph: Any) -> Any:
+    """A graph's inputs, in the structure of its layout."""
+    if isinstance(graph.input, dict):
+        return dict(graph.input)
+    return graph.inputs[0] if len(graph.inputs) == 1 else tuple(graph.inputs)
 
 
 def graph_of(model: Any) -> Any:
@@ -119,36 +150,8 @@ def graph_of(model: Any) -> Any:
     return functional
 
 
-def row_shape(model: Any) -> Shape | None:
-    """The shape of one input row of a Keras model, or None if it does not know it yet."""
-    graph = graph_of(model)
-    if graph is not None:
-        return tuple(graph.inputs[0].shape[1:]) if len(graph.inputs) == 1 else None
-    shape = ((model.get_build_config() or {}) if model.built else {}).get("input_shape")
-    return None if shape is None or isinstance(shape[0], list | tuple | dict) else tuple(shape[1:])
-
-
-def _row_shape(model: Any, graph: Any, role: str, fallback: Shape | None) -> Shape:
-    if graph is not None and len(graph.inputs) != 1:
-        raise ShapeMismatch(f"the {role} must take one array; got {len(graph.inputs)} inputs")
-    shape = row_shape(model) or fallback
-    if shape is None:
-        raise ShapeMismatch(
-            f"the {role} {type(model).__name__} does not know the shape of its input yet: call it once on a batch, "
-            "model(X[:1])"
-        )
-    if fallback is not None and not fits_either(shape, fallback):
-        raise ShapeMismatch(f"the {role} must take inputs of shape {describe(fallback)}; it takes {describe(shape)}")
-    return shape
-
-
-def fits_either(shape: Shape, other: Shape) -> bool:
-    """Whether two row shapes, each with unknown sizes perhaps, can be the same."""
-    return len(shape) == len(other) and all(a is None or b is None or a == b for a, b in zip(shape, other, strict=True))
-
-
 def _logits_tensor(graph: Any) -> Any:  # noqa: PLR0911 - one return for each way a model can end
-    """The symbolic tensor under the softmax a graph ends in, or None if it ends otherwise."""
+    """The symbolic tensor under the softmax, or the one sigmoid, that a graph ends in; None if it ends otherwise."""
     if len(graph.outputs) != 1 or len(graph.outputs[0].shape) != 2:
         return None
     operation, node_index, _ = graph.outputs[0]._keras_history
@@ -159,10 +162,15 @@ def _logits_tensor(graph: Any) -> Any:  # noqa: PLR0911 - one return for each wa
     inner = graph_of(operation) if isinstance(operation, keras.Model) else None
     if inner is not None:
         logits = _logits_tensor(inner)
-        return None if logits is None else keras.Model(inner.inputs[0], logits)(below)
+        return None if logits is None else keras.Model(_inputs(inner), logits)(below)
     if type(operation) in (keras.layers.Softmax, _SoftmaxOperation):
+        if graph.outputs[0].shape[-1] == 1:
+            return None  # the softmax of one number is 1
         return below if operation.axis in (-1, 1) else None
-    if not is_softmax(getattr(operation, "activation", None)):
+    is_last = is_sigmoid if graph.outputs[0].shape[-1] == 1 else is_softmax
+    if type(operation) is _SigmoidOperation and graph.outputs[0].shape[-1] == 1:
+        return below
+    if not is_last(getattr(operation, "activation", None)):
         return None
     if type(operation) is keras.layers.Activation:
         return below
@@ -172,17 +180,27 @@ def _logits_tensor(graph: Any) -> Any:  # noqa: PLR0911 - one return for each wa
 
 
 _SoftmaxOperation = type(ops.softmax(keras.KerasTensor((None, 2)))._keras_history.operation)
+_SigmoidOperation = type(ops.sigmoid(keras.KerasTensor((None, 2)))._keras_history.operation)
 
 
 def is_softmax(activation: Any) -> bool:
     """Whether an activation function, of whatever framework, computes the softmax over the last axis."""
+    return _computes(activation, ops.softmax)
+
+
+def is_sigmoid(activation: Any) -> bool:
+    """Whether an activation function, of whatever framework, computes the logistic sigmoid."""
+    return _computes(activation, ops.sigmoid)
+
+
+def _computes(activation: Any, expected: Any) -> bool:
     if activation is None:
         return False
     logits = ops.convert_to_tensor([[0.5, -1.0, 3.0], [20.0, 18.0, -5.0]], dtype="float32")
     try:
         result = activation(logits)
-        return bool(np.allclose(ops.convert_to_numpy(result), ops.convert_to_numpy(ops.softmax(logits)), atol=1e-6))
-    except Exception:  # a function of the user's: whatever it does here, it is not a softmax
+        return bool(np.allclose(ops.convert_to_numpy(result), ops.convert_to_numpy(expected(logits)), atol=1e-6))
+    except Exception:  # a function of the user's: whatever it does here, it is not that one
         return False
 
 

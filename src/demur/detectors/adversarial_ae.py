@@ -8,14 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 from demur import nets
-from demur.classifiers.keras_model import KerasClassifier, fits_either, graph_of, row_shape
-from demur.companion import check_companion, known_shape
-from demur.data import check_whole, describe, is_number
-from demur.detectors.base import Detector, OnInvalid
+from demur.classifiers.base import probe
+from demur.classifiers.keras_model import KerasClassifier, graph_of, known_layout
+from demur.classifiers.torch_module import is_module
+from demur.companion import as_companion, check_companion, ready_shape, structure_of
+from demur.data import (
+    Field,
+    Layout,
+    check_whole,
+    compatible,
+    describe,
+    describe_layout,
+    fits_either,
+    flat,
+    is_number,
+    mapped,
+)
+from demur.detectors.base import Detector, Half, OnInvalid
 from demur.divergence import Tensor, kl, log_softmax, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.graph import Opinion, Views
-from demur.results import Floats
 from demur.scoring import joined, over_batches
 
 
@@ -33,15 +45,19 @@ class AdversarialAE(Detector):
         >>> detector.correct(X)["data"]["corrected"]                        # doctest: +SKIP
 
     Args:
-        model: the classifier, a Keras model `(n, *input_shape) -> (n, classes)` of probabilities. It is used frozen:
-            its weights, its statistics and its layers' `trainable` flags stay exactly as they are.
+        model: the classifier, `(n, *input_shape) -> (n, classes)` of probabilities, or `(n, 1)` of the second of two
+            classes: a Keras model; on Keras's backend of the same name a PyTorch module, what JAX computes (a pair of a
+            function and its parameters, a Flax or Equinox module), a TensorFlow function or SavedModel. It is used
+            frozen: its weights, its statistics and its layers' `trainable` flags stay exactly as they are.
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
-        ae: the autoencoder, any Keras model that returns the shape it takes. It is trained in place.
+        ae: the autoencoder, any Keras model that returns the shape it takes, or on the PyTorch backend a
+            `torch.nn.Module`. It is trained in place. Of rows that are several arrays it takes and returns as many.
         encoder_net, decoder_net: the autoencoder as two Keras models instead. With neither, `demur.nets.autoencoder`
             builds one.
         hidden_layer_kld: `{layer index or name: output dimension}`. Each adds a head: the classifier's feature map of
             that layer, flattened, through a random, seeded, never-trained Dense and a softmax. The divergence between
-            the heads on `x` and on `x'` is added to the loss and to the score.
+            the heads on `x` and on `x'` is added to the loss and to the score. Of a PyTorch module, submodules by name,
+            such as "layer3.1.conv2".
         model_hl: Keras models `(n, *input_shape) -> (n, any)` of probabilities to use instead of such heads.
         w_model_hl: the weight of each head, in the loss and in the score; ones by default.
         temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution on `x` before comparing.
@@ -51,6 +67,11 @@ class AdversarialAE(Detector):
         on_invalid: what becomes of rows that cannot be judged, because they hold NaN or infinity or because a network
             returns it for them: "raise" an error that names them, or "flag" them: adversarial, with an infinite score,
             the smallest p-value there is and the classifier's class, their indices listed in `data["invalid"]`.
+        input_shape: shape of one row, without the batch (or a tuple or dict of shapes), for a classifier that does not
+            know it. Otherwise the first rows tell.
+        channels_last: of a PyTorch classifier and images: False where rows are `(n, channels, height, width)`, True
+            where they are `(n, height, width, channels)`; a module that does not take them so is given them the other
+            way round.
 
     Attributes:
         ae: the autoencoder.
@@ -61,6 +82,7 @@ class AdversarialAE(Detector):
     """
 
     companion_name: ClassVar[str] = "autoencoder"
+    needs_gradients: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -78,6 +100,8 @@ class AdversarialAE(Detector):
         from_logits: bool = False,
         seed: int = 0,
         on_invalid: OnInvalid = "raise",
+        input_shape: Any = None,
+        channels_last: bool = False,
     ) -> None:
         if hidden_layer_kld and model_hl:
             raise InvalidSetting("hidden_layer_kld and model_hl are two ways to the same: pass one of them")
@@ -92,19 +116,27 @@ class AdversarialAE(Detector):
             from_logits=from_logits,
             seed=seed,
             on_invalid=on_invalid,
-            hidden=list(self.hidden_layer_kld),
-            fallback_shape=known_shape(model, ae, encoder_net),
+            input_shape=input_shape,
+            channels_last=channels_last,
         )
-        dimensions = zip(self.classifier.feature_shapes, self.hidden_layer_kld.values(), strict=True)
-        self._heads = [nets.random_head(shape, k, seed=seed + i) for i, (shape, k) in enumerate(dimensions)]
+        self.ae = _autoencoder(ae, encoder_net, decoder_net)
         self.model_hl = list(model_hl or [])
+        self.w_model_hl = _checked_weights(w_model_hl, len(self.hidden_layer_kld) + len(self.model_hl))
+        self._companion = None if self.ae is None else as_companion(self.ae, self.companion_name)
+        self._prepare_if_known(ae, encoder_net)
+
+    def _make_companion(self) -> None:
+        dimensions = zip(self.classifier.feature_shapes, self.hidden_layer_kld.values(), strict=True)
+        self._heads = [nets.random_head(shape, k, seed=self.seed + i) for i, (shape, k) in enumerate(dimensions)]
+        layout = self.classifier.layout
         self._model_hl = [
-            KerasClassifier(hl, role=f"model_hl[{i}]", fallback_shape=self.input_shape)
-            for i, hl in enumerate(self.model_hl)
+            KerasClassifier(hl, role=f"model_hl[{i}]", layout=layout) for i, hl in enumerate(self.model_hl)
         ]
-        self.w_model_hl = _checked_weights(w_model_hl, len(self._heads) + len(self._model_hl))
-        self.ae = _autoencoder(ae, encoder_net, decoder_net, self.input_shape, seed)
-        check_companion(self.ae, self.classifier, self.companion_name)
+        if self.ae is None:
+            self.ae = self._companion = nets.autoencoder(
+                ready_shape(layout, "autoencoder", "ae="), channels_first=self.channels_first, seed=self.seed
+            )
+        check_companion(self._companion, self.classifier, layout, self.companion_name)
         self._check_reconstruction()
 
     def fit(
@@ -179,17 +211,25 @@ class AdversarialAE(Detector):
             steps_per_execution=steps_per_execution,
         )
 
-    def reconstruct(self, X: Any, *, batch_size: int = 256) -> Floats:
-        """Return the reconstructions `x'` of inputs: float32 `(n, *input_shape)`."""
+    def reconstruct(self, X: Any, *, batch_size: int = 256) -> Any:
+        """Return the reconstructions `x'` of inputs: float32 `(n, *input_shape)`, or several where rows are several."""
         check_whole("batch_size", batch_size, 1)
+        X = self._ready_for(X)
         source = self._source(X)
-        passes = over_batches(self._compiled(self.ae), source, batch_size, self.classifier.row_dtype)
-        (reconstruction,) = joined(passes)
-        return np.asarray(reconstruction, "float32")
+        half = Half(lambda x: flat(self._companion(x, training=False)), [self._companion])
+        found = [np.asarray(part, "float32") for part in joined(over_batches(self._compiled(half), source, batch_size))]
+        layout = self.classifier.layout
+        if isinstance(layout, dict):
+            return dict(zip(layout, found, strict=True))
+        return tuple(found) if isinstance(layout, tuple) else found[0]
 
     @property
     def companion(self) -> Any:
-        return self.ae
+        return self._companion
+
+    @property
+    def hidden_layers(self) -> list[int | str]:
+        return list(self.hidden_layer_kld)
 
     @property
     def views(self) -> Views:
@@ -199,7 +239,7 @@ class AdversarialAE(Detector):
     def parts(self) -> dict[str, Any]:
         heads = {f"head_{i}": head for i, head in enumerate(self._heads)}
         model_hl = {f"model_hl_{i}": model for i, model in enumerate(self.model_hl)}
-        return {"classifier": self.model, self.companion_name: self.ae, **heads, **model_hl}
+        return {"classifier": self.model, self.companion_name: self._companion, **heads, **model_hl}
 
     @property
     def own_settings(self) -> dict[str, Any]:
@@ -212,10 +252,11 @@ class AdversarialAE(Detector):
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
         model_hl = [model for name, model in parts.items() if name.startswith("model_hl_")]
         settings = {**settings, "hidden_layer_kld": dict(settings["hidden_layer_kld"]), "model_hl": model_hl}
-        detector = cls(model=parts["classifier"], ae=parts[cls.companion_name], **settings)
-        for i, head in enumerate(detector._heads):
+        return cls(model=parts["classifier"], ae=parts[cls.companion_name], **settings)
+
+    def take_weights(self, parts: dict[str, Any]) -> None:
+        for i, head in enumerate(self._heads):
             head.set_weights(parts[f"head_{i}"].get_weights())
-        return detector
 
     def _read(self, x: Tensor) -> list[Tensor]:
         """The classifier's log-probabilities and those of each head, in one pass through the classifier."""
@@ -228,37 +269,53 @@ class AdversarialAE(Detector):
         return [sharpen(log_p, self.temperature), *heads]
 
     def _opinion_views(self, x: Tensor, training: bool) -> Opinion:
-        reconstruction = self.ae(x, training=training)
+        reconstruction = self._companion(x, training=training)
+        if isinstance(reconstruction, list):
+            reconstruction = tuple(reconstruction) if len(reconstruction) > 1 else reconstruction[0]
         return Opinion(self._read(reconstruction), reconstruction)
 
     def _check_reconstruction(self) -> None:
-        graph = graph_of(self.ae)
-        output = graph.outputs[0] if graph is not None else self.ae(self.classifier.probe(), training=False)
-        shape, expected = tuple(output.shape[1:]), self.input_shape
-        if graph is None:
-            expected = tuple(self.classifier.probe().shape[1:])
-        known = [(a, b) for a, b in zip(shape, expected, strict=False) if a is not None and b is not None]
-        if len(shape) != len(expected) or any(a != b for a, b in known):
+        layout = self.classifier.layout
+        expected = mapped(lambda field: field.shape, layout)
+        if graph_of(self._companion) is None:
+            expected = mapped(lambda tensor: tuple(tensor.shape[1:]), probe(layout))
+        found = structure_of(self._companion, layout)
+        wanted, returned = _as_layout(expected), _as_layout(found)
+        if not compatible(wanted, returned):
             raise ShapeMismatch(
-                f"the autoencoder must return the shape it takes, {describe(expected)}; it returns {describe(shape)}"
+                f"the autoencoder must return the shape it takes, {describe_layout(wanted)}; it returns "
+                f"{describe_layout(returned)}"
             )
 
 
-def _autoencoder(ae: Any, encoder_net: Any, decoder_net: Any, shape: tuple[int | None, ...], seed: int) -> Any:
+def _as_layout(shapes: Any) -> Layout:
+    """Shapes of a structure as a layout."""
+    if isinstance(shapes, dict):
+        return {name: Field(shape) for name, shape in shapes.items()}
+    if isinstance(shapes, tuple) and shapes and all(isinstance(shape, tuple) for shape in shapes):
+        return tuple(Field(shape) for shape in shapes)
+    return Field(shapes)
+
+
+def _autoencoder(ae: Any, encoder_net: Any, decoder_net: Any) -> Any:
     if ae is not None and (encoder_net is not None or decoder_net is not None):
         raise InvalidSetting("pass the autoencoder as ae, or as encoder_net and decoder_net, not both ways")
     if (encoder_net is None) != (decoder_net is None):
         raise InvalidSetting("encoder_net and decoder_net make an autoencoder together: pass both")
     if encoder_net is None:
-        return nets.autoencoder(shape, seed=seed) if ae is None else ae
+        return ae
+    if is_module(encoder_net) and is_module(decoder_net):
+        import torch
+
+        return torch.nn.Sequential(encoder_net, decoder_net)
     for name, net in (("encoder_net", encoder_net), ("decoder_net", decoder_net)):
         if not isinstance(net, keras.Model):
             raise WrongType(f"{name} must be a Keras model; got {type(net).__name__}")
-    encoder, taken = graph_of(encoder_net), row_shape(decoder_net)
+    encoder, taken = graph_of(encoder_net), known_layout(decoder_net)
     code = None if encoder is None else tuple(encoder.outputs[0].shape[1:])
-    if code is not None and taken is not None and not fits_either(code, taken):
+    if code is not None and isinstance(taken, Field) and not fits_either(code, taken.shape):
         raise ShapeMismatch(
-            f"decoder_net must take what encoder_net returns, {describe(code)}; it takes {describe(taken)}"
+            f"decoder_net must take what encoder_net returns, {describe(code)}; it takes {describe(taken.shape)}"
         )
     return keras.Sequential([encoder_net, decoder_net], name="autoencoder")
 

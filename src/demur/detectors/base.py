@@ -1,6 +1,7 @@
 """The contract of a detector, and all the code that detectors share."""
 
 import abc
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -10,19 +11,58 @@ from typing import Any, ClassVar, Literal, Self, overload
 import keras
 import numpy as np
 import numpy.typing as npt
+from keras import ops
 
 from demur import storage
 from demur._version import __version__
 from demur.calibration import Calibration, Threshold, check_percentile, rational
-from demur.classifiers.keras_model import KerasClassifier
-from demur.data import check_whole, is_number
+from demur.classifiers import BlackBoxClassifier, Classifier, GraphClassifier, source_of
+from demur.classifiers.answers import InMemory
+from demur.classifiers.base import settle
+from demur.classifiers.keras_model import known_layout
+from demur.classifiers.torch_module import is_module
+from demur.companion import is_wrapped
+from demur.data import (
+    Columns,
+    Field,
+    Layout,
+    Rows,
+    as_json,
+    as_layout,
+    cast,
+    check_layout,
+    check_whole,
+    compatible,
+    describe_layout,
+    finite_rows,
+    from_json,
+    is_number,
+    is_table,
+    layout_of,
+    mapped,
+    padded,
+    row_count,
+    shapes_of,
+    taken,
+)
 from demur.decision import Control, calibrate, check_control, decide
-from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
-from demur.feeding import Drawn, StreamBatches, TrainingBatches
-from demur.graph import DetectorGraph, Network, Views, compiled
+from demur.divergence import sharpen
+from demur.encoding import TableEncoder
+from demur.errors import (
+    ClassifierFailed,
+    InvalidSetting,
+    NoGradients,
+    NonFinite,
+    NotFitted,
+    ShapeMismatch,
+    ThresholdNotSet,
+    WrongType,
+)
+from demur.feeding import Drawn, Prepare, StreamBatches, TrainingBatches, preprocessed
+from demur.graph import AnsweredGraph, DetectorGraph, Network, Views, compiled, started
 from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
-from demur.scoring import Scored, gathered, over_batches, score_rows, spacious
-from demur.sources import CheckedSource, Source, as_source
+from demur.scoring import Scored, gathered, keep_apart, over_batches, score_rows, spacious
+from demur.sources import CheckedSource, Source, as_source, first_rows
 from demur.training import (
     Objective,
     Trainer,
@@ -53,6 +93,14 @@ class Detector(abc.ABC):
         super().__init_subclass__(**kwargs)
         Detector.registry[cls.__name__] = cls
 
+    needs_gradients: ClassVar[bool] = False
+    """Whether the companion learns through the classifier, which must be in the graph then."""
+
+    classifier: Classifier
+    """The classifier as demur reads it; there once the layout of the rows is known."""
+    companion_layout: Layout
+    """Of the rows that the companion takes."""
+
     def __init__(
         self,
         *,
@@ -63,26 +111,175 @@ class Detector(abc.ABC):
         from_logits: bool,
         seed: int,
         on_invalid: OnInvalid,
-        hidden: Sequence[int | str] = (),
-        fallback_shape: Any = None,
+        input_shape: Any,
+        channels_last: bool,
+        companion_preprocess: Any = None,
     ) -> None:
         if not (is_number(temperature) and temperature > 0):
             raise InvalidSetting(f"temperature is a finite number above 0; got {temperature!r}")
         check_whole("seed", seed, 0)
-        self.classifier = KerasClassifier(model, from_logits=from_logits, hidden=hidden, fallback_shape=fallback_shape)
-        self.model = model
+        if on_invalid not in ("raise", "flag"):
+            raise InvalidSetting(f"on_invalid is 'raise' or 'flag'; got {on_invalid!r}")
+        self._source_class = source_of(model)
+        if self.needs_gradients and not self._source_class.in_graph:
+            raise NoGradients(
+                f"{type(self).__name__} trains through the classifier, and {self._source_class.kind} gives no gradients "
+                "here: use ModelDistillation, or pass a Keras model, or a PyTorch, JAX or TensorFlow one with Keras on "
+                "the same backend"
+            )
+        self.model = self._source_class.resolved(model)
         self.temperature = float(temperature)
         self.data_type = data_type
         self.from_logits = from_logits
         self.seed = int(seed)
-        if on_invalid not in ("raise", "flag"):
-            raise InvalidSetting(f"on_invalid is 'raise' or 'flag'; got {on_invalid!r}")
         self.on_invalid = on_invalid
+        self.channels_last = bool(channels_last)
+        self.companion_preprocess = companion_preprocess
         self.calibration: Calibration | None = None
         self.threshold = threshold
         self.history: dict[str, list[float]] | None = None
+        self.is_fitted = False
+        self._layout = None if input_shape is None else as_layout(input_shape)
+        self._encoder: TableEncoder | None = None
+        self._is_ready = False
         self._probabilities_checked = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+
+    # Getting ready: what depends on the rows, which not every classifier knows by itself ------------------------------
+
+    def _prepare_if_known(self, *companions: Any) -> None:
+        """Get ready now if the layout of the rows is known, so that what is wrong is told at once."""
+        known = self._source_class.known_layout(self.model)
+        if known is None and self._source_class.in_graph:
+            known = known_layout(*companions)
+        known = known or self._layout
+        if known is not None and not self._source_class.takes_tables:
+            self._prepare(known)
+
+    def _prepare(self, layout: Layout, rows: Rows | None = None, saved: dict[str, Any] | None = None) -> None:
+        """Make the classifier's reader and the companion for rows of a layout, or as they were saved."""
+        self.classifier = self._read_classifier(self._agreed_layout(layout))
+        if saved is not None:
+            self.classifier.classes = saved["classes"]
+            self._encoder = None if saved["encoder"] is None else TableEncoder(saved["encoder"])
+        if isinstance(self.classifier, BlackBoxClassifier):
+            self._first_answers(self.classifier, layout, rows)
+        if isinstance(self._threshold, np.ndarray):
+            self.threshold = self._threshold
+        self._layout = self.classifier.layout
+        if saved is None:
+            self._set_companion_layout(rows)
+        else:
+            self.companion_layout = from_json(saved["companion"])
+        self._make_companion()
+        self._is_ready = True
+
+    def _agreed_layout(self, layout: Layout) -> Layout:
+        if self._layout is not None and not compatible(self._layout, layout):
+            raise ShapeMismatch(
+                f"the classifier takes inputs of shape {describe_layout(layout)}; input_shape says "
+                f"{describe_layout(self._layout)}"
+            )
+        return layout
+
+    def _read_classifier(self, layout: Layout) -> Classifier:
+        make: Any = self._source_class
+        reader: Classifier = make(
+            self.model,
+            layout=layout,
+            from_logits=self.from_logits,
+            hidden=self.hidden_layers,
+            channels_last=self.channels_last,
+        )
+        return reader
+
+    @property
+    def hidden_layers(self) -> list[int | str]:
+        """The classifier's hidden layers that the detector looks at."""
+        return []
+
+    def _first_answers(self, classifier: BlackBoxClassifier, layout: Layout, rows: Rows | None) -> None:
+        """Have a black box answer about some rows, if nothing else tells how many classes it has."""
+        if classifier.answers is None:
+            classifier.answers = InMemory()
+        if classifier.classes:
+            return
+        if rows is None:
+            rows = mapped(lambda field: np.zeros((1, *field.shape), field.dtype or "float32"), layout)
+        classifier.log_probabilities(taken(rows, slice(0, 32)))
+
+    def _set_companion_layout(self, rows: Rows | None) -> None:
+        """Settle which rows the companion takes: the classifier's, or what is made of them."""
+        if self.classifier.in_graph:
+            self.companion_layout = self.classifier.layout
+            return
+        if self._encoder is None and self.companion_preprocess is None and self._takes_a_table():
+            self._encoder = TableEncoder()
+        if self._encoder is not None and not self._encoder.columns:
+            if rows is None:
+                raise NotFitted(
+                    "how columns become numbers for the companion is learned from training rows: call fit(X) first, or "
+                    "pass companion_preprocess"
+                )
+            self._encoder.fit(rows)
+        if rows is not None:
+            layout = layout_of(self._companion_rows(taken(rows, slice(0, 1))))
+        else:
+            layout = self.classifier.layout
+        self.companion_layout = self._companion_types(layout)
+
+    def _companion_types(self, layout: Layout) -> Layout:
+        if is_wrapped(self.companion):
+            taken_layout, _ = settle(layout, lambda x: self.companion(x, training=False), self.companion_name)
+            return taken_layout
+        known = known_layout(self.companion)
+        if known is not None and compatible(known, layout):
+            return known
+        # Numbers are floating-point ones for a companion, unless it says that it takes others.
+        as_floats: Layout = mapped(lambda field: Field(field.shape, "float32"), layout)
+        return as_floats
+
+    def _takes_a_table(self) -> bool:
+        layout = self.classifier.layout
+        is_row = isinstance(layout, Field) and len(layout.shape) == 1
+        return isinstance(layout, Columns) or (self.classifier.takes_tables and is_row)
+
+    @abc.abstractmethod
+    def _make_companion(self) -> None:
+        """Make what is missing of the companion, and check it, now that `classifier` and its layout are known."""
+
+    def _ready_for(self, X: Any, *, fitting: bool = False) -> Any:
+        """Get ready, if need be, for rows like these; return them as they can be drawn from still."""
+        with self._lock:
+            if self._is_ready:
+                return X
+            rows, X = first_rows(X)
+            if self._source_class.takes_tables and self.companion_preprocess is None and not fitting:
+                raise NotFitted(
+                    "how columns become numbers for the companion is learned from training rows: call fit(X) first, or "
+                    "pass companion_preprocess"
+                )
+            self._prepare(layout_of(rows), rows)
+            return X
+
+    def _companion_rows(self, rows: Rows) -> Rows:
+        """What the companion takes of rows that the classifier takes."""
+        if self.classifier.in_graph:
+            return rows
+        if self._encoder is not None:
+            return self._encoder.transform(rows)
+        if self.companion_preprocess in (None, "passthrough"):
+            if is_table(rows):
+                raise WrongType("a table with columns needs a companion_preprocess that makes numbers of it")
+            return mapped(np.asarray, rows)
+        made = getattr(self.companion_preprocess, "transform", self.companion_preprocess)(rows)
+        made = made.toarray() if hasattr(made, "toarray") else made  # what scikit-learn calls a sparse matrix
+        made = mapped(np.asarray, made)
+        if row_count(made) != row_count(rows):
+            raise ShapeMismatch(
+                f"companion_preprocess must keep the number of rows; it made {row_count(made)} of {row_count(rows)}"
+            )
+        return made
 
     # What a detector is made of -----------------------------------------------------------------------------------
 
@@ -111,21 +308,39 @@ class Detector(abc.ABC):
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
         """Make the detector again from what `parts` and `settings` returned."""
 
+    def take_weights(self, parts: dict[str, Any]) -> None:
+        """Take over, of the saved parts, the weights of what the detector makes by itself."""
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether rows are images as PyTorch has them, `(channels, height, width)`."""
+        return is_module(self.model) and not self.channels_last
+
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of `__init__` that are no models, as JSON can hold them."""
-        shared = ("temperature", "data_type", "from_logits", "seed", "on_invalid")
+        shared = ("temperature", "data_type", "from_logits", "seed", "on_invalid", "channels_last")
         return {**self.own_settings, **{name: getattr(self, name) for name in shared}}
 
     @functools.cached_property
     def graph(self) -> DetectorGraph:
         """The detector as one Keras model, `x -> [score, reference probabilities, opinion probabilities]`."""
-        return DetectorGraph(self.views, list(self.parts.values()))
+        kind = DetectorGraph if self.classifier.in_graph else AnsweredGraph
+        return kind(self.views, self._layers)
 
     @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The shape of one row, without the batch."""
-        return self.classifier.row_shape
+    def _layers(self) -> list[Any]:
+        """Every Keras layer with weights that the graph uses."""
+        parts = [part for part in self.parts.values() if isinstance(part, keras.layers.Layer)]
+        return [*parts, *self.classifier.tracked()]
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of one row, without the batch: a tuple, or a tuple or dict of them, or the names of columns.
+
+        None where the classifier does not know, until the first rows have come.
+        """
+        return None if self._layout is None else shapes_of(self._layout)
 
     @property
     def threshold(self) -> Threshold | None:
@@ -142,8 +357,8 @@ class Detector(abc.ABC):
     def _checked_threshold(self, value: Any) -> Threshold:
         if is_number(value):
             return float(value)
-        classes = self.classifier.classes
         limits = np.array(value, "float64") if isinstance(value, list | tuple | np.ndarray) else np.array(np.nan)
+        classes = self.classifier.classes if self._is_ready else limits.size
         if limits.shape != (classes,) or not np.isfinite(limits).all():
             raise InvalidSetting(
                 f"threshold is a finite number of nats, {classes} of them (one for each predicted class) or None; "
@@ -164,7 +379,15 @@ class Detector(abc.ABC):
 
     def __repr__(self) -> str:
         threshold = "not set" if self.threshold is None else np.array2string(np.asarray(self.threshold), precision=4)
-        return f"<{type(self).__name__} on {self.model.name!r}, inputs {self.input_shape}, threshold {threshold}>"
+        title = self.classifier.title if self._is_ready else str(getattr(self.model, "name", type(self.model).__name__))
+        return f"<{type(self).__name__} on {title!r}, inputs {self.input_shape}, threshold {threshold}>"
+
+    def resume(self, inputs: dict[str, Any] | None, parts: dict[str, Any], fitted: bool) -> None:
+        """Become what was saved: for rows of the layout that the detector had learned, with its weights."""
+        if not self._is_ready and inputs is not None:
+            self._prepare(from_json(inputs["classifier"]), saved=inputs)
+        self.take_weights(parts)
+        self.is_fitted = fitted
 
     # Learning -----------------------------------------------------------------------------------------------------
 
@@ -198,38 +421,41 @@ class Detector(abc.ABC):
             raise WrongType(f"callbacks is a list of Keras callbacks; got {type(callbacks).__name__}")
         if isinstance(validation_data, tuple):
             raise WrongType("validation_data is an array of inputs alone: no labels are needed")
+        X = self._ready_for(X, fitting=True)
         source = CheckedSource(self._source(X), self._check_classifier)
         held_out = None if validation_data is None else self._source(validation_data, "validation_data")
         if held_out is not None and held_out.rows is None:
             raise WrongType("validation_data is an array of inputs")
         objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
-        dtype = self.classifier.row_dtype
+        show = bool(verbose)
 
         def in_memory(source: Source, preprocess_fn: Any, shuffle_seed: int | None) -> Drawn:
+            reference = self._reference(source, max(batch_size, 256), show) if preprocess_fn is None else None
             return TrainingBatches(
-                np.asarray(source.rows),
-                self._reference(source, max(batch_size, 256)) if preprocess_fn is None else None,
+                self._training_rows(source.rows) if preprocess_fn is None else source.rows,
+                reference,
                 batch_size=batch_size,
-                shape=self.input_shape,
-                dtype=dtype,
-                preprocess_fn=preprocess_fn,
+                layout=self.companion_layout,
+                prepare=self._prepare_batches(preprocess_fn, is_answered=reference is not None),
                 shuffle_seed=shuffle_seed,
             )
 
         trainer = Trainer(self.companion, objective, named_metrics(log_metric))
-        fixed = [part for part in self.parts.values() if part is not self.companion]
+        fixed = [part for part in self.parts.values() if part is not self.companion and hasattr(part, "parameters")]
         is_stream = source.rows is None
         batches = (
-            StreamBatches(source, self.input_shape, dtype, preprocess_fn, epochs)
+            StreamBatches(source, self.companion_layout, self._prepare_batches(preprocess_fn), epochs)
             if is_stream
             else in_memory(source, preprocess_fn, self.seed)
         )
+        if not self.classifier.in_graph:
+            batches.reference_shapes = [(self.classifier.classes,)]
         validation_batches = None if held_out is None else in_memory(held_out, None, None)
         trainer.compile(
             optimizer=_optimizer(optimizer),
             jit_compile=xla_setting() if jit_compile is None else jit_compile,
             steps_per_execution=steps_per_execution
-            or steps_together(self.parts.values(), self.input_shape, batches, batch_size, callbacks),
+            or steps_together(self._layers, self.companion_layout, batches, batch_size, callbacks),
         )
         self._forget_calibration()
         try:
@@ -249,6 +475,9 @@ class Detector(abc.ABC):
                 f"with the {self.companion_name}'s weights so far, the classifier is as it was, and fit(X) goes on"
             ) from None
         self.history = trainer.history.history
+        self.is_fitted = True
+        if isinstance(self.classifier, BlackBoxClassifier) and isinstance(self.classifier.answers, InMemory):
+            self.classifier.answers = None  # nothing is asked again now
         return self
 
     def _forget_calibration(self) -> None:
@@ -432,19 +661,31 @@ class Detector(abc.ABC):
 
         Args:
             path: the folder; made if it does not exist.
-            include_classifier: whether the classifier is written too; if not, `load_detector` asks for it and checks,
-                by the SHA-256 of its weights, that it is the same.
+            include_classifier: whether the classifier is written too, if it is a Keras model. Of a PyTorch module the
+                state is, as safetensors. For any but a Keras model `load_detector` asks, and checks by the SHA-256 of
+                what it has learned that it is the same.
 
         Raises:
+            NotFitted: the detector has not seen rows yet, and its classifier does not know their shape.
             NotADetector: the folder exists and holds something else.
         """
+        if not self._is_ready:
+            raise NotFitted("there is nothing to save yet: the shape of the rows is not known before fit(X)")
         threshold = self.threshold.tolist() if isinstance(self.threshold, np.ndarray) else self.threshold
         document = {
             "detector": type(self).__name__,
             "threshold": threshold,
             "settings": self.settings,
             "meta": dict(self.meta),
-            "classifier": {"fingerprint": storage.fingerprint(self.model)},
+            "classifier": {"fingerprint": self.classifier.fingerprint(), "source": type(self.classifier).__name__},
+            "inputs": {
+                "classifier": as_json(self.classifier.layout),
+                "companion": as_json(self.companion_layout),
+                "classes": self.classifier.classes,
+                "encoder": None if self._encoder is None else self._encoder.settings(),
+            },
+            "fitted": self.is_fitted,
+            "companion_preprocess": self._encoder is None and self.companion_preprocess not in (None, "passthrough"),
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
         arrays = {} if self.calibration is None else {"calibration": self.calibration.as_arrays()}
@@ -454,37 +695,68 @@ class Detector(abc.ABC):
 
     def _source(self, X: Any, name: str = "X", *, finite: bool = True) -> Source:
         """Rows from the caller, checked."""
-        return as_source(X, self.input_shape, name, finite=finite)
+        return as_source(X, self.classifier.layout, name, finite=finite)
 
-    def _check_classifier(self, rows: npt.NDArray[Any]) -> None:
+    def _check_classifier(self, rows: Rows) -> None:
         """Check, the first time, that the classifier returns distributions for rows."""
-        if not self._probabilities_checked and not self.classifier.is_logits:
-            x = rows[:32].astype(self.classifier.row_dtype, copy=False)
-            self.classifier.check_probabilities(self._compiled(self.model)(x)()[0])
+        classifier = self.classifier
+        if isinstance(classifier, GraphClassifier) and not (self._probabilities_checked or classifier.is_logits):
+            half = Half(lambda x: classifier.outputs(x)[:1], self._layers)
+            classifier.check_probabilities(self._compiled(half)(taken(rows, slice(0, 32)), 32)()[0])
         self._probabilities_checked = True
 
     def _compiled(self, network: Any) -> Network:
-        return compiled(network, self.input_shape, self.classifier.row_dtype)
+        """Compile a network that takes the classifier's rows."""
+        return compiled(network, self.classifier.layout)
 
     @functools.cached_property
     def _scoring(self) -> Network:
-        return self._compiled(self.graph)
+        if self.classifier.in_graph:
+            return self._compiled(self.graph)
+        reference = tuple(Field((self.classifier.classes,), "float32") for _ in self.views.weights)
+        start = started(self.graph, {"x": self.companion_layout, "reference": reference})
+
+        def run(batch: Rows, batch_size: int) -> Callable[[], list[npt.NDArray[Any]]]:
+            n, x = row_count(batch), self._companion_rows(batch)
+            log_p = self._answers(batch, can_be_judged=finite_rows(x))
+            inputs = {
+                "x": cast(padded(x, batch_size), self.companion_layout),
+                "reference": tuple(padded(view, batch_size) for view in self._answered_views(log_p)),
+            }
+            outputs = start(inputs)
+            return lambda: [ops.convert_to_numpy(output)[:n] for output in outputs]
+
+        return run
+
+    def _answers(self, rows: Rows, *, can_be_judged: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.float32]:
+        """A black box's log-probabilities of rows; NaN for those that cannot be judged, if it fails on them."""
+        assert isinstance(self.classifier, BlackBoxClassifier)
+        if can_be_judged is None or can_be_judged.all():
+            return self.classifier.log_probabilities(rows)
+        log_p = np.full((row_count(rows), self.classifier.classes), np.nan, "float32")
+        if can_be_judged.any():
+            log_p[can_be_judged] = self.classifier.log_probabilities(taken(rows, np.flatnonzero(can_be_judged)))
+        with contextlib.suppress(ClassifierFailed, NonFinite):
+            rest = taken(rows, np.flatnonzero(~can_be_judged))
+            log_p[~can_be_judged] = self.classifier.log_probabilities(rest)
+        return log_p
+
+    def _answered_views(self, log_p: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """The reference views, log-probabilities, of what a black box answered."""
+        return [ops.convert_to_numpy(sharpen(ops.convert_to_tensor(log_p), self.temperature))]
 
     def _scored(
         self, X: Any, batch_size: int, verbose: bool, *, flag_invalid: bool, probabilities: bool = False
     ) -> Scored:
         check_whole("batch_size", batch_size, 1)
+        X = self._ready_for(X)
         source = CheckedSource(self._source(X, finite=not flag_invalid), self._check_classifier)
         with self._lock:
             scoring = self._scoring
+        if flag_invalid and self.classifier.in_graph:  # a black box keeps such rows apart by itself
+            scoring = keep_apart(scoring)
         return score_rows(
-            scoring,
-            source,
-            batch_size,
-            self.classifier.row_dtype,
-            verbose=verbose,
-            flag_invalid=flag_invalid,
-            probabilities=probabilities,
+            scoring, source, batch_size, verbose=verbose, flag_invalid=flag_invalid, probabilities=probabilities
         )
 
     def _judged(self, X: Any, batch_size: int, verbose: bool, *, probabilities: bool = False) -> Scored:
@@ -507,22 +779,57 @@ class Detector(abc.ABC):
             data["invalid"] = scored.invalid
         return scored, data
 
-    def _reference(self, rows: Source, batch_size: int) -> list[npt.NDArray[Any]]:
+    def _reference(self, rows: Source, batch_size: int, verbose: bool) -> list[npt.NDArray[Any]]:
         """The reference views' log-probabilities of all rows, computed once for all epochs."""
-        half = ReferenceHalf(self.views.reference, [part for part in self.parts.values() if part is not self.companion])
-        passes = over_batches(self._compiled(half), rows, batch_size, self.classifier.row_dtype)
-        return gathered(passes, 0 if rows.rows is None else len(rows.rows), spacious)
+        if self.classifier.in_graph:
+            network = self._compiled(Half(self.views.reference, [p for p in self._layers if p is not self.companion]))
+        else:
+
+            def network(batch: Rows, _: int) -> Callable[[], list[npt.NDArray[Any]]]:
+                found = self._answered_views(self._answers(batch))
+                return lambda: found
+
+        passes = over_batches(network, rows, batch_size, verbose and not self.classifier.in_graph)
+        return gathered(passes, 0 if rows.rows is None else row_count(rows.rows), spacious)
+
+    def _training_rows(self, rows: Rows) -> Rows:
+        """What batches for the companion are taken from: the rows, or what is made of them, once."""
+        if self.classifier.in_graph or (self._encoder is None and self.companion_preprocess is None):
+            return rows
+        made = cast(self._companion_rows(rows), self.companion_layout)
+        return check_layout(made, self.companion_layout, "X, as numbers for the companion,")
+
+    def _prepare_batches(self, preprocess_fn: Any, *, is_answered: bool = False) -> Prepare:
+        """What makes the trainer's inputs of a batch of the caller's rows, or of `_training_rows`."""
+        layout = self.classifier.layout
+
+        def in_graph(batch: Rows) -> dict[str, Any]:
+            batch = cast(batch, layout)
+            return {"x": batch if preprocess_fn is None else preprocessed(preprocess_fn, batch, layout)}
+
+        def answered(batch: Rows) -> dict[str, Any]:
+            return {"x": cast(mapped(np.asarray, batch), self.companion_layout)}
+
+        def asking(batch: Rows) -> dict[str, Any]:
+            batch = batch if preprocess_fn is None else preprocessed(preprocess_fn, batch, layout)
+            reference = tuple(self._answered_views(self._answers(batch)))
+            made = cast(self._companion_rows(batch), self.companion_layout)
+            return {"x": check_layout(made, self.companion_layout, "a batch of X"), "reference": reference}
+
+        if self.classifier.in_graph:
+            return in_graph
+        return answered if is_answered else asking
 
 
-class ReferenceHalf(keras.layers.Layer):  # type: ignore[misc]
-    """One half of a graph, with the Keras layers it uses."""
+class Half(keras.layers.Layer):  # type: ignore[misc]
+    """A part of a graph, with the Keras layers it uses."""
 
-    def __init__(self, reference: Callable[[Any], list[Any]], parts: Iterable[Any]) -> None:
+    def __init__(self, function: Callable[[Any], list[Any]], parts: Iterable[Any]) -> None:
         super().__init__(dtype="float32", autocast=False)
-        self.reference, self.parts = reference, list(parts)
+        self.function, self.parts = function, list(parts)
 
     def call(self, x: Any) -> list[Any]:
-        return self.reference(x)
+        return self.function(x)
 
 
 def _checked_labels(labels: Any, n: int) -> npt.NDArray[np.integer[Any]]:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from demur import nets
 from demur.classifiers.keras_model import KerasClassifier
-from demur.companion import check_companion, known_shape
+from demur.companion import as_companion, check_companion, ready_shape
 from demur.detectors.base import Detector, OnInvalid
 from demur.divergence import Tensor, cross_entropy, kl, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch
@@ -30,10 +30,13 @@ class ModelDistillation(Detector):
         >>> detector.predict(X)["data"]["is_adversarial"]                   # doctest: +SKIP
 
     Args:
-        model: the classifier, a Keras model `(n, *input_shape) -> (n, classes)` of probabilities. It is used frozen:
-            its weights, its statistics and its layers' `trainable` flags stay exactly as they are.
-        distilled_model: the student, a Keras model with the classifier's inputs and number of classes. It is trained in
-            place. `demur.nets.student` builds one by default. Where it does not visibly end in a softmax, its output is
+        model: the classifier, `(n, *input_shape) -> (n, classes)` of probabilities, or `(n, 1)` of the second of two
+            classes: a Keras model, a PyTorch module, what JAX computes (a pair of a function and its parameters, a Flax
+            or Equinox module), a TensorFlow function or SavedModel, an estimator or pipeline with `predict_proba`, an
+            ONNX file or session, any function from a batch of rows to probabilities, a `demur.BlackBox`. It is used
+            frozen: its weights, its statistics and its layers' `trainable` flags stay exactly as they are.
+        distilled_model: the student, a Keras model with the classifier's inputs and number of classes, or on the
+            PyTorch backend a `torch.nn.Module`. It is trained in place. `demur.nets.student` builds one by default. Where it does not visibly end in a softmax, its output is
             read as the classifier's is: see `from_logits`.
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
         loss_type: "kld" for the K-L divergence, "xent" for the cross-entropy; in the loss and in the score.
@@ -44,6 +47,15 @@ class ModelDistillation(Detector):
         on_invalid: what becomes of rows that cannot be judged, because they hold NaN or infinity or because a network
             returns it for them: "raise" an error that names them, or "flag" them: adversarial, with an infinite score,
             the smallest p-value there is and the classifier's class, their indices listed in `data["invalid"]`.
+        input_shape: shape of one row, without the batch (or a tuple or dict of shapes), for a classifier that does not
+            know it. Otherwise the first rows tell.
+        channels_last: of a PyTorch classifier and images: False where rows are `(n, channels, height, width)`, True
+            where they are `(n, height, width, channels)`; a module that does not take them so is given them the other
+            way round.
+        companion_preprocess: for a classifier outside of Keras's graph, what makes the student's rows of its rows: a
+            function, or an object with `transform`. By default, of a DataFrame and of a table `(n, features)` given to
+            an estimator, numbers are standardised and other columns one-hot encoded, as learned from the training rows;
+            other rows, and those of "passthrough", are taken as they are.
 
     Attributes:
         distilled_model: the student.
@@ -67,6 +79,9 @@ class ModelDistillation(Detector):
         from_logits: bool = False,
         seed: int = 0,
         on_invalid: OnInvalid = "raise",
+        input_shape: Any = None,
+        channels_last: bool = False,
+        companion_preprocess: Any = None,
     ) -> None:
         if loss_type not in DIVERGENCES:
             raise InvalidSetting(f"loss_type is one of {', '.join(map(repr, DIVERGENCES))}; got {loss_type!r}")
@@ -79,15 +94,26 @@ class ModelDistillation(Detector):
             from_logits=from_logits,
             seed=seed,
             on_invalid=on_invalid,
-            fallback_shape=known_shape(model, distilled_model),
+            input_shape=input_shape,
+            channels_last=channels_last,
+            companion_preprocess=companion_preprocess,
         )
-        classes = self.classifier.classes
-        self.distilled_model = (
-            nets.student(self.input_shape, classes, seed=seed) if distilled_model is None else distilled_model
-        )
-        check_companion(self.distilled_model, self.classifier, self.companion_name)
+        self.distilled_model = distilled_model
+        self._companion = None if distilled_model is None else as_companion(distilled_model, self.companion_name)
+        self._prepare_if_known(distilled_model)
+
+    def _make_companion(self) -> None:
+        classes, layout = self.classifier.classes, self.companion_layout
+        if self.distilled_model is None:
+            self.distilled_model = self._companion = nets.student(
+                ready_shape(layout, self.companion_name, "distilled_model="),
+                classes,
+                channels_first=self.channels_first,
+                seed=self.seed,
+            )
+        check_companion(self._companion, self.classifier, layout, self.companion_name)
         self._student = KerasClassifier(
-            self.distilled_model, from_logits=from_logits, role=self.companion_name, fallback_shape=self.input_shape
+            self._companion, from_logits=self.from_logits, role=self.companion_name, layout=layout
         )
         if self._student.classes != classes:
             raise ShapeMismatch(
@@ -161,7 +187,7 @@ class ModelDistillation(Detector):
 
     @property
     def companion(self) -> Any:
-        return self.distilled_model
+        return self._companion
 
     @property
     def views(self) -> Views:
@@ -169,12 +195,13 @@ class ModelDistillation(Detector):
 
     @property
     def parts(self) -> dict[str, Any]:
-        return {"classifier": self.model, self.companion_name: self.distilled_model}
+        return {"classifier": self.model, self.companion_name: self._companion}
 
     @property
     def own_settings(self) -> dict[str, Any]:
         return {
             "loss_type": self.loss_type,
+            "companion_preprocess": "passthrough" if self.companion_preprocess == "passthrough" else None,
         }
 
     @classmethod

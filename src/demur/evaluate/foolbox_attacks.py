@@ -52,7 +52,7 @@ def attack(
         raise InvalidSetting(f"an attack is one of {', '.join(ATTACKS)}; got {name!r}")
     if not epsilon > 0:
         raise InvalidSetting(f"epsilon is a number above 0; got {epsilon}")
-    rows = check_rows(X, classifier.row_shape)
+    rows = check_rows(X, classifier.layout.shape)
     if np.shape(y) != (len(rows),):
         raise ShapeMismatch(f"y must hold one class for each of the {len(rows)} images; got shape {np.shape(y)}")
     try:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from demur.data import cast
 from demur.detectors.base import Detector
 
 Rows: TypeAlias = npt.NDArray[Any]
@@ -46,8 +47,12 @@ def added_loss(companion: Any, X: Rows) -> float:
 
 def log_views(detector: Any, X: Rows) -> tuple[list[Rows], list[Rows]]:
     """The log-probabilities of each view, in inference mode: the reference's and the opinion's."""
-    x = ops.convert_to_tensor(X.astype(detector.classifier.row_dtype))
-    reference, opinion = detector.views.reference(x), detector.views.opinion(x, False).log_probabilities
+    x = ops.convert_to_tensor(cast(X, detector.companion_layout))
+    if detector.classifier.in_graph:
+        reference = detector.views.reference(x)
+    else:
+        reference = detector._answered_views(detector._answers(X))
+    opinion = detector.views.opinion(x, False).log_probabilities
     return [ops.convert_to_numpy(view) for view in reference], [ops.convert_to_numpy(view) for view in opinion]
 
 

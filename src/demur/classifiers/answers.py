@@ -1,0 +1,105 @@
+"""What a classifier outside the graph has answered, by row: in memory, or in a file that outlives the process."""
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.data import Rows, flat, is_table
+
+Answer = npt.NDArray[np.float32]
+"""The log-probabilities of one row, `(classes,)`."""
+
+
+class Answers(Protocol):
+    """Answers by row."""
+
+    def get(self, keys: list[bytes]) -> dict[bytes, Answer]:
+        """Those of the keys that are known."""
+
+    def put(self, answers: dict[bytes, Answer]) -> None:
+        """Keep answers."""
+
+
+class InMemory:
+    """Answers for as long as the process needs them."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, Answer] = {}
+
+    def get(self, keys: list[bytes]) -> dict[bytes, Answer]:
+        """Those of the keys that are known."""
+        return {key: self.known[key] for key in keys if key in self.known}
+
+    def put(self, answers: dict[bytes, Answer]) -> None:
+        """Keep answers."""
+        self.known |= answers
+
+
+class OnDisk:
+    """Answers in an SQLite file, one for each row and model, each batch in a transaction of its own.
+
+    Args:
+        path: the file; made if it does not exist. Several processes may share it.
+        model: what tells one model from another: its fingerprint.
+    """
+
+    def __init__(self, path: str | Path, model: str) -> None:
+        self.path, self.model = Path(path).expanduser(), hashlib.sha256(model.encode()).digest()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as database:
+            database.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, log_p BLOB) WITHOUT ROWID")
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        # A connection a call: SQLite's are not to be shared between threads.
+        with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as database, database:
+            yield database
+
+    def _key(self, key: bytes) -> bytes:
+        return hashlib.blake2b(self.model + key, digest_size=20).digest()
+
+    def get(self, keys: list[bytes]) -> dict[bytes, Answer]:
+        """Those of the keys that are known."""
+        by_name = {self._key(key): key for key in keys}
+        names, found = list(by_name), {}
+        with self._open() as database:
+            for start in range(0, len(names), 500):
+                part = names[start : start + 500]
+                marks = ",".join("?" * len(part))
+                for name, log_p in database.execute(f"SELECT key, log_p FROM answers WHERE key IN ({marks})", part):
+                    found[by_name[name]] = np.frombuffer(log_p, "<f4")
+        return found
+
+    def put(self, answers: dict[bytes, Answer]) -> None:
+        """Keep answers."""
+        rows = [(self._key(key), np.asarray(log_p, "<f4").tobytes()) for key, log_p in answers.items()]
+        with self._open() as database:
+            database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+
+
+def row_keys(rows: Rows) -> list[bytes]:
+    """What tells one row from another, whatever rows are around it: 20 bytes each."""
+    if is_table(rows):
+        names = repr([str(name) for name in rows.columns]).encode()
+        records = rows.itertuples(index=False, name=None) if hasattr(rows, "itertuples") else rows.iter_rows()
+        return [hashlib.blake2b(names + repr(tuple(map(_plain, r))).encode(), digest_size=20).digest() for r in records]
+    arrays = [np.ascontiguousarray(array) for array in flat(rows)]
+    start = hashlib.blake2b(repr([(str(a.dtype), a.shape[1:]) for a in arrays]).encode(), digest_size=20)
+    keys = []
+    for i in range(len(arrays[0])):
+        digest = start.copy()
+        for array in arrays:
+            digest.update(array[i].tobytes())
+        keys.append(digest.digest())
+    return keys
+
+
+def _plain(value: Any) -> Any:
+    """A value as Python writes it, whether NumPy or Python holds it."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,57 @@
+"""Anything with scikit-learn's `predict_proba` as a classifier: estimators and pipelines, XGBoost, LightGBM."""
+
+import hashlib
+from typing import Any
+
+from demur.classifiers.base import BlackBoxClassifier
+from demur.data import Columns, Field, Layout, Rows
+from demur.errors import MissingExtra, ShapeMismatch
+
+
+class EstimatorClassifier(BlackBoxClassifier):
+    """Asks `predict_proba`. Rows keep their type; a DataFrame comes with its columns. Classes are those of `classes_`."""
+
+    kind = "an estimator with predict_proba"
+    takes_tables = True
+
+    @classmethod
+    def accepts(cls, model: Any) -> bool:
+        return hasattr(model, "predict_proba") and not isinstance(model, type)
+
+    def settled(self, layout: Layout) -> Layout:
+        features = getattr(self.model, "n_features_in_", None)
+        if isinstance(layout, Columns):
+            columns = [str(name) for name in getattr(self.model, "feature_names_in_", layout.names)]
+            if missing := [name for name in columns if name not in layout.names]:
+                raise ShapeMismatch(f"the {self.role} was fitted on columns that the table lacks: {', '.join(missing)}")
+        elif isinstance(layout, Field) and features is not None and layout.shape != (features,):
+            raise ShapeMismatch(f"the {self.role} takes rows of {features} features; got rows of shape {layout.shape}")
+        return super().settled(layout)
+
+    def known_classes(self) -> int | None:
+        classes = getattr(self.model, "classes_", None)
+        return None if classes is None else len(classes)
+
+    def ask(self, rows: Rows) -> Any:
+        return self.model.predict_proba(rows)
+
+    @classmethod
+    def fingerprint_of(cls, model: Any) -> str | None:
+        return fingerprint(model)
+
+
+def fingerprint(model: Any) -> str:
+    """A hash of what an estimator has learned.
+
+    Of gradient boosting it is that of the trees as the library writes them, of anything else joblib's hash, which
+    follows what pickling would write without writing it.
+    """
+    if hasattr(model, "get_booster"):
+        return hashlib.sha256(bytes(model.get_booster().save_raw("ubj"))).hexdigest()
+    if hasattr(model, "booster_"):
+        return hashlib.sha256(model.booster_.model_to_string().encode()).hexdigest()
+    try:
+        import joblib
+    except ImportError:
+        raise MissingExtra("joblib", "sklearn") from None
+    return str(joblib.hash(model, hash_name="sha1"))

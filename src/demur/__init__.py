@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 from demur._version import __version__
 
 if TYPE_CHECKING:
+    from demur.classifiers import BlackBox
     from demur.detectors import AdversarialAE, ModelDistillation
     from demur.loading import load_detector
     from demur.metrics import evaluate_scores
 
-__all__ = ["AdversarialAE", "ModelDistillation", "__version__", "evaluate_scores", "load_detector"]
+__all__ = ["AdversarialAE", "BlackBox", "ModelDistillation", "__version__", "evaluate_scores", "load_detector"]
 
 _HOMES = {
     "AdversarialAE": "demur.detectors",
+    "BlackBox": "demur.classifiers",
     "ModelDistillation": "demur.detectors",
     "evaluate_scores": "demur.metrics",
     "load_detector": "demur.loading",

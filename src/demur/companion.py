@@ -23,7 +23,8 @@ def check_companion(companion: Any, classifier: Classifier, layout: Layout, name
     taken = KerasClassifier.known_layout(companion)
     if taken is not None and not compatible(taken, layout):
         raise ShapeMismatch(
-            f"the {name} must take the classifier's inputs, {describe_layout(layout)}; it takes {describe_layout(taken)}"
+            f"the {name} must take the classifier's inputs, {describe_layout(layout)}; "
+            f"it takes {describe_layout(taken)}"
         )
     if graph_of(companion) is None and not isinstance(companion, ModuleCompanion):
         with contextlib.suppress(Exception):  # builds it; what is wrong with it, if anything, shows below
@@ -72,7 +73,7 @@ class ModuleCompanion(keras.Model):  # type: ignore[misc]
 
     def __init__(self, module: Any) -> None:
         super().__init__(dtype="float32", autocast=False, name=type(module).__name__.lower())
-        vars(self)["module"] = module
+        self.__dict__["module"] = module
         self.wrapped = keras.layers.TorchModuleWrapper(module, name="module")
         self.built = True
 

@@ -124,7 +124,8 @@ def as_layout(input_shape: Any) -> Layout:
     def one(shape: Any) -> Field:
         if not isinstance(shape, tuple | list) or not all(size is None or isinstance(size, int) for size in shape):
             raise InvalidSetting(
-                f"input_shape is the shape of one row, without the batch, or a tuple or dict of shapes; got {input_shape!r}"
+                f"input_shape is the shape of one row, without the batch, or a tuple or dict of shapes; "
+                f"got {input_shape!r}"
             )
         return Field(tuple(shape), None)
 
@@ -141,7 +142,7 @@ def compatible(layout: Layout, other: Layout) -> bool:
         return layout == other
     if type(layout) is not type(other):
         return False
-    if isinstance(layout, dict) and set(layout) != set(other):  # type: ignore[call-overload]
+    if isinstance(layout, dict) and isinstance(other, dict) and set(layout) != set(other):
         return False
     if len(flat(layout)) != len(flat(other)):
         return False

@@ -71,8 +71,8 @@ def _values(column: Any) -> npt.NDArray[Any]:
 def _learned(name: str, values: npt.NDArray[Any]) -> dict[str, Any]:
     if values.dtype.kind in "mM":
         raise WrongType(
-            f"column {name!r} holds dates or durations, which no default makes numbers of: pass companion_preprocess=, a "
-            "function (or fitted transformer) from your rows to numbers"
+            f"column {name!r} holds dates or durations, which no default makes numbers of: pass companion_preprocess=, "
+            "a function (or fitted transformer) from your rows to numbers"
         )
     if values.dtype.kind in "iuf":
         finite = values[np.isfinite(values)].astype("float64")

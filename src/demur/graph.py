@@ -82,7 +82,7 @@ class AnsweredGraph(DetectorGraph):
 
 Outputs: TypeAlias = list[npt.NDArray[Any]]
 Network: TypeAlias = Callable[[Rows, int], Callable[[], Outputs]]
-"""A compiled network: a batch and the batch size in; out comes a function that waits for the outputs, with as many rows.
+"""A compiled network: a batch and the batch size in; out comes a function that waits for the outputs.
 
 The batch is as it came from the caller: the network casts it, and fills it up, by itself.
 """

@@ -73,8 +73,8 @@ def _with_state(part: Any, module: Any, name: str) -> Any:
         return part
     if not is_module(module):
         raise WrongType(
-            f"the {name} is a PyTorch module, whose weights alone are saved: pass load_detector(path, companion=module) "
-            f"with a module like it; got {type(module).__name__}"
+            f"the {name} is a PyTorch module, whose weights alone are saved: pass load_detector(path, companion=module)"
+            f" with a module like it; got {type(module).__name__}"
         )
     as_companion(module, name)  # tells what to do on another backend
     load_module(module, part)

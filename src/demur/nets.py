@@ -121,7 +121,7 @@ def _known(shape: Shape, what: str, instead: str, ranks: tuple[int, ...] | None 
 class _Images:
     """Makes the layers for images in one order of their axes.
 
-    Channels come first only where the backend convolves them so, on PyTorch; elsewhere the axes are turned at both ends.
+    Channels come first only where the backend convolves them so, on PyTorch; elsewhere axes are turned at both ends.
     """
 
     def __init__(self, init: _Seeds, channels_first: bool) -> None:

@@ -13,6 +13,7 @@ if os.environ.get("KERAS_BACKEND") == "jax":
 if os.environ.get("KERAS_BACKEND") == "torch":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks so small are slower on two threads than on one
 
+import torch  # noqa: F401, I001 - before TensorFlow, which must not be the first where both are in one process
 import contract_models
 import pytest
 

@@ -113,6 +113,11 @@ def hidden_models():
     return [model(4), model(6)]
 
 
+def dense_student():
+    """13 features to 3 classes."""
+    return keras.Sequential([layers.Input((13,)), layers.Dense(3, activation="softmax", **weights(6))])
+
+
 def encoder():
     return keras.Sequential(
         [layers.Input((8, 8, 1)), layers.Flatten(), layers.Dense(24, activation="relu", **weights(4))], name="encoder"

@@ -386,11 +386,6 @@ def two_outputs():
     return keras.Model(x, [layers.Dense(3, activation="softmax")(x), layers.Dense(3, activation="softmax")(x)])
 
 
-def two_inputs():
-    x, y = keras.Input((4,)), keras.Input((4,))
-    return keras.Model([x, y], layers.Dense(3, activation="softmax")(x + y))
-
-
 class SubclassedTwoOutputs(Subclassed):
     def call(self, x):
         return [self.dense(x), self.dense(x)]
@@ -403,14 +398,13 @@ def subclassed_two_outputs():
 
 
 CLASSIFIERS = {
-    "a function": (lambda: len, WrongType, ["classifier must be a Keras model", "got builtin_function_or_method"]),
+    "a class": (lambda: keras.Sequential, WrongType, ["classifier must be a Keras model", "got type"]),
     "a layer": (lambda: layers.Dense(3), WrongType, ["classifier must be a Keras model", "got Dense"]),
     "nothing": (lambda: None, WrongType, ["classifier must be a Keras model", "got NoneType"]),
     "linear": (lambda: net(4, 3), NotADistribution, ["classifier", "sum to 1", "sums to 0", "from_logits=True"]),
     "subclassed linear": (lambda: subclassed(3, None), NotADistribution, ["sums to 0", "from_logits=True"]),
-    "one sigmoid": (lambda: net(4, 1, "sigmoid"), ShapeMismatch, ["(n, classes)", "at least two", "got (n, 1)"]),
-    "one softmax": (lambda: net(4, 1, "softmax"), ShapeMismatch, ["(n, classes)", "at least two", "got (n, 1)"]),
-    "subclassed sigmoid": (lambda: subclassed(1, "sigmoid"), ShapeMismatch, ["at least two", "got (n, 1)"]),
+    "one linear output": (lambda: net(4, 1, lambda z: z - 3), NotADistribution, ["from 0 to 1", "from_logits=True"]),
+    "one softmax": (lambda: net(4, 1, "softmax"), ShapeMismatch, ["softmax over one output", "make it a sigmoid"]),
     "an image of classes": (
         lambda: keras.Sequential([layers.Input((4, 2)), layers.Dense(3, activation="softmax")]),
         ShapeMismatch,
@@ -418,13 +412,6 @@ CLASSIFIERS = {
     ),
     "two outputs": (two_outputs, ShapeMismatch, ["must return one array (n, classes)", "got 2 outputs"]),
     "subclassed two outputs": (subclassed_two_outputs, ShapeMismatch, ["one array (n, classes)", "got 2 outputs"]),
-    "two inputs": (two_inputs, ShapeMismatch, ["must take one array", "got 2 inputs"]),
-    "never called": (Subclassed, ShapeMismatch, ["Subclassed does not know the shape", "call it once", "model(X[:1])"]),
-    "never called sequential": (
-        lambda: keras.Sequential([layers.Dense(3, activation="softmax")]),
-        ShapeMismatch,
-        ["Sequential does not know the shape", "call it once"],
-    ),
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 from contract_models import cnn, decoder, digits, encoder, live_student
 
 from demur import AdversarialAE, ModelDistillation
+from demur.data import Field
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
 from demur.sources import as_source
 
@@ -144,8 +145,8 @@ def test_preprocessing_reaches_streams():
 
 def test_whole_numbers_stay_so_until_a_batch_is_cast(detector):
     whole = (X * 16).astype("uint8")
-    assert as_source(whole, (8, 8, 1)).rows is whole
-    assert next(as_source(iter([whole]), (8, 8, 1)).draw(10)).dtype == "uint8"
+    assert as_source(whole, Field((8, 8, 1))).rows is whole
+    assert next(as_source(iter([whole]), Field((8, 8, 1))).draw(10)).dtype == "uint8"
     np.testing.assert_allclose(detector.score(iter([whole])), detector.score(whole.astype("float32")), atol=1e-4)
 
 

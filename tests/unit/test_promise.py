@@ -37,7 +37,7 @@ class Replay:
     def __init__(self, score, predicted):
         self.score, self.reference = score, np.eye(2, dtype="float32")[predicted]
 
-    def __call__(self, rows):
+    def __call__(self, rows, batch_size):
         index = rows[:, 0].astype(int)
         return lambda: [self.score[index], self.reference[index], self.reference[index]]
 

@@ -67,6 +67,6 @@ def source_of(model: Any) -> type[Classifier]:
             return source
     raise WrongType(
         "the classifier must be a Keras model, a torch.nn.Module, a JAX function as (function, parameters), a Flax or "
-        "Equinox module, a TensorFlow function or SavedModel, an estimator with predict_proba, an ONNX file or session, "
-        f"or a function from a batch of rows to probabilities; got {type(model).__name__}"
+        "Equinox module, a TensorFlow function or SavedModel, an estimator with predict_proba, an ONNX file or "
+        f"session, or a function from a batch of rows to probabilities; got {type(model).__name__}"
     )

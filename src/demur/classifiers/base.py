@@ -49,6 +49,8 @@ class Classifier:
     """What it is, for messages."""
     in_graph: ClassVar[bool]
     """Whether gradients go through it, on the backend in use."""
+    native: ClassVar[str] = ""
+    """The backend of Keras on which it would be in the graph, where it is not."""
     takes_tables: ClassVar[bool] = False
     """Whether its rows are those of a table, whose columns a companion had better get standardised."""
 
@@ -188,7 +190,7 @@ class BlackBoxClassifier(Classifier):
             self.answers.put(new)
             known |= new
         self._learn_classes(len(next(iter(known.values()))))
-        return np.stack([known[key] for key in keys])
+        return np.asarray(np.stack([known[key] for key in keys]))
 
     def _answered(self, rows: Rows) -> npt.NDArray[np.float32]:
         if self.ask_at_once is None or row_count(rows) <= self.ask_at_once:
@@ -220,7 +222,7 @@ class BlackBoxClassifier(Classifier):
             return log_softmax_of(output)
         check_probabilities(output, self.role)
         output = np.concatenate([1 - output, output], axis=1) if output.shape[1] == 1 else output
-        return np.log(np.clip(output, PROBABILITY_FLOOR, 1.0)).astype("float32")
+        return np.asarray(np.log(np.clip(output, PROBABILITY_FLOOR, 1.0)), "float32")
 
     def _learn_classes(self, found: int) -> None:
         if self.classes and found != self.classes:
@@ -282,7 +284,7 @@ def check_probabilities(probabilities: npt.NDArray[Any], role: str) -> None:
 
 def probe(layout: Layout) -> Any:
     """One row of zeros, in the backend's tensors."""
-    return mapped(lambda x: ops.convert_to_tensor(x), probe_rows(layout))
+    return mapped(ops.convert_to_tensor, probe_rows(layout))
 
 
 def probe_rows(layout: Layout) -> Any:

@@ -9,7 +9,7 @@ from demur.errors import MissingExtra, ShapeMismatch
 
 
 class EstimatorClassifier(BlackBoxClassifier):
-    """Asks `predict_proba`. Rows keep their type; a DataFrame comes with its columns. Classes are those of `classes_`."""
+    """Asks `predict_proba`. Rows keep their type, a DataFrame its columns. Classes are in the order of `classes_`."""
 
     kind = "an estimator with predict_proba"
     takes_tables = True

@@ -96,8 +96,8 @@ class PatientClassifier(BlackBoxClassifier):
         source = source_of(model.predict)
         if source.in_graph:
             raise WrongType(f"BlackBox is for classifiers outside the graph; pass {source.kind} as it is")
-        self.inner = source(source.resolved(model.predict), layout=layout, **settings)
-        assert isinstance(self.inner, BlackBoxClassifier)
+        make: Any = source
+        self.inner: BlackBoxClassifier = make(source.resolved(model.predict), layout=layout, **settings)
         self.takes_tables = self.inner.takes_tables  # type: ignore[misc]
         super().__init__(model, layout=layout, **settings)
         self.is_logits = self.inner.is_logits

@@ -1,6 +1,6 @@
 """What JAX computes as a classifier: a function with parameters, a Flax linen or NNX module, an Equinox module.
 
-Each is reduced to a pure function `parameters, x -> output`: inside the graph on the JAX backend, outside on the others.
+Each is reduced to a pure function `parameters, x -> output`: inside the graph on the JAX backend, else outside.
 """
 
 import functools
@@ -47,7 +47,7 @@ def _is_pair(model: Any) -> bool:
 
 
 def is_jax(model: Any) -> bool:
-    """Whether a model is a pair of a function (or a linen module) and its parameters, or a module of Flax or Equinox."""
+    """Whether a model is a function (or linen module) with its parameters, or a module of Flax or Equinox."""
     return (
         _is_pair(model)
         or _is_a(model, "flax.linen", "Module")
@@ -148,7 +148,7 @@ class JaxClassifier(GraphClassifier):
         super().__init__(dtype="float32", autocast=False)
         _refuse_hidden(hidden)
         self.role = role
-        vars(self)["model"] = model
+        self.__dict__["model"] = model
         function, parameters = pure(model)
         leaves, structure = jax.tree_util.tree_flatten(parameters)
         are_arrays = [isinstance(leaf, jax.Array | np.ndarray) and not _is_key(leaf) for leaf in leaves]
@@ -165,7 +165,7 @@ class JaxClassifier(GraphClassifier):
             values = [next(arrays).value if is_array else o for o, is_array in zip(others, are_arrays, strict=True)]
             return single_output(function(jax.tree_util.tree_unflatten(structure, values), x), role)
 
-        vars(self)["apply"] = apply
+        self.__dict__["apply"] = apply
         self.layout, output = settle(layout, apply, role)
         self.is_logits = from_logits
         self.classes = class_count((None, *output.shape[1:]), role)
@@ -195,7 +195,8 @@ class JaxClassifier(GraphClassifier):
 class JaxBlackBox(BlackBoxClassifier):
     """Asks what JAX computes where Keras computes with another framework."""
 
-    kind = "a JAX function, under another backend of Keras,"
+    kind = "a JAX function"
+    native = "jax"
 
     def __init__(self, model: Any, *, layout: Layout, **settings: Any) -> None:
         import jax
@@ -203,7 +204,7 @@ class JaxBlackBox(BlackBoxClassifier):
         _refuse_hidden(settings.pop("hidden", ()))
         function, parameters = pure(model)
         compiled = jax.jit(function)
-        self.apply = lambda x: compiled(parameters, x)
+        self.apply: Callable[[Any], Any] = lambda x: compiled(parameters, x)
         role = settings.get("role", "classifier")
         self.taken, output = settle(
             layout, lambda x: self.apply(mapped(lambda t: np.array(ops.convert_to_numpy(t)), x)), role
@@ -261,6 +262,6 @@ def _is_key(leaf: Any) -> bool:
 def _refuse_hidden(hidden: Sequence[int | str]) -> None:
     if hidden:
         raise NoGraph(
-            "hidden_layer_kld needs a graph of layers, and a JAX function has none. Pass model_hl=[...], Keras models of "
-            "your own from the input to a distribution, instead"
+            "hidden_layer_kld needs a graph of layers, and a JAX function has none. Pass model_hl=[...], Keras models "
+            "of your own from the input to a distribution, instead"
         )

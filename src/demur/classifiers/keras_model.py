@@ -18,7 +18,7 @@ from demur.classifiers.base import (
 )
 from demur.data import Field, Layout
 from demur.divergence import Tensor
-from demur.errors import NoGraph, NotADistribution, UnknownLayer, WrongType
+from demur.errors import NoGraph, NotADistribution, ShapeMismatch, UnknownLayer, WrongType
 
 
 class KerasClassifier(GraphClassifier):
@@ -69,6 +69,8 @@ class KerasClassifier(GraphClassifier):
                 f"the {role} ends in a {'sigmoid' if logits.shape[-1] == 1 else 'softmax'}, so it returns "
                 "probabilities: leave from_logits at False"
             )
+        if graph is not None and logits is None and _is_softmax_of_one(graph):
+            raise ShapeMismatch(f"the {role} ends in a softmax over one output, which is always 1: make it a sigmoid")
         self.is_logits = logits is not None or from_logits
         features = _feature_tensors(model, graph, hidden)
         if graph is not None:
@@ -177,6 +179,14 @@ def _logits_tensor(graph: Any) -> Any:  # noqa: PLR0911 - one return for each wa
     if isinstance(operation, keras.layers.Dense) and type(operation).call is keras.layers.Dense.call:
         return without_activation(operation)(below)
     return None
+
+
+def _is_softmax_of_one(graph: Any) -> bool:
+    output = graph.outputs[0]
+    operation = output._keras_history.operation
+    is_one = len(graph.outputs) == 1 and output.shape[-1] == 1
+    is_layer = isinstance(operation, keras.layers.Softmax | _SoftmaxOperation)
+    return is_one and (is_layer or getattr(operation, "activation", None) is keras.activations.softmax)
 
 
 _SoftmaxOperation = type(ops.softmax(keras.KerasTensor((None, 2)))._keras_history.operation)

@@ -50,7 +50,7 @@ class OnnxClassifier(BlackBoxClassifier):
         return onnxruntime.InferenceSession(str(model), providers=onnxruntime.get_available_providers())
 
     @classmethod
-    def known_layout(cls, model: Any) -> Layout | None:
+    def known_layout(cls, model: Any) -> Layout:
         inputs = {entry.name: _field(entry) for entry in model.get_inputs()}
         return inputs if len(inputs) > 1 else next(iter(inputs.values()))
 
@@ -60,9 +60,7 @@ class OnnxClassifier(BlackBoxClassifier):
         return Path(path).name if path else "onnx"
 
     def settled(self, layout: Layout) -> Layout:  # noqa: ARG002 - the file tells
-        known = self.known_layout(self.model)
-        assert known is not None
-        return known
+        return self.known_layout(self.model)
 
     def known_classes(self) -> int | None:
         shape = self._output().shape

@@ -66,7 +66,7 @@ def function_of(model: Any) -> tuple[Callable[[Any], Any], Layout | None]:
     Raises:
         ShapeMismatch: a SavedModel can neither be called nor has one signature to be called by.
     """
-    if callable(model) and not (hasattr(model, "signatures") and not hasattr(type(model), "__call__")):
+    if callable(model):
         return model, _layout_of(getattr(model, "input_signature", None))
     signatures = dict(getattr(model, "signatures", {}))
     signature = signatures.get("serving_default") or (next(iter(signatures.values())) if len(signatures) == 1 else None)
@@ -107,7 +107,7 @@ def fingerprint(model: Any) -> str | None:
         try:
             variables = model.get_concrete_function().variables
         except Exception:  # without a signature it was not traced, or more than once
-            traced = [f for f in (getattr(model, "_list_all_concrete_functions", list))()]
+            traced = list(getattr(model, "_list_all_concrete_functions", list)())
             variables = traced[0].variables if traced else None
     if not variables:
         signatures = list(getattr(model, "signatures", {}).values())
@@ -143,9 +143,8 @@ class TensorFlowClassifier(GraphClassifier):
         super().__init__(dtype="float32", autocast=False)
         _refuse_hidden(hidden)
         self.role = role
-        vars(self)["model"] = model
         function, known = function_of(model)
-        vars(self)["function"] = function
+        self.__dict__.update(model=model, function=function)
         self.layout, output = _settled(function, agreed(known, layout, role), known is not None, role)
         self.is_logits = from_logits
         self.classes = class_count((None, *output.shape[1:]), role)
@@ -176,11 +175,12 @@ class TensorFlowClassifier(GraphClassifier):
 class TensorFlowBlackBox(BlackBoxClassifier):
     """Asks a TensorFlow function where Keras computes with another framework."""
 
-    kind = "a TensorFlow function, under another backend of Keras,"
+    kind = "a TensorFlow function"
+    native = "tensorflow"
 
     def __init__(self, model: Any, *, layout: Layout, **settings: Any) -> None:
         _refuse_hidden(settings.pop("hidden", ()))
-        role = settings.get("role", "classifier")
+        self.role = role = settings.get("role", "classifier")
         self.function, known = function_of(model)
 
         def run(x: Any) -> Any:

@@ -79,7 +79,7 @@ class TorchClassifier(GraphClassifier):
         self.role = role
         # Set past Keras, which would wrap modules and count their parameters as its own.
         reader = Reader(model, layout, hidden=list(hidden), role=role, channels_last=channels_last)
-        vars(self)["model"], vars(self)["reader"] = model, reader
+        self.__dict__.update(model=model, reader=reader)
         reader.check_from_logits(from_logits)
         self.layout = reader.layout
         self.is_logits = from_logits or bool(reader.ends_in)
@@ -102,7 +102,8 @@ class TorchClassifier(GraphClassifier):
 class TorchBlackBox(BlackBoxClassifier):
     """Asks a PyTorch module where Keras computes with another framework."""
 
-    kind = "a PyTorch module, under another backend of Keras,"
+    kind = "a PyTorch module"
+    native = "torch"
 
     def __init__(self, model: Any, *, layout: Layout, from_logits: bool = False, **settings: Any) -> None:
         channels_last = settings.pop("channels_last", False)

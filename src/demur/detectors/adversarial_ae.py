@@ -122,7 +122,7 @@ class AdversarialAE(Detector):
         self.ae = _autoencoder(ae, encoder_net, decoder_net)
         self.model_hl = list(model_hl or [])
         self.w_model_hl = _checked_weights(w_model_hl, len(self.hidden_layer_kld) + len(self.model_hl))
-        self._companion = None if self.ae is None else as_companion(self.ae, self.companion_name)
+        self._companion: Any = None if self.ae is None else as_companion(self.ae, self.companion_name)
         self._prepare_if_known(ae, encoder_net)
 
     def _make_companion(self) -> None:

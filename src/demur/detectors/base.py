@@ -96,7 +96,7 @@ class Detector(abc.ABC):
     needs_gradients: ClassVar[bool] = False
     """Whether the companion learns through the classifier, which must be in the graph then."""
 
-    classifier: Classifier
+    classifier: Any
     """The classifier as demur reads it; there once the layout of the rows is known."""
     companion_layout: Layout
     """Of the rows that the companion takes."""
@@ -122,10 +122,15 @@ class Detector(abc.ABC):
             raise InvalidSetting(f"on_invalid is 'raise' or 'flag'; got {on_invalid!r}")
         self._source_class = source_of(model)
         if self.needs_gradients and not self._source_class.in_graph:
+            source = self._source_class
             raise NoGradients(
-                f"{type(self).__name__} trains through the classifier, and {self._source_class.kind} gives no gradients "
-                "here: use ModelDistillation, or pass a Keras model, or a PyTorch, JAX or TensorFlow one with Keras on "
-                "the same backend"
+                f"{type(self).__name__} trains through the classifier, and {source.kind} gives no gradients"
+                + (
+                    f" while Keras computes with {keras.backend.backend()}: set KERAS_BACKEND={source.native!r} before "
+                    "Keras is imported, or use ModelDistillation"
+                    if source.native
+                    else ": use ModelDistillation, or pass a Keras, PyTorch, JAX or TensorFlow model"
+                )
             )
         self.model = self._source_class.resolved(model)
         self.temperature = float(temperature)
@@ -165,7 +170,7 @@ class Detector(abc.ABC):
         if isinstance(self.classifier, BlackBoxClassifier):
             self._first_answers(self.classifier, layout, rows)
         if isinstance(self._threshold, np.ndarray):
-            self.threshold = self._threshold
+            self.threshold = self._threshold.tolist()
         self._layout = self.classifier.layout
         if saved is None:
             self._set_companion_layout(rows)
@@ -308,7 +313,7 @@ class Detector(abc.ABC):
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
         """Make the detector again from what `parts` and `settings` returned."""
 
-    def take_weights(self, parts: dict[str, Any]) -> None:
+    def take_weights(self, parts: dict[str, Any]) -> None:  # noqa: B027 - most detectors make nothing by themselves
         """Take over, of the saved parts, the weights of what the detector makes by itself."""
 
     @property
@@ -358,7 +363,8 @@ class Detector(abc.ABC):
         if is_number(value):
             return float(value)
         limits = np.array(value, "float64") if isinstance(value, list | tuple | np.ndarray) else np.array(np.nan)
-        classes = self.classifier.classes if self._is_ready else limits.size
+        known = getattr(self, "classifier", None)  # not before the layout of the rows is
+        classes = limits.size if known is None else known.classes
         if limits.shape != (classes,) or not np.isfinite(limits).all():
             raise InvalidSetting(
                 f"threshold is a finite number of nats, {classes} of them (one for each predicted class) or None; "
@@ -730,9 +736,8 @@ class Detector(abc.ABC):
 
     def _answers(self, rows: Rows, *, can_be_judged: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.float32]:
         """A black box's log-probabilities of rows; NaN for those that cannot be judged, if it fails on them."""
-        assert isinstance(self.classifier, BlackBoxClassifier)
         if can_be_judged is None or can_be_judged.all():
-            return self.classifier.log_probabilities(rows)
+            return self.classifier.log_probabilities(rows)  # type: ignore[no-any-return]
         log_p = np.full((row_count(rows), self.classifier.classes), np.nan, "float32")
         if can_be_judged.any():
             log_p[can_be_judged] = self.classifier.log_probabilities(taken(rows, np.flatnonzero(can_be_judged)))

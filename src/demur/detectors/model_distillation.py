@@ -36,8 +36,8 @@ class ModelDistillation(Detector):
             ONNX file or session, any function from a batch of rows to probabilities, a `demur.BlackBox`. It is used
             frozen: its weights, its statistics and its layers' `trainable` flags stay exactly as they are.
         distilled_model: the student, a Keras model with the classifier's inputs and number of classes, or on the
-            PyTorch backend a `torch.nn.Module`. It is trained in place. `demur.nets.student` builds one by default. Where it does not visibly end in a softmax, its output is
-            read as the classifier's is: see `from_logits`.
+            PyTorch backend a `torch.nn.Module`. It is trained in place. `demur.nets.student` builds one by default.
+            Where it does not visibly end in a softmax, its output is read as the classifier's is: see `from_logits`.
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
         loss_type: "kld" for the K-L divergence, "xent" for the cross-entropy; in the loss and in the score.
         temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution before comparing.
@@ -99,7 +99,7 @@ class ModelDistillation(Detector):
             companion_preprocess=companion_preprocess,
         )
         self.distilled_model = distilled_model
-        self._companion = None if distilled_model is None else as_companion(distilled_model, self.companion_name)
+        self._companion: Any = None if distilled_model is None else as_companion(distilled_model, self.companion_name)
         self._prepare_if_known(distilled_model)
 
     def _make_companion(self) -> None:

@@ -17,7 +17,7 @@ ATTACKS = {
 
 
 def attack(
-    classifier: KerasClassifier,
+    classifier: Any,
     X: npt.NDArray[Any],
     y: npt.NDArray[Any],
     *,

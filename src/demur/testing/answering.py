@@ -7,11 +7,10 @@ from unittest import mock
 
 import keras
 import numpy as np
-from keras import ops
 
 from demur._version import __version__
 from demur.errors import ThresholdNotSet
-from demur.testing.shared import TOLERANCE, MakeDetector, Rows, assert_same_scores
+from demur.testing.shared import TOLERANCE, MakeDetector, Rows, assert_same_scores, own_classes
 
 META_KEYS = {"name", "detector_type", "data_type", "online", "version"}
 
@@ -190,7 +189,7 @@ def check_correct_takes_the_opinion_where_flagged(make_detector: MakeDetector, X
     assert defense is not None, "correct leaves the opinion's classes out"
     assert 0 < flagged.sum() < len(X), "the threshold flags all or none; give other data"
     assert (data["corrected"] == np.where(flagged, defense, no_defense)).all(), "corrected is not put together rightly"
-    own = ops.convert_to_numpy(detector.model(ops.convert_to_tensor(X), training=False)).argmax(axis=-1)
+    own = own_classes(detector, X)
     assert (no_defense == own).all(), "no_defense is not what the classifier predicts"
     opinion = detector.score(X, return_predictions=True)[2].argmax(axis=-1)
     assert (defense == opinion).all(), "defense is not the class of y_opinion"

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from demur.classifiers import source_of
 from demur.testing.shared import MakeDetector, Rows, fit
 
 
@@ -34,7 +35,8 @@ def check_classifier_is_untouched(make_detector: MakeDetector, X: Rows) -> None:
         detector = make_detector()
         assert detector.model is model, "make_detector must return detectors on one and the same classifier"
         assert_unchanged("making a detector")
-        others = {name: part for name, part in detector.parts.items() if part not in (model, detector.companion)}
+        own = (id(model), id(detector.companion))
+        others = {name: part for name, part in detector.parts.items() if id(part) not in own}
         states |= {name: (part, state_of(part)) for name, part in others.items()}
         fit(detector, X)
         assert_unchanged("fit")
@@ -57,14 +59,15 @@ def odd_settings(model: Any) -> Iterator[None]:
 
     On PyTorch, `requires_grad`, gradients and modes too.
     """
-    layers = list(model._flatten_layers())
+    layers = list(model._flatten_layers()) if isinstance(model, keras.layers.Layer) else []
     flags = [layer.trainable for layer in layers]
-    parameters = list(model.parameters()) if keras.backend.backend() == "torch" else []
+    parameters = list(model.parameters()) if _is_module(model) else []
     required = [parameter.requires_grad for parameter in parameters]
     gradients = [parameter.grad for parameter in parameters]
     modules = list(model.modules()) if parameters else []
     modes = [module.training for module in modules]
-    metrics = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in model.metrics_variables]
+    of_metrics = model.metrics_variables if isinstance(model, keras.Model) else []
+    metrics = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in of_metrics]
     try:
         for variable, value in metrics:
             variable.assign(value + 1)
@@ -91,6 +94,28 @@ def odd_settings(model: Any) -> Iterator[None]:
 
 def state_of(model: Any) -> dict[str, Any]:
     """Everything of a model that a detector has no business to change, by name."""
+    state: dict[str, Any] = {"what it has learned": source_of(model).fingerprint_of(model)}
+    if isinstance(model, keras.Model):
+        state |= _state_of_keras(model)
+    if _is_module(model):
+        for name, parameter in model.named_parameters():
+            gradient = parameter.grad
+            state[f"requires_grad of {name}"] = parameter.requires_grad
+            state[f"gradient of {name}"] = "none" if gradient is None else gradient.detach().cpu().numpy().copy()
+        for name, buffer in model.named_buffers():
+            state[f"buffer {name}"] = buffer.detach().cpu().numpy().copy()
+        for name, module in model.named_modules():
+            state[f"mode of {name}"] = module.training
+            state[f"hooks of {name}"] = len(module._forward_hooks) + len(module._forward_pre_hooks)
+    return state
+
+
+def _is_module(model: Any) -> bool:
+    """Whether a model is a PyTorch module; on that backend Keras's are."""
+    return hasattr(model, "named_modules") and hasattr(model, "requires_grad_")
+
+
+def _state_of_keras(model: Any) -> dict[str, Any]:
     optimizer = getattr(model, "optimizer", None)
     variables = {"": model.variables, "metric ": model.metrics_variables}
     variables |= {"optimizer ": optimizer.variables} if optimizer is not None else {}
@@ -100,13 +125,6 @@ def state_of(model: Any) -> dict[str, Any]:
             state[f"{kind}{variable.path} ({i})"] = np.array(keras.ops.convert_to_numpy(variable))
     for i, layer in enumerate(model._flatten_layers()):
         state[f"trainable of {layer.name} ({i})"] = layer.trainable
-    if keras.backend.backend() == "torch":
-        for name, parameter in model.named_parameters():
-            gradient = parameter.grad
-            state[f"requires_grad of {name}"] = parameter.requires_grad
-            state[f"gradient of {name}"] = "none" if gradient is None else gradient.detach().cpu().numpy().copy()
-        for name, module in model.named_modules():
-            state[f"mode of {name}"] = module.training
     return state
 
 

@@ -56,6 +56,13 @@ def log_views(detector: Any, X: Rows) -> tuple[list[Rows], list[Rows]]:
     return [ops.convert_to_numpy(view) for view in reference], [ops.convert_to_numpy(view) for view in opinion]
 
 
+def own_classes(detector: Any, X: Rows) -> Rows:
+    """The classes that the classifier itself predicts; what is no Keras model is asked as the detector asks it."""
+    if not isinstance(detector.model, keras.Model):
+        return log_views(detector, X)[0][0].argmax(axis=-1)
+    return ops.convert_to_numpy(detector.model(ops.convert_to_tensor(X), training=False)).argmax(axis=-1)
+
+
 def layers_of(model: Any, *kinds: Any) -> list[Any]:
     """Every layer in a model, at any depth, of the given kinds."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, kinds)]

@@ -1,4 +1,4 @@
-"""One small classifier of each source, made once a process, from fixed seeds: 13 features, or 8x8 images, to classes."""
+"""One small classifier of each source, made once a process from fixed seeds: 13 features, or 8x8 images, to classes."""
 
 import functools
 import pathlib
@@ -185,7 +185,7 @@ def tf_function():
     import tensorflow as tf
 
     module = tf_module()
-    return tf.function(lambda x: module(x))
+    return tf.function(module)
 
 
 @functools.cache

@@ -18,9 +18,9 @@ from demur.testing.shared import MakeDetector, Rows, assert_same_scores, fit
 def check_save_and_load_give_the_same_detector(make_detector: MakeDetector, X: Rows) -> None:
     """Saved and loaded, round after round, a detector scores the same to 1e-6 and keeps its settings and threshold.
 
-    The folder holds `detector.json`, `.keras` files, which in turn hold JSON and HDF5, `.safetensors` files of PyTorch's
-    numbers and one `.npz` file of arrays of numbers, the calibration: no pickle, nothing else. A classifier that is no
-    Keras model is given when loading.
+    The folder holds `detector.json`, `.keras` files, which in turn hold JSON and HDF5, `.safetensors` files of what
+    PyTorch learned, and one `.npz` file of arrays of numbers, the calibration: no pickle, nothing else. A classifier
+    that is no Keras model is given when loading.
     """
     detector = make_detector().infer_threshold(X, threshold_perc=80)
     scores, settings, p_values = detector.score(X), detector.settings, detector.predict(X)["data"]["p_value"]

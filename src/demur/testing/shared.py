@@ -59,8 +59,10 @@ def log_views(detector: Any, X: Rows) -> tuple[list[Rows], list[Rows]]:
 def own_classes(detector: Any, X: Rows) -> Rows:
     """The classes that the classifier itself predicts; what is no Keras model is asked as the detector asks it."""
     if not isinstance(detector.model, keras.Model):
-        return log_views(detector, X)[0][0].argmax(axis=-1)
-    return ops.convert_to_numpy(detector.model(ops.convert_to_tensor(X), training=False)).argmax(axis=-1)
+        log_probabilities = log_views(detector, X)[0][0]
+    else:
+        log_probabilities = ops.convert_to_numpy(detector.model(ops.convert_to_tensor(X), training=False))
+    return np.asarray(np.argmax(log_probabilities, axis=-1))
 
 
 def layers_of(model: Any, *kinds: Any) -> list[Any]:

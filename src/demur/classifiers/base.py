@@ -103,6 +103,13 @@ class GraphClassifier(keras.layers.Layer, Classifier):  # type: ignore[misc]
 
     in_graph = True
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a layout past Keras, which would put a dict into one of its own kind."""
+        if name == "layout":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @abc.abstractmethod
     def outputs(self, x: Any, training: bool = False) -> list[Tensor]:
         """What the model returns for a batch, followed by the feature maps that were asked for."""

@@ -1,8 +1,8 @@
 """The networks of networks.py in PyTorch, on channels-first tensors, and demur's ready autoencoders by hand."""
 
 import functools
+import itertools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,11 +21,15 @@ class Unit(nn.Module):
     def __init__(self, taken: int, made: int) -> None:
         super().__init__()
         stride = made // taken
-        self.one, self.two = nn.Conv2d(taken, made, 3, stride, 1, bias=False), nn.Conv2d(made, made, 3, 1, 1, bias=False)
+        self.one, self.two = (
+            nn.Conv2d(taken, made, 3, stride, 1, bias=False),
+            nn.Conv2d(made, made, 3, 1, 1, bias=False),
+        )
         self.norm_one, self.norm_two = nn.BatchNorm2d(made), nn.BatchNorm2d(made)
         self.round = nn.Conv2d(taken, made, 1, stride) if stride > 1 else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The sum of both ways."""
         y = self.norm_two(self.two(torch.relu(self.norm_one(self.one(x)))))
         return torch.relu(y + self.round(x))
 
@@ -77,13 +81,18 @@ def ready(channels: int, side: int, filters: tuple[int, ...]) -> nn.Module:
 def through_a_code(filters: int, side: int, code: int = 40) -> list[nn.Module]:
     """Feature maps through a dense code and back."""
     size = filters * side * side
-    return [nn.Flatten(), nn.Linear(size, code), nn.Linear(code, size), nn.ReLU(), nn.Unflatten(1, (filters, side, side))]
+    return [
+        nn.Flatten(),
+        nn.Linear(size, code),
+        nn.Linear(code, size),
+        nn.ReLU(),
+        nn.Unflatten(1, (filters, side, side)),
+    ]
 
 
 def dense(*sizes: int) -> nn.Module:
     """Dense layers with ReLU between them."""
-    pairs = zip(sizes, sizes[1:], strict=False)
-    return nn.Sequential(*[layer for a, b in pairs for layer in (nn.Linear(a, b), nn.ReLU())][:-1])
+    return nn.Sequential(*[layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())][:-1])
 
 
 Make = Callable[[], nn.Module]

@@ -80,6 +80,18 @@ class AnsweredGraph(DetectorGraph):
         return self.judged(x["x"], list(x["reference"]))
 
 
+class Half(keras.layers.Layer):  # type: ignore[misc]
+    """A part of a graph, with the Keras layers it uses."""
+
+    def __init__(self, function: Callable[[Any], list[Any]], parts: Sequence[Any]) -> None:
+        super().__init__(dtype="float32", autocast=False)
+        self.function, self.parts = function, list(parts)
+
+    def call(self, x: Any) -> list[Any]:
+        """Apply the function."""
+        return self.function(x)
+
+
 Outputs: TypeAlias = list[npt.NDArray[Any]]
 Network: TypeAlias = Callable[[Rows, int], Callable[[], Outputs]]
 """A compiled network: a batch and the batch size in; out comes a function that waits for the outputs.

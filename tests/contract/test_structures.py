@@ -202,7 +202,11 @@ WRONG = {
     "one array": (lambda X: X["ids"], WrongType, "X must be a dict of arrays"),
     "a missing array": (lambda X: {"ids": X["ids"]}, ShapeMismatch, "must have the keys ids, mask; got ids"),
     "other rows": (lambda X: {**X, "mask": X["mask"][:-1]}, ShapeMismatch, "as many rows; got 48, 47"),
-    "another shape": (lambda X: {**X, "mask": X["mask"][:, 1:]}, ShapeMismatch, r"X\['mask'\] must have shape \(n, 6\)"),
+    "another shape": (
+        lambda X: {**X, "mask": X["mask"][:, 1:]},
+        ShapeMismatch,
+        r"X\['mask'\] must have shape \(n, 6\)",
+    ),
     "NaN": (lambda X: {**X, "mask": np.where(X["mask"] == 0, np.nan, 1)}, NonFinite, r"X\['mask'\] holds NaN"),
 }
 
@@ -226,9 +230,7 @@ def test_the_order_of_names_does_not_matter():
 def test_rows_that_cannot_be_judged_are_flagged_in_any_array():
     X = text()
     X["mask"][3, 0] = np.nan
-    detector = ModelDistillation(
-        model=text_model(0), distilled_model=text_model(7), on_invalid="flag", threshold=1e9
-    )
+    detector = ModelDistillation(model=text_model(0), distilled_model=text_model(7), on_invalid="flag", threshold=1e9)
     data = detector.predict(X)["data"]
     assert np.flatnonzero(data["is_adversarial"]).tolist() == [3]
     assert np.flatnonzero(data["invalid"]).tolist() == [3] or data["invalid"].tolist() == [3]

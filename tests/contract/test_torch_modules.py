@@ -38,7 +38,7 @@ def module_student(classes=10):
 
 
 @pytest.fixture
-def X():
+def X():  # noqa: N802 - it is what every call here takes
     return sources.images()
 
 
@@ -117,7 +117,11 @@ def ready(detector, X):
 @on_torch
 @pytest.mark.parametrize(
     ("layer", "message"),
-    [("layer9", r"no submodule 'layer9'; its submodules are stem, layer1"), (3, "no submodule 3"), ("", "no submodule")],
+    [
+        ("layer9", r"no submodule 'layer9'; its submodules are stem, layer1"),
+        (3, "no submodule 3"),
+        ("", "no submodule"),
+    ],
 )
 def test_an_unknown_submodule_is_answered_with_those_there_are(X, layer, message):
     with pytest.raises(UnknownLayer, match=message):
@@ -211,7 +215,9 @@ def test_a_student_module_learns_from_any_classifier(classifier, X, tmp_path):
         model, student = sources.torch_cnn(), module_student()
     else:
         X, model = sources.rows(), sources.function
-        student = torch.nn.Sequential(torch.nn.Linear(13, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3), torch.nn.Softmax(1))
+        student = torch.nn.Sequential(
+            torch.nn.Linear(13, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3), torch.nn.Softmax(1)
+        )
     detector = fit(ModelDistillation(model=model, distilled_model=student), X, epochs=4)
     assert detector.distilled_model is student
     assert detector.history["loss"][-1] < detector.history["loss"][0]
@@ -254,9 +260,9 @@ def test_what_a_companion_module_must_be_is_said(X):
 
 @elsewhere
 def test_modules_are_companions_on_their_own_backend_alone():
-    with pytest.raises(WrongType, match='the student is a PyTorch module.*KERAS_BACKEND="torch"'):
+    with pytest.raises(WrongType, match=r'the student is a PyTorch module.*KERAS_BACKEND="torch"'):
         ModelDistillation(model=models.cnn(), distilled_model=module_student())
-    with pytest.raises(WrongType, match='the autoencoder is a PyTorch module.*KERAS_BACKEND="torch"'):
+    with pytest.raises(WrongType, match=r'the autoencoder is a PyTorch module.*KERAS_BACKEND="torch"'):
         AdversarialAE(model=models.cnn(), ae=ModuleAE())
 
 

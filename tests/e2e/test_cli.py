@@ -148,6 +148,8 @@ def test_fit_distils_with_options_of_its_own_into_a_companion_of_ones_own(data, 
         "from_logits": False,
         "seed": 3,
         "on_invalid": "raise",
+        "channels_last": False,
+        "companion_preprocess": None,
     }
     assert saved.settings == wanted
 

@@ -24,10 +24,10 @@ from demur.data import (
     is_number,
     mapped,
 )
-from demur.detectors.base import Detector, Half, OnInvalid
+from demur.detectors.base import Detector, OnInvalid
 from demur.divergence import Tensor, kl, log_softmax, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
-from demur.graph import Opinion, Views
+from demur.graph import Half, Opinion, Views, compiled
 from demur.scoring import joined, over_batches
 
 
@@ -216,9 +216,10 @@ class AdversarialAE(Detector):
         check_whole("batch_size", batch_size, 1)
         X = self._ready_for(X)
         source = self._source(X)
-        half = Half(lambda x: flat(self._companion(x, training=False)), [self._companion])
-        found = [np.asarray(part, "float32") for part in joined(over_batches(self._compiled(half), source, batch_size))]
         layout = self.classifier.layout
+        half = Half(lambda x: flat(self._companion(x, training=False)), [self._companion])
+        outputs = joined(over_batches(compiled(half, layout), source, batch_size))
+        found = [np.asarray(part, "float32") for part in outputs]
         if isinstance(layout, dict):
             return dict(zip(layout, found, strict=True))
         return tuple(found) if isinstance(layout, tuple) else found[0]

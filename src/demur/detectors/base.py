@@ -1,67 +1,50 @@
 """The contract of a detector, and all the code that detectors share."""
 
 import abc
-import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, overload
 
 import keras
 import numpy as np
 import numpy.typing as npt
-from keras import ops
 
 from demur import storage
 from demur._version import __version__
 from demur.calibration import Calibration, Threshold, check_percentile, rational
-from demur.classifiers import BlackBoxClassifier, Classifier, GraphClassifier, source_of
-from demur.classifiers.answers import InMemory
-from demur.classifiers.base import settle
+from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
 from demur.classifiers.keras_model import known_layout
 from demur.classifiers.torch_module import is_module
-from demur.companion import is_wrapped
 from demur.data import (
-    Columns,
-    Field,
     Layout,
     Rows,
-    as_json,
     as_layout,
-    cast,
-    check_layout,
     check_whole,
     compatible,
     describe_layout,
-    finite_rows,
     from_json,
     is_number,
-    is_table,
     layout_of,
-    mapped,
-    padded,
     row_count,
     shapes_of,
     taken,
 )
 from demur.decision import Control, calibrate, check_control, decide
-from demur.divergence import sharpen
-from demur.encoding import TableEncoder
 from demur.errors import (
-    ClassifierFailed,
     InvalidSetting,
     NoGradients,
-    NonFinite,
     NotFitted,
     ShapeMismatch,
     ThresholdNotSet,
     WrongType,
 )
-from demur.feeding import Drawn, Prepare, StreamBatches, TrainingBatches, preprocessed
-from demur.graph import AnsweredGraph, DetectorGraph, Network, Views, compiled, started
+from demur.feeding import Drawn, StreamBatches, TrainingBatches
+from demur.graph import DetectorGraph, Half, Network, Views, compiled
 from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
-from demur.scoring import Scored, gathered, keep_apart, over_batches, score_rows, spacious
+from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route
+from demur.scoring import Scored, gathered, over_batches, score_rows, spacious
 from demur.sources import CheckedSource, Source, as_source, first_rows
 from demur.training import (
     Objective,
@@ -98,8 +81,8 @@ class Detector(abc.ABC):
 
     classifier: Any
     """The classifier as demur reads it; there once the layout of the rows is known."""
-    companion_layout: Layout
-    """Of the rows that the companion takes."""
+    route: Route
+    """How rows reach the classifier and the companion; there from then on, too."""
 
     def __init__(
         self,
@@ -145,7 +128,6 @@ class Detector(abc.ABC):
         self.history: dict[str, list[float]] | None = None
         self.is_fitted = False
         self._layout = None if input_shape is None else as_layout(input_shape)
-        self._encoder: TableEncoder | None = None
         self._is_ready = False
         self._probabilities_checked = False
         self._lock = threading.RLock()
@@ -161,21 +143,32 @@ class Detector(abc.ABC):
         if known is not None and not self._source_class.takes_tables:
             self._prepare(known)
 
-    def _prepare(self, layout: Layout, rows: Rows | None = None, saved: dict[str, Any] | None = None) -> None:
-        """Make the classifier's reader and the companion for rows of a layout, or as they were saved."""
-        self.classifier = self._read_classifier(self._agreed_layout(layout))
-        if saved is not None:
-            self.classifier.classes = saved["classes"]
-            self._encoder = None if saved["encoder"] is None else TableEncoder(saved["encoder"])
-        if isinstance(self.classifier, BlackBoxClassifier):
-            self._first_answers(self.classifier, layout, rows)
+    def _prepare(
+        self,
+        layout: Layout,
+        rows: Rows | None = None,
+        *,
+        fitting: bool = False,
+        saved: dict[str, Any] | None = None,
+    ) -> None:
+        """Read the classifier and make the companion for rows of a layout, or as they were saved."""
+        classifier = self._read_classifier(self._agreed_layout(layout))
+        self.route = (
+            OutOfGraph(
+                classifier,
+                self.companion,
+                self.companion_preprocess,
+                self.temperature,
+                rows=rows,
+                fitting=fitting,
+                saved=saved,
+            )
+            if isinstance(classifier, BlackBoxClassifier)
+            else InGraph(classifier)
+        )
+        self.classifier, self._layout = classifier, classifier.layout
         if isinstance(self._threshold, np.ndarray):
-            self.threshold = self._threshold.tolist()
-        self._layout = self.classifier.layout
-        if saved is None:
-            self._set_companion_layout(rows)
-        else:
-            self.companion_layout = from_json(saved["companion"])
+            self.threshold = self._threshold.tolist()  # checked now that the classes are known
         self._make_companion()
         self._is_ready = True
 
@@ -187,9 +180,9 @@ class Detector(abc.ABC):
             )
         return layout
 
-    def _read_classifier(self, layout: Layout) -> Classifier:
+    def _read_classifier(self, layout: Layout) -> GraphClassifier | BlackBoxClassifier:
         make: Any = self._source_class
-        reader: Classifier = make(
+        reader: GraphClassifier | BlackBoxClassifier = make(
             self.model,
             layout=layout,
             from_logits=self.from_logits,
@@ -203,52 +196,6 @@ class Detector(abc.ABC):
         """The classifier's hidden layers that the detector looks at."""
         return []
 
-    def _first_answers(self, classifier: BlackBoxClassifier, layout: Layout, rows: Rows | None) -> None:
-        """Have a black box answer about some rows, if nothing else tells how many classes it has."""
-        if classifier.answers is None:
-            classifier.answers = InMemory()
-        if classifier.classes:
-            return
-        if rows is None:
-            rows = mapped(lambda field: np.zeros((1, *field.shape), field.dtype or "float32"), layout)
-        classifier.log_probabilities(taken(rows, slice(0, 32)))
-
-    def _set_companion_layout(self, rows: Rows | None) -> None:
-        """Settle which rows the companion takes: the classifier's, or what is made of them."""
-        if self.classifier.in_graph:
-            self.companion_layout = self.classifier.layout
-            return
-        if self._encoder is None and self.companion_preprocess is None and self._takes_a_table():
-            self._encoder = TableEncoder()
-        if self._encoder is not None and not self._encoder.columns:
-            if rows is None:
-                raise NotFitted(
-                    "how columns become numbers for the companion is learned from training rows: call fit(X) first, or "
-                    "pass companion_preprocess"
-                )
-            self._encoder.fit(rows)
-        if rows is not None:
-            layout = layout_of(self._companion_rows(taken(rows, slice(0, 1))))
-        else:
-            layout = self.classifier.layout
-        self.companion_layout = self._companion_types(layout)
-
-    def _companion_types(self, layout: Layout) -> Layout:
-        if is_wrapped(self.companion):
-            taken_layout, _ = settle(layout, lambda x: self.companion(x, training=False), self.companion_name)
-            return taken_layout
-        known = known_layout(self.companion)
-        if known is not None and compatible(known, layout):
-            return known
-        # Numbers are floating-point ones for a companion, unless it says that it takes others.
-        as_floats: Layout = mapped(lambda field: Field(field.shape, "float32"), layout)
-        return as_floats
-
-    def _takes_a_table(self) -> bool:
-        layout = self.classifier.layout
-        is_row = isinstance(layout, Field) and len(layout.shape) == 1
-        return isinstance(layout, Columns) or (self.classifier.takes_tables and is_row)
-
     @abc.abstractmethod
     def _make_companion(self) -> None:
         """Make what is missing of the companion, and check it, now that `classifier` and its layout are known."""
@@ -259,32 +206,8 @@ class Detector(abc.ABC):
             if self._is_ready:
                 return X
             rows, X = first_rows(X)
-            if self._source_class.takes_tables and self.companion_preprocess is None and not fitting:
-                raise NotFitted(
-                    "how columns become numbers for the companion is learned from training rows: call fit(X) first, or "
-                    "pass companion_preprocess"
-                )
-            self._prepare(layout_of(rows), rows)
+            self._prepare(layout_of(rows), rows, fitting=fitting)
             return X
-
-    def _companion_rows(self, rows: Rows) -> Rows:
-        """What the companion takes of rows that the classifier takes."""
-        if self.classifier.in_graph:
-            return rows
-        if self._encoder is not None:
-            return self._encoder.transform(rows)
-        if self.companion_preprocess in (None, "passthrough"):
-            if is_table(rows):
-                raise WrongType("a table with columns needs a companion_preprocess that makes numbers of it")
-            return mapped(np.asarray, rows)
-        made = getattr(self.companion_preprocess, "transform", self.companion_preprocess)(rows)
-        made = made.toarray() if hasattr(made, "toarray") else made  # what scikit-learn calls a sparse matrix
-        made = mapped(np.asarray, made)
-        if row_count(made) != row_count(rows):
-            raise ShapeMismatch(
-                f"companion_preprocess must keep the number of rows; it made {row_count(made)} of {row_count(rows)}"
-            )
-        return made
 
     # What a detector is made of -----------------------------------------------------------------------------------
 
@@ -317,6 +240,11 @@ class Detector(abc.ABC):
         """Take over, of the saved parts, the weights of what the detector makes by itself."""
 
     @property
+    def companion_layout(self) -> Layout:
+        """Of the rows that the companion takes."""
+        return self.route.companion_layout
+
+    @property
     def channels_first(self) -> bool:
         """Whether rows are images as PyTorch has them, `(channels, height, width)`."""
         return is_module(self.model) and not self.channels_last
@@ -330,8 +258,7 @@ class Detector(abc.ABC):
     @functools.cached_property
     def graph(self) -> DetectorGraph:
         """The detector as one Keras model, `x -> [score, reference probabilities, opinion probabilities]`."""
-        kind = DetectorGraph if self.classifier.in_graph else AnsweredGraph
-        return kind(self.views, self._layers)
+        return self.route.graph(self.views, self._layers)
 
     @property
     def _layers(self) -> list[Any]:
@@ -438,11 +365,11 @@ class Detector(abc.ABC):
         def in_memory(source: Source, preprocess_fn: Any, shuffle_seed: int | None) -> Drawn:
             reference = self._reference(source, max(batch_size, 256), show) if preprocess_fn is None else None
             return TrainingBatches(
-                self._training_rows(source.rows) if preprocess_fn is None else source.rows,
+                self.route.training_rows(source.rows) if preprocess_fn is None else source.rows,
                 reference,
                 batch_size=batch_size,
                 layout=self.companion_layout,
-                prepare=self._prepare_batches(preprocess_fn, is_answered=reference is not None),
+                prepare=self.route.prepare(preprocess_fn, is_answered=reference is not None),
                 shuffle_seed=shuffle_seed,
             )
 
@@ -450,12 +377,11 @@ class Detector(abc.ABC):
         fixed = [part for part in self.parts.values() if part is not self.companion and hasattr(part, "parameters")]
         is_stream = source.rows is None
         batches = (
-            StreamBatches(source, self.companion_layout, self._prepare_batches(preprocess_fn), epochs)
+            StreamBatches(source, self.companion_layout, self.route.prepare(preprocess_fn, is_answered=False), epochs)
             if is_stream
             else in_memory(source, preprocess_fn, self.seed)
         )
-        if not self.classifier.in_graph:
-            batches.reference_shapes = [(self.classifier.classes,)]
+        batches.reference_shapes = batches.reference_shapes or self.route.reference_shapes
         validation_batches = None if held_out is None else in_memory(held_out, None, None)
         trainer.compile(
             optimizer=_optimizer(optimizer),
@@ -482,8 +408,7 @@ class Detector(abc.ABC):
             ) from None
         self.history = trainer.history.history
         self.is_fitted = True
-        if isinstance(self.classifier, BlackBoxClassifier) and isinstance(self.classifier.answers, InMemory):
-            self.classifier.answers = None  # nothing is asked again now
+        self.route.forget()
         return self
 
     def _forget_calibration(self) -> None:
@@ -684,14 +609,9 @@ class Detector(abc.ABC):
             "settings": self.settings,
             "meta": dict(self.meta),
             "classifier": {"fingerprint": self.classifier.fingerprint(), "source": type(self.classifier).__name__},
-            "inputs": {
-                "classifier": as_json(self.classifier.layout),
-                "companion": as_json(self.companion_layout),
-                "classes": self.classifier.classes,
-                "encoder": None if self._encoder is None else self._encoder.settings(),
-            },
+            "inputs": self.route.settings(),
             "fitted": self.is_fitted,
-            "companion_preprocess": self._encoder is None and self.companion_preprocess not in (None, "passthrough"),
+            "companion_preprocess": self.companion_preprocess not in (None, PASSTHROUGH),
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
         arrays = {} if self.calibration is None else {"calibration": self.calibration.as_arrays()}
@@ -708,47 +628,9 @@ class Detector(abc.ABC):
         classifier = self.classifier
         if isinstance(classifier, GraphClassifier) and not (self._probabilities_checked or classifier.is_logits):
             half = Half(lambda x: classifier.outputs(x)[:1], self._layers)
-            classifier.check_probabilities(self._compiled(half)(taken(rows, slice(0, 32)), 32)()[0])
+            outputs = compiled(half, classifier.layout)(taken(rows, slice(0, 32)), 32)()
+            classifier.check_probabilities(outputs[0])
         self._probabilities_checked = True
-
-    def _compiled(self, network: Any) -> Network:
-        """Compile a network that takes the classifier's rows."""
-        return compiled(network, self.classifier.layout)
-
-    @functools.cached_property
-    def _scoring(self) -> Network:
-        if self.classifier.in_graph:
-            return self._compiled(self.graph)
-        reference = tuple(Field((self.classifier.classes,), "float32") for _ in self.views.weights)
-        start = started(self.graph, {"x": self.companion_layout, "reference": reference})
-
-        def run(batch: Rows, batch_size: int) -> Callable[[], list[npt.NDArray[Any]]]:
-            n, x = row_count(batch), self._companion_rows(batch)
-            log_p = self._answers(batch, can_be_judged=finite_rows(x))
-            inputs = {
-                "x": cast(padded(x, batch_size), self.companion_layout),
-                "reference": tuple(padded(view, batch_size) for view in self._answered_views(log_p)),
-            }
-            outputs = start(inputs)
-            return lambda: [ops.convert_to_numpy(output)[:n] for output in outputs]
-
-        return run
-
-    def _answers(self, rows: Rows, *, can_be_judged: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.float32]:
-        """A black box's log-probabilities of rows; NaN for those that cannot be judged, if it fails on them."""
-        if can_be_judged is None or can_be_judged.all():
-            return self.classifier.log_probabilities(rows)  # type: ignore[no-any-return]
-        log_p = np.full((row_count(rows), self.classifier.classes), np.nan, "float32")
-        if can_be_judged.any():
-            log_p[can_be_judged] = self.classifier.log_probabilities(taken(rows, np.flatnonzero(can_be_judged)))
-        with contextlib.suppress(ClassifierFailed, NonFinite):
-            rest = taken(rows, np.flatnonzero(~can_be_judged))
-            log_p[~can_be_judged] = self.classifier.log_probabilities(rest)
-        return log_p
-
-    def _answered_views(self, log_p: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        """The reference views, log-probabilities, of what a black box answered."""
-        return [ops.convert_to_numpy(sharpen(ops.convert_to_tensor(log_p), self.temperature))]
 
     def _scored(
         self, X: Any, batch_size: int, verbose: bool, *, flag_invalid: bool, probabilities: bool = False
@@ -758,10 +640,13 @@ class Detector(abc.ABC):
         source = CheckedSource(self._source(X, finite=not flag_invalid), self._check_classifier)
         with self._lock:
             scoring = self._scoring
-        if flag_invalid and self.classifier.in_graph:  # a black box keeps such rows apart by itself
-            scoring = keep_apart(scoring)
         return score_rows(
-            scoring, source, batch_size, verbose=verbose, flag_invalid=flag_invalid, probabilities=probabilities
+            self.route.kept_apart(scoring) if flag_invalid else scoring,
+            source,
+            batch_size,
+            verbose=verbose,
+            flag_invalid=flag_invalid,
+            probabilities=probabilities,
         )
 
     def _judged(self, X: Any, batch_size: int, verbose: bool, *, probabilities: bool = False) -> Scored:
@@ -784,57 +669,15 @@ class Detector(abc.ABC):
             data["invalid"] = scored.invalid
         return scored, data
 
+    @functools.cached_property
+    def _scoring(self) -> Network:
+        return self.route.scoring(self.graph)
+
     def _reference(self, rows: Source, batch_size: int, verbose: bool) -> list[npt.NDArray[Any]]:
         """The reference views' log-probabilities of all rows, computed once for all epochs."""
-        if self.classifier.in_graph:
-            network = self._compiled(Half(self.views.reference, [p for p in self._layers if p is not self.companion]))
-        else:
-
-            def network(batch: Rows, _: int) -> Callable[[], list[npt.NDArray[Any]]]:
-                found = self._answered_views(self._answers(batch))
-                return lambda: found
-
+        network = self.route.reference(self.views, [part for part in self._layers if part is not self.companion])
         passes = over_batches(network, rows, batch_size, verbose and not self.classifier.in_graph)
         return gathered(passes, 0 if rows.rows is None else row_count(rows.rows), spacious)
-
-    def _training_rows(self, rows: Rows) -> Rows:
-        """What batches for the companion are taken from: the rows, or what is made of them, once."""
-        if self.classifier.in_graph or (self._encoder is None and self.companion_preprocess is None):
-            return rows
-        made = cast(self._companion_rows(rows), self.companion_layout)
-        return check_layout(made, self.companion_layout, "X, as numbers for the companion,")
-
-    def _prepare_batches(self, preprocess_fn: Any, *, is_answered: bool = False) -> Prepare:
-        """What makes the trainer's inputs of a batch of the caller's rows, or of `_training_rows`."""
-        layout = self.classifier.layout
-
-        def in_graph(batch: Rows) -> dict[str, Any]:
-            batch = cast(batch, layout)
-            return {"x": batch if preprocess_fn is None else preprocessed(preprocess_fn, batch, layout)}
-
-        def answered(batch: Rows) -> dict[str, Any]:
-            return {"x": cast(mapped(np.asarray, batch), self.companion_layout)}
-
-        def asking(batch: Rows) -> dict[str, Any]:
-            batch = batch if preprocess_fn is None else preprocessed(preprocess_fn, batch, layout)
-            reference = tuple(self._answered_views(self._answers(batch)))
-            made = cast(self._companion_rows(batch), self.companion_layout)
-            return {"x": check_layout(made, self.companion_layout, "a batch of X"), "reference": reference}
-
-        if self.classifier.in_graph:
-            return in_graph
-        return answered if is_answered else asking
-
-
-class Half(keras.layers.Layer):  # type: ignore[misc]
-    """A part of a graph, with the Keras layers it uses."""
-
-    def __init__(self, function: Callable[[Any], list[Any]], parts: Iterable[Any]) -> None:
-        super().__init__(dtype="float32", autocast=False)
-        self.function, self.parts = function, list(parts)
-
-    def call(self, x: Any) -> list[Any]:
-        return self.function(x)
 
 
 def _checked_labels(labels: Any, n: int) -> npt.NDArray[np.integer[Any]]:

@@ -47,13 +47,10 @@ def added_loss(companion: Any, X: Rows) -> float:
 
 def log_views(detector: Any, X: Rows) -> tuple[list[Rows], list[Rows]]:
     """The log-probabilities of each view, in inference mode: the reference's and the opinion's."""
-    x = ops.convert_to_tensor(cast(X, detector.companion_layout))
-    if detector.classifier.in_graph:
-        reference = detector.views.reference(x)
-    else:
-        reference = detector._answered_views(detector._answers(X))
+    reference = detector.route.reference(detector.views, detector._layers)(X, len(X))()
+    x = ops.convert_to_tensor(cast(detector.route.companion_rows(X), detector.companion_layout))
     opinion = detector.views.opinion(x, False).log_probabilities
-    return [ops.convert_to_numpy(view) for view in reference], [ops.convert_to_numpy(view) for view in opinion]
+    return reference, [ops.convert_to_numpy(view) for view in opinion]
 
 
 def own_classes(detector: Any, X: Rows) -> Rows:

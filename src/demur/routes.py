@@ -1,0 +1,302 @@
+"""The ways that rows go: to a classifier in the graph and its companion together, or to each of them apart."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from demur.classifiers import BlackBoxClassifier, GraphClassifier
+from demur.classifiers.answers import InMemory
+from demur.classifiers.base import settle
+from demur.classifiers.keras_model import known_layout
+from demur.companion import is_wrapped
+from demur.data import (
+    Columns,
+    Field,
+    Layout,
+    Rows,
+    as_json,
+    cast,
+    check_layout,
+    compatible,
+    finite_rows,
+    from_json,
+    is_table,
+    layout_of,
+    mapped,
+    padded,
+    row_count,
+    taken,
+)
+from demur.divergence import sharpen
+from demur.encoding import TableEncoder
+from demur.errors import ClassifierFailed, NonFinite, NotFitted, ShapeMismatch, WrongType
+from demur.feeding import Prepare, Preprocess, preprocessed
+from demur.graph import AnsweredGraph, DetectorGraph, Half, Network, Outputs, Views, compiled, started
+from demur.scoring import keep_apart
+
+PASSTHROUGH = "passthrough"
+"""The `companion_preprocess` that leaves rows as they are."""
+
+LEARN_FIRST = (
+    "how columns become numbers for the companion is learned from training rows: call fit(X) first, or pass "
+    "companion_preprocess"
+)
+
+
+class InGraph:
+    """The classifier is in the graph: it and the companion take the same rows."""
+
+    encoder: TableEncoder | None = None
+
+    def __init__(self, classifier: GraphClassifier) -> None:
+        self.classifier, self.companion_layout = classifier, classifier.layout
+
+    @property
+    def reference_shapes(self) -> list[tuple[int, ...]]:
+        """Of what is known of the classifier when a batch is drawn: nothing, unless it was computed before."""
+        return []
+
+    def graph(self, views: Views, parts: Sequence[Any]) -> DetectorGraph:
+        """The detector as one Keras model."""
+        return DetectorGraph(views, parts)
+
+    def scoring(self, graph: DetectorGraph) -> Network:
+        """The graph, compiled."""
+        return compiled(graph, self.classifier.layout)
+
+    def kept_apart(self, scoring: Network) -> Network:
+        """The same for rows that may hold NaN, which get NaN for a score."""
+        return keep_apart(scoring)
+
+    def reference(self, views: Views, parts: Sequence[Any]) -> Network:
+        """The reference views' log-probabilities of the classifier's rows."""
+        return compiled(Half(views.reference, parts), self.classifier.layout)
+
+    def companion_rows(self, rows: Rows) -> Rows:
+        """What the companion takes of rows that the classifier takes."""
+        return rows
+
+    training_rows = companion_rows
+
+    def prepare(self, preprocess_fn: Preprocess | None, *, is_answered: bool) -> Prepare:  # noqa: ARG002 - it is asked in the step
+        """What makes the trainer's inputs of a batch of the caller's rows."""
+        layout = self.classifier.layout
+
+        def inputs(batch: Rows) -> dict[str, Any]:
+            batch = cast(batch, layout)
+            return {"x": batch if preprocess_fn is None else preprocessed(preprocess_fn, batch, layout)}
+
+        return inputs
+
+    def settings(self) -> dict[str, Any]:
+        """What has been settled about the rows, as JSON can hold it."""
+        layout = as_json(self.classifier.layout)
+        return {"classifier": layout, "companion": layout, "classes": self.classifier.classes, "encoder": None}
+
+    def forget(self) -> None:
+        """Let go of what was kept for training."""
+
+
+class OutOfGraph:
+    """The classifier is outside the graph: it answers in NumPy, and the companion may take something else than it.
+
+    Args:
+        classifier: the classifier.
+        companion: the companion, if there is one yet.
+        preprocess: what makes the companion's rows of the classifier's; None for the default.
+        temperature: sharpens what the classifier answers.
+        rows: the first rows there are, if any.
+        fitting: whether they are training rows.
+        saved: what `settings` returned.
+
+    Raises:
+        NotFitted: how rows become numbers is learned from training rows, and there are none.
+    """
+
+    def __init__(
+        self,
+        classifier: BlackBoxClassifier,
+        companion: Any,
+        preprocess: Any,
+        temperature: float,
+        *,
+        rows: Rows | None = None,
+        fitting: bool = False,
+        saved: dict[str, Any] | None = None,
+    ) -> None:
+        self.classifier, self.preprocess, self.temperature = classifier, preprocess, temperature
+        self.encoder: TableEncoder | None = None
+        if classifier.answers is None:
+            classifier.answers = InMemory()
+        if saved is not None:
+            classifier.classes = saved["classes"]
+            self.encoder = None if saved["encoder"] is None else TableEncoder(saved["encoder"])
+            self.companion_layout = from_json(saved["companion"])
+            return
+        if preprocess is None and self._takes_a_table():
+            if rows is None or not fitting:
+                raise NotFitted(LEARN_FIRST)
+            self.encoder = TableEncoder().fit(rows)
+        if not classifier.classes:  # then an answer tells
+            some = mapped(_zeros, classifier.layout) if rows is None else taken(rows, slice(0, 32))
+            classifier.log_probabilities(some)
+        made = classifier.layout if rows is None else layout_of(self.companion_rows(taken(rows, slice(0, 1))))
+        self.companion_layout = _as_taken(made, companion)
+
+    @property
+    def reference_shapes(self) -> list[tuple[int, ...]]:
+        """Of what is known of the classifier when a batch is drawn."""
+        return [(self.classifier.classes,)]
+
+    def graph(self, views: Views, parts: Sequence[Any]) -> DetectorGraph:
+        """The detector as one Keras model, but for the classifier."""
+        return AnsweredGraph(views, parts)
+
+    def scoring(self, graph: DetectorGraph) -> Network:
+        """The graph, compiled, with the classifier asked before it."""
+        reference = tuple(Field(shape, "float32") for shape in self.reference_shapes)
+        start = started(graph, {"x": self.companion_layout, "reference": reference})
+
+        def run(batch: Rows, batch_size: int) -> Callable[[], Outputs]:
+            n, x = row_count(batch), cast(self.companion_rows(batch), self.companion_layout)
+            is_finite = finite_rows(x)
+            log_p = self._answers(batch, is_finite)
+            inputs = {
+                "x": padded(_finite(x, is_finite), batch_size),
+                "reference": tuple(padded(view, batch_size) for view in self._views(log_p)),
+            }
+            outputs = start(inputs)
+
+            def fetch() -> Outputs:
+                found = [np.array(ops.convert_to_numpy(output)[:n]) for output in outputs]
+                found[0][~is_finite] = np.nan
+                return found
+
+            return fetch
+
+        return run
+
+    def kept_apart(self, scoring: Network) -> Network:
+        """The same for rows that may hold NaN: a table may always."""
+        return scoring
+
+    def reference(self, views: Views, parts: Sequence[Any]) -> Network:  # noqa: ARG002 - a black box has one view
+        """The reference view's log-probabilities of the classifier's rows."""
+
+        def run(batch: Rows, _: int) -> Callable[[], Outputs]:
+            found = self._views(self.classifier.log_probabilities(batch))
+            return lambda: found
+
+        return run
+
+    def companion_rows(self, rows: Rows) -> Rows:
+        """What the companion takes of rows that the classifier takes."""
+        if self.encoder is not None:
+            return self.encoder.transform(rows)
+        if self.preprocess in (None, PASSTHROUGH):
+            if is_table(rows):
+                raise WrongType("a table with columns needs a companion_preprocess that makes numbers of it")
+            return mapped(np.asarray, rows)
+        made = getattr(self.preprocess, "transform", self.preprocess)(rows)
+        made = made.toarray() if hasattr(made, "toarray") else made  # what scikit-learn calls a sparse matrix
+        made = mapped(np.asarray, made)
+        if row_count(made) != row_count(rows):
+            raise ShapeMismatch(
+                f"companion_preprocess must keep the number of rows; it made {row_count(made)} of {row_count(rows)}"
+            )
+        return made
+
+    def training_rows(self, rows: Rows) -> Rows:
+        """What the companion's batches are taken from: the rows, or what is made of them, once."""
+        if self.encoder is None and self.preprocess is None:
+            return rows
+        return self._checked(rows, "X, as numbers for the companion,")
+
+    def prepare(self, preprocess_fn: Preprocess | None, *, is_answered: bool) -> Prepare:
+        """What makes the trainer's inputs of a batch: of `training_rows`, or of rows still to be asked about."""
+        layout = self.classifier.layout
+
+        def answered(batch: Rows) -> dict[str, Any]:
+            return {"x": cast(mapped(np.asarray, batch), self.companion_layout)}
+
+        def asking(batch: Rows) -> dict[str, Any]:
+            batch = batch if preprocess_fn is None else preprocessed(preprocess_fn, batch, layout)
+            reference = tuple(self._views(self.classifier.log_probabilities(batch)))
+            return {"x": self._checked(batch, "a batch of X"), "reference": reference}
+
+        return answered if is_answered else asking
+
+    def settings(self) -> dict[str, Any]:
+        """What has been settled about the rows, as JSON can hold it."""
+        return {
+            "classifier": as_json(self.classifier.layout),
+            "companion": as_json(self.companion_layout),
+            "classes": self.classifier.classes,
+            "encoder": None if self.encoder is None else self.encoder.settings(),
+        }
+
+    def forget(self) -> None:
+        """Let go of answers that were kept for training."""
+        if isinstance(self.classifier.answers, InMemory):
+            self.classifier.answers = None
+
+    def _takes_a_table(self) -> bool:
+        layout = self.classifier.layout
+        is_row = isinstance(layout, Field) and len(layout.shape) == 1
+        return isinstance(layout, Columns) or (self.classifier.takes_tables and is_row)
+
+    def _views(self, log_p: npt.NDArray[Any]) -> Outputs:
+        """The reference views, log-probabilities, of what was answered."""
+        return [ops.convert_to_numpy(sharpen(ops.convert_to_tensor(log_p), self.temperature))]
+
+    def _answers(self, rows: Rows, is_finite: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        """The log-probabilities of rows; NaN for those that cannot be judged, if the classifier fails on them."""
+        if is_finite.all():
+            return self.classifier.log_probabilities(rows)
+        log_p = np.full((row_count(rows), self.classifier.classes), np.nan, "float32")
+        if is_finite.any():
+            log_p[is_finite] = self.classifier.log_probabilities(taken(rows, np.flatnonzero(is_finite)))
+        with contextlib.suppress(ClassifierFailed, NonFinite):
+            log_p[~is_finite] = self.classifier.log_probabilities(taken(rows, np.flatnonzero(~is_finite)))
+        return log_p
+
+    def _checked(self, rows: Rows, name: str) -> Rows:
+        made = cast(self.companion_rows(rows), self.companion_layout)
+        return check_layout(made, self.companion_layout, name)
+
+
+Route: TypeAlias = InGraph | OutOfGraph
+
+
+def _zeros(field: Field) -> npt.NDArray[Any]:
+    return np.zeros((1, *(size or 0 for size in field.shape)), field.dtype or "float32")
+
+
+def _as_taken(made: Layout, companion: Any) -> Layout:
+    """The layout of what a companion takes, of what is made for it."""
+    if is_wrapped(companion):
+        layout, _ = settle(made, lambda x: companion(x, training=False), "companion")
+        return layout
+    known = known_layout(companion)
+    if known is not None and compatible(known, made):
+        return known
+    # Numbers are floating-point ones for a companion, unless it says that it takes others.
+    as_floats: Layout = mapped(lambda field: Field(field.shape, "float32"), made)
+    return as_floats
+
+
+def _finite(x: Rows, is_finite: npt.NDArray[np.bool_]) -> Rows:
+    """Rows with zeros in the place of those that hold NaN or infinity."""
+    if is_finite.all():
+        return x
+
+    def cleaned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        array = array.copy()
+        array[~is_finite] = 0
+        return array
+
+    return mapped(cleaned, x)

@@ -109,7 +109,7 @@ class OutOfGraph:
         companion: the companion, if there is one yet.
         preprocess: what makes the companion's rows of the classifier's; None for the default.
         temperature: sharpens what the classifier answers.
-        rows: the first rows there are, if any.
+        rows: the first rows there are; not needed where something is saved.
         fitting: whether they are training rows.
         saved: what `settings` returned.
 
@@ -138,14 +138,12 @@ class OutOfGraph:
             self.companion_layout = from_json(saved["companion"])
             return
         if preprocess is None and self._takes_a_table():
-            if rows is None or not fitting:
+            if not fitting:
                 raise NotFitted(LEARN_FIRST)
             self.encoder = TableEncoder().fit(rows)
-        if not classifier.classes:  # then an answer tells
-            some = mapped(_zeros, classifier.layout) if rows is None else taken(rows, slice(0, 32))
-            classifier.log_probabilities(some)
-        made = classifier.layout if rows is None else layout_of(self.companion_rows(taken(rows, slice(0, 1))))
-        self.companion_layout = _as_taken(made, companion)
+        if not classifier.classes:  # then an answer tells; one call, so that no answer is lost if it fails
+            classifier.log_probabilities(taken(rows, slice(0, min(32, classifier.ask_at_once or 32))))
+        self.companion_layout = _as_taken(layout_of(self.companion_rows(taken(rows, slice(0, 1)))), companion)
 
     @property
     def reference_shapes(self) -> list[tuple[int, ...]]:
@@ -270,10 +268,6 @@ class OutOfGraph:
 
 
 Route: TypeAlias = InGraph | OutOfGraph
-
-
-def _zeros(field: Field) -> npt.NDArray[Any]:
-    return np.zeros((1, *(size or 0 for size in field.shape)), field.dtype or "float32")
 
 
 def _as_taken(made: Layout, companion: Any) -> Layout:

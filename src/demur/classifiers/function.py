@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from demur.classifiers.answers import OnDisk
-from demur.classifiers.base import BlackBoxClassifier
+from demur.classifiers.base import BlackBoxClassifier, Classifier
 from demur.data import Layout, Rows, check_whole, is_number
 from demur.errors import ClassifierFailed, DemurError, InvalidSetting, MissingExtra, WrongType
 
@@ -50,11 +50,12 @@ class BlackBox:
         retries: how often a call that raised, or did not answer in time, is repeated, with a pause that doubles each
             time. Needs tenacity.
         timeout: seconds that a call may take; the next attempt does not wait for it. None: as long as it takes.
-        wait: the first pause, in seconds, on average; the longest is 60.
+        wait: the first pause, in seconds, on average; each is drawn at random, and the longest is 60.
         batch_size: the most rows a call is given.
 
     Raises:
         InvalidSetting: a setting outside what it can mean, or a cache without a fingerprint.
+        WrongType: `predict` is no classifier, or one inside the graph.
         MissingExtra: `retries` without tenacity.
     """
 
@@ -81,6 +82,14 @@ class BlackBox:
                 import tenacity  # noqa: F401 - asked for here, and not when the first call fails
             except ImportError:
                 raise MissingExtra("tenacity", "remote") from None
+        source = _source_of(predict)
+        if source.in_graph:
+            raise WrongType(f"BlackBox is for classifiers outside the graph; pass {source.kind} as it is")
+        if cache is not None and fingerprint is None and source.fingerprint_of(predict) is None:
+            raise InvalidSetting(
+                "a cache needs fingerprint='...', a name and version of the model: a function tells nothing of its "
+                "own, and the answers of another model would be taken for its"
+            )
         self.predict, self.fingerprint, self.cache = predict, fingerprint, cache
         self.retries, self.timeout, self.wait, self.batch_size = retries, timeout, wait, batch_size
 
@@ -91,11 +100,7 @@ class PatientClassifier(BlackBoxClassifier):
     kind = "a black box"
 
     def __init__(self, model: BlackBox, *, layout: Layout, **settings: Any) -> None:
-        from demur.classifiers import source_of
-
-        source = source_of(model.predict)
-        if source.in_graph:
-            raise WrongType(f"BlackBox is for classifiers outside the graph; pass {source.kind} as it is")
+        source = _source_of(model.predict)
         make: Any = source
         self.inner: BlackBoxClassifier = make(source.resolved(model.predict), layout=layout, **settings)
         self.takes_tables = self.inner.takes_tables  # type: ignore[misc]
@@ -103,13 +108,7 @@ class PatientClassifier(BlackBoxClassifier):
         self.is_logits = self.inner.is_logits
         self.ask_at_once = model.batch_size
         if model.cache is not None:
-            known = self.fingerprint()
-            if known is None:
-                raise InvalidSetting(
-                    "a cache needs fingerprint='...', a name and version of the model: a function tells nothing of its "
-                    "own, and the answers of another model would be taken for its"
-                )
-            self.answers = OnDisk(model.cache, f"{known} logits={self.is_logits}")
+            self.answers = OnDisk(model.cache, f"{self.fingerprint()} logits={self.is_logits}")
 
     @classmethod
     def accepts(cls, model: Any) -> bool:
@@ -127,9 +126,7 @@ class PatientClassifier(BlackBoxClassifier):
 
     @classmethod
     def fingerprint_of(cls, model: Any) -> str | None:
-        from demur.classifiers import source_of
-
-        return model.fingerprint or source_of(model.predict).fingerprint_of(model.predict)
+        return model.fingerprint or _source_of(model.predict).fingerprint_of(model.predict)
 
     def ask(self, rows: Rows) -> Any:
         if not self.model.retries:
@@ -138,7 +135,7 @@ class PatientClassifier(BlackBoxClassifier):
 
         attempts = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.model.retries + 1),
-            wait=tenacity.wait_exponential_jitter(initial=self.model.wait, max=60, jitter=self.model.wait),
+            wait=tenacity.wait_random_exponential(multiplier=2 * self.model.wait, max=60),
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, Exception) and not _is_ours(e)),
             reraise=True,
         )
@@ -167,6 +164,12 @@ class PatientClassifier(BlackBoxClassifier):
                 "same call goes on from there"
             )
         return outcome["answer"]
+
+
+def _source_of(model: Any) -> type[Classifier]:
+    from demur.classifiers import source_of
+
+    return source_of(model)
 
 
 def _is_ours(error: BaseException) -> bool:

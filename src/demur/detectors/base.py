@@ -21,6 +21,7 @@ from demur.data import (
     Layout,
     Rows,
     as_layout,
+    check_layout,
     check_whole,
     compatible,
     describe_layout,
@@ -135,13 +136,20 @@ class Detector(abc.ABC):
     # Getting ready: what depends on the rows, which not every classifier knows by itself ------------------------------
 
     def _prepare_if_known(self, *companions: Any) -> None:
-        """Get ready now if the layout of the rows is known, so that what is wrong is told at once."""
-        known = self._source_class.known_layout(self.model)
-        if known is None and self._source_class.in_graph:
-            known = known_layout(*companions)
-        known = known or self._layout
-        if known is not None and not self._source_class.takes_tables:
-            self._prepare(known)
+        """Get ready now if the layout of the rows is known, so that what is wrong is told at once.
+
+        Outside the graph the first rows are waited for: a black box is not asked about rows that are made up.
+        """
+        in_graph = self._source_class.in_graph
+        known = self._source_class.known_layout(self.model) or (known_layout(*companions) if in_graph else None)
+        if known is not None and self._layout is not None and not compatible(self._layout, known):
+            raise ShapeMismatch(
+                f"the classifier takes inputs of shape {describe_layout(known)}; input_shape says "
+                f"{describe_layout(self._layout)}"
+            )
+        self._layout = known or self._layout
+        if in_graph and self._layout is not None:
+            self._prepare(self._layout)
 
     def _prepare(
         self,
@@ -152,7 +160,7 @@ class Detector(abc.ABC):
         saved: dict[str, Any] | None = None,
     ) -> None:
         """Read the classifier and make the companion for rows of a layout, or as they were saved."""
-        classifier = self._read_classifier(self._agreed_layout(layout))
+        classifier = self._read_classifier(layout)
         self.route = (
             OutOfGraph(
                 classifier,
@@ -171,14 +179,6 @@ class Detector(abc.ABC):
             self.threshold = self._threshold.tolist()  # checked now that the classes are known
         self._make_companion()
         self._is_ready = True
-
-    def _agreed_layout(self, layout: Layout) -> Layout:
-        if self._layout is not None and not compatible(self._layout, layout):
-            raise ShapeMismatch(
-                f"the classifier takes inputs of shape {describe_layout(layout)}; input_shape says "
-                f"{describe_layout(self._layout)}"
-            )
-        return layout
 
     def _read_classifier(self, layout: Layout) -> GraphClassifier | BlackBoxClassifier:
         make: Any = self._source_class
@@ -206,6 +206,8 @@ class Detector(abc.ABC):
             if self._is_ready:
                 return X
             rows, X = first_rows(X)
+            if self._layout is not None:
+                check_layout(rows, self._layout, finite=False)
             self._prepare(layout_of(rows), rows, fitting=fitting)
             return X
 

@@ -56,10 +56,11 @@ def log_views(detector: Any, X: Rows) -> tuple[list[Rows], list[Rows]]:
 def own_classes(detector: Any, X: Rows) -> Rows:
     """The classes that the classifier itself predicts; what is no Keras model is asked as the detector asks it."""
     if not isinstance(detector.model, keras.Model):
-        log_probabilities = log_views(detector, X)[0][0]
-    else:
-        log_probabilities = ops.convert_to_numpy(detector.model(ops.convert_to_tensor(X), training=False))
-    return np.asarray(np.argmax(log_probabilities, axis=-1))
+        return np.asarray(log_views(detector, X)[0][0].argmax(axis=-1))
+    output = ops.convert_to_numpy(detector.model(ops.convert_to_tensor(X), training=False))
+    if output.shape[1:] in ((), (1,)):
+        return np.asarray(output.reshape(-1) > (0 if detector.from_logits else 0.5)).astype("int64")
+    return np.asarray(output.argmax(axis=-1))
 
 
 def layers_of(model: Any, *kinds: Any) -> list[Any]:

@@ -250,7 +250,8 @@ def check_rows(X: Any, shape: Shape, name: str = "X", *, finite: bool = True) ->
         NonFinite: NaN or infinity, or numbers that do not fit in float32; the message names the rows.
     """
     if not hasattr(X, "__array__"):
-        raise WrongType(f"{name} must be an array of shape {describe(shape)}; got {type(X).__name__}: np.asarray(...)")
+        hint = "X.toarray()" if hasattr(X, "toarray") else "np.asarray(...)"
+        raise WrongType(f"{name} must be an array of shape {describe(shape)}; got {type(X).__name__}: {hint}")
     rows = np.asarray(X)
     if rows.dtype.kind not in "buif":
         raise WrongType(f"{name} must hold real numbers; got dtype {rows.dtype}: convert it first")

@@ -1,5 +1,6 @@
 """Every detector on every source of classifiers: what works on which backend, and the error where it does not."""
 
+import copy
 import functools
 import gc
 from collections.abc import Callable
@@ -95,6 +96,9 @@ def journey(make, source, tmp_path):
     assert loaded.settings == detector.settings
     assert loaded.is_fitted
     np.testing.assert_allclose(loaded.score(X), score, rtol=1e-5, atol=1e-6)
+    copied = copy.deepcopy(detector)
+    assert copied.model is detector.model
+    np.testing.assert_allclose(copied.score(X), score, rtol=1e-5, atol=1e-6)
 
 
 @everywhere
@@ -131,8 +135,6 @@ def test_the_reference_is_what_the_classifier_says(name):
 
 @pytest.mark.parametrize("last", [False, True])
 def test_the_reference_of_a_module_is_what_it_says_in_inference_mode(last):
-    import copy
-
     import torch
 
     X = sources.images_last() if last else sources.images()

@@ -1,9 +1,13 @@
 """What needs no Keras does not import it."""
 
+import importlib
+import os
 import subprocess
 import sys
 
 import pytest
+
+from demur.errors import MissingExtra
 
 
 @pytest.mark.parametrize(
@@ -12,6 +16,25 @@ import pytest
 def test_import_leaves_keras_alone(module):
     code = f"import sys, {module}; print(sorted({{'keras', 'tensorflow', 'torch', 'jax'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["sklearn", "pyod"])
+def test_an_adapter_without_its_package_says_what_to_install(package, monkeypatch):
+    for name in [name for name in sys.modules if name == f"demur.{package}"]:
+        monkeypatch.delitem(sys.modules, name)
+    missing = {"sklearn": "sklearn.base", "pyod": "pyod.models.base"}[package]
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingExtra, match=rf"pip install 'demur\[{package}\]'"):
+        importlib.import_module(f"demur.{package}")
+
+
+def test_detectors_import_no_package_of_any_classifier():
+    """Found by type, a classifier's framework is imported by whoever made the classifier."""
+    others = {"torch", "jax", "sklearn", "pyod", "onnxruntime", "xgboost", "lightgbm", "pandas", "polars", "tenacity"}
+    code = f"import sys, demur; demur.ModelDistillation; demur.BlackBox; print(sorted({others} & set(sys.modules)))"
+    environment = {**os.environ, "KERAS_BACKEND": "numpy"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

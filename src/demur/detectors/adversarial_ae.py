@@ -239,8 +239,12 @@ class AdversarialAE(Detector):
     @property
     def parts(self) -> dict[str, Any]:
         heads = {f"head_{i}": head for i, head in enumerate(self._heads)}
+        return {**self.given_parts, **heads}
+
+    @property
+    def given_parts(self) -> dict[str, Any]:
         model_hl = {f"model_hl_{i}": model for i, model in enumerate(self.model_hl)}
-        return {"classifier": self.model, self.companion_name: self._companion, **heads, **model_hl}
+        return {"classifier": self.model, self.companion_name: self._companion, **model_hl}
 
     @property
     def own_settings(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from demur.data import (
     taken,
 )
 from demur.decision import Control, calibrate, check_control, decide
+from demur.detectors.copying import copied, made_again, state_of
 from demur.errors import (
     InvalidSetting,
     NoGradients,
@@ -247,6 +248,16 @@ class Detector(abc.ABC):
         return self.route.companion_layout
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the layout of the rows is known, and with it all networks."""
+        return self._is_ready
+
+    @property
+    @abc.abstractmethod
+    def given_parts(self) -> dict[str, Any]:
+        """The networks that the caller gave, by the names that `parts` has for them."""
+
+    @property
     def channels_first(self) -> bool:
         """Whether rows are images as PyTorch has them, `(channels, height, width)`."""
         return is_module(self.model) and not self.channels_last
@@ -316,6 +327,15 @@ class Detector(abc.ABC):
         threshold = "not set" if self.threshold is None else np.array2string(np.asarray(self.threshold), precision=4)
         title = self.classifier.title if self._is_ready else str(getattr(self.model, "name", type(self.model).__name__))
         return f"<{type(self).__name__} on {title!r}, inputs {self.input_shape}, threshold {threshold}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A detector like it on the same classifier, with a companion of its own."""
+        memo[id(self)] = copied(self)
+        return memo[id(self)]  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """For other processes: the classifier is pickled by its own means. To keep a detector, `save` it."""
+        return made_again, (state_of(self),)
 
     def resume(self, inputs: dict[str, Any] | None, parts: dict[str, Any], fitted: bool) -> None:
         """Become what was saved: for rows of the layout that the detector had learned, with its weights."""

@@ -195,6 +195,10 @@ class ModelDistillation(Detector):
 
     @property
     def parts(self) -> dict[str, Any]:
+        return self.given_parts
+
+    @property
+    def given_parts(self) -> dict[str, Any]:
         return {"classifier": self.model, self.companion_name: self._companion}
 
     @property

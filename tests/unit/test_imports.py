@@ -31,9 +31,9 @@ def test_an_adapter_without_its_package_says_what_to_install(package, monkeypatc
 
 def test_detectors_import_no_package_of_any_classifier():
     """Found by type, a classifier's framework is imported by whoever made the classifier."""
-    others = {"torch", "jax", "sklearn", "pyod", "onnxruntime", "xgboost", "lightgbm", "pandas", "polars", "tenacity"}
+    others = {"torch", "flax", "equinox", "onnxruntime", "xgboost", "lightgbm", "polars", "pyod", "tenacity"}
     code = f"import sys, demur; demur.ModelDistillation; demur.BlackBox; print(sorted({others} & set(sys.modules)))"
-    environment = {**os.environ, "KERAS_BACKEND": "numpy"}
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -5,8 +5,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from demur.copying import trained
 from demur.detectors.base import Detector
-from demur.detectors.copying import trained
 from demur.errors import MissingExtra, WrongType
 
 try:

@@ -6,9 +6,9 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from demur.copying import trained
 from demur.data import is_table
 from demur.detectors.base import Detector
-from demur.detectors.copying import trained
 from demur.errors import InvalidSetting, MissingExtra, ThresholdNotSet, WrongType
 
 try:

@@ -17,6 +17,7 @@ from demur.calibration import Calibration, Threshold, check_percentile, rational
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
 from demur.classifiers.keras_model import known_layout
 from demur.classifiers.torch_module import is_module
+from demur.copying import copied, made_again, state_of
 from demur.data import (
     Layout,
     Rows,
@@ -33,7 +34,6 @@ from demur.data import (
     taken,
 )
 from demur.decision import Control, calibrate, check_control, decide
-from demur.detectors.copying import copied, made_again, state_of
 from demur.errors import (
     InvalidSetting,
     NoGradients,

@@ -52,7 +52,15 @@ def ours(X: Any) -> tuple[Any, TrainingBatches]:
     classifier, autoencoder = cnn28()
     detector = AdversarialAE(model=classifier, ae=autoencoder)
     reference = [log_p.numpy() for log_p in detector.views.reference(tf.constant(X))]
-    batches = TrainingBatches(X, reference, batch_size=FIT_BATCH, shape=X.shape[1:], dtype="float32", shuffle_seed=0)
+    route = detector.route
+    batches = TrainingBatches(
+        route.training_rows(X),
+        reference,
+        batch_size=FIT_BATCH,
+        layout=route.companion_layout,
+        prepare=route.prepare(None, is_answered=True),
+        shuffle_seed=0,
+    )
     trainer = Trainer(autoencoder, Objective(detector.views), {})
     trainer.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
     trainer.optimizer.build(trainer.trainable_variables)

@@ -1,15 +1,17 @@
 # make demo   train, attack and correct, on real images, and show the table and the picture
 # make test   everything CI checks
 # make bench  the measurements that the documentation shows
-# Both set up a virtual environment of their own in .venv first. BACKEND=torch or jax runs the demo on another backend.
+# make examples  the examples, in full: a PyTorch network, boosted trees, text, an ONNX file
+# All set up a virtual environment of their own in .venv first. BACKEND=torch or jax runs the demo on another backend.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BACKEND ?= tensorflow
 DATASET ?= digits
+EXAMPLES ?= torch_fashion_mnist boosted_trees text_token_ids onnx_file
 
-.PHONY: demo test bench lint types layers pytest clean
+.PHONY: demo test bench examples lint types layers pytest clean
 
 demo: $(VENV)/demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/demur demo --dataset $(DATASET)
@@ -24,9 +26,15 @@ bench: $(VENV)/dev
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/pipeline.py
 	for b in tensorflow jax torch; do KERAS_BACKEND=$$b $(BIN)/python benchmarks/cold_start.py || exit 1; done
 	for b in tensorflow jax torch; do KERAS_BACKEND=$$b $(BIN)/python benchmarks/upsampling.py || exit 1; done
+	KERAS_BACKEND=torch $(BIN)/python benchmarks/torch_fit.py
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/memory.py
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/ties.py
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/false_positive_rate.py
+	$(BIN)/python docs/tables.py
+
+# Rewrites docs/results/example-*.json and the tables in docs/examples.md. Takes about a quarter of an hour.
+examples: $(VENV)/examples
+	for e in $(EXAMPLES); do $(BIN)/python examples/$$e.py --out docs/results/example-$$e.json || exit 1; done
 	$(BIN)/python docs/tables.py
 
 lint: $(VENV)/dev
@@ -60,6 +68,11 @@ $(VENV)/demo-jax: pyproject.toml | $(VENV)/bin/pip
 $(VENV)/demo-torch: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable '.[demo,torch]'
+	touch $@
+
+$(VENV)/examples: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[examples,tensorflow-cpu,torch]'
 	touch $@
 
 $(VENV)/dev: pyproject.toml | $(VENV)/bin/pip

@@ -82,7 +82,7 @@ def compared(classifier: Any, ours: Any, theirs: Any, X: Any, epochs: int) -> di
     return {
         "demur": len(X) / statistics.median(times),
         "loop": len(X) / statistics.median(by_hand[1:]),
-        "time of the loop's": statistics.median(mine / hand for mine, hand in pairs),
+        "times the loop": statistics.median(mine / hand for mine, hand in pairs),
     }
 
 

@@ -180,6 +180,40 @@ def step_table() -> str:
     return markdown(["a training step", "median", "of the floor's speed"], rows)
 
 
+def torch_fit_table() -> str:
+    """`fit` on PyTorch against a loop written by hand, for each pair of networks."""
+    rows = []
+    for network, pairs in results("torch-fit")["networks"].items():
+        rows.append([f"**{network}**", "", "", ""])
+        rows += [
+            [kind, f"{pair['demur']:,.0f}", f"{pair['loop']:,.0f}", f"{pair['times the loop']:.2f}x"]
+            for kind, pair in pairs.items()
+        ]
+    return markdown(["autoencoder", "`fit`, samples/s", "the loop", "`fit` takes, of the loop's time"], rows)
+
+
+def example_table(name: str) -> str:
+    """What an example's detectors caught, as it prints it."""
+    found = results(f"example-{name}")
+    columns = found["columns"]
+    rows = []
+    for detector, result in found["detectors"].items():
+        rows.append([f"**{detector}**", *[""] * len(columns)])
+        rows += [
+            [title, *(example_cell(key, row.get(key)) for key in columns)] for title, row in result["rows"].items()
+        ]
+    return markdown([f"{found['rows']['test']:,} test rows", *columns.values()], rows)
+
+
+def example_cell(key: str, value: Any) -> str:
+    """One figure as the example prints it."""
+    if value is None:
+        return ""
+    if key == "harmed":
+        return f"{value:,}"
+    return f"{value:.3f}" if key.startswith("auroc") else percent(value)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "fashion_mnist": lambda: demo_table("fashion_mnist"),
     "mnist": lambda: demo_table("mnist"),
@@ -191,8 +225,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "growth": growth_table,
     "cold-start": cold_start_table,
     "training-step": step_table,
+    "torch-fit": torch_fit_table,
     "pipeline": pipeline_table,
     "upsampling": upsampling_table,
+    "torch_fashion_mnist": lambda: example_table("torch_fashion_mnist"),
+    "boosted_trees": lambda: example_table("boosted_trees"),
+    "text_token_ids": lambda: example_table("text_token_ids"),
+    "onnx_file": lambda: example_table("onnx_file"),
 }
 
 

@@ -1,0 +1,79 @@
+"""A classifier of which there is nothing but an ONNX file, watched by ModelDistillation, saved and loaded again.
+
+    python examples/onnx_file.py [--small] [--out FILE]
+
+A scikit-learn pipeline learns the digits that come with scikit-learn and is exported; from then on only its file is
+used. The detector is fitted on the file's answers, saved to a folder, and loaded from it with the file beside it, as
+another process would. `export` is all that has to change for a model from elsewhere.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # of the student; any will do
+
+import common
+import keras
+import numpy as np
+from skl2onnx import to_onnx
+from sklearn.decomposition import PCA
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+
+from demur import ModelDistillation, datasets, load_detector
+from demur.evaluate.corruptions import CORRUPTIONS, corrupt
+
+
+def export(path: Path, x: np.ndarray, y: np.ndarray) -> None:
+    """Train a classifier and write it to an ONNX file."""
+    model = make_pipeline(PCA(32, random_state=0), MLPClassifier(64, max_iter=500, random_state=0)).fit(x, y)
+    options = {id(model): {"zipmap": False}}
+    path.write_bytes(to_onnx(model, x[:1], options=options).SerializeToString())
+
+
+def main() -> None:
+    """Export, watch, save, load, measure."""
+    arguments = common.options(__doc__)
+    keras.utils.set_random_seed(0)
+    data = datasets.load("digits")
+    x_train, x_held_out, x_test = (part.x.reshape(-1, 64) for part in (data.train, data.held_out, data.test))
+    with tempfile.TemporaryDirectory() as folder:
+        file, guard = Path(folder) / "digits.onnx", Path(folder) / "guard"
+        export(file, x_train, data.train.y)
+
+        # A student that sees images, where the file takes rows of 64 numbers.
+        student = keras.Sequential(
+            [
+                keras.layers.Input((64,)),
+                keras.layers.Reshape((8, 8, 1)),
+                keras.layers.Conv2D(32, 3, activation="relu"),
+                keras.layers.Conv2D(32, 3, activation="relu"),
+                keras.layers.Flatten(),
+                keras.layers.Dense(10, activation="softmax"),
+            ]
+        )
+        detector = ModelDistillation(model=str(file), distilled_model=student)
+        detector.fit(x_train, epochs=20 if arguments.small else 60, verbose=2)
+        detector.infer_threshold(x_held_out, fpr=common.FPR)
+        detector.save(guard)
+        loaded = load_detector(guard, model=str(file))
+        difference = float(np.abs(loaded.score(x_test) - detector.score(x_test)).max())
+        print(f"\n{file.name}: {file.stat().st_size:,} bytes; loaded, scores differ by at most {difference:g}")
+
+        changed = {
+            f"{name}, severity {severity}": corrupt(data.test.x, name=name, severity=severity).reshape(-1, 64)
+            for name in CORRUPTIONS
+            for severity in (1, 3)
+        }
+        results = {
+            "backend": keras.backend.backend(),
+            "rows": {"train": len(x_train), "held out": len(x_held_out), "test": len(x_test)},
+            "difference_after_loading": difference,
+            "detectors": {"ModelDistillation": common.measure(loaded, x_test, data.test.y, changed)},
+        }
+    common.report(results, ["onnxruntime", "skl2onnx", "sklearn"], arguments.out)
+
+
+if __name__ == "__main__":
+    main()

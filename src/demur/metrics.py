@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import EmptyInput, InvalidSetting, MissingExtra, NonFinite
+from demur.errors import EmptyInput, InvalidSetting, NonFinite
 
 Scores = npt.NDArray[np.floating[Any]]
 
@@ -20,11 +20,9 @@ def auroc(score_clean: Scores, score_bad: Scores) -> float:
     Raises:
         EmptyInput: one of them is empty.
         NonFinite: a score is NaN.
-        MissingExtra: scikit-learn is not installed.
     """
     clean, bad = _checked(score_clean, "score_clean"), _checked(score_bad, "score_bad")
-    is_bad = np.repeat([0, 1], [len(clean), len(bad)])
-    return float(_sklearn_metrics().roc_auc_score(is_bad, np.concatenate([clean, bad])))
+    return float(_figures(*_ranked(clean, bad))[0, 0])
 
 
 def flagged_rate(score: Scores, threshold: float) -> float:
@@ -100,40 +98,107 @@ def evaluate_scores(score_clean: Scores, score_bad: Scores, *, resamples: int = 
         EmptyInput: one of them is empty.
         NonFinite: a score is NaN.
         InvalidSetting: fewer than one resample.
-        MissingExtra: scikit-learn is not installed.
     """
     clean, bad = _checked(score_clean, "score_clean"), _checked(score_bad, "score_bad")
     if resamples < 1:
         raise InvalidSetting(f"resamples is a whole number of at least 1; got {resamples}")
-    values = _figures(clean, bad)
+    values = _figures(*_ranked(clean, bad))[0]
     rng = np.random.default_rng(seed)
-    drawn = np.array([_figures(rng.choice(clean, len(clean)), rng.choice(bad, len(bad))) for _ in range(resamples)])
+    together = max(1, MOST_AT_ONCE // (len(clean) + len(bad)))
+    sizes = [min(together, resamples - done) for done in range(0, resamples, together)]
+    drawn = np.concatenate(
+        [_figures(*_ranked(clean, bad, _drawn(rng, size, len(clean)), _drawn(rng, size, len(bad)))) for size in sizes]
+    )
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     names = list(ScoreEvaluation.__annotations__)
-    estimates = {name: Estimate(values[i], float(low[i]), float(high[i])) for i, name in enumerate(names)}
+    estimates = {name: Estimate(float(values[i]), float(low[i]), float(high[i])) for i, name in enumerate(names)}
     return cast("ScoreEvaluation", estimates)
 
 
-def _figures(clean: Scores, bad: Scores) -> list[float]:
-    """The figures of a ScoreEvaluation, in its order."""
-    metrics = _sklearn_metrics()
-    is_bad = np.repeat([0, 1], [len(clean), len(bad)])
+def share(values: npt.ArrayLike) -> Estimate:
+    """A share of yes among yes and no, with its 95 % interval by Wilson's score (Wilson, 1927).
+
+    Raises:
+        EmptyInput: there are none.
+    """
+    found = np.asarray(values, bool).reshape(-1)
+    n = len(found)
+    if n == 0:
+        raise EmptyInput("a share needs at least one value; got none")
+    p, z = float(found.mean()), 1.959964
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
+    return Estimate(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))
+
+
+def cohens_d(one: Scores, other: Scores) -> float | None:
+    """By how many pooled standard deviations the mean of one exceeds that of the other (Cohen, 1988).
+
+    None where that has no meaning: fewer than two of either, or none that differ.
+    """
+    a, b = np.asarray(one, "float64"), np.asarray(other, "float64")
+    if len(a) < 2 or len(b) < 2:
+        return None
+    pooled = ((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / (len(a) + len(b) - 2)
+    return float((a.mean() - b.mean()) / np.sqrt(pooled)) if pooled > 0 else None
+
+
+def roc_curve(score_clean: Scores, score_bad: Scores) -> tuple[Scores, Scores]:
+    """The ROC curve: false-positive and true-positive rates, each ascending from 0 to 1.
+
+    Raises:
+        EmptyInput, NonFinite: as `auroc`.
+    """
+    false, true = _ranked(_checked(score_clean, "score_clean"), _checked(score_bad, "score_bad"))
+    return false[0] / false[0, -1], true[0] / true[0, -1]
+
+
+MOST_AT_ONCE = 2_000_000
+"""Scores that are resampled together: 16 MB an array."""
+
+Counts = npt.NDArray[np.int64]
+
+
+def _drawn(rng: np.random.Generator, resamples: int, n: int) -> Counts:
+    """How often each of n scores is drawn in each resample: `(resamples, n)`."""
+    chosen = rng.integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(chosen.ravel(), minlength=resamples * n).reshape(resamples, n).astype("int64")
+
+
+def _ranked(
+    clean: Scores, bad: Scores, times_clean: Counts | None = None, times_bad: Counts | None = None
+) -> tuple[Counts, Counts]:
+    """False and true positives at each threshold there is, from above all scores to below: `(resamples, thresholds)`.
+
+    Args:
+        clean: `(n,)`.
+        bad: `(m,)`.
+        times_clean: how often each counts, `(resamples, n)`; once by default.
+        times_bad: the same of `bad`.
+    """
     scores = np.concatenate([clean, bad])
-    fpr, tpr, _ = metrics.roc_curve(is_bad, scores, drop_intermediate=False)
-    return [
-        float(metrics.auc(fpr, tpr)),
-        float(metrics.average_precision_score(is_bad, scores)),
-        *(float(tpr[fpr <= rate].max()) for rate in (0.01, 0.05, 0.10)),
-        float(fpr[tpr >= 0.95].min()),
-    ]
+    order = np.argsort(-scores, kind="stable")
+    # A threshold lies only between scores that differ.
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    nothing = [np.zeros((1, len(clean)), "int64"), np.zeros((1, len(bad)), "int64")]
+    found = []
+    for kind, times in enumerate((times_clean, times_bad)):
+        counted = np.ones_like(nothing[kind]) if times is None else times
+        rows = len(counted)
+        parts = [counted if i == kind else np.repeat(part, rows, axis=0) for i, part in enumerate(nothing)]
+        up_to = np.concatenate(parts, axis=1)[:, order].cumsum(axis=1)[:, ends]
+        found.append(np.concatenate([np.zeros((rows, 1), "int64"), up_to], axis=1))
+    return found[0], found[1]
 
 
-def _sklearn_metrics() -> Any:
-    try:
-        from sklearn import metrics
-    except ImportError as error:
-        raise MissingExtra("scikit-learn", "metrics") from error
-    return metrics
+def _figures(false: Counts, true: Counts) -> npt.NDArray[np.float64]:
+    """The figures of a ScoreEvaluation, in its order, of each resample's positives: `(resamples, figures)`."""
+    fpr, tpr = false / false[:, -1:], true / true[:, -1:]
+    area = (np.diff(fpr, axis=1) * (tpr[:, 1:] + tpr[:, :-1]) / 2).sum(axis=1)
+    precision = true[:, 1:] / np.maximum(false[:, 1:] + true[:, 1:], 1)
+    average_precision = (np.diff(tpr, axis=1) * precision).sum(axis=1)
+    reached = [np.where(fpr <= rate, tpr, 0).max(axis=1) for rate in (0.01, 0.05, 0.10)]
+    return np.stack([area, average_precision, *reached, np.where(tpr >= 0.95, fpr, 1).min(axis=1)], axis=1)
 
 
 def _checked(score: Scores, name: str) -> Scores:

@@ -1,1 +1,0 @@
-"""What a guard is worth: attacks and corruptions, one file a family."""

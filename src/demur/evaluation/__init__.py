@@ -1,0 +1,1 @@
+"""What a guard is worth: attacks, corruptions, and the loop over them."""

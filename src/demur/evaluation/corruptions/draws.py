@@ -1,0 +1,66 @@
+"""Random numbers for rows, each row from a generator of its own. NumPy only."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.data import check_whole
+from demur.errors import InvalidSetting
+
+Numbers = npt.NDArray[np.float32]
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+class Draws:
+    """Random numbers that depend on the corruption's name, the seed and a row's number: not on its batch.
+
+    Nor do they depend on the severity, so that a higher one does more of the same to a row.
+
+    Args:
+        name: of the corruption.
+        seed: a whole number.
+        start: number of the first row.
+        rows: how many rows.
+    """
+
+    def __init__(self, name: str, seed: int, start: int, rows: int) -> None:
+        self.key, self.start, self.rows = (seed, crc32(name.encode())), start, rows
+
+    @cached_property
+    def generators(self) -> list[np.random.Generator]:
+        """One for each row."""
+        return [np.random.default_rng((*self.key, self.start + row)) for row in range(self.rows)]
+
+    @cached_property
+    def shared(self) -> np.random.Generator:
+        """One for what is the same in all rows."""
+        return np.random.default_rng(self.key)
+
+    def normal(self, *shape: int) -> Numbers:
+        """Standard normal: `(rows, *shape)`."""
+        return np.stack([rng.standard_normal(shape, "float32") for rng in self.generators])
+
+    def uniform(self, *shape: int, low: float = 0, high: float = 1) -> Numbers:
+        """Between `low` and `high`: `(rows, *shape)`."""
+        share = np.stack([rng.random(shape, "float32") for rng in self.generators])
+        return np.asarray(low + (high - low) * share, "float32")
+
+    def poisson(self, mean: Numbers) -> Numbers:
+        """Counts about a mean, `(rows, ...)`."""
+        pairs = zip(self.generators, mean, strict=True)
+        return np.stack([rng.poisson(row).astype("float32") for rng, row in pairs])
+
+
+def check_asked(name: str, known: Mapping[str, Any], severity: int, seed: int, start: int) -> None:
+    """Raise InvalidSetting unless there is a corruption of that name and the rest can be meant."""
+    if name not in known:
+        raise InvalidSetting(f"a corruption is one of {', '.join(known)}; got {name!r}")
+    if not isinstance(severity, int | np.integer) or isinstance(severity, bool) or severity not in SEVERITIES:
+        raise InvalidSetting(f"severity is a whole number from 1 to 5; got {severity!r}")
+    check_whole("seed", seed, 0)
+    check_whole("start", start, 0)

@@ -1,0 +1,147 @@
+"""Corruptions of images in [0, 1]: the list of them, filled by the files of each family, and the way to call one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.data import batches, check_rows
+from demur.errors import InvalidSetting, MissingExtra, ShapeMismatch
+from demur.evaluation.corruptions.draws import Draws, check_asked
+
+Images: TypeAlias = npt.NDArray[np.float32]
+"""`(n, height, width, channels)`, in [0, 1]."""
+
+Change: TypeAlias = Callable[[Images, Any, Draws], Any]
+"""From images, a level (a number or several) and random numbers to changed images, in [0, 1] or not quite."""
+
+SMALLEST = 8
+"""Fewest pixels a side."""
+LARGE = 64
+"""Pixels a side from which images in colour count as large."""
+PIXELS_TOGETHER = 2**19
+"""Pixels changed at once, so that a large data set takes little memory."""
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One corruption and its five levels."""
+
+    change: Change
+    levels: Sequence[Any]
+    """Of small images in colour."""
+    grey: Sequence[Any]
+    """Of images in one channel."""
+    large: Sequence[Any]
+    """Of large images in colour."""
+
+    def level(self, shape: tuple[int, ...], severity: int) -> Any:
+        """The level for images of a shape `(height, width, channels)`."""
+        height, width, channels = shape
+        in_colour = self.large if min(height, width) >= LARGE else self.levels
+        return (self.grey if channels == 1 else in_colour)[severity - 1]
+
+
+CORRUPTIONS: dict[str, Corruption] = {}
+"""Image corruptions by name: the nineteen of Hendrycks and Dietterich (2019, arXiv:1903.12261)."""
+
+
+def corruption(
+    name: str, levels: Sequence[Any], grey: Sequence[Any] | None = None, large: Sequence[Any] | None = None
+) -> Callable[[Change], Change]:
+    """Add a function to `CORRUPTIONS`.
+
+    Args:
+        name: in plain words.
+        levels: what the function takes at severities 1 to 5.
+        grey: what it takes for images in one channel, such as digits, which need more than photographs; or the same.
+        large: what it takes for large images in colour, which need more than small ones; or the same.
+    """
+
+    def add(change: Change) -> Change:
+        CORRUPTIONS[name] = Corruption(change, levels, grey or levels, large or levels)
+        return change
+
+    return add
+
+
+def corrupt(X: npt.NDArray[Any], *, name: str, severity: int, seed: int = 0, start: int = 0) -> Images:
+    """Corrupt images, each on its own: what becomes of one does not depend on those beside it.
+
+    The corruptions are those of CIFAR-10-C and ImageNet-C (Hendrycks and Dietterich, 2019, arXiv:1903.12261), written
+    anew, so that figures are like published ones and not the same. Small images in colour get the noise, light and
+    compression of CIFAR-10-C, large ones those of ImageNet-C. Lengths are in proportion to the image, so that 8 and 224
+    pixels a side are blurred alike; snow, frost and spatter are drawn from noise instead of photographs.
+
+    Args:
+        X: `(n, height, width, channels)`, in [0, 1], at least 8 pixels a side, 1 or 3 channels.
+        name: one of `CORRUPTIONS`.
+        severity: 1 to 5.
+        seed: of what is random.
+        start: number of the first image, so that the parts of a data set are corrupted as the whole is.
+
+    Returns:
+        The corrupted images, float32 in [0, 1].
+
+    Raises:
+        InvalidSetting: no corruption of that name, another severity, or pixels outside [0, 1].
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: these are no images.
+        MissingExtra: the corruption needs SciPy or Pillow, which is not installed.
+    """
+    check_asked(name, CORRUPTIONS, severity, seed, start)
+    images = _checked(X)
+    found = CORRUPTIONS[name]
+    level = found.level(images.shape[1:], severity)
+    results = []
+    for batch in batches(images, max(1, PIXELS_TOGETHER // int(np.prod(images.shape[1:])))):
+        draws = Draws(name, seed, start, len(batch))
+        results.append(np.clip(found.change(batch.astype("float32"), level, draws), 0, 1).astype("float32"))
+        start += len(batch)
+    return np.concatenate(results)
+
+
+def _checked(X: Any) -> npt.NDArray[Any]:
+    images = check_rows(X, (None, None, None))
+    height, width, channels = images.shape[1:]
+    if min(height, width) < SMALLEST:
+        raise ShapeMismatch(f"images must have at least {SMALLEST} pixels a side; got {images.shape}")
+    if channels not in (1, 3):
+        raise ShapeMismatch(
+            f"images must have 1 or 3 channels, the last axis; got {images.shape}: put their axes in that order"
+        )
+    low, high = float(images.min()), float(images.max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise InvalidSetting(f"images must be in [0, 1]; got values from {low:g} to {high:g}: rescale them")
+    return images
+
+
+def scale(x: Images) -> float:
+    """How many of these images' pixels are as long as one of a 32-pixel image."""
+    return float(min(x.shape[1:3]) / 32)
+
+
+def grey(x: Images) -> Images:
+    """Luminance: `(n, height, width, 1)`."""
+    if x.shape[-1] == 1:
+        return x
+    return np.asarray(0.299 * x[..., :1] + 0.587 * x[..., 1:2] + 0.114 * x[..., 2:], "float32")
+
+
+def ndimage() -> Any:
+    """SciPy's image filters.
+
+    Raises:
+        MissingExtra: SciPy is not installed.
+    """
+    try:
+        import scipy.ndimage
+    except ImportError as error:
+        raise MissingExtra("scipy", "evaluate") from error
+    return scipy.ndimage
+
+
+def blurred(x: npt.NDArray[Any], sigma: float) -> Any:
+    """Gaussian blur of rows and columns; `sigma` in pixels."""
+    return ndimage().gaussian_filter(x, (0, sigma, sigma, 0), mode="nearest")

@@ -1,6 +1,6 @@
-"""Pictures of what a detector sees. Needs matplotlib."""
+"""A picture of attacks: what was changed, what was made of it, and everyone's scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.errors import MissingExtra
-
-CLEAN, BAD, GOOD, INK = "#4477aa", "#cc3311", "#228833", "#222222"
+from demur.plots.scores import plot_score_distribution
+from demur.plots.style import INK
 
 
 class Row(NamedTuple):
@@ -68,24 +68,10 @@ def attack_picture(path: Path, title: str, rows: Sequence[Row], histograms: Sequ
 
 
 def _draw_histogram(axis: Any, histogram: Histogram) -> None:
-    scores: Mapping[str, tuple[npt.NDArray[Any], str]] = {
-        "clean": (histogram.clean, CLEAN),
-        "attacked, classifier now wrong": (histogram.attacked, BAD),
-    }
-    # Scores span orders of magnitude; the lowest few are drawn at the edge, so that they do not stretch the axis.
-    every = np.concatenate([values for values, _ in scores.values()])
-    floor = max(float(np.percentile(every, 2)), 1e-7)
-    bins = np.geomspace(floor * 0.999, max(float(every.max()), 10 * floor) * 1.05, 41)
-    for name, (values, colour) in scores.items():
-        if len(values):
-            weights = np.full(len(values), 100 / len(values))
-            axis.hist(np.maximum(values, floor), bins, weights=weights, color=colour, alpha=0.6, label=name)
-    axis.axvline(histogram.threshold, color=INK, linewidth=1.2, linestyle="--", label="threshold")
-    axis.set_xscale("log")
+    names = ("clean", "attacked, classifier now wrong")
+    plot_score_distribution(histogram.clean, histogram.attacked, histogram.threshold, names=names, ax=axis)
     axis.set_title(histogram.name, fontsize=10, color=INK)
-    axis.set_xlabel("score (nats)", fontsize=9)
+    axis.xaxis.label.set_fontsize(9)
     axis.set_ylabel("% of images", fontsize=9)
     axis.tick_params(labelsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8, frameon=False, loc="upper left")
-    axis.set_ylim(top=axis.get_ylim()[1] * 1.35)  # room for the legend

@@ -1,0 +1,136 @@
+"""An evaluation drawn: accuracy against budget, scores against severity."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from demur.errors import InvalidSetting
+from demur.plots.style import BAD, CLEAN, MUTED, axes_or_new, draw_threshold, literal, tidy
+
+if TYPE_CHECKING:
+    from demur.evaluation.result import Evaluation, Threat
+
+WAYS = (
+    ("accuracy", "classifier alone", BAD, "--", "o"),
+    ("always_corrected", "always corrected", MUTED, ":", "s"),
+    ("corrected", "corrected", CLEAN, "-", "^"),
+)
+
+
+def plot_accuracy(
+    evaluation: "Evaluation", name: str | None = None, *, knowledge: str | None = None, ax: Any = None
+) -> Any:
+    """Draw accuracy against an attack's budget or a corruption's severity, with and without the guard.
+
+    Args:
+        evaluation: what `evaluate` found.
+        name: whose curve to draw; the attack with the most strengths by default. Several of one name, and all of a
+            knowledge where no name is given, are averaged at each strength.
+        knowledge: only threats of this knowledge, such as "white-box" or "corruption".
+        ax: where to draw; in a new figure by default.
+
+    Returns:
+        The axes. Zero is the accuracy on unchanged rows; the bands are 95 % intervals.
+
+    Raises:
+        InvalidSetting: there is no such threat with a strength.
+        MissingExtra: matplotlib is not installed.
+    """
+    threats = _chosen(evaluation, name, knowledge)
+    by_strength = {strength: [t for t in threats if t.strength == strength] for strength in _strengths(threats)}
+    alone = all(len(group) == 1 for group in by_strength.values())
+    x = [0.0, *by_strength]
+    ax = axes_or_new(ax)
+    for field, label, colour, dash, marker in WAYS:
+        estimates = [[getattr(threat, field) for threat in group] for group in by_strength.values()]
+        # One row each: value, low, high.
+        found = np.array([getattr(evaluation.clean, field), *(np.mean(several, axis=0) for several in estimates)]) * 100
+        ax.plot(x, found[:, 0], color=colour, linestyle=dash, marker=marker, markersize=4, label=label)
+        if alone:
+            ax.fill_between(x, found[:, 1], found[:, 2], color=colour, alpha=0.15, linewidth=0)
+    norms = {threat.norm for threat in threats if threat.norm}
+    xlabel = f"budget ({' or '.join(sorted(norms))})" if norms else "severity"
+    tidy(ax, xlabel, "accuracy (%)")
+    ax.set_ylim(0, 102)
+    if norms:
+        from matplotlib.ticker import MaxNLocator
+
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    else:
+        ax.set_xticks(x)
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_severity(evaluation: "Evaluation", name: str | None = None, *, ax: Any = None) -> Any:
+    """Draw the mean scores of harmful and of harmless corruptions by severity.
+
+    Harmful is what turned a right prediction wrong; harmless, what left it right. A thin line is one corruption, a
+    thick one the mean over the rows of all of them.
+
+    Args:
+        evaluation: what `evaluate` found.
+        name: one corruption; all by default.
+        ax: where to draw; in a new figure by default.
+
+    Returns:
+        The axes.
+
+    Raises:
+        InvalidSetting: there is no such corruption.
+        MissingExtra: matplotlib is not installed.
+    """
+    threats = _chosen(evaluation, name, "corruption")
+    names = list(dict.fromkeys(threat.name for threat in threats))
+    ax = axes_or_new(ax)
+    for kind, colour, dash, marker in (("harmful", BAD, "-", "o"), ("harmless", CLEAN, "--", "s")):
+        for one in names if len(names) > 1 else ():
+            x, y = _mean_scores([threat for threat in threats if threat.name == one], kind)
+            ax.plot(x, y, color=colour, linewidth=0.8, alpha=0.4)
+        x, y = _mean_scores(threats, kind)
+        ax.plot(x, y, color=colour, linestyle=dash, linewidth=2, marker=marker, markersize=5, label=kind)
+    ax.axhline(_positive(np.mean(evaluation.clean.scores)), color=MUTED, linestyle=":", label="unchanged")
+    draw_threshold(ax, evaluation.threshold, across=True)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_xticks(_strengths(threats))
+    tidy(ax, "severity", "mean score (nats)")
+    ax.legend(frameon=False)
+    return ax
+
+
+def _chosen(evaluation: "Evaluation", name: str | None, knowledge: str | None) -> "Sequence[Threat]":
+    """The threats with a strength that are meant, by strength."""
+    able = [t for t in evaluation.threats if t.strength is not None and knowledge in {None, t.knowledge}]
+    names = [threat.name for threat in able]
+    if name is None and knowledge is None and names:
+        attacks = [threat.name for threat in able if threat.norm is not None] or names
+        name = max(dict.fromkeys(attacks), key=attacks.count)
+    chosen = [threat for threat in able if name in {None, threat.name}]
+    if not chosen:
+        wanted = " ".join(literal(word) for word in (knowledge, name) if word) or "threat"
+        there = ", ".join(dict.fromkeys(names)) or "none"
+        raise InvalidSetting(f"the evaluation holds no {wanted} with a strength; it holds {there}")
+    return sorted(chosen, key=lambda threat: threat.strength or 0.0)
+
+
+def _strengths(threats: "Sequence[Threat]") -> list[float]:
+    return sorted({threat.strength for threat in threats if threat.strength is not None})
+
+
+def _mean_scores(threats: "Sequence[Threat]", kind: str) -> tuple[list[float], list[float]]:
+    """Strengths, and the mean score over all rows of a kind at each; strengths without such rows are left out."""
+    x, y = [], []
+    for strength in _strengths(threats):
+        harms = [threat.harm for threat in threats if threat.strength == strength and getattr(threat.harm, kind)]
+        if harms:
+            rows = [getattr(harm, kind) for harm in harms]
+            means = [getattr(harm, f"mean_{kind}") for harm in harms]
+            x.append(strength)
+            y.append(_positive(np.average(means, weights=rows)))
+    return x, y
+
+
+def _positive(value: Any) -> float:
+    return max(float(value), 1e-7)

@@ -1,0 +1,186 @@
+"""Scores drawn: each instance's, how they are distributed, and what a threshold on them would catch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch
+from demur.metrics import auroc, roc_curve
+from demur.plots.style import (
+    BAD,
+    CLEAN,
+    MUTED,
+    PALETTE,
+    axes_or_new,
+    checked_scores,
+    colours_for,
+    draw_threshold,
+    literal,
+    tidy,
+)
+
+Scores = npt.NDArray[np.float64]
+MARKERS = "o^sDvP"
+
+
+def plot_instance_score(
+    preds: Any,
+    target: Any = None,
+    labels: Sequence[Any] | None = None,
+    threshold: Any = None,
+    ylim: tuple[float | None, float | None] = (None, None),
+    *,
+    log: bool = False,
+    ax: Any = None,
+) -> Any:
+    """Draw each instance's score in their order, coloured by class, and the threshold.
+
+    Example:
+        ```python
+        plot_instance_score(detector.predict(x), target=is_attacked, labels=["clean", "attacked"], threshold=0.4)
+        ```
+
+    Args:
+        preds: what `predict` or `correct` returned, or scores `(n,)`.
+        target: `(n,)`, each instance's class; all are of one kind by default.
+        labels: the classes' names: a class that is a whole number is an index in it.
+        threshold: in nats; one, or one a class.
+        ylim: lowest and highest score to show.
+        log: whether the axis of the scores is logarithmic.
+        ax: where to draw; in a new figure by default.
+
+    Returns:
+        The axes.
+
+    Raises:
+        InvalidSetting: the result holds no scores.
+        ShapeMismatch: there are not as many classes as scores.
+        MissingExtra: matplotlib is not installed.
+    """
+    scores = checked_scores(_scores_of(preds), "preds")
+    classes = np.zeros(len(scores), int) if target is None else np.asarray(target).reshape(-1)
+    if len(classes) != len(scores):
+        raise ShapeMismatch(f"target holds the class of each of {len(scores)} scores; got {len(classes)}")
+    ax = axes_or_new(ax)
+    for i, kind in enumerate(np.unique(classes)):
+        rows = np.flatnonzero(classes == kind)
+        style = {"marker": MARKERS[i % len(MARKERS)], "color": PALETTE[i % len(PALETTE)]}
+        name = "score" if target is None else _name(kind, labels)
+        ax.plot(rows, scores[rows], linestyle="", markersize=4, alpha=0.8, label=name, **style)
+    draw_threshold(ax, threshold, across=True)
+    if log:
+        ax.set_yscale("log")
+    ax.set_ylim(ylim)
+    tidy(ax, "instance", "score (nats)")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_score_distribution(
+    score_clean: Any,
+    score_bad: Any,
+    threshold: Any = None,
+    *,
+    names: tuple[str, str] = ("clean", "attacked"),
+    ax: Any = None,
+) -> Any:
+    """Draw how scores of clean and of bad inputs are distributed, on a logarithmic axis.
+
+    Args:
+        score_clean: `(n,)`, in nats.
+        score_bad: `(m,)`; may be empty.
+        threshold: in nats; one, or one a class.
+        names: what the two are called.
+        ax: where to draw; in a new figure by default.
+
+    Returns:
+        The axes.
+
+    Raises:
+        EmptyInput: there are no scores at all.
+        MissingExtra: matplotlib is not installed.
+    """
+    clean, bad = checked_scores(score_clean, "score_clean"), checked_scores(score_bad, "score_bad")
+    every = np.concatenate([clean, bad])
+    if len(every) == 0:
+        raise EmptyInput("a distribution needs at least one score; got none")
+    ax = axes_or_new(ax)
+    # Scores span orders of magnitude; the lowest few are drawn at the edge, so that they do not stretch the axis.
+    floor = max(float(np.percentile(every, 2)), 1e-7)
+    bins = np.geomspace(floor * 0.999, max(float(every.max()), 10 * floor) * 1.05, 41)
+    for name, values, colour in zip(names, (clean, bad), (CLEAN, BAD), strict=True):
+        if len(values):
+            drawn, weights = np.maximum(values, floor), np.full(len(values), 100 / len(values))
+            ax.hist(drawn, bins, weights=weights, color=colour, alpha=0.6, histtype="stepfilled", label=literal(name))
+    draw_threshold(ax, threshold, across=False)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    tidy(ax, "score (nats)", "% of inputs")
+    ax.set_ylim(top=ax.get_ylim()[1] * 1.35)  # room for the legend
+    ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
+def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) -> Any:
+    """Draw ROC curves: what share of bad inputs a threshold flags, against the share of clean ones it flags too.
+
+    Args:
+        curves: by name, either the scores of clean and of bad inputs, `(score_clean, score_bad)`, or
+            `{"scores": ..., "labels": ...}` with label 1 for bad.
+        log: whether false-positive rates are on a logarithmic axis: those below 10 % are the ones that matter.
+        ax: where to draw; in a new figure by default.
+
+    Returns:
+        The axes; the legend gives each curve's area, the AUROC.
+
+    Raises:
+        EmptyInput: there is no curve, or one without scores of either kind.
+        NonFinite: a score is NaN.
+        MissingExtra: matplotlib is not installed.
+    """
+    if not curves:
+        raise EmptyInput("a ROC plot needs at least one curve; got none")
+    pairs = {name: _clean_and_bad(scores) for name, scores in curves.items()}
+    drawn = {f"{literal(name)} ({auroc(*pair):.3f})": roc_curve(*pair) for name, pair in pairs.items()}
+    # A rate of 0 has no place on a logarithmic axis: it is drawn at its left edge.
+    edge = 0.5 / max(len(clean) for clean, _ in pairs.values()) if log else 0.0
+    ax = axes_or_new(ax)
+    for (label, (rates, true)), (colour, dash) in zip(drawn.items(), colours_for(len(drawn)), strict=True):
+        false = np.maximum(rates, edge)
+        ax.plot(100 * false, 100 * true, color=colour, linestyle=dash, linewidth=1.6, label=label)
+    chance = np.geomspace(edge, 1, 50) if log else np.array([0.0, 1.0])
+    ax.plot(100 * chance, 100 * chance, color=MUTED, linewidth=0.8, linestyle=":")
+    if log:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlim(100 * edge, 100)
+    ax.set_ylim(0, 101)
+    tidy(ax, "false-positive rate (%)", "true-positive rate (%)")
+    ax.legend(frameon=False, loc="lower right", title="AUROC in brackets", alignment="right")
+    return ax
+
+
+def _scores_of(preds: Any) -> Any:
+    if not isinstance(preds, Mapping):
+        return preds
+    scores = preds.get("data", preds).get("instance_score")
+    if scores is None:
+        raise InvalidSetting("the result holds no instance_score: call predict(..., return_instance_score=True)")
+    return scores
+
+
+def _name(kind: Any, labels: Sequence[Any] | None) -> str:
+    if labels is not None and isinstance(kind, np.integer | np.bool_) and 0 <= int(kind) < len(labels):
+        return literal(labels[int(kind)])
+    return literal(kind)
+
+
+def _clean_and_bad(scores: Any) -> tuple[Any, Any]:
+    if isinstance(scores, Mapping):
+        is_bad = np.asarray(scores["labels"]).reshape(-1).astype(bool)
+        values = np.asarray(scores["scores"], "float64").reshape(-1)
+        return values[~is_bad], values[is_bad]
+    clean, bad = scores
+    return np.asarray(clean, "float64"), np.asarray(bad, "float64")

@@ -12,6 +12,7 @@ from scipy.stats import kstest
 from demur.metrics import auroc, flagged_rate, split_by_harm
 
 FPR = 0.05
+CORRUPTIONS = ("gaussian noise", "impulse noise", "gaussian blur", "contrast")
 COLUMNS = {
     "accuracy": "accuracy",
     "corrected": "corrected",

@@ -22,7 +22,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
 from demur import ModelDistillation, datasets, load_detector
-from demur.evaluate.corruptions import CORRUPTIONS, corrupt
+from demur.evaluation.corruptions import corrupt
 
 
 def export(path: Path, x: np.ndarray, y: np.ndarray) -> None:
@@ -63,7 +63,7 @@ def main() -> None:
 
         changed = {
             f"{name}, severity {severity}": corrupt(data.test.x, name=name, severity=severity).reshape(-1, 64)
-            for name in CORRUPTIONS
+            for name in common.CORRUPTIONS
             for severity in (1, 3)
         }
         results = {

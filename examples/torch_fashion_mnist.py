@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from demur import AdversarialAE, ModelDistillation, datasets
-from demur.evaluate.corruptions import CORRUPTIONS, corrupt
-from demur.evaluate.foolbox_attacks import attack
+from demur.evaluation.attacks import Attack
+from demur.evaluation.corruptions import corrupt
+from demur.evaluation.target import Target
 
 
 class Plan(NamedTuple):
@@ -90,11 +91,12 @@ def main() -> None:
     detectors = {"AdversarialAE": ae, "ModelDistillation": distillation}
 
     # The attacker knows the network and not the guard.
+    target = Target(ae)
     changed = {
-        f"{name} eps {epsilon:g}": attack(ae.classifier, channels_first(images), y, name=name, epsilon=epsilon)
+        f"{name} eps {epsilon:g}": Attack.registry[name](epsilon).run(target, channels_first(images), y).x
         for name, epsilon in plan.attacks
     }
-    changed |= {name: channels_first(corrupt(images, name=name, severity=3)) for name in CORRUPTIONS}
+    changed |= {name: channels_first(corrupt(images, name=name, severity=3)) for name in common.CORRUPTIONS}
     results = {
         "backend": keras.backend.backend(),
         "rows": {"train": len(x_train), "held out": len(x_held_out), "test": len(y)},

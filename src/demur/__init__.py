@@ -10,15 +10,28 @@ from demur._version import __version__
 if TYPE_CHECKING:
     from demur.classifiers import BlackBox
     from demur.detectors import AdversarialAE, ModelDistillation
+    from demur.evaluation.result import Evaluation
+    from demur.evaluation.running import evaluate
     from demur.loading import load_detector
     from demur.metrics import evaluate_scores
 
-__all__ = ["AdversarialAE", "BlackBox", "ModelDistillation", "__version__", "evaluate_scores", "load_detector"]
+__all__ = [
+    "AdversarialAE",
+    "BlackBox",
+    "Evaluation",
+    "ModelDistillation",
+    "__version__",
+    "evaluate",
+    "evaluate_scores",
+    "load_detector",
+]
 
 _HOMES = {
     "AdversarialAE": "demur.detectors",
     "BlackBox": "demur.classifiers",
+    "Evaluation": "demur.evaluation.result",
     "ModelDistillation": "demur.detectors",
+    "evaluate": "demur.evaluation.running",
     "evaluate_scores": "demur.metrics",
     "load_detector": "demur.loading",
 }

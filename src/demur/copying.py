@@ -66,6 +66,13 @@ def copied(detector: "Detector") -> "Detector":
     return made_again(state)
 
 
+def with_companion(detector: "Detector", companion: Any) -> "Detector":
+    """A detector with the same settings, threshold and classifier, and with another companion."""
+    state = state_of(detector)
+    state["parts"][detector.companion_name] = companion
+    return made_again(state)
+
+
 def trained(detector: "Detector", X: Any, arguments: dict[str, Any] | None) -> "Detector":
     """The detector itself, if it is fitted already; otherwise a copy of it, fitted on `X`."""
     if detector.is_fitted:

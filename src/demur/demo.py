@@ -15,14 +15,16 @@ from rich.table import Table
 from demur import datasets, plots
 from demur._version import __version__
 from demur.detectors import AdversarialAE, Detector, ModelDistillation
-from demur.evaluate.corruptions import CORRUPTIONS, corrupt
-from demur.evaluate.foolbox_attacks import attack
+from demur.evaluation.attacks import Attack
+from demur.evaluation.corruptions import corrupt
+from demur.evaluation.target import Target
 from demur.metrics import auroc, flagged_rate, split_by_harm
 from demur.progress import can_draw
 from demur.results import CorrectData
 
 EXAMPLES = 8
 SEVERITY = 3
+CORRUPTIONS = ("gaussian noise", "impulse noise", "gaussian blur", "contrast")
 
 NOTES = f"""\
 accuracy   of the classifier alone
@@ -114,8 +116,9 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
         detector.infer_threshold(data.held_out.x, threshold_perc=95)
 
     console.print("\nattacking and corrupting the test images ...")
+    target = Target(ae)
     attacked = {
-        f"{name} eps {epsilon:g}": attack(ae.classifier, *test, name=name, epsilon=epsilon)
+        f"{name} eps {epsilon:g}": Attack.registry[name](epsilon).run(target, *test, seed=seed).x
         for name, epsilon in plan.attacks
     }
     corrupted = {name: corrupt(test.x, name=name, severity=SEVERITY, seed=seed) for name in CORRUPTIONS}

@@ -97,6 +97,10 @@ class CorruptDetector(DemurError, ValueError):
     """A saved detector whose files are missing, changed or cannot be read."""
 
 
+class CorruptEvaluation(DemurError, ValueError):
+    """What should be a written evaluation is none, or one that cannot be read."""
+
+
 class WrongClassifier(DemurError, ValueError):
     """The classifier given, or none, is not the one that the detector was saved with."""
 

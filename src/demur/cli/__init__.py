@@ -1,4 +1,4 @@
-"""The command line: `demur fit`, `threshold`, `score`, `predict`, `correct` and `demo`.
+"""The command line: `demur fit`, `threshold`, `score`, `predict`, `correct`, `report` and `demo`.
 
 Keras and NumPy are imported by the functions that compute, never by a module here, so that `--help` answers at once.
 """
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from demur._version import __version__
-from demur.cli import answer, demo, learn
+from demur.cli import answer, demo, evaluate, learn, report
 from demur.errors import DemurError
 
 ABOUT = """\
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"demur {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (learn, answer, demo):
+    for module in (learn, answer, evaluate, report, demo):
         module.register(commands)
     return parser
 

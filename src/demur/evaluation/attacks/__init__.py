@@ -1,0 +1,40 @@
+"""Attacks, one file a family. A new one is a file with an `Attack` subclass and an import line here."""
+
+from demur.evaluation.attacks.adaptive import (
+    BothPathsPGD,
+    DefendedPathPGD,
+    LogitMatching,
+    OrthogonalPGD,
+    SelectivePGD,
+    WeightedPGD,
+)
+from demur.evaluation.attacks.base import Attack, Attacked
+from demur.evaluation.attacks.foolbox_attacks import (
+    FGSM,
+    PGD,
+    PGDL2,
+    SLIDE,
+    CarliniWagner,
+    ConfidentCarliniWagner,
+    DeepFool,
+    HopSkipJump,
+)
+
+__all__ = [
+    "FGSM",
+    "PGD",
+    "PGDL2",
+    "SLIDE",
+    "Attack",
+    "Attacked",
+    "BothPathsPGD",
+    "CarliniWagner",
+    "ConfidentCarliniWagner",
+    "DeepFool",
+    "DefendedPathPGD",
+    "HopSkipJump",
+    "LogitMatching",
+    "OrthogonalPGD",
+    "SelectivePGD",
+    "WeightedPGD",
+]

@@ -1,0 +1,104 @@
+"""What an attack is: settings in `__init__`, rows in `run`."""
+
+import abc
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.data import is_number
+from demur.errors import InvalidSetting
+from demur.evaluation.norms import Norm, size
+from demur.evaluation.result import Knowledge
+from demur.evaluation.target import Target
+
+Array = npt.NDArray[Any]
+
+
+class Attacked(NamedTuple):
+    """What an attack made of rows."""
+
+    x: Array
+    """`(n, *input_shape)`, float32; where the attack found nothing, the rows as they were."""
+    late: Array | None = None
+    """`(n,)`, on which rows the guard fell only in the last quarter of the steps: many of them mean that more steps
+    would find more. None where the attack cannot tell."""
+
+
+class Attack(abc.ABC):
+    """One way to change rows so that a guarded classifier errs. A subclass is known by its `name` once it is imported.
+
+    Args:
+        epsilon: the largest change, in the units of `norm`; None for an attack that looks for the smallest change.
+
+    Raises:
+        InvalidSetting: `epsilon` is not above 0, or is given where none is taken, or the other way round.
+
+    Attributes:
+        for_the_curve: whether its budget is another than the one of interest, to show how results depend on it.
+    """
+
+    registry: ClassVar[dict[str, type["Attack"]]] = {}
+
+    name: ClassVar[str]
+    norm: ClassVar[Norm] = "Linf"
+    knowledge: ClassVar[Knowledge]
+    model: ClassVar[str]
+    """The threat model, in a sentence."""
+    has_budget: ClassVar[bool] = True
+    """Whether changes are limited by `epsilon`; otherwise the attack looks for the smallest."""
+    needs_gradients: ClassVar[bool] = True
+    passes: ClassVar[int]
+    """Forward and backward passes that a row costs, roughly: what a time budget is planned by."""
+
+    most_rows: ClassVar[int | None] = None
+    """How many rows it is tried on where nobody says how long it may take; None for all."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            Attack.registry[cls.name] = cls
+
+    def __init__(self, epsilon: float | None = None) -> None:
+        if self.has_budget and not (is_number(epsilon) and epsilon is not None and epsilon > 0):
+            raise InvalidSetting(f"{self.name} needs epsilon, a number above 0 in {self.norm}; got {epsilon!r}")
+        if not self.has_budget and epsilon is not None:
+            raise InvalidSetting(f"{self.name} looks for the smallest change and takes no epsilon; got {epsilon!r}")
+        self.epsilon = None if epsilon is None else float(epsilon)
+        self.for_the_curve = False
+
+    @abc.abstractmethod
+    def run(self, target: Target, x: Array, y: Array, *, seed: int = 0) -> Attacked:
+        """Attack rows.
+
+        Args:
+            target: what is attacked.
+            x: `(n, *input_shape)` float32, within the target's bounds.
+            y: `(n,)`, the true classes.
+            seed: of all that the attack draws.
+        """
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tells this attack from another, for JSON."""
+        return {"name": self.name, **{key: value for key, value in vars(self).items() if not key.startswith("_")}}
+
+    @property
+    def label(self) -> str:
+        """What to call it, apart from its budget."""
+        return self.name
+
+    @property
+    def title(self) -> str:
+        """Label and budget."""
+        return self.label if self.epsilon is None else f"{self.label} {self.epsilon:.3g}"
+
+    def within(self, x: Array, changed: Array, target: Target) -> Array:
+        """Changed rows, but as they were where the change is no number, blank, or larger than the budget allows."""
+        bad = ~np.isfinite(changed).reshape(len(x), -1).all(axis=1)
+        blank = (changed == changed.reshape(len(x), -1)[:, :1].reshape(-1, *[1] * (x.ndim - 1))).reshape(len(x), -1)
+        bad |= blank.all(axis=1)
+        if self.epsilon is not None:
+            bad |= size(np.nan_to_num(changed) - x, self.norm) > self.epsilon * 1.001 + 1e-5
+        kept = np.where(bad.reshape(-1, *[1] * (x.ndim - 1)), x, changed)
+        return np.asarray(target.clipped(kept), "float32")

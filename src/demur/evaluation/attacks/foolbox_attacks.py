@@ -1,0 +1,160 @@
+"""Attacks on the classifier alone, through foolbox, on whichever backend Keras runs. The guard is not attacked."""
+
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from demur.errors import MissingExtra
+from demur.evaluation.attacks.base import Array, Attack, Attacked
+from demur.evaluation.result import Knowledge
+from demur.evaluation.seeding import seeded
+from demur.evaluation.target import Target
+
+GREY = "knows the classifier and its gradients, not the guard"
+BLACK = "asks the classifier for its class and knows nothing else"
+
+
+class FoolboxAttack(Attack):
+    """An attack of foolbox. A subclass says which, and with which arguments."""
+
+    knowledge: ClassVar[Knowledge] = "grey-box"
+    model = GREY
+    kind: ClassVar[str]
+    """The name of foolbox's class."""
+    arguments: ClassVar[dict[str, Any]] = {}
+
+    def run(self, target: Target, x: Array, y: Array, *, seed: int = 0) -> Attacked:
+        _foolbox()
+        import eagerpy
+        import foolbox
+
+        method = getattr(foolbox.attacks, self.kind)(**self.arguments)
+        # The type of the backend's own argmax, which foolbox compares classes with.
+        integers = "int32" if keras.backend.backend() == "jax" else "int64"
+        with seeded(seed):
+            images, classes = (
+                eagerpy.astensor(keras.ops.convert_to_tensor(array)) for array in (x, y.astype(integers))
+            )
+            _, attacked, _ = method(
+                model_of(target), images, classes, epsilons=self.epsilon, **self.started(target, x, y, seed)
+            )
+        return Attacked(self.within(x, np.asarray(attacked.numpy(), "float32"), target))
+
+    def started(self, target: Target, x: Array, y: Array, seed: int) -> dict[str, Any]:
+        """Where to start from, for attacks that must be told."""
+        return {}
+
+
+class FGSM(FoolboxAttack):
+    """One step along the sign of the gradient (Goodfellow et al., 2015, arXiv:1412.6572)."""
+
+    name, kind, passes = "FGSM", "LinfFastGradientAttack", 2
+
+
+class PGD(FoolboxAttack):
+    """Forty steps along the sign of the gradient, from a random start (Madry et al., 2018, arXiv:1706.06083)."""
+
+    name, kind, passes = "PGD", "LinfProjectedGradientDescentAttack", 40
+    arguments: ClassVar[dict[str, Any]] = {"steps": 40}
+
+
+class PGDL2(FoolboxAttack):
+    """The same within a Euclidean ball."""
+
+    name, kind, norm, passes = "PGD L2", "L2ProjectedGradientDescentAttack", "L2", 40
+    arguments: ClassVar[dict[str, Any]] = {"steps": 40, "rel_stepsize": 0.05}
+
+
+class SLIDE(FoolboxAttack):
+    """Sparse L1 descent (Tramèr & Boneh, 2019, arXiv:1904.13000)."""
+
+    name, kind, norm, passes = "SLIDE", "SparseL1DescentAttack", "L1", 40
+    arguments: ClassVar[dict[str, Any]] = {"steps": 40, "rel_stepsize": 0.1, "random_start": False}
+
+
+class DeepFool(FoolboxAttack):
+    """Steps to the nearest linearised boundary (Moosavi-Dezfooli et al., 2016, arXiv:1511.04599)."""
+
+    name, kind, norm, has_budget, passes = "DeepFool", "L2DeepFoolAttack", "L2", False, 150
+
+
+class CarliniWagner(FoolboxAttack):
+    """The smallest change that just crosses the boundary (Carlini & Wagner, 2017, arXiv:1608.04644).
+
+    With fewer steps, the search leaves many rows unchanged or blank, which are no successes.
+    """
+
+    name, kind, norm, has_budget, passes = "C&W", "L2CarliniWagnerAttack", "L2", False, 1500
+    search: ClassVar[dict[str, Any]] = {
+        "binary_search_steps": 5,
+        "steps": 300,
+        "stepsize": 0.05,
+        "initial_const": 1.0,
+    }
+    arguments: ClassVar[dict[str, Any]] = {**search, "confidence": 0}
+
+
+class ConfidentCarliniWagner(CarliniWagner):
+    """The smallest change after which the wrong class leads by 5 nats of log-probability."""
+
+    name = "C&W, confident"
+    arguments: ClassVar[dict[str, Any]] = {**CarliniWagner.search, "confidence": 5}
+
+
+class HopSkipJump(FoolboxAttack):
+    """The boundary, followed by its estimated normal (Chen et al., 2020, arXiv:1904.02144)."""
+
+    name, kind, norm, has_budget, passes = "HopSkipJump", "HopSkipJumpAttack", "L2", False, 2000
+    knowledge: ClassVar[Knowledge] = "black-box"
+    model, needs_gradients, most_rows = BLACK, False, 100
+    arguments: ClassVar[dict[str, Any]] = {"steps": 15, "max_gradient_eval_steps": 200}
+
+    def started(self, target: Target, x: Array, y: Array, seed: int) -> dict[str, Any]:
+        """The nearest other row that the classifier gives another class, or noise; a row of that class needs none."""
+        import eagerpy
+
+        found = target.classifier_outputs(x)[0].argmax(axis=1)
+        rng = np.random.default_rng(seed)
+        noise = rng.uniform(*target.bounds, (64, *x.shape[1:])).astype("float32")
+        pool = np.concatenate([x, noise])
+        classes = np.concatenate([found, target.classifier_outputs(noise)[0].argmax(axis=1)])
+        flat = pool.reshape(len(pool), -1)
+        starts = x.copy()
+        for i, label in enumerate(y):
+            others = np.flatnonzero(classes != label)
+            if len(others):
+                starts[i] = pool[others[np.linalg.norm(flat[others] - flat[i], axis=1).argmin()]]
+        return {"starting_points": eagerpy.astensor(keras.ops.convert_to_tensor(starts))}
+
+
+def model_of(target: Target) -> Any:
+    """The classifier as foolbox takes it; its log-probabilities serve as logits, so a softmax hides nothing."""
+    import foolbox
+
+    bounds = target.bounds
+    if not target.is_open:
+        return foolbox.NumPyModel(lambda x: target.classifier_outputs(x)[0], bounds=bounds)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return foolbox.TensorFlowModel(tf.function(target.log_probabilities, autograph=False), bounds=bounds)
+    if backend == "jax":
+        import jax
+
+        return foolbox.JAXModel(jax.jit(target.log_probabilities), bounds=bounds)
+    import torch
+
+    class Module(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, x: Any) -> Any:
+            return target.log_probabilities(x)
+
+    return foolbox.PyTorchModel(Module().eval(), bounds=bounds, device=keras.src.backend.torch.core.get_device())
+
+
+def _foolbox() -> None:
+    try:
+        import foolbox  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("foolbox", "evaluate") from error

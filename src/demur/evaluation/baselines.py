@@ -1,0 +1,201 @@
+"""Scores that cost less than a guard: what it must beat to earn its cost. A new one is a class here."""
+
+import abc
+import copy
+import math
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from scipy.ndimage import median_filter
+
+from demur import nets
+from demur.companion import is_wrapped
+from demur.copying import with_companion
+from demur.data import Field
+from demur.evaluation.seeding import seeded
+from demur.evaluation.target import Array, Target
+
+
+class Baseline(abc.ABC):
+    """One score, the higher the more suspicious. A subclass is known by its `name`.
+
+    Args:
+        target: the guarded classifier.
+        training_rows: normal rows, for a baseline that learns.
+        seed: of what it draws.
+    """
+
+    registry: ClassVar[dict[str, type["Baseline"]]] = {}
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Baseline.registry[cls.name] = cls
+
+    def __init__(self, target: Target, training_rows: Any = None, seed: int = 0) -> None:
+        self.target, self.training_rows, self.seed = target, training_rows, seed
+
+    @property
+    def missing(self) -> str | None:
+        """Why it cannot be had; None if it can."""
+        return None
+
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to learn
+        """Learn what must be learned before the first row is scored."""
+
+    @abc.abstractmethod
+    def score(self, X: Any, outputs: list[Array]) -> Array:
+        """Score rows.
+
+        Args:
+            X: the rows.
+            outputs: the classifier's log-probabilities of them `(n, classes)` and, where it is in the graph, what it
+                returned.
+
+        Returns:
+            `(n,)`.
+        """
+
+
+class MaximumProbability(Baseline):
+    """One minus the classifier's highest probability (Hendrycks & Gimpel, 2017, arXiv:1610.02136)."""
+
+    name = "maximum probability"
+
+    def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
+        """Score rows."""
+        log_p = outputs[0].astype("float64")
+        # As the logarithm of the others' share, so that confident rows still differ.
+        order = np.sort(log_p, axis=1)
+        return np.asarray(np.log(np.exp(order[:, :-1]).sum(axis=1) + 1e-300))
+
+
+class Entropy(Baseline):
+    """The entropy of the classifier's probabilities, in nats."""
+
+    name = "entropy"
+
+    def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
+        """Score rows."""
+        log_p = outputs[0].astype("float64")
+        return np.asarray(-(np.exp(log_p) * log_p).sum(axis=1))
+
+
+class Energy(Baseline):
+    """Minus the logarithm of the summed exponentials of the logits (Liu et al., 2020, arXiv:2010.03759)."""
+
+    name = "energy"
+
+    @property
+    def missing(self) -> str | None:
+        """Probabilities tell nothing of the size of logits."""
+        is_logits = self.target.is_open and self.target.classifier.is_logits
+        return None if is_logits else "the classifier shows probabilities, and energy needs logits"
+
+    def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
+        """Score rows."""
+        logits = outputs[1].reshape(len(outputs[1]), -1).astype("float64")
+        if logits.shape[1] == 1:
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+        top = logits.max(axis=1)
+        return np.asarray(-(top + np.log(np.exp(logits - top[:, None]).sum(axis=1))))
+
+
+class FeatureSqueezing(Baseline):
+    """The largest L1 distance to the prediction on squeezed images (Xu, Evans & Qi, 2018, arXiv:1704.01155).
+
+    Squeezed to one bit a pixel, or five for colour, and by a median over 2x2 pixels.
+    """
+
+    name = "feature squeezing"
+
+    @property
+    def missing(self) -> str | None:
+        """It squeezes images alone."""
+        layout = self.target.layout
+        is_image = isinstance(layout, Field) and len(layout.shape) == 3
+        return None if is_image else "there is nothing to squeeze in rows that are no images"
+
+    def score(self, X: Any, outputs: list[Array]) -> Array:
+        """Score rows."""
+        x, (low, high) = np.asarray(X, "float32"), self.target.bounds
+        channels_first = self.target.detector.channels_first
+        is_colour = x.shape[1 if channels_first else -1] == 3
+        levels = 2 ** (5 if is_colour else 1) - 1
+        coarse = np.round((x - low) / (high - low) * levels) / levels * (high - low) + low
+        window = (1, 1, 2, 2) if channels_first else (1, 2, 2, 1)
+        p = np.exp(outputs[0])
+        squeezed = (coarse.astype("float32"), median_filter(x, window, mode="nearest"))
+        moved = [np.abs(np.exp(self.target.classifier_outputs(s)[0]) - p).sum(axis=1) for s in squeezed]
+        return np.asarray(np.max(moved, axis=0), "float64")
+
+
+class OrdinaryAutoencoder(Baseline):
+    """The mean squared error of an autoencoder that learned to reconstruct, without the classifier."""
+
+    name = "reconstruction error"
+
+    @property
+    def missing(self) -> str | None:
+        """It learns from normal rows."""
+        if not self.target.is_one_array or self.target.layout.dtype in ("int32", "int64"):
+            return "no ready autoencoder reconstructs such rows"
+        return None if self.training_rows is not None else "an ordinary autoencoder must be trained: pass X_train="
+
+    def prepare(self) -> None:
+        """Train it: ten epochs, at most 20,000 rows."""
+        rng = np.random.default_rng(self.seed)
+        X = self.target.rows(self.training_rows)
+        X = X[rng.permutation(len(X))[:20_000]]
+        with seeded(self.seed):
+            self.network = nets.autoencoder(
+                X.shape[1:], channels_first=self.target.detector.channels_first, seed=self.seed
+            )
+            xla = False if keras.backend.backend() == "tensorflow" else "auto"
+            self.network.compile("adam", "mse", jit_compile=xla)
+            for _ in range(10):
+                order = rng.permutation(len(X))
+                self.network.fit(X[order], X[order], batch_size=128, epochs=1, shuffle=False, verbose=0)
+
+    def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
+        """Score rows."""
+        x = self.target.rows(X)
+        error = np.square(self.network.predict(x, batch_size=256, verbose=0) - x)
+        return np.asarray(error.reshape(len(x), -1).mean(axis=1), "float64")
+
+
+class UntrainedCompanion(Baseline):
+    """The detector's own score with a companion that has learned nothing."""
+
+    name = "untrained companion"
+
+    @property
+    def missing(self) -> str | None:
+        """A companion of one's own class cannot be made again."""
+        companion = self.target.detector.companion
+        is_known = is_wrapped(companion) or isinstance(companion, keras.Sequential) or hasattr(companion, "_functional")
+        is_functional = type(companion).__name__ == "Functional"
+        return None if is_known or is_functional else "a companion of a class of its own cannot be made anew"
+
+    def prepare(self) -> None:
+        """Make it."""
+        detector = self.target.detector
+        with seeded(self.seed):
+            if is_wrapped(detector.companion):
+                fresh = copy.deepcopy(detector.companion.module)
+                for module in fresh.modules():
+                    if hasattr(module, "reset_parameters"):
+                        module.reset_parameters()
+            else:
+                fresh = keras.models.clone_model(detector.companion)
+        self.detector = with_companion(detector, fresh)
+
+    def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
+        """Score rows."""
+        return np.asarray(self.detector.score(X), "float64")
+
+
+def finite(scores: Array) -> Array:
+    """Scores with the largest finite number in the place of what is none."""
+    return np.where(np.isnan(scores), math.inf, np.asarray(scores, "float64"))

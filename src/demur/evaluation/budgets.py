@@ -1,0 +1,77 @@
+"""How far an attacker may go, where nobody says: by what the rows are."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from demur.data import is_number
+from demur.errors import InvalidSetting
+from demur.evaluation.norms import Norm
+
+NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
+
+COLOUR: dict[Norm, float] = {"Linf": 8 / 255, "L2": 0.5, "L1": 12.0}
+"""For 3x32x32 in [0, 1], as RobustBench has it (Croce et al., 2021, arXiv:2010.09670)."""
+GREY: dict[Norm, float] = {"Linf": 0.1, "L2": 1.5, "L1": 10.0}
+"""For 28x28 in [0, 1]."""
+TABLE: dict[Norm, float] = {"Linf": 0.2, "L2": 0.5, "L1": 1.0}
+"""For standardised columns: in standard deviations."""
+
+
+def default_epsilons(shape: tuple[int, ...], bounds: tuple[float, float]) -> dict[Norm, float]:
+    """The largest change of a row, by norm.
+
+    For images of another size, the Euclidean budget grows with the root of the number of pixels and the L1 budget with
+    their number, so that a pixel may change as much as in a small image.
+
+    Args:
+        shape: of a row: an image with three axes, or something else.
+        bounds: smallest and largest value of a number.
+    """
+    if len(shape) != 3:
+        return dict(TABLE)
+    is_colour = 3 in (shape[0], shape[-1])
+    base, pixels = (COLOUR, 3 * 32 * 32) if is_colour else (GREY, 28 * 28)
+    share, span = math.prod(shape) / pixels, bounds[1] - bounds[0]
+    return {
+        "Linf": base["Linf"] * span,
+        "L2": base["L2"] * math.sqrt(share) * span,
+        "L1": base["L1"] * share * span,
+    }
+
+
+def epsilons_of(
+    given: Mapping[str, float] | None, shape: tuple[int, ...], bounds: tuple[float, float]
+) -> dict[Norm, float]:
+    """The defaults, with what was given in their place.
+
+    Raises:
+        InvalidSetting: a budget for another norm, or one that is not above 0.
+    """
+    found = default_epsilons(shape, bounds)
+    for norm, epsilon in (given or {}).items():
+        if norm not in NORMS:
+            raise InvalidSetting(f"epsilons is keyed by norm, {', '.join(map(repr, NORMS))}; got {norm!r}")
+        if not (is_number(epsilon) and epsilon > 0):
+            raise InvalidSetting(f"epsilons[{norm!r}] is a number above 0; got {epsilon!r}")
+        found[norm] = float(epsilon)
+    return found
+
+
+def bounds_of(given: Any, X: Any, shape: tuple[int, ...]) -> tuple[float, float]:
+    """The smallest and largest value of a number: as given, 0 and 1 for images within them, or as found in the rows.
+
+    Raises:
+        InvalidSetting: they are no pair of numbers, the smaller first, or rows lie outside of them.
+    """
+    low, high = float(np.min(X)), float(np.max(X))
+    if given is None:
+        return (0.0, 1.0) if len(shape) == 3 and low >= 0 and high <= 1 else (low, high)
+    pair = tuple(given) if isinstance(given, list | tuple | np.ndarray) else ()
+    if len(pair) != 2 or not all(map(is_number, pair)) or not pair[0] < pair[1]:
+        raise InvalidSetting(f"bounds are two numbers, the smaller first; got {given!r}")
+    if low < pair[0] - 1e-6 or high > pair[1] + 1e-6:
+        raise InvalidSetting(f"X holds numbers from {low:.4g} to {high:.4g}, outside the bounds {pair[0]} to {pair[1]}")
+    return float(pair[0]), float(pair[1])

@@ -1,0 +1,56 @@
+"""What guarding costs, in time."""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from demur.classifiers import GraphClassifier
+from demur.data import row_count, taken
+from demur.evaluation.result import Cost
+from demur.evaluation.target import Target
+from demur.graph import Half, compiled
+from demur.scoring import over_batches
+from demur.sources import as_source
+
+
+def cost_of(target: Target, X: Any, *, batch: int = 256, repeats: int = 5) -> Cost:
+    """Median milliseconds a row of the classifier alone and of `correct`, which guards it; they take turns.
+
+    Args:
+        target: the guarded classifier.
+        X: test rows; the first ones are used.
+        batch: rows of the larger batch.
+        repeats: how often each is timed, after a first time that is not.
+    """
+    many = taken(X, np.arange(min(batch, row_count(X))))
+    one = taken(X, np.arange(1))
+    alone = _alone(target)
+    found = {}
+    for name, rows in (("one", one), ("batch", many)):
+        n = row_count(rows)
+        contenders: dict[str, Callable[[Any], Any]] = {
+            "classifier": alone,
+            "guarded": functools.partial(target.detector.correct, batch_size=batch),
+        }
+        times: dict[str, list[float]] = {contender: [] for contender in contenders}
+        for _ in range(repeats + 1):
+            for contender, run in contenders.items():
+                started = time.perf_counter()
+                run(rows)
+                times[contender].append(1000 * (time.perf_counter() - started) / n)
+        for contender, values in times.items():
+            found[f"{contender}_{name}"] = statistics.median(values[1:])
+    return Cost(batch=row_count(many), **found)
+
+
+def _alone(target: Target) -> Callable[[Any], Any]:
+    """The classifier alone, as fast as it goes."""
+    classifier = target.classifier
+    if not isinstance(classifier, GraphClassifier):
+        return classifier.log_probabilities  # type: ignore[no-any-return]
+    network = compiled(Half(lambda x: classifier(x, training=False)[:1], classifier.tracked()), target.layout)
+    return lambda rows: list(over_batches(network, as_source(rows, target.layout), 256))

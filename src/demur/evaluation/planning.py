@@ -1,0 +1,267 @@
+"""What an evaluation tries, on how many rows: by default, as asked, and so that it ends in time."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from demur.data import is_number, is_table
+from demur.errors import InvalidSetting, WrongType
+from demur.evaluation.attacks import (
+    FGSM,
+    PGD,
+    PGDL2,
+    SLIDE,
+    Attack,
+    BothPathsPGD,
+    CarliniWagner,
+    ConfidentCarliniWagner,
+    DeepFool,
+    DefendedPathPGD,
+    HopSkipJump,
+    LogitMatching,
+    OrthogonalPGD,
+    SelectivePGD,
+    WeightedPGD,
+)
+from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
+from demur.evaluation.measuring import Description
+from demur.evaluation.norms import Norm
+from demur.evaluation.target import Target
+
+SEVERITIES = (1, 2, 3, 4, 5)
+FEWEST = 10
+"""Rows that every threat is tried on, however little time there is."""
+
+Corrupt = Callable[..., Any]
+"""`X, severity, seed, start -> X` changed."""
+
+
+class Corruption(NamedTuple):
+    """One corruption at one severity."""
+
+    name: str
+    severity: int
+    change: Corrupt
+
+
+class Planned(NamedTuple):
+    """One threat and the rows it is tried on."""
+
+    threat: Attack | Corruption
+    rows: int
+    cost: float
+    """Passes through the networks that a row costs."""
+
+    @property
+    def description(self) -> Description:
+        """What it is."""
+        threat = self.threat
+        if isinstance(threat, Corruption):
+            model = "no attacker: what happens to rows on their way"
+            return Description(threat.name, float(threat.severity), "corruption", None, model)
+        return Description(
+            threat.label, threat.epsilon, threat.knowledge, threat.norm, threat.model, threat.for_the_curve
+        )
+
+    @property
+    def title(self) -> str:
+        """What to call it."""
+        threat = self.threat
+        return f"{threat.name}, severity {threat.severity}" if isinstance(threat, Corruption) else threat.title
+
+
+def default_attacks(epsilons: Mapping[Norm, float], bounds: tuple[float, float]) -> list[Attack]:
+    """The attacks of an evaluation: every kind of knowledge, with several budgets where a curve needs them."""
+    linf, l2, l1 = (epsilons[norm] for norm in ("Linf", "L2", "L1"))
+    everything = 0.5 * (bounds[1] - bounds[0])
+    grown = sorted({epsilon for epsilon in (linf / 4, linf / 2, linf, 2 * linf) if epsilon < everything} | {everything})
+    attacks = [
+        FGSM(linf),
+        *(PGD(epsilon) for epsilon in grown),
+        PGDL2(l2),
+        SLIDE(l1),
+        DeepFool(),
+        CarliniWagner(),
+        ConfidentCarliniWagner(),
+        HopSkipJump(),
+        *(WeightedPGD(epsilon) for epsilon in (linf / 2, linf, 2 * linf)),
+        SelectivePGD(linf),
+        OrthogonalPGD(linf),
+        BothPathsPGD(linf),
+        DefendedPathPGD(linf),
+        LogitMatching(linf),
+        WeightedPGD(l2, norm="L2"),
+        WeightedPGD(l1, norm="L1"),
+    ]
+    for attack in attacks:
+        attack.for_the_curve = attack.epsilon is not None and attack.epsilon != epsilons[attack.norm]
+    return attacks
+
+
+def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes: list[str]) -> list[Attack]:
+    """The attacks that were asked for and that can be made on this target.
+
+    Args:
+        asked: "default", None for none, or a list of attacks and their names.
+        target: what is attacked.
+        epsilons: budgets for attacks by name, by norm.
+        notes: what is left out is noted here.
+
+    Raises:
+        InvalidSetting: there is no attack of that name.
+        WrongType: it is no attack.
+    """
+    if asked is None:
+        notes.append("No attacks were asked for: nothing is said of what an attacker can do.")
+        return []
+    found = default_attacks(epsilons, target.bounds) if asked == "default" else _listed(asked, "attacks")
+    attacks = [_made(attack, epsilons) for attack in found]
+    if not target.is_one_array:
+        notes.append("Rows are several arrays or a table with columns: there are no attacks on such rows.")
+        return []
+    possible = [attack for attack in attacks if target.is_open or not attack.needs_gradients]
+    if len(possible) < len(attacks):
+        left = ", ".join(dict.fromkeys(attack.name for attack in attacks if attack not in possible))
+        notes.append(
+            f"The classifier, {target.classifier.kind}, gives no gradients, so these attacks were left out: {left}. An "
+            "attacker who trains a copy of it has gradients; what such an attacker can do is not part of this."
+        )
+    return possible
+
+
+def _made(attack: Any, epsilons: Mapping[Norm, float]) -> Attack:
+    if isinstance(attack, Attack):
+        return attack
+    if not isinstance(attack, str):
+        raise WrongType(f"attacks are instances of demur.evaluation.attacks.Attack, or names; got {attack!r}")
+    if attack not in Attack.registry:
+        raise InvalidSetting(f"an attack is one of {', '.join(Attack.registry)}; got {attack!r}")
+    kind = Attack.registry[attack]
+    return kind(epsilons[kind.norm] if kind.has_budget else None)
+
+
+def corruptions_of(asked: Any, target: Target, X: Any, reference: Any, notes: list[str]) -> list[Corruption]:
+    """The corruptions that were asked for and that suit the rows, each at five severities.
+
+    Args:
+        asked: "default", None for none, a list of names, or functions `X, severity, seed -> X` by name.
+        target: what is guarded.
+        X: test rows.
+        reference: rows that say what is typical of a column.
+        notes: what is left out is noted here.
+
+    Raises:
+        InvalidSetting: there is no corruption of that name for such rows.
+        WrongType: it is no corruption.
+    """
+    if asked is None:
+        notes.append("No corruptions were asked for: nothing is said of what noise, weather or faults do.")
+        return []
+    if isinstance(asked, Mapping):
+        return [
+            Corruption(str(name), severity, _own(name, function))
+            for name, function in asked.items()
+            for severity in SEVERITIES
+        ]
+    known = _suitable(target, X, reference)
+    if not known:
+        notes.append(
+            "No corruptions are known for such rows: pass functions of your own, corruptions={'name': function}."
+        )
+    names = list(known) if asked == "default" else _listed(asked, "corruptions")
+    for name in names:
+        if name not in known:
+            raise InvalidSetting(f"for such rows a corruption is one of {', '.join(known) or 'none'}; got {name!r}")
+    return [Corruption(name, severity, known[name]) for name in names for severity in SEVERITIES]
+
+
+def _suitable(target: Target, X: Any, reference: Any) -> dict[str, Corrupt]:
+    """The corruptions for such rows, by name."""
+    if is_table(X) or (target.is_one_array and np.ndim(X) == 2):
+
+        def table(name: str) -> Corrupt:
+            return lambda X, severity, seed, start: corrupt_table(
+                X, name=name, severity=severity, seed=seed, start=start, reference=reference
+            )
+
+        return {name: table(name) for name in TABLE_CORRUPTIONS if applies(name, X)}
+    if not (target.is_one_array and np.ndim(X) == 4):
+        return {}
+    images = np.asarray(X)
+    is_first = target.detector.channels_first
+    channels = images.shape[1] if is_first else images.shape[-1]
+    sides = images.shape[2:] if is_first else images.shape[1:3]
+    if channels not in (1, 3) or min(sides) < 8:
+        return {}
+    low, high = target.bounds
+
+    def image(name: str) -> Corrupt:
+        def change(X: Any, severity: int, seed: int, start: int) -> Any:
+            x: Any = (np.asarray(X, "float32") - low) / (high - low)
+            x = np.moveaxis(x, 1, -1) if is_first else x
+            x = corrupt(x, name=name, severity=severity, seed=seed, start=start) * (high - low) + low
+            return np.ascontiguousarray(np.moveaxis(x, -1, 1) if is_first else x, "float32")
+
+        return change
+
+    return {name: image(name) for name in sorted(CORRUPTIONS)}
+
+
+def _own(name: Any, function: Any) -> Corrupt:
+    if not callable(function):
+        raise WrongType(f"corruptions[{name!r}] is a function of rows, severity and seed; got {function!r}")
+    return lambda X, severity, seed, start: function(X, severity, seed + start)
+
+
+def _listed(asked: Any, what: str) -> list[Any]:
+    if not isinstance(asked, list | tuple):
+        raise WrongType(f"{what} is 'default', None or a list; got {asked!r}")
+    return list(asked)
+
+
+def planned(threats: Sequence[Attack | Corruption], n: int) -> list[Planned]:
+    """Each threat on as many rows as it takes by default."""
+    found = []
+    for threat in threats:
+        most = n if isinstance(threat, Corruption) else min(n, threat.most_rows or n)
+        found.append(Planned(threat, most, 4.0 if isinstance(threat, Corruption) else float(threat.passes)))
+    return found
+
+
+def shortened(plan: Sequence[Planned], seconds_a_pass: float, budget: float) -> list[Planned]:
+    """The same threats on so few rows that they end in time: each gets the same share of it, or what it needs.
+
+    Args:
+        plan: what was planned.
+        seconds_a_pass: that a pass of one row through the networks takes.
+        budget: seconds for all of it.
+    """
+    costs = np.array([step.cost * seconds_a_pass for step in plan])
+    wanted = np.array([step.rows for step in plan]) * costs
+    low, high = 0.0, float(wanted.max(initial=0.0))
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.minimum(wanted, middle).sum() <= budget else (low, middle)
+    return [
+        step._replace(rows=int(min(step.rows, max(FEWEST, low / cost)))) if cost * step.rows > low else step
+        for step, cost in zip(plan, costs, strict=True)
+    ]
+
+
+def seconds_of(budget: Any) -> float | None:
+    """A time budget in seconds: "10min", "90s", "1.5h", or a number of seconds.
+
+    Raises:
+        InvalidSetting: it is none.
+    """
+    if budget is None:
+        return None
+    if is_number(budget) and budget > 0:
+        return float(budget)
+    units = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+    matched = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(s|sec|m|min|h)\s*", budget) if isinstance(budget, str) else None
+    if matched is None or float(matched[1]) == 0:
+        raise InvalidSetting(f"budget is a time such as '10min', '90s' or '1h', or a number of seconds; got {budget!r}")
+    return float(matched[1]) * units[matched[2]]

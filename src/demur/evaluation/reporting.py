@@ -1,0 +1,50 @@
+"""What an evaluation says while it runs: a bar a threat in a terminal, and a line for each that is done."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from demur.evaluation.measuring import Outcome
+from demur.progress import can_draw
+
+
+class Reporter:
+    """Writes to standard output; to nobody, if it is not wanted."""
+
+    def __init__(self, verbose: bool) -> None:
+        self.verbose = bool(verbose)
+        self.console = Console(highlight=False, quiet=not verbose)
+        columns = [TextColumn("{task.description:<30}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn()]
+        self.bars = Progress(*columns, console=self.console, transient=True, disable=not (verbose and can_draw()))
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bars.stop()
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self.console.print(text, style="dim")
+
+    @contextlib.contextmanager
+    def counting(self, title: str, rows: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar; what comes out is told how many rows more are done."""
+        bar = self.bars.add_task(title, total=rows)
+        try:
+            yield lambda done: self.bars.advance(bar, done)
+        finally:
+            self.bars.remove_task(bar)
+
+    def found(self, title: str, outcome: Outcome) -> None:
+        """Write the line of a threat that is done."""
+        alone, guarded = (100 * values.mean() for values in (outcome.right_alone, outcome.right_guarded))
+        self.console.print(
+            f"{title:<30} {len(outcome.changed.rows):>6,} rows  alone {alone:5.1f} %  guarded {guarded:5.1f} %  "
+            f"{outcome.changed.seconds:6.1f} s",
+            soft_wrap=True,
+        )

@@ -1,0 +1,365 @@
+"""What an evaluation found: typed, to JSON and back, to a table. NumPy only."""
+
+import base64
+import dataclasses
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.errors import CorruptEvaluation, MissingExtra
+from demur.metrics import Estimate, ScoreEvaluation
+
+Knowledge = Literal["grey-box", "black-box", "white-box", "corruption"]
+"""What the attacker knows: the classifier, nothing but its answers, classifier and guard; or there is no attacker."""
+
+FORMAT = 1
+NUMBERS = re.compile(r"\[[-+.\w,\s]*\]")
+"""A list of nothing but numbers and truths in JSON: written in one line."""
+OWN = "demur"
+"""The name of the detector's own score among those of the baselines."""
+
+
+@dataclass(frozen=True)
+class Clean:
+    """What happens to unchanged test rows."""
+
+    accuracy: Estimate
+    """Of the classifier alone."""
+    corrected: Estimate
+    """With the opinion's class where flagged."""
+    always_corrected: Estimate
+    """With the opinion's class everywhere."""
+    fpr: Estimate
+    """Share of the rows that are flagged."""
+    scores: list[float]
+    """Of each row, in nats."""
+
+
+@dataclass(frozen=True)
+class Harm:
+    """Scores of the rows that a change harmed against those that it did not."""
+
+    harmful: int
+    harmless: int
+    mean_harmful: float | None
+    """In nats; None where there are no such rows."""
+    mean_harmless: float | None
+    cohens_d: float | None
+    """Difference of the means in units of the pooled standard deviation (Cohen, 1988)."""
+    auroc: Estimate | None
+    """Harmful against harmless."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of the gallery: images as float32 `(height, width, channels)`, or rows of numbers."""
+
+    original: npt.NDArray[np.float32]
+    changed: npt.NDArray[np.float32]
+    reconstruction: npt.NDArray[np.float32] | None
+    """Of the changed one, where the companion makes one."""
+    label: int
+    before: int
+    """The classifier's class of the original."""
+    after: int
+    """Its class of the changed one."""
+    opinion: int
+    """The companion's class of the changed one."""
+    score: float
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class Threat:
+    """One way that rows are changed, and what the guard makes of it.
+
+    *Right before* are the rows that the classifier gets right unchanged; of these, *successful* means that it gets them
+    wrong changed. An attack succeeds against the guarded classifier where it is *accepted and wrong* (not flagged, and
+    the classifier wrong) or *corrected to wrong* (flagged, and the opinion wrong).
+    """
+
+    name: str
+    """Without its strength, such as "PGD Linf" or "gaussian noise": one curve has one name."""
+    strength: float | None
+    """Budget in the units of the norm, or severity; None for an attack that looks for the smallest change."""
+    knowledge: Knowledge
+    norm: str | None
+    """"Linf", "L2", "L1"; None for corruptions."""
+    model: str
+    """The threat model, in a sentence."""
+    rows: int
+    """How many test rows were changed."""
+    seconds: float
+    accuracy: Estimate
+    """Of the classifier alone, on changed rows."""
+    always_corrected: Estimate
+    corrected: Estimate
+    """With the opinion's class where flagged."""
+    attempted: int
+    """Rows right before."""
+    succeeded: Estimate
+    """Share of these that the classifier alone gets wrong."""
+    accepted_and_wrong: Estimate
+    """Share of these that are not flagged while the classifier is wrong."""
+    corrected_to_wrong: Estimate
+    """Share of these that are flagged while the opinion is wrong."""
+    flagged: Estimate | None
+    """Share of the successful that are flagged; None if there are none."""
+    flagged_all: Estimate
+    """Share of all changed rows that are flagged."""
+    distance: dict[str, float | None]
+    """Median size of the change of the successful, by norm: "Linf", "L2", "L1"."""
+    detection: dict[str, dict[str, ScoreEvaluation | None]]
+    """By score (`OWN`, or a baseline) and by what counts as positive ("successful", "all"), against unchanged rows."""
+    harm: Harm
+    converged: bool | None
+    """Whether the attack had stopped finding more before it stopped; None where it cannot tell."""
+    scores: list[float]
+    """Of each changed row, in nats."""
+    successful: list[bool]
+    """Of each changed row."""
+    examples: list[Example] = field(default_factory=list)
+    for_the_curve: bool = False
+    """Whether its strength is not the one that was asked for: it is there to show how results depend on strength."""
+
+    @property
+    def title(self) -> str:
+        """Name and strength."""
+        if self.strength is None:
+            return self.name
+        return f"{self.name} {self.strength:.3g}" if self.norm else f"{self.name}, severity {self.strength:g}"
+
+    @property
+    def broken(self) -> float:
+        """Share of the attempted on which the guarded classifier is wrong."""
+        return self.accepted_and_wrong.value + self.corrected_to_wrong.value
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """For each row the attack that hurts it most, over all attacks of one knowledge and norm at one strength."""
+
+    knowledge: Knowledge
+    norm: str
+    strength: float | None
+    attacks: list[str]
+    rows: int
+    accuracy: Estimate
+    """Of the classifier alone: right under every attack."""
+    corrected: Estimate
+    """Of the guarded classifier: right under every attack."""
+    accepted_and_wrong: Estimate
+    """Share of the rows right before that some attack gets through unflagged and wrong."""
+    detection: ScoreEvaluation | None
+    """Of each row's lowest score among its successful attacks, against unchanged rows."""
+    for_the_curve: bool = False
+    """Whether the strength is not the one that was asked for."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition without which an evaluation proves little (Carlini et al., 2019, arXiv:1902.06705)."""
+
+    name: str
+    passed: bool | None
+    """None where it could not be checked."""
+    detail: str
+    """What was found, in a sentence; where it failed, what to do."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Median milliseconds an input, in batches of one and of many."""
+
+    batch: int
+    classifier_one: float
+    guarded_one: float
+    classifier_batch: float
+    guarded_batch: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found. See `to_json`, `to_frame` and `demur report`."""
+
+    detector: str
+    classifier: str
+    data_type: str | None
+    input_shape: list[int]
+    class_names: list[str]
+    threshold: list[float]
+    """In nats; one for each class, or one for all."""
+    promised_fpr: float | None
+    """What `infer_threshold(fpr=)` promised; None for a percentile or a threshold given by hand."""
+    rows: int
+    """Test rows."""
+    clean: Clean
+    threats: list[Threat]
+    worst_cases: list[WorstCase]
+    checks: list[Check]
+    cost: Cost
+    settings: dict[str, Any]
+    """What was asked for: attacks, corruptions, budgets, seed, resamples."""
+    notes: list[str]
+    """What was left out or cut short, and why."""
+    versions: dict[str, str]
+    seconds: float
+    clean_detection: dict[str, list[float]] = field(default_factory=dict)
+    """Of the baselines, by name: the scores of the unchanged rows."""
+
+    @property
+    def of_interest(self) -> list[Threat]:
+        """The threats at the strength that was asked for, and all corruptions: what a summary is about."""
+        return [threat for threat in self.threats if not threat.for_the_curve]
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return the evaluation as JSON text; write it to a file, if one is given."""
+        text = json.dumps({"format": FORMAT, **_plain(self)}, indent=1, allow_nan=False) + "\n"
+        text = NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]), text)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Self:
+        """Read what `to_json` wrote: the text, or the path of a file.
+
+        Raises:
+            CorruptEvaluation: it is no evaluation, or one of a newer format.
+        """
+        is_text = isinstance(source, str) and source.lstrip().startswith("{")
+        try:
+            document = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
+            if document.pop("format") > FORMAT:
+                raise CorruptEvaluation("the evaluation was written by a newer demur: upgrade to read it")
+            return cls(**_evaluation(document))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, CorruptEvaluation):
+                raise
+            what = "the text" if is_text else str(source)
+            raise CorruptEvaluation(f"{what} is no evaluation that demur wrote: {error!r}") from error
+
+    def to_frame(self) -> Any:
+        """Return one row a threat as a pandas DataFrame; shares from 0 to 1, scores in nats.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingExtra("pandas", "evaluate") from None
+        return pd.DataFrame(self.records())
+
+    def records(self) -> list[dict[str, Any]]:
+        """One flat dict a threat, the unchanged rows first: what `to_frame` holds."""
+        clean = {
+            "threat": "unchanged",
+            "strength": None,
+            "knowledge": None,
+            "norm": None,
+            "rows": self.rows,
+            "accuracy": self.clean.accuracy.value,
+            "always_corrected": self.clean.always_corrected.value,
+            "corrected": self.clean.corrected.value,
+            "flagged_all": self.clean.fpr.value,
+        }
+        return [clean, *(_record(threat) for threat in self.threats)]
+
+
+def _record(threat: Threat) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "threat": threat.name,
+        "strength": threat.strength,
+        "knowledge": threat.knowledge,
+        "norm": threat.norm,
+        "rows": threat.rows,
+    }
+    names = ("accuracy", "always_corrected", "corrected", "succeeded", "accepted_and_wrong", "corrected_to_wrong")
+    for name in (*names, "flagged", "flagged_all"):
+        estimate = getattr(threat, name)
+        record[name] = None if estimate is None else estimate.value
+    for positives in ("successful", "all"):
+        found = threat.detection[OWN][positives]
+        for figure in ("auroc", "tpr_at_1_fpr", "tpr_at_5_fpr", "tpr_at_10_fpr"):
+            record[f"{figure}_{positives}"] = None if found is None else found[figure].value
+    record |= {name: getattr(threat.harm, name) for name in ("mean_harmful", "mean_harmless", "cohens_d")}
+    record["auroc_harmful_harmless"] = None if threat.harm.auroc is None else threat.harm.auroc.value
+    record["l2"] = threat.distance["L2"]
+    return record
+
+
+# JSON ----------------------------------------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it: numbers rounded to six digits, images as base64 of float16."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.ndarray):
+        data = base64.b64encode(np.ascontiguousarray(value, "<f2").tobytes()).decode("ascii")
+        return {"shape": list(value.shape), "float16": data}
+    value = value.item() if isinstance(value, np.generic) else value
+    # JSON has no infinity: what is above every finite score may as well be the largest finite number.
+    return float(f"{min(value, 3e38):.6g}") if isinstance(value, float) else value
+
+
+def _image(value: Any) -> Any:
+    if value is None:
+        return None
+    return np.frombuffer(base64.b64decode(value["float16"]), "<f2").reshape(value["shape"]).astype("float32")
+
+
+def _estimate(value: Any) -> Any:
+    return None if value is None else Estimate(*value)
+
+
+def _scores(value: Any) -> Any:
+    return None if value is None else {name: Estimate(*figure) for name, figure in value.items()}
+
+
+def _threat(document: dict[str, Any]) -> Threat:
+    estimates = ("accuracy", "always_corrected", "corrected", "succeeded", "accepted_and_wrong", "corrected_to_wrong")
+    read = {name: _estimate(document[name]) for name in (*estimates, "flagged", "flagged_all")}
+    read["detection"] = {
+        name: {positives: _scores(found) for positives, found in both.items()}
+        for name, both in document["detection"].items()
+    }
+    read["harm"] = Harm(**{**document["harm"], "auroc": _estimate(document["harm"]["auroc"])})
+    images = ("original", "changed", "reconstruction")
+    read["examples"] = [
+        Example(**{**example, **{name: _image(example[name]) for name in images}}) for example in document["examples"]
+    ]
+    return Threat(**{**document, **read})
+
+
+def _evaluation(document: dict[str, Any]) -> dict[str, Any]:
+    clean = document["clean"]
+    estimates = ("accuracy", "corrected", "always_corrected", "fpr")
+    worst = [
+        WorstCase(
+            **{
+                **case,
+                **{name: _estimate(case[name]) for name in ("accuracy", "corrected", "accepted_and_wrong")},
+                "detection": _scores(case["detection"]),
+            }
+        )
+        for case in document["worst_cases"]
+    ]
+    return {
+        **document,
+        "clean": Clean(**{**clean, **{name: _estimate(clean[name]) for name in estimates}}),
+        "threats": [_threat(threat) for threat in document["threats"]],
+        "worst_cases": worst,
+        "checks": [Check(**check) for check in document["checks"]],
+        "cost": Cost(**document["cost"]),
+    }

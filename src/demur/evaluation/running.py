@@ -1,0 +1,347 @@
+"""One call that tells what a guard is worth: every threat on every row, and the figures of all."""
+
+import functools
+import importlib.metadata
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from demur._version import __version__
+from demur.data import check_whole, row_count, taken
+from demur.detectors.base import Detector
+from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
+from demur.evaluation.attacks import Attack, Attacked
+from demur.evaluation.baselines import Baseline, finite
+from demur.evaluation.budgets import bounds_of, epsilons_of
+from demur.evaluation.checks import check_all
+from demur.evaluation.costs import cost_of
+from demur.evaluation.measuring import (
+    Changed,
+    Outcome,
+    Unchanged,
+    distances,
+    examples_of,
+    outcome_of,
+    threat_of,
+    worst_cases,
+)
+from demur.evaluation.planning import Corruption, Planned, attacks_of, corruptions_of, planned, seconds_of, shortened
+from demur.evaluation.reporting import Reporter
+from demur.evaluation.result import OWN, Evaluation
+from demur.evaluation.store import Store, digest_of_detector, digest_of_rows
+from demur.evaluation.target import Array, Target
+
+CHUNK = 128
+"""Rows that are attacked together and kept on disk together."""
+
+SPARED = 0.85
+"""Share of a time budget that is planned for threats; the rest is for the baselines and the figures."""
+
+
+def evaluate(
+    detector: Detector,
+    X: Any,
+    y: Any,
+    *,
+    attacks: Sequence[Any] | Literal["default"] | None = "default",
+    corruptions: Sequence[str] | Mapping[str, Any] | Literal["default"] | None = "default",
+    baselines: Sequence[str] | Literal["default"] | None = "default",
+    budget: float | str | None = None,
+    epsilons: Mapping[str, float] | None = None,
+    bounds: tuple[float, float] | None = None,
+    X_train: Any = None,
+    class_names: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    resamples: int = 200,
+    seed: int = 0,
+    verbose: bool = True,
+) -> Evaluation:
+    """Tell how much a guard is worth: against attackers who know it and who do not, and under corruption.
+
+    Attacks change the rows that the classifier gets right; others count as they are. A report of the result is written
+    by `demur.report.write_report` or `demur report`.
+
+    Args:
+        detector: fitted, with a threshold from `infer_threshold`.
+        X: `(n, *input_shape)`, test rows that neither training nor calibration has seen.
+        y: `(n,)`, their true classes.
+        attacks: instances of `demur.evaluation.attacks.Attack` and names of attacks; None for none.
+        corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name; None for
+            none.
+        baselines: names of scores to compare with, on the same rows; None for none.
+        budget: how long it may take, such as "10min", or seconds: each threat is then tried on as many rows as fit, and
+            the result says on how many.
+        epsilons: the largest change that an attack may make, by norm ("Linf", "L2", "L1"), in the units of `X`; by
+            default what is usual for such rows.
+        bounds: the smallest and largest value of a number in `X`; by default 0 and 1 for images within them, and what
+            is found in `X` otherwise.
+        X_train: normal rows, for the baselines that learn and for what is typical of a column.
+        class_names: what the classes are called.
+        out: a folder for what is done so far: the same call goes on from there. `evaluation.json` is written there.
+        resamples: of the bootstrap intervals.
+        seed: of everything drawn.
+        verbose: show what is being done.
+
+    Returns:
+        The evaluation; see `demur.evaluation.result.Evaluation`.
+
+    Raises:
+        ThresholdNotSet: the detector has no threshold.
+        ShapeMismatch, WrongType, InvalidSetting, EmptyInput, NonFinite: see `demur.errors`.
+    """
+    started = time.monotonic()
+    y = _checked(detector, X, y, resamples, seed)
+    X = detector._ready_for(X)
+    seconds, notes = seconds_of(budget), []  # type: tuple[float | None, list[str]]
+    shape = detector.input_shape if _is_plain(detector) else ()
+    bounds = bounds_of(bounds, X, shape) if _is_plain(detector) else (0.0, 1.0)
+    target = Target(detector, bounds)
+    limits = epsilons_of(epsilons, shape, bounds)
+    asked_attacks = attacks_of(attacks, target, limits, notes)
+    asked_corruptions = corruptions_of(corruptions, target, X, X_train, notes)
+    with Reporter(verbose) as reporter:
+        # One order for all threats, so that those tried on fewer rows are tried on the same ones.
+        order = np.random.default_rng(seed).permutation(row_count(X))
+        X, y = taken(X, order), y[order]
+        compared = _baselines(baselines, target, X_train, seed, notes, reporter)
+        unchanged = Unchanged(y, target.verdict(X), {})
+        unchanged.scores.update(_scores(target, compared, X, unchanged.verdict.score))
+        plan = planned([*asked_attacks, *asked_corruptions], len(y))
+        if seconds is not None:
+            plan = _in_time(plan, target, X, seconds, time.monotonic() - started, notes)
+        elif any(step.rows < len(y) for step in plan):
+            few = sorted({f"{step.title} on {step.rows:,}" for step in plan if step.rows < len(y)})
+            notes.append(f"Slow attacks were tried on fewer than the {len(y):,} rows: {', '.join(few)}.")
+        about = _digest(detector, X, y, bounds, seed) if out is not None else ""
+        store = Store(None if out is None else Path(out) / "attacked", about)
+        run = functools.partial(_tried, target=target, X=X, unchanged=unchanged, compared=compared, store=store)
+        outcomes: list[Outcome] = []
+        for step in plan:
+            if seconds is not None and time.monotonic() - started > seconds and outcomes:
+                left = [later.title for later in plan[len(outcomes) :]]
+                notes.append(f"Time was up before these were tried: {', '.join(left)}.")
+                break
+            outcomes.append(run(step, seed=seed, reporter=reporter))
+        reporter.say("measuring ...")
+        evaluation = Evaluation(
+            detector=type(detector).__name__,
+            classifier=detector.classifier.title,
+            data_type=detector.data_type,
+            input_shape=list(shape),
+            class_names=_names(class_names, target.classes),
+            threshold=np.atleast_1d(np.asarray(detector.threshold, "float64")).tolist(),
+            promised_fpr=None if detector.calibration is None else detector.calibration.fpr,
+            rows=len(y),
+            clean=unchanged.clean(),
+            threats=[threat_of(outcome, unchanged, resamples=resamples, seed=seed) for outcome in outcomes],
+            worst_cases=worst_cases(outcomes, unchanged, resamples=resamples, seed=seed),
+            checks=check_all(target, unchanged, outcomes),
+            cost=cost_of(target, X),
+            settings={
+                "attacks": [attack.settings for attack in asked_attacks],
+                "corruptions": list(dict.fromkeys(corruption.name for corruption in asked_corruptions)),
+                "epsilons": dict(limits),
+                "bounds": list(bounds),
+                "budget": budget,
+                "seed": seed,
+                "resamples": resamples,
+                "detector": detector.settings,
+            },
+            notes=notes,
+            versions=_versions(),
+            seconds=time.monotonic() - started,
+            clean_detection={name: scores.tolist() for name, scores in unchanged.scores.items() if name != OWN},
+        )
+    if out is not None:
+        evaluation.to_json(Path(out) / "evaluation.json")
+    return evaluation
+
+
+def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> Array:
+    if not isinstance(detector, Detector):
+        raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}")
+    if detector.threshold is None:
+        raise ThresholdNotSet(
+            f"{type(detector).__name__} has no threshold yet: call infer_threshold(X_held_out, fpr=0.05) first"
+        )
+    check_whole("resamples", resamples, 1)
+    check_whole("seed", seed, 0)
+    if not (hasattr(X, "shape") or isinstance(X, dict | tuple | list)):
+        raise WrongType(f"X is an array, a table, or several arrays; got {type(X).__name__}")
+    labels = np.asarray(y)
+    if labels.shape != (row_count(X),) or labels.dtype.kind not in "iu":
+        raise ShapeMismatch(
+            f"y must hold one whole number, the true class, for each of the {row_count(X)} rows; "
+            f"got shape {labels.shape} of {labels.dtype}"
+        )
+    return labels.astype("int64")
+
+
+def _is_plain(detector: Detector) -> bool:
+    """Whether rows are one array of numbers."""
+    shape = detector.input_shape
+    return isinstance(shape, tuple) and all(isinstance(size, int) or size is None for size in shape)
+
+
+def _names(given: Sequence[str] | None, classes: int) -> list[str]:
+    if given is None:
+        return [str(i) for i in range(classes)]
+    if len(given) != classes:
+        raise InvalidSetting(f"class_names needs a name for each of the {classes} classes; got {len(given)}")
+    return [str(name) for name in given]
+
+
+def _baselines(
+    asked: Any, target: Target, training_rows: Any, seed: int, notes: list[str], reporter: Reporter
+) -> list[Baseline]:
+    names = [] if asked is None else list(Baseline.registry) if asked == "default" else list(asked)
+    found = []
+    for name in names:
+        if name not in Baseline.registry:
+            raise InvalidSetting(f"a baseline is one of {', '.join(Baseline.registry)}; got {name!r}")
+        baseline = Baseline.registry[name](target, training_rows, seed)
+        if baseline.missing is None:
+            reporter.say(f"baseline: {name} ...")
+            baseline.prepare()
+            found.append(baseline)
+        else:
+            notes.append(f"No comparison with {name}: {baseline.missing}.")
+    return found
+
+
+def _scores(target: Target, compared: Sequence[Baseline], X: Any, own: Array) -> dict[str, Array]:
+    outputs = target.classifier_outputs(X) if compared else []
+    return {OWN: own, **{baseline.name: finite(baseline.score(X, outputs)) for baseline in compared}}
+
+
+def _digest(detector: Detector, X: Any, y: Array, bounds: tuple[float, float], seed: int) -> str:
+    return f"{digest_of_detector(detector)} {digest_of_rows(X, y)} {bounds} {seed} {CHUNK} {__version__}"
+
+
+def _in_time(
+    plan: list[Planned], target: Target, X: Any, seconds: float, spent: float, notes: list[str]
+) -> list[Planned]:
+    """A plan that ends in time, and what it leaves out."""
+    probe = taken(X, np.arange(min(CHUNK, row_count(X))))
+    target.verdict(probe)
+    started = time.monotonic()
+    for _ in range(3):
+        target.verdict(probe)
+    # Forward and backward through both networks costs about as much as scoring twice.
+    a_pass = 2 * (time.monotonic() - started) / 3 / row_count(probe)
+    shorter = shortened(plan, a_pass, max(SPARED * seconds - spent, 0.0))
+    cut = [f"{new.title} on {new.rows:,}" for old, new in zip(plan, shorter, strict=True) if new.rows < old.rows]
+    if cut:
+        notes.append(
+            f"To end within {seconds:g} s, of {row_count(X):,} rows these were tried on fewer: {', '.join(cut)}."
+        )
+    return shorter
+
+
+def _tried(
+    step: Planned,
+    *,
+    target: Target,
+    X: Any,
+    unchanged: Unchanged,
+    compared: Sequence[Baseline],
+    store: Store,
+    seed: int,
+    reporter: Reporter,
+) -> Outcome:
+    """Try one threat on its rows, a chunk at a time."""
+    started, rows = time.monotonic(), np.arange(step.rows)
+    y, right = unchanged.y[rows], unchanged.right[rows]
+    parts, late = [], []
+    with reporter.counting(step.title, step.rows) as count:
+        for begin in range(0, step.rows, CHUNK):
+            chosen = rows[begin : begin + CHUNK]
+            attacked = _chunk(step.threat, target, taken(X, chosen), y[chosen], right[chosen], begin, store, seed)
+            parts.append(attacked.x)
+            late.append(attacked.late)
+            count(len(chosen))
+    changed, before, plain = _together(parts), taken(X, rows), target.is_one_array
+    verdict = target.verdict(changed)
+    most = _most_examples(step.threat)
+    examples = (
+        examples_of(target, before, changed, y, unchanged.verdict.reference[rows], verdict, most) if plain else []
+    )
+    outcome = outcome_of(
+        step.description,
+        unchanged,
+        Changed(
+            rows=rows,
+            verdict=verdict,
+            scores=_scores(target, compared, changed, verdict.score),
+            distance=distances(before, changed) if plain else {},
+            late=None if any(part is None for part in late) else np.concatenate([np.asarray(part) for part in late]),
+            seconds=time.monotonic() - started,
+            examples=examples,
+        ),
+    )
+    reporter.found(step.title, outcome)
+    return outcome
+
+
+def _most_examples(threat: Attack | Corruption) -> int:
+    """How many rows the gallery shows."""
+    if isinstance(threat, Corruption):
+        return 1 if threat.severity == 3 else 0
+    return 4
+
+
+def _chunk(
+    threat: Attack | Corruption, target: Target, X: Any, y: Array, right: Array, begin: int, store: Store, seed: int
+) -> Attacked:
+    """Some rows after a threat; from disk, if they are there."""
+    if isinstance(threat, Corruption):
+        return Attacked(threat.change(X, threat.severity, seed, begin))
+    key = {**threat.settings, "begin": begin, "rows": len(y)}
+    kept = store.get(key)
+    if kept is not None:
+        return Attacked(kept["x"], kept.get("late"))
+    x, late = target.rows(X), None
+    if right.any():
+        attacked = threat.run(target, x[right], y[right], seed=seed + begin)
+        x[right] = attacked.x
+        if attacked.late is not None:
+            late = np.zeros(len(y), bool)
+            late[right] = attacked.late
+    store.put(key, {"x": x} | ({} if late is None else {"late": late}))
+    return Attacked(x, late)
+
+
+def _together(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, dict):
+        return {name: np.concatenate([part[name] for part in parts]) for name in first}
+    if isinstance(first, tuple):
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    if hasattr(first, "iloc"):
+        import pandas as pd
+
+        return pd.concat(parts)
+    import polars as pl
+
+    return pl.concat(parts)
+
+
+def _versions() -> dict[str, str]:
+    found = {
+        "demur": __version__,
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "numpy": np.__version__,
+    }
+    for name in ("numpy", "foolbox", "tensorflow", "tensorflow-cpu", "torch", "jax"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

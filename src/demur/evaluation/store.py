@@ -1,0 +1,79 @@
+"""What an evaluation has done so far, on disk: a long run that was interrupted goes on where it stopped."""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.data import flat, is_table
+from demur.detectors.base import Detector
+
+
+class Store:
+    """Attacked rows by what was done to which, in a folder; or nowhere.
+
+    Args:
+        folder: made if it does not exist; None keeps nothing.
+        about: what all of them have in common: detector, rows, seed.
+    """
+
+    def __init__(self, folder: Path | None, about: str) -> None:
+        self.folder, self.about = folder, about
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def _file(self, key: dict[str, Any]) -> Path | None:
+        if self.folder is None:
+            return None
+        text = self.about + json.dumps(key, sort_keys=True, default=str)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+
+    def get(self, key: dict[str, Any]) -> dict[str, npt.NDArray[Any]] | None:
+        """The arrays kept under a key; None if there are none, or they cannot be read."""
+        file = self._file(key)
+        if file is None or not file.is_file():
+            return None
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def put(self, key: dict[str, Any], arrays: dict[str, Any]) -> None:
+        """Keep arrays under a key; a file is there whole or not at all."""
+        file = self._file(key)
+        if file is None:
+            return
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as written:
+            np.savez(written, **arrays)
+        Path(written.name).replace(file)
+
+
+def digest_of_rows(X: Any, y: Any) -> str:
+    """A SHA-256 of rows and their classes."""
+    digest = hashlib.sha256()
+    if is_table(X):
+        arrays = [
+            np.asarray(repr(list(X.columns)).encode()),
+            *(np.asarray(X[name].to_numpy()).astype("U") for name in X.columns),
+        ]
+    else:
+        arrays = [np.asarray(part) for part in flat(X)]
+    for array in (*arrays, np.asarray(y)):
+        digest.update(repr((array.shape, str(array.dtype))).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def digest_of_detector(detector: Detector) -> str:
+    """A SHA-256 of what a detector has learned and how it is set."""
+    digest = hashlib.sha256(json.dumps([type(detector).__name__, detector.settings], default=str).encode())
+    digest.update(str(detector.classifier.fingerprint()).encode())
+    digest.update(np.asarray(detector.threshold, "float64").tobytes())
+    for variable in detector.companion.variables:
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,115 @@
+"""What an attacker attacks: a guarded classifier, as differentiable functions of a batch, and the verdict on rows."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from demur.classifiers import GraphClassifier
+from demur.data import Field, cast
+from demur.detectors.base import Detector
+from demur.divergence import Tensor
+from demur.graph import Half, compiled
+from demur.scoring import over_batches
+from demur.sources import as_source
+
+Array = npt.NDArray[Any]
+
+
+class Look(NamedTuple):
+    """What guard and classifier say of a batch, differentiable."""
+
+    score: Tensor
+    """`(n,)`, in nats."""
+    reference: Tensor
+    """The classifier's log-probabilities `(n, classes)`, sharpened by the temperature."""
+    opinion: Tensor
+    """The companion's."""
+
+
+class Verdict(NamedTuple):
+    """What becomes of rows, in NumPy."""
+
+    score: Array
+    """`(n,)`, in nats."""
+    reference: Array
+    """The classifier's class, `(n,)`."""
+    opinion: Array
+    """The companion's."""
+    flagged: Array
+    """`(n,)`."""
+
+    @property
+    def final(self) -> Array:
+        """The class that a user of `correct` gets, `(n,)`."""
+        return np.where(self.flagged, self.opinion, self.reference)
+
+
+class Target:
+    """A guarded classifier, as attackers see it.
+
+    Args:
+        detector: ready and with a threshold.
+        bounds: smallest and largest value of a number in a row.
+
+    Attributes:
+        is_open: whether gradients of classifier and guard can be had: the classifier is in the graph, and rows are one
+            array of floating-point numbers.
+        draws: how often a guard that is random is asked, to average over (Athalye et al., 2018, arXiv:1707.07397).
+    """
+
+    def __init__(self, detector: Detector, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
+        self.detector, self.bounds = detector, (float(bounds[0]), float(bounds[1]))
+        self.classifier, self.layout = detector.classifier, detector.classifier.layout
+        is_plain = isinstance(self.layout, Field) and (self.layout.dtype or "float32").startswith(("float", "bfloat"))
+        self.is_open = isinstance(self.classifier, GraphClassifier) and is_plain
+        self.is_one_array = isinstance(self.layout, Field)
+        self.classes = int(self.classifier.classes)
+        self.draws = 10 if getattr(detector, "is_random", False) else 1
+
+    def look(self, x: Tensor) -> Look:
+        """What both say of a batch of tensors, with gradients."""
+        views = self.detector.views
+        reference, opinion = views.reference(x), views.opinion(x, False).log_probabilities
+        return Look(views.compare(reference, opinion), reference[0], opinion[0])
+
+    def log_probabilities(self, x: Tensor) -> Tensor:
+        """The classifier's log-probabilities `(n, classes)` of a batch of tensors, as a grey-box attacker has them."""
+        return self.classifier(x, training=False)[0]
+
+    def classifier_outputs(self, X: Any, batch_size: int = 256) -> list[Array]:
+        """The classifier's log-probabilities `(n, classes)` of rows and, of one in the graph, what it returned."""
+        classifier = self.classifier
+        if not isinstance(classifier, GraphClassifier):
+            return [classifier.log_probabilities(X)]
+
+        def both(x: Tensor) -> list[Tensor]:
+            return [classifier(x, training=False)[0], ops.cast(classifier.outputs(x)[0], "float32")]
+
+        network = compiled(Half(both, classifier.tracked()), self.layout)
+        parts = over_batches(network, as_source(X, self.layout), batch_size)
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def verdict(self, X: Any, batch_size: int = 256) -> Verdict:
+        """What becomes of rows at the detector's threshold."""
+        data = self.detector.correct(X, batch_size=batch_size)["data"]
+        return Verdict(
+            np.asarray(data["instance_score"], "float64"),
+            np.asarray(data["no_defense"]),
+            np.asarray(data["defense"]),
+            np.asarray(data["is_adversarial"]),
+        )
+
+    def limits(self, predicted: Array) -> Array:
+        """The threshold of each row, given the class that the classifier predicts: `(n,)`."""
+        threshold = np.asarray(self.detector.threshold, "float64")
+        return np.asarray(threshold[predicted] if threshold.ndim else np.full(len(predicted), threshold))
+
+    def rows(self, X: Any) -> Array:
+        """Rows as attacks change them: one array, float32."""
+        return np.array(cast(np.asarray(X), self.layout), "float32")
+
+    def clipped(self, x: Array) -> Array:
+        """Rows within the bounds."""
+        return np.clip(x, *self.bounds)

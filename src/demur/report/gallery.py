@@ -1,0 +1,162 @@
+"""The gallery of a report: what was changed, by how much, and what was made of it."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.errors import MissingExtra
+from demur.report.wording import number
+
+if TYPE_CHECKING:
+    from demur.evaluation.result import Evaluation, Example, Threat
+
+Image = npt.NDArray[np.float32]
+
+LARGEST = 160
+"""Pixels a side; larger images are made smaller, so that a page stays small."""
+FEATURES = 6
+"""Features of a row that are shown: those changed most."""
+BLUE, WHITE, RED = (0x21, 0x66, 0xAC), (0xF7, 0xF7, 0xF7), (0xB2, 0x18, 0x2B)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a card."""
+
+    caption: str
+    uri: str | None
+    """`data:image/png;base64,...`; None where there is no image."""
+    said: str | None = None
+    """Which class it was given, or is."""
+    right: bool | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """One example: its images, or its most changed features."""
+
+    pictures: list[Picture]
+    features: list[tuple[str, ...]]
+    """Name, difference, original, changed and, where there is one, reconstruction."""
+    label: str
+    score: str
+    flagged: bool
+
+
+def gallery(evaluation: "Evaluation") -> "list[tuple[Threat, list[Card]]]":
+    """The examples of each threat that has some.
+
+    Raises:
+        MissingExtra: Pillow, which comes with matplotlib, is not installed.
+    """
+    names = evaluation.class_names
+    return [(t, [_card(example, names) for example in t.examples]) for t in evaluation.threats if t.examples]
+
+
+def _card(example: "Example", names: Sequence[str]) -> Card:
+    is_image = example.original.ndim == 3 and example.original.shape[-1] in {1, 3}
+    said = {field: _name(getattr(example, field), names) for field in ("before", "after", "opinion", "label")}
+    right = {field: getattr(example, field) == example.label for field in ("before", "after", "opinion")}
+    pictures = [
+        Picture("original", None, said["before"], right["before"]),
+        Picture("changed", None, said["after"], right["after"]),
+        Picture("difference", None),
+        Picture(
+            "reconstruction" if example.reconstruction is not None else "opinion",
+            None,
+            said["opinion"],
+            right["opinion"],
+        ),
+    ]
+    if is_image:
+        pictures = [
+            Picture(caption, uri, one.said, one.right)
+            for one, (caption, uri) in zip(pictures, _drawn(example), strict=True)
+        ]
+    return Card(
+        pictures=pictures,
+        features=[] if is_image else _features(example),
+        label=said["label"],
+        score=number(example.score),
+        flagged=example.flagged,
+    )
+
+
+def _name(kind: int, names: Sequence[str]) -> str:
+    return str(names[kind]) if 0 <= kind < len(names) else str(kind)
+
+
+def _drawn(example: "Example") -> list[tuple[str, str | None]]:
+    """Captions and images of the four pictures."""
+    low, high = value_range(example.original, example.changed)
+    difference = example.changed - example.original
+    largest = float(np.abs(difference).max())
+    factor = (high - low) / largest if largest else 0.0
+    times = f"{factor:.0f}" if factor >= 10 else f"{factor:.2g}"
+    enlargement = f"difference \N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}{times}" if largest else "no difference"
+    last = example.reconstruction
+    return [
+        ("original", png(_bytes(example.original, low, high))),
+        ("changed", png(_bytes(example.changed, low, high))),
+        (enlargement, png(enlarged(difference))),
+        ("opinion", None) if last is None else ("reconstruction", png(_bytes(last, low, high))),
+    ]
+
+
+def value_range(*images: Image) -> tuple[float, float]:
+    """What is black and what is white: 0 and 1, or 0 and 255, where values look like it; else the least and largest."""
+    every = np.concatenate([image.ravel() for image in images])
+    low, high = float(every.min()), float(every.max())
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    if low >= 0 and 16 < high <= 255:
+        return 0.0, 255.0
+    return low, high if high > low else low + 1.0
+
+
+def enlarged(difference: Image) -> npt.NDArray[np.uint8]:
+    """A signed difference so scaled that its largest magnitude fills the range.
+
+    One channel: blue is less, red is more, white is no change. Three: grey is no change.
+    """
+    scaled = difference / max(float(np.abs(difference).max()), 1e-30)
+    if scaled.shape[-1] == 3:
+        return _bytes(scaled, -1, 1)
+    white, end = np.array(WHITE), np.where(scaled < 0, BLUE, RED)
+    return np.asarray((white + np.abs(scaled) * (end - white)).round(), "uint8")
+
+
+def png(pixels: npt.NDArray[np.uint8]) -> str:
+    """An image as a `data:` address."""
+    try:
+        from PIL import Image as pillow  # noqa: N813
+    except ImportError as error:
+        raise MissingExtra("pillow", "report") from error
+    image = pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    image.thumbnail((LARGEST, LARGEST))
+    stream = io.BytesIO()
+    image.save(stream, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def _bytes(image: Image, low: float, high: float) -> npt.NDArray[np.uint8]:
+    shares = np.nan_to_num((image.astype("float64") - low) / (high - low))
+    return (255 * np.clip(shares, 0, 1)).round().astype("uint8")
+
+
+def _features(example: "Example") -> list[tuple[str, ...]]:
+    before, after = example.original, example.changed
+    difference = after - before
+    most = np.argsort(-np.abs(difference), axis=None, kind="stable")[:FEATURES]
+    rows = []
+    for place in (np.unravel_index(flat, difference.shape) for flat in most):
+        change = number(float(difference[place]))
+        columns = [before, after] if example.reconstruction is None else [before, after, example.reconstruction]
+        name = ", ".join(str(int(i)) for i in place)
+        rows.append((name, change, *(number(float(column[place])) for column in columns)))
+    return rows

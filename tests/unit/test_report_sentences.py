@@ -1,0 +1,259 @@
+"""What a report says in plain words: the worst first, nothing flattered, grammar of none, one and many."""
+
+import dataclasses
+import re
+
+import pytest
+
+from demur.evaluation.result import OWN
+from demur.metrics import Estimate, share
+from demur.report import summary
+from demur.report.page import page
+from demur.report.wording import NONE, among, count, interval, listed, number, percent, percentage
+from evaluation_example import example
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def with_threats(*threats, **changes):
+    return dataclasses.replace(example(), threats=list(threats), **changes)
+
+
+def threat(title, **changes):
+    return dataclasses.replace(next(t for t in example().threats if t.title == title), **changes)
+
+
+def said(evaluation, word):
+    """The one sentence with a word in it."""
+    (sentence,) = [one for one in summary(evaluation) if word in one]
+    return sentence
+
+
+# Wording ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(0, "0.0"), (1, "100.0"), (0.9999, ">99.9"), (0.0001, "<0.1"), (0.125, "12.5"), (0.05, "5.0")],
+)
+def test_a_share_is_never_rounded_to_all_or_nothing(share, expected):
+    assert percentage(share) == expected
+    assert percent(share) == expected.removesuffix(".0") + " %"
+
+
+def test_grammar_of_none_one_and_many():
+    assert [count(n, "input") for n in (0, 1, 2, 1200)] == ["no inputs", "1 input", "2 inputs", "1,200 inputs"]
+    some = [among(*pair, "input") for pair in ((0, 1), (1, 1), (0, 3), (1, 3), (3, 3))]
+    assert some == ["none of 1 input", "the only input", "none of 3 inputs", "1 of 3 inputs", "all 3 inputs"]
+    assert [listed("abcde"[:n]) for n in (1, 2, 3, 4, 5)] == [
+        "a",
+        "a and b",
+        "a, b and c",
+        "a, b, c and 1 other",
+        "a, b, c and 2 others",
+    ]
+    assert interval(Estimate(0.05, 0.03, 0.081)) == "3 to 8.1 %"
+    shown = [number(value) for value in (None, 3e38, -0.5, 1234.0)]
+    assert shown == [NONE, "beyond all others", f"{MINUS}0.5", "1.23e+03"]
+
+
+# Sentences --------------------------------------------------------------------------------------------------------
+
+
+def test_the_worst_comes_first():
+    whole = example()
+    worst = max((t for t in whole.threats if t.knowledge != "corruption"), key=lambda t: t.broken)
+    first = summary(whole)[0]
+    assert first.startswith("An attacker who knows the classifier and the guard gets ")
+    assert worst.title in first
+    through = round(worst.broken * worst.attempted)
+    assert f"gets {through} of {worst.attempted} inputs ({percent(worst.broken)}) through" in first
+
+
+def test_what_gets_through_is_told_apart_by_whether_it_was_seen():
+    attack = threat(
+        "C&W L2",
+        attempted=100,
+        accepted_and_wrong=Estimate(0.02, 0, 1),
+        corrected_to_wrong=Estimate(0.05, 0, 1),
+    )
+    assert said(with_threats(attack), "gets 7 of 100 inputs (7 %) through with C&W L2").endswith(
+        ": 2 unflagged and wrong, 5 flagged and then given a wrong class."
+    )
+
+
+def test_a_grey_box_attack_that_is_worse_comes_before_the_white_box_one():
+    nothing, everything = Estimate(0, 0, 0), Estimate(1, 1, 1)
+    adaptive = threat("adaptive C&W L2", accepted_and_wrong=nothing, corrected_to_wrong=nothing)
+    grey = threat("FGSM 0.1", accepted_and_wrong=everything, corrected_to_wrong=nothing)
+    first, second = summary(with_threats(adaptive, grey))[:2]
+    n = grey.attempted
+    assert first.startswith(f"An attacker who knows the classifier, but not the guard gets all {n} inputs through")
+    assert second == (
+        f"An attacker who knows the classifier and the guard gets none of {n} inputs through with adaptive C&W L2."
+    )
+
+
+def test_it_says_so_where_no_one_who_knows_the_guard_was_tried():
+    for threats in ([], [threat("FGSM 0.1")]):
+        assert summary(with_threats(*threats))[0].startswith("No attacker who knows the guard was tried")
+    assert not any("was tried" in one for one in summary(example()))
+
+
+def test_the_worst_of_several_attacks_is_told():
+    case = min(example().worst_cases, key=lambda one: one.corrected.value)
+    assert f"(Linf 0.1), {percent(case.corrected.value)} of the corrected answers" in said(
+        example(), "worst of 2 attacks"
+    )
+
+
+def test_failed_checks_are_told_by_name_and_those_not_made_by_number():
+    whole = example()
+    assert said(whole, "sanity check") == (
+        "1 of 6 sanity checks failed (more steps change nothing): until that is explained, take all figures for too "
+        "good; 1 could not be made."
+    )
+    passed = [dataclasses.replace(check, passed=True) for check in whole.checks]
+    assert not any("sanity" in one for one in summary(dataclasses.replace(whole, checks=passed)))
+    unmade = [dataclasses.replace(check, passed=None) for check in whole.checks]
+    assert said(dataclasses.replace(whole, checks=unmade), "sanity") == "All 6 sanity checks could not be made."
+    assert "No sanity check was made" in said(dataclasses.replace(whole, checks=[]), "sanity")
+
+
+def test_attacks_that_had_not_converged_are_told():
+    assert "2 attacks had not converged" in said(example(), "converged")
+    one = with_threats(threat("FGSM 0.1", converged=False))
+    assert (
+        said(one, "converged")
+        == "1 attack had not converged at the end (FGSM 0.1): with more steps it may get more through."
+    )
+
+
+@pytest.mark.parametrize(
+    ("fpr", "promised", "end"),
+    [
+        (Estimate(0.04, 0.02, 0.06), 0.05, "; at most 5 % was promised."),
+        (Estimate(0.06, 0.04, 0.08), 0.05, "; at most 5 % was promised, and chance alone explains the difference."),
+        (Estimate(0.2, 0.1, 0.3), 0.05, ", although at most 5 % was promised: the promise is broken on these inputs."),
+        (Estimate(0.2, 0.1, 0.3), None, "; none was promised with this threshold."),
+    ],
+)
+def test_false_alarms_are_held_against_what_was_promised(fpr, promised, end):
+    clean = dataclasses.replace(example().clean, fpr=fpr)
+    sentence = said(dataclasses.replace(example(), clean=clean, promised_fpr=promised), "false-alarm rate")
+    assert sentence.startswith(f"Of 300 unchanged inputs the guard flags {round(300 * fpr.value)}: ")
+    assert sentence.endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("corrected", "words"),
+    [
+        (0.8, "correction costs accuracy and leaves 80 %"),
+        (0.95, "raises that to 95 %"),
+        (0.9, "with correction and without"),
+    ],
+)
+def test_what_correction_does_to_unchanged_inputs_is_told(corrected, words):
+    clean = dataclasses.replace(example().clean, accuracy=Estimate(0.9, 0, 1), corrected=Estimate(corrected, 0, 1))
+    assert words in said(dataclasses.replace(example(), clean=clean), "90 %")
+
+
+def test_what_is_caught_is_told_of_the_least_and_the_most():
+    few = threat("FGSM 0.1", successful=[True] * 10 + [False] * 290, flagged=share([1] * 2 + [0] * 8))
+    many = threat("C&W L2", successful=[True] * 100 + [False] * 200, flagged=share([1] * 97 + [0] * 3))
+    assert said(with_threats(few, many), "the guard catches") == (
+        "Against an attacker who knows the classifier, but not the guard, the guard catches 2 of 10 FGSM 0.1 attacks "
+        "that fooled the classifier (20 %), the least of 2, and 97 of 100 C&W L2 attacks (97 %), the most, at 5 % "
+        "false alarms."
+    )
+    assert "catches 97 of 100 C&W L2 attacks that fooled the classifier (97 %), at" in said(
+        with_threats(many), "catches"
+    )
+    assert "no larger share of 1 other attack, at" in said(with_threats(many, many), "the guard catches")
+    single = threat("FGSM 0.1", successful=[True] + [False] * 299, flagged=share([1]))
+    assert "catches the only FGSM 0.1 attack that fooled the classifier, at" in said(
+        with_threats(single), "the guard catches"
+    )
+
+
+def test_attacks_that_never_succeed_are_told_and_break_nothing():
+    harm = dataclasses.replace(example().threats[0].harm, harmful=0, mean_harmful=None, cohens_d=None, auroc=None)
+    idle = [
+        dataclasses.replace(
+            t,
+            successful=[False] * t.rows,
+            flagged=None,
+            detection={name: {"successful": None, "all": both["all"]} for name, both in t.detection.items()},
+            harm=harm,
+            distance=dict.fromkeys(t.distance),
+        )
+        for t in example().threats
+    ]
+    assert said(with_threats(*idle), "nothing to catch").startswith(
+        "FGSM 0.05, FGSM 0.1, PGD Linf 0.02 and 28 others never"
+    )
+    assert "No simpler score was compared" in summary(with_threats(*idle))[-2]
+    assert "Attacks" in page(with_threats(*idle))
+
+
+def test_corruptions_are_told_together():
+    two = [threat(f"gaussian noise, severity {n}", successful=[True] * 10 + [False] * 290) for n in (1, 2)]
+    found = [dataclasses.replace(t, flagged=share([1] * k + [0] * (10 - k))) for t, k in zip(two, (5, 9), strict=True)]
+    assert said(with_threats(*found), "corruption").startswith(
+        "1 corruption turned 20 right predictions wrong, of which the guard flags 14 (70 %), least of gaussian noise, "
+        "severity 1 (50 %); its score tells harmful corruption from harmless with an AUROC of "
+    )
+
+
+def test_corrections_that_do_harm_are_told():
+    harmed = threat("FGSM 0.1", accuracy=Estimate(0.5, 0, 1), corrected=Estimate(0.4, 0, 1))
+    fine = threat("C&W L2", accuracy=Estimate(0.1, 0, 1), corrected=Estimate(0.9, 0, 1))
+    assert said(with_threats(harmed, fine), "Correction") == (
+        "Correction leaves fewer answers right than the classifier alone under 1 of 2 threats (FGSM 0.1: 40 % instead "
+        "of 50 %)."
+    )
+    assert "no fewer answers right than the classifier alone under the only threat" in said(
+        with_threats(fine), "Correction"
+    )
+
+
+def scored(own, other):
+    """An attack with these (TPR at 5 % FPR, AUROC) of demur and of a baseline."""
+
+    def found(pair):
+        figures = {"tpr_at_5_fpr": Estimate(pair[0], 0, 1), "auroc": Estimate(pair[1], 0, 1)}
+        return {"successful": threat("C&W L2").detection[OWN]["successful"] | figures, "all": None}
+
+    return threat("C&W L2", detection={OWN: found(own), "entropy": found(other)})
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "words"),
+    [
+        (
+            (0.6, 0.9),
+            (0.7, 0.8),
+            "on the only threat, by what it catches at 5 % false alarms or by AUROC: entropy on C&W L2 (70 % instead "
+            "of 60 %).",
+        ),
+        ((0.6, 0.8), (0.6, 0.9), "entropy on C&W L2 (AUROC 0.900 instead of 0.800)."),
+        ((0.6, 0.9), (0.6, 0.9), "None of 1 simpler score does better than the guard's on any threat."),
+    ],
+)
+def test_baselines_that_do_better_are_told(own, other, words):
+    assert words in said(with_threats(scored(own, other)), "simpler score")
+
+
+def test_what_was_left_out_is_told_and_the_rest_counted():
+    notes = [f"note {n}" for n in range(5)]
+    told = [one for one in summary(dataclasses.replace(example(), notes=notes)) if "note" in one]
+    assert told == [
+        *(f"Left out or cut short: note {n}." for n in range(3)),
+        "2 more notes of this kind are at the end.",
+    ]
+
+
+def test_every_sentence_is_one():
+    for sentence in summary(example()):
+        assert re.fullmatch(r"[A-Z0-9].*[^.]\.", sentence)
+        assert "  " not in sentence

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from demur.evaluation.running import evaluate
     from demur.loading import load_detector
     from demur.metrics import evaluate_scores
+    from demur.robustness import Robust
 
 __all__ = [
     "AdversarialAE",
     "BlackBox",
     "Evaluation",
     "ModelDistillation",
+    "Robust",
     "__version__",
     "evaluate",
     "evaluate_scores",
@@ -31,6 +33,7 @@ _HOMES = {
     "BlackBox": "demur.classifiers",
     "Evaluation": "demur.evaluation.result",
     "ModelDistillation": "demur.detectors",
+    "Robust": "demur.robustness",
     "evaluate": "demur.evaluation.running",
     "evaluate_scores": "demur.metrics",
     "load_detector": "demur.loading",

@@ -4,6 +4,7 @@ Everything here takes and returns backend tensors of log-probabilities `(n, clas
 keeps each result finite and unsaturated where working on probabilities would round to 0 and 1.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from keras import ops
@@ -61,6 +62,23 @@ def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     return ops.sum(ops.where(d > LARGE, large, p * ops.where(ops.abs(d) < SMALL, series, direct)), axis=-1)
 
 
+def jeffreys(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Jeffreys' divergence, `KL(p || q) + KL(q || p)` of each row, in nats: `(n,)` (Jeffreys, 1946).
+
+    Where K-L is capped by how unsure `q` is, this one grows with how sure `p` is of what `q` does not say.
+    """
+    return kl(log_p, log_q) + kl(log_q, log_p)
+
+
+def uncertainty(log_p: Tensor) -> Tensor:
+    """Minus the logarithm of each row's largest probability, in nats: `(n,)`; 0 where it is certain."""
+    return -ops.max(log_p, axis=-1)
+
+
 def cross_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Cross-entropy `-sum_k p_k log q_k` of each row, in nats: `(n,)`."""
     return -ops.sum(ops.exp(log_p) * log_q, axis=-1)
+
+
+DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kld": kl, "xent": cross_entropy, "jeffreys": jeffreys}
+"""By name: what a reference and an opinion may be compared by."""

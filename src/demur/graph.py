@@ -11,7 +11,7 @@ from keras import ops
 
 from demur.classifiers.base import probe
 from demur.data import Field, Layout, Rows, cast, flat, mapped, padded, row_count
-from demur.divergence import Tensor
+from demur.divergence import Tensor, uncertainty
 
 
 class Opinion(NamedTuple):
@@ -34,11 +34,14 @@ class Views(NamedTuple):
     """`log reference, log opinion -> (n,)`, in nats."""
     weights: Sequence[float]
     """Of each view, in the score and in the loss."""
+    w_uncertainty: float = 0.0
+    """Of the reference's own uncertainty, likewise."""
 
     def compare(self, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:
-        """Return the weighted sum over the views of their divergence: `(n,)`, in nats."""
+        """Return the weighted sum over the views of their divergence, and of the uncertainty: `(n,)`, in nats."""
         terms = zip(self.weights, reference, opinion, strict=True)
-        return functools.reduce(ops.add, [weight * self.divergence(r, o) for weight, r, o in terms])
+        found = functools.reduce(ops.add, [weight * self.divergence(r, o) for weight, r, o in terms])
+        return found + self.w_uncertainty * uncertainty(reference[0]) if self.w_uncertainty else found
 
 
 class DetectorGraph(keras.Model):  # type: ignore[misc]

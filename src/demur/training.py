@@ -17,6 +17,7 @@ from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.feeding import Drawn, TrainingBatches, fed
 from demur.graph import Views
+from demur.robustness import Robust
 
 EPSILON = 1e-10
 
@@ -61,7 +62,7 @@ class Objective:
         if self.loss_fn is None:
             return self.views.compare(reference, opinion)
         loss_fn = self.loss_fn
-        in_place = self.views._replace(divergence=lambda r, o: loss_fn(ops.exp(r), ops.exp(o)))
+        in_place = self.views._replace(divergence=lambda r, o: loss_fn(ops.exp(r), ops.exp(o)), w_uncertainty=0.0)
         return in_place.compare(reference, opinion)
 
 
@@ -119,12 +120,16 @@ class Trainer(keras.Model):  # type: ignore[misc]
         companion: the Keras model to train.
         objective: what to minimise.
         metrics: Keras metrics by the name to show them under, of the opinion against the reference.
+        robust: how to perturb the rows that count besides the unchanged ones; None for not at all.
     """
 
-    def __init__(self, companion: Any, objective: Objective, metrics: dict[str, Any]) -> None:
+    def __init__(
+        self, companion: Any, objective: Objective, metrics: dict[str, Any], robust: Robust | None = None
+    ) -> None:
         super().__init__(dtype="float32", autocast=False, name="trainer")
         self.companion = companion
         self.objective = objective
+        self.robust = robust
         self.shown = metrics
         self.built = companion.built
 
@@ -157,9 +162,17 @@ class Trainer(keras.Model):  # type: ignore[misc]
         reference = [ops.stop_gradient(log_p) for log_p in reference]
         opinion, reconstruction = self.objective.views.opinion(x, training)
         loss = self.objective(x, reference, opinion, reconstruction)
+        if self.robust is not None and training:
+            loss = loss + self.robust.weight * self._loss_nearby(self.robust, x, reference)
         # Read here and not in compute_loss: JAX shows a layer's regularisation losses only inside the call.
         loss = add_up([loss, *self.companion.losses])
         return {"loss": loss, "reference": ops.exp(reference[0]), "opinion": ops.exp(opinion[0])}
+
+    def _loss_nearby(self, robust: Robust, x: Tensor, reference: list[Tensor]) -> Tensor:
+        """The mean score of the rows near by that the companion is least sure of: the reference stays that of `x`."""
+        views = self.objective.views
+        nearby = robust.perturbed(lambda x: views.compare(reference, views.opinion(x, False).log_probabilities), x)
+        return ops.mean(views.compare(reference, views.opinion(nearby, True).log_probabilities))
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

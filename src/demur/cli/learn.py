@@ -66,7 +66,7 @@ def register(commands: Commands) -> None:
         "(--hidden-layer=-2=20 counts from the end); may be given several times",
     )
     own = parser.add_argument_group(f"only for {DISTILLATION}")
-    own.add_argument("--loss-type", choices=["kld", "xent"], help="K-L divergence or cross-entropy; default: kld")
+    own.add_argument("--loss-type", choices=["kld", "xent", "jeffreys"], help="how to compare; default: kld")
 
     parser = add_command(
         commands,

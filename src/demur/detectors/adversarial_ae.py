@@ -25,9 +25,10 @@ from demur.data import (
     mapped,
 )
 from demur.detectors.base import Detector, OnInvalid
-from demur.divergence import Tensor, kl, log_softmax, sharpen
+from demur.divergence import DIVERGENCES, Tensor, log_softmax, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.graph import Half, Opinion, Views, compiled
+from demur.robustness import Robust
 from demur.scoring import joined, over_batches
 
 
@@ -60,6 +61,10 @@ class AdversarialAE(Detector):
             such as "layer3.1.conv2".
         model_hl: Keras models `(n, *input_shape) -> (n, any)` of probabilities to use instead of such heads.
         w_model_hl: the weight of each head, in the loss and in the score; ones by default.
+        loss_type: "kld" for the K-L divergence, as published, "jeffreys" for the K-L divergences both ways, "xent" for
+            the cross-entropy; in the loss and in the score.
+        w_uncertainty: weight of the classifier's own uncertainty, `-log max M(x)^(1/T)`, which is added to the score:
+            an attack that stops at the decision boundary leaves a classifier unsure; see docs/evaluation.md.
         temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution on `x` before comparing.
         data_type: free text such as "image" or "tabular", kept in the metadata.
         from_logits: whether `model` returns logits instead of probabilities.
@@ -95,6 +100,8 @@ class AdversarialAE(Detector):
         hidden_layer_kld: Mapping[int | str, int] | None = None,
         model_hl: Sequence[Any] | None = None,
         w_model_hl: Sequence[float] | None = None,
+        loss_type: str = "kld",
+        w_uncertainty: float = 0.0,
         temperature: float = 1.0,
         data_type: str | None = None,
         from_logits: bool = False,
@@ -118,6 +125,8 @@ class AdversarialAE(Detector):
             on_invalid=on_invalid,
             input_shape=input_shape,
             channels_last=channels_last,
+            loss_type=loss_type,
+            w_uncertainty=w_uncertainty,
         )
         self.ae = _autoencoder(ae, encoder_net, decoder_net)
         self.model_hl = list(model_hl or [])
@@ -156,6 +165,7 @@ class AdversarialAE(Detector):
         validation_data: Any = None,
         jit_compile: bool | str | None = None,
         steps_per_execution: int | None = None,
+        robust: Robust | float | None = None,
     ) -> Self:
         """Train the autoencoder on normal data; the classifier stays as it is. Called again, training goes on.
 
@@ -187,6 +197,9 @@ class AdversarialAE(Detector):
             steps_per_execution: Keras's `steps_per_execution`: steps that one compiled call takes, so that callbacks
                 are called for the last of each. By default 32 for small networks on tables with TensorFlow, where
                 no callback of yours looks at batches and an epoch has at least 128 of them; otherwise 1.
+            robust: trains on rows perturbed against the companion too: the largest change of a number, or a
+                `demur.Robust` with more settings. The classifier's prediction on the unchanged row is what it shall say
+                of them. It costs time, and helps against attackers who know the guard: see docs/evaluation.md.
 
         Returns:
             The detector, with `.history`.
@@ -209,6 +222,7 @@ class AdversarialAE(Detector):
             validation_data=validation_data,
             jit_compile=jit_compile,
             steps_per_execution=steps_per_execution,
+            robust=robust,
         )
 
     def reconstruct(self, X: Any, *, batch_size: int = 256) -> Any:
@@ -234,7 +248,9 @@ class AdversarialAE(Detector):
 
     @property
     def views(self) -> Views:
-        return Views(self._reference_views, self._opinion_views, kl, [1.0, *self.w_model_hl])
+        weights = [1.0, *self.w_model_hl]
+        divergence = DIVERGENCES[self.loss_type]
+        return Views(self._reference_views, self._opinion_views, divergence, weights, self.w_uncertainty)
 
     @property
     def parts(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from demur.classifiers.keras_model import known_layout
 from demur.classifiers.torch_module import is_module
 from demur.copying import copied, made_again, state_of
 from demur.data import (
+    Field,
     Layout,
     Rows,
     as_layout,
@@ -34,6 +35,7 @@ from demur.data import (
     taken,
 )
 from demur.decision import Control, calibrate, check_control, decide
+from demur.divergence import DIVERGENCES
 from demur.errors import (
     InvalidSetting,
     NoGradients,
@@ -45,6 +47,7 @@ from demur.errors import (
 from demur.feeding import Drawn, StreamBatches, TrainingBatches
 from demur.graph import DetectorGraph, Half, Network, Views, compiled
 from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
+from demur.robustness import Robust, as_robust
 from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route
 from demur.scoring import Scored, gathered, over_batches, score_rows, spacious
 from demur.sources import CheckedSource, Source, as_source, first_rows
@@ -61,6 +64,19 @@ from demur.training import (
 
 OnInvalid = Literal["raise", "flag"]
 """What becomes of a row that cannot be judged: an error, or a flag."""
+
+
+SHARED_SETTINGS = (
+    "temperature",
+    "loss_type",
+    "w_uncertainty",
+    "data_type",
+    "from_logits",
+    "seed",
+    "on_invalid",
+    "channels_last",
+)
+"""The arguments of `__init__` that every detector has and that JSON can hold."""
 
 
 class Detector(abc.ABC):
@@ -98,8 +114,14 @@ class Detector(abc.ABC):
         on_invalid: OnInvalid,
         input_shape: Any,
         channels_last: bool,
+        loss_type: str = "kld",
+        w_uncertainty: float = 0.0,
         companion_preprocess: Any = None,
     ) -> None:
+        if loss_type not in DIVERGENCES:
+            raise InvalidSetting(f"loss_type is one of {', '.join(map(repr, DIVERGENCES))}; got {loss_type!r}")
+        if not (is_number(w_uncertainty) and w_uncertainty >= 0):
+            raise InvalidSetting(f"w_uncertainty is a finite number not below 0; got {w_uncertainty!r}")
         if not (is_number(temperature) and temperature > 0):
             raise InvalidSetting(f"temperature is a finite number above 0; got {temperature!r}")
         check_whole("seed", seed, 0)
@@ -119,6 +141,7 @@ class Detector(abc.ABC):
             )
         self.model = self._source_class.resolved(model)
         self.temperature = float(temperature)
+        self.loss_type, self.w_uncertainty = loss_type, float(w_uncertainty)
         self.data_type = data_type
         self.from_logits = from_logits
         self.seed = int(seed)
@@ -265,8 +288,7 @@ class Detector(abc.ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of `__init__` that are no models, as JSON can hold them."""
-        shared = ("temperature", "data_type", "from_logits", "seed", "on_invalid", "channels_last")
-        return {**self.own_settings, **{name: getattr(self, name) for name in shared}}
+        return {**self.own_settings, **{name: getattr(self, name) for name in SHARED_SETTINGS}}
 
     @functools.cached_property
     def graph(self) -> DetectorGraph:
@@ -363,6 +385,7 @@ class Detector(abc.ABC):
         validation_data: Any,
         jit_compile: bool | str | None,
         steps_per_execution: int | None,
+        robust: Any,
     ) -> Self:
         check_whole("batch_size", batch_size, 1)
         check_whole("epochs", epochs, 1)
@@ -395,7 +418,7 @@ class Detector(abc.ABC):
                 shuffle_seed=shuffle_seed,
             )
 
-        trainer = Trainer(self.companion, objective, named_metrics(log_metric))
+        trainer = Trainer(self.companion, objective, named_metrics(log_metric), self._robust(robust))
         fixed = [part for part in self.parts.values() if part is not self.companion and hasattr(part, "parameters")]
         is_stream = source.rows is None
         batches = (
@@ -432,6 +455,15 @@ class Detector(abc.ABC):
         self.is_fitted = True
         self.route.forget()
         return self
+
+    def _robust(self, robust: Any) -> Robust | None:
+        found, layout = as_robust(robust), self.companion_layout
+        if found is not None and not (isinstance(layout, Field) and str(layout.dtype or "float32").startswith("float")):
+            raise InvalidSetting(
+                "robust perturbs rows that are one array of floating-point numbers; these are "
+                f"{describe_layout(layout)}"
+            )
+        return found
 
     def _forget_calibration(self) -> None:
         """Forget what was inferred from scores that training changes; a threshold given by hand stays."""

@@ -9,11 +9,10 @@ from demur import nets
 from demur.classifiers.keras_model import KerasClassifier
 from demur.companion import as_companion, check_companion, ready_shape
 from demur.detectors.base import Detector, OnInvalid
-from demur.divergence import Tensor, cross_entropy, kl, sharpen
-from demur.errors import InvalidSetting, ShapeMismatch
+from demur.divergence import DIVERGENCES, Tensor, sharpen
+from demur.errors import ShapeMismatch
 from demur.graph import Opinion, Views
-
-DIVERGENCES = {"kld": kl, "xent": cross_entropy}
+from demur.robustness import Robust
 
 
 class ModelDistillation(Detector):
@@ -39,7 +38,10 @@ class ModelDistillation(Detector):
             PyTorch backend a `torch.nn.Module`. It is trained in place. `demur.nets.student` builds one by default.
             Where it does not visibly end in a softmax, its output is read as the classifier's is: see `from_logits`.
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
-        loss_type: "kld" for the K-L divergence, "xent" for the cross-entropy; in the loss and in the score.
+        loss_type: "kld" for the K-L divergence, "xent" for the cross-entropy, "jeffreys" for the K-L divergences both
+            ways; in the loss and in the score.
+        w_uncertainty: weight of the classifier's own uncertainty, `-log max M(x)^(1/T)`, which is added to the score:
+            an attack that stops at the decision boundary leaves a classifier unsure; see docs/evaluation.md.
         temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution before comparing.
         data_type: free text such as "image" or "tabular", kept in the metadata.
         from_logits: whether `model` returns logits instead of probabilities.
@@ -74,6 +76,7 @@ class ModelDistillation(Detector):
         distilled_model: Any = None,
         threshold: float | None = None,
         loss_type: str = "kld",
+        w_uncertainty: float = 0.0,
         temperature: float = 1.0,
         data_type: str | None = None,
         from_logits: bool = False,
@@ -83,9 +86,6 @@ class ModelDistillation(Detector):
         channels_last: bool = False,
         companion_preprocess: Any = None,
     ) -> None:
-        if loss_type not in DIVERGENCES:
-            raise InvalidSetting(f"loss_type is one of {', '.join(map(repr, DIVERGENCES))}; got {loss_type!r}")
-        self.loss_type = loss_type
         super().__init__(
             model=model,
             threshold=threshold,
@@ -96,6 +96,8 @@ class ModelDistillation(Detector):
             on_invalid=on_invalid,
             input_shape=input_shape,
             channels_last=channels_last,
+            loss_type=loss_type,
+            w_uncertainty=w_uncertainty,
             companion_preprocess=companion_preprocess,
         )
         self.distilled_model = distilled_model
@@ -135,6 +137,7 @@ class ModelDistillation(Detector):
         validation_data: Any = None,
         jit_compile: bool | str | None = None,
         steps_per_execution: int | None = None,
+        robust: Robust | float | None = None,
     ) -> Self:
         """Distil the classifier into the student on normal data. Called again, training goes on.
 
@@ -163,6 +166,9 @@ class ModelDistillation(Detector):
             steps_per_execution: Keras's `steps_per_execution`: steps that one compiled call takes, so that callbacks
                 are called for the last of each. By default 32 for small networks on tables with TensorFlow, where
                 no callback of yours looks at batches and an epoch has at least 128 of them; otherwise 1.
+            robust: trains on rows perturbed against the companion too: the largest change of a number, or a
+                `demur.Robust` with more settings. The classifier's prediction on the unchanged row is what it shall say
+                of them. It costs time, and helps against attackers who know the guard: see docs/evaluation.md.
 
         Returns:
             The detector, with `.history`.
@@ -183,6 +189,7 @@ class ModelDistillation(Detector):
             validation_data=validation_data,
             jit_compile=jit_compile,
             steps_per_execution=steps_per_execution,
+            robust=robust,
         )
 
     @property
@@ -191,7 +198,7 @@ class ModelDistillation(Detector):
 
     @property
     def views(self) -> Views:
-        return Views(self._reference_views, self._opinion_views, DIVERGENCES[self.loss_type], [1.0])
+        return Views(self._reference_views, self._opinion_views, DIVERGENCES[self.loss_type], [1.0], self.w_uncertainty)
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -204,7 +211,6 @@ class ModelDistillation(Detector):
     @property
     def own_settings(self) -> dict[str, Any]:
         return {
-            "loss_type": self.loss_type,
             "companion_preprocess": "passthrough" if self.companion_preprocess == "passthrough" else None,
         }
 

@@ -1,4 +1,4 @@
-"""The demonstration, small, from data to picture; and the attacks, corruptions and data sets that it uses."""
+"""The demonstration, small, from data to picture; and the data sets that it uses."""
 
 import json
 
@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from demur import datasets, demo
-from demur.classifiers import KerasClassifier
-from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
-from demur.evaluate.corruptions import CORRUPTIONS, corrupt
-from demur.evaluate.foolbox_attacks import attack
+from demur.errors import InvalidSetting
 
 # foolbox 3.3.4, with current SciPy, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")
@@ -36,72 +33,6 @@ def test_demo_detects_attacks_and_says_the_same_again(tmp_path, monkeypatch, cap
             assert rows[title]["accuracy"] < rows["clean"]["accuracy"] - 0.2
             assert rows[title]["auroc"] > 0.6
         assert rows["impulse noise"]["harmful_score"] > rows["impulse noise"]["harmless_score"]
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    return KerasClassifier(demo.build_classifier((8, 8, 1), 10))
-
-
-def test_attacks_stay_within_their_budget(classifier):
-    x, y = (part[:20] for part in datasets.load("digits").test)
-    for name in ("FGSM", "PGD"):
-        found = attack(classifier, x, y, name=name, epsilon=0.1, batch_size=7)
-        assert found.shape == x.shape
-        assert 0 < np.abs(found - x).max() <= 0.1 + 1e-6
-        assert found.min() >= 0
-        assert found.max() <= 1
-
-
-def test_bad_attacks_are_refused(classifier):
-    x, y = np.zeros((3, 8, 8, 1), "float32"), np.zeros(3, int)
-    for arguments, error in [
-        ({"name": "CW", "epsilon": 0.1}, InvalidSetting),
-        ({"name": "PGD", "epsilon": 0}, InvalidSetting),
-    ]:
-        with pytest.raises(error):
-            attack(classifier, x, y, **arguments)
-    for rows, classes, error in [
-        (x, y[:2], ShapeMismatch),
-        (x[:, :4], y, ShapeMismatch),
-        (x[:0], y[:0], EmptyInput),
-        (x * np.nan, y, NonFinite),
-        ([1], y, WrongType),
-    ]:
-        with pytest.raises(error):
-            attack(classifier, rows, classes, name="FGSM", epsilon=0.1)
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_corruptions_grow_with_severity_and_are_seeded(name):
-    x = datasets.load("digits").test.x[:50]
-    changes = [np.abs(corrupt(x, name=name, severity=severity) - x).mean() for severity in range(1, 6)]
-    assert (np.diff(changes) > 0).all()
-    np.testing.assert_array_equal(corrupt(x, name=name, severity=3, seed=1), corrupt(x, name=name, severity=3, seed=1))
-    found = corrupt(x, name=name, severity=5)
-    assert found.dtype == "float32"
-    assert found.min() >= 0
-    assert found.max() <= 1
-
-
-@pytest.mark.parametrize(("name", "severity"), [("fog", 3), ("blur", 0), ("blur", 6), ("blur", 2.5)])
-def test_bad_corruptions_are_refused(name, severity):
-    with pytest.raises(InvalidSetting):
-        corrupt(np.zeros((2, 8, 8, 1)), name=name, severity=severity)
-
-
-@pytest.mark.parametrize(
-    ("images", "error"),
-    [
-        (np.zeros((8, 8, 1)), ShapeMismatch),
-        (np.zeros((0, 8, 8, 1)), EmptyInput),
-        (np.full((2, 8, 8, 1), np.nan), NonFinite),
-        ([0, 1], WrongType),
-    ],
-)
-def test_what_is_no_images_is_not_corrupted(images, error):
-    with pytest.raises(error):
-        corrupt(images, name="blur", severity=3)
 
 
 def test_data_sets_are_split_without_overlap(tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ def test_a_pytorch_network_is_guarded_by_both_detectors(results):
         for attack in ("FGSM eps 0.1", "PGD eps 0.1"):
             assert rows[attack]["accuracy"] < rows["unchanged"]["accuracy"] - 0.1
             assert rows[attack]["auroc"] > 0.85
-        for corruption in ("impulse noise", "blur"):
+        for corruption in ("impulse noise", "gaussian blur"):
             assert rows[corruption]["auroc_harmless"] > 0.75
     attacked = detectors["AdversarialAE"]["rows"]["PGD eps 0.1"]
     assert attacked["corrected"] > attacked["accuracy"] + 0.05

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import auc, average_precision_score, roc_auc_score
+from sklearn.metrics import roc_curve as roc_curve_of_sklearn
 
+from demur import metrics
 from demur.errors import EmptyInput, InvalidSetting, NonFinite
-from demur.metrics import auroc, evaluate_scores, flagged_rate, split_by_harm
+from demur.metrics import auroc, cohens_d, evaluate_scores, flagged_rate, roc_curve, share, split_by_harm
 
 RNG = np.random.default_rng(0)
 CLEAN, BAD = RNG.normal(0, 1, 400), RNG.normal(2, 1, 300)
@@ -21,6 +25,95 @@ def test_figures_are_their_definitions():
         assert figures[f"tpr_at_{rate}_fpr"].value == pytest.approx(max(reached))
     needed = [np.mean(t < CLEAN) for t in [*CLEAN, *BAD, -10] if np.mean(t < BAD) >= 0.95]
     assert figures["fpr_at_95_tpr"].value == pytest.approx(min(needed))
+
+
+FEW_VALUES = st.lists(st.integers(-2, 2).map(float), min_size=1, max_size=25)
+ANY_VALUES = st.lists(st.floats(-1e6, 1e6) | st.sampled_from([0.0, 1.0]), min_size=1, max_size=25)
+
+
+@settings(max_examples=80)
+@given(st.one_of(st.tuples(FEW_VALUES, FEW_VALUES), st.tuples(ANY_VALUES, ANY_VALUES)))
+def test_areas_are_those_of_scikit_learn_with_many_ties_too(scores):
+    clean, bad = map(np.array, scores)
+    figures = evaluate_scores(clean, bad, resamples=1)
+    truth, both = np.repeat([0, 1], [len(clean), len(bad)]), np.concatenate([clean, bad])
+    assert figures["auroc"].value == pytest.approx(roc_auc_score(truth, both))
+    assert auroc(clean, bad) == figures["auroc"].value
+    assert figures["average_precision"].value == pytest.approx(average_precision_score(truth, both))
+    false, true = roc_curve(clean, bad)
+    assert auc(false, true) == pytest.approx(roc_auc_score(truth, both))
+    for rates in (false, true):
+        assert rates[0] == 0
+        assert rates[-1] == 1
+        assert (np.diff(rates) >= 0).all()
+    their_false, their_true, _ = roc_curve_of_sklearn(truth, both, drop_intermediate=False)
+    np.testing.assert_allclose(false, their_false)
+    np.testing.assert_allclose(true, their_true)
+
+
+def test_resamples_are_the_same_in_one_go_and_in_several(monkeypatch):
+    at_once = evaluate_scores(CLEAN[:50], BAD[:30], resamples=40)
+    monkeypatch.setattr(metrics, "MOST_AT_ONCE", 7 * 80)
+    in_parts = evaluate_scores(CLEAN[:50], BAD[:30], resamples=40)
+    for name, estimate in at_once.items():
+        assert in_parts[name].value == estimate.value
+        # Drawn in another order: other samples, and intervals that are about the same.
+        assert in_parts[name].low == pytest.approx(estimate.low, abs=0.15)
+
+
+def test_a_bootstrap_interval_is_that_of_samples_drawn_by_hand():
+    rng, areas = np.random.default_rng(5), []
+    for _ in range(2000):
+        clean, bad = rng.choice(CLEAN[:40], 40), rng.choice(BAD[:40], 40)
+        areas.append(np.mean(bad[:, None] > clean) + np.mean(bad[:, None] == clean) / 2)
+    found = evaluate_scores(CLEAN[:40], BAD[:40], resamples=2000)["auroc"]
+    np.testing.assert_allclose([found.low, found.high], np.percentile(areas, [2.5, 97.5]), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("yes", "n", "low", "high"),
+    # Brown, Cai & DasGupta, 2001, and scipy.stats.binomtest(...).proportion_ci(method="wilson").
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (1, 20, 0.0089, 0.2361),
+        (0, 1, 0.0, 0.7935),
+    ],
+)
+def test_a_share_has_the_interval_of_wilson(yes, n, low, high):
+    found = share(np.arange(n) < yes)
+    assert found.value == yes / n
+    assert found.low == pytest.approx(low, abs=1e-4)
+    assert found.high == pytest.approx(high, abs=1e-4)
+    assert found.low <= found.value <= found.high
+
+
+@settings(max_examples=30)
+@given(st.lists(st.booleans(), min_size=1, max_size=60))
+def test_a_share_is_that_of_scipy(values):
+    from scipy.stats import binomtest
+
+    theirs = binomtest(sum(values), len(values)).proportion_ci(method="wilson")
+    found = share(values)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
+
+
+def test_a_share_of_nothing_is_refused():
+    with pytest.raises(EmptyInput, match="at least one value"):
+        share([])
+
+
+def test_cohens_d_is_the_difference_in_pooled_deviations():
+    one, other = np.array([2.0, 4.0, 6.0]), np.array([1.0, 3.0])
+    pooled = np.sqrt((2 * 4 + 1 * 2) / 3)
+    assert cohens_d(one, other) == pytest.approx(2 / pooled)
+    assert cohens_d(other, one) == pytest.approx(-2 / pooled)
+    assert cohens_d(BAD, CLEAN) == pytest.approx(2, abs=0.2)
+    for nothing in ([1.0], []):
+        assert cohens_d(np.array(nothing), other) is None
+        assert cohens_d(other, np.array(nothing)) is None
+    assert cohens_d(np.ones(3), np.ones(3)) is None
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_scores():
@@ -52,7 +145,7 @@ def test_infinite_scores_are_the_highest():
     assert evaluate_scores(np.array([0.0, 1.0]), np.array([np.inf]), resamples=5)["tpr_at_1_fpr"].value == 1.0
 
 
-@pytest.mark.parametrize("function", [auroc, evaluate_scores])
+@pytest.mark.parametrize("function", [auroc, evaluate_scores, roc_curve])
 def test_bad_scores_are_refused(function):
     with pytest.raises(EmptyInput, match="score_clean"):
         function(np.array([]), BAD)

@@ -76,7 +76,7 @@ def default_attacks(epsilons: Mapping[Norm, float], bounds: tuple[float, float])
     """The attacks of an evaluation: every kind of knowledge, with several budgets where a curve needs them."""
     linf, l2, l1 = (epsilons[norm] for norm in ("Linf", "L2", "L1"))
     everything = 0.5 * (bounds[1] - bounds[0])
-    grown = sorted({epsilon for epsilon in (linf / 4, linf / 2, linf, 2 * linf) if epsilon < everything} | {everything})
+    grown = sorted({epsilon for epsilon in (linf / 4, linf / 2, 2 * linf) if epsilon < everything} | {linf, everything})
     attacks = [
         FGSM(linf),
         *(PGD(epsilon) for epsilon in grown),
@@ -120,6 +120,9 @@ def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes
     attacks = [_made(attack, epsilons) for attack in found]
     if not target.is_one_array:
         notes.append("Rows are several arrays or a table with columns: there are no attacks on such rows.")
+        return []
+    if not target.is_continuous:
+        notes.append("Rows are whole numbers that stand for something, such as tokens: there are no attacks on them.")
         return []
     possible = [attack for attack in attacks if target.is_open or not attack.needs_gradients]
     if len(possible) < len(attacks):
@@ -179,7 +182,9 @@ def corruptions_of(asked: Any, target: Target, X: Any, reference: Any, notes: li
 
 def _suitable(target: Target, X: Any, reference: Any) -> dict[str, Corrupt]:
     """The corruptions for such rows, by name."""
-    if is_table(X) or (target.is_one_array and np.ndim(X) == 2):
+    if not target.is_continuous and not is_table(X):
+        return {}
+    if is_table(X) or np.ndim(X) == 2:
 
         def table(name: str) -> Corrupt:
             return lambda X, severity, seed, start: corrupt_table(
@@ -187,7 +192,7 @@ def _suitable(target: Target, X: Any, reference: Any) -> dict[str, Corrupt]:
             )
 
         return {name: table(name) for name in TABLE_CORRUPTIONS if applies(name, X)}
-    if not (target.is_one_array and np.ndim(X) == 4):
+    if np.ndim(X) != 4:
         return {}
     images = np.asarray(X)
     is_first = target.detector.channels_first
@@ -240,6 +245,8 @@ def shortened(plan: Sequence[Planned], seconds_a_pass: float, budget: float) -> 
     """
     costs = np.array([step.cost * seconds_a_pass for step in plan])
     wanted = np.array([step.rows for step in plan]) * costs
+    if wanted.sum() <= budget:
+        return list(plan)
     low, high = 0.0, float(wanted.max(initial=0.0))
     for _ in range(60):
         middle = (low + high) / 2

@@ -115,7 +115,8 @@ class Threat:
     distance: dict[str, float | None]
     """Median size of the change of the successful, by norm: "Linf", "L2", "L1"."""
     detection: dict[str, dict[str, ScoreEvaluation | None]]
-    """By score (`OWN`, or a baseline) and by what counts as positive ("successful", "all"), against unchanged rows."""
+    """By score (`OWN`, or a baseline) and by what counts as positive ("successful", or "all" that were right before),
+    against unchanged rows."""
     harm: Harm
     converged: bool | None
     """Whether the attack had stopped finding more before it stopped; None where it cannot tell."""

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from demur._version import __version__
-from demur.data import check_whole, row_count, taken
+from demur.data import check_layout, check_whole, row_count, taken
 from demur.detectors.base import Detector
 from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
 from demur.evaluation.attacks import Attack, Attacked
@@ -94,12 +94,12 @@ def evaluate(
         ShapeMismatch, WrongType, InvalidSetting, EmptyInput, NonFinite: see `demur.errors`.
     """
     started = time.monotonic()
-    y = _checked(detector, X, y, resamples, seed)
-    X = detector._ready_for(X)
+    X, y = _checked(detector, X, y, resamples, seed)
     seconds, notes = seconds_of(budget), []  # type: tuple[float | None, list[str]]
     shape = detector.input_shape if _is_plain(detector) else ()
     bounds = bounds_of(bounds, X, shape) if _is_plain(detector) else (0.0, 1.0)
     target = Target(detector, bounds)
+    names = _names(class_names, target.classes)
     limits = epsilons_of(epsilons, shape, bounds)
     asked_attacks = attacks_of(attacks, target, limits, notes)
     asked_corruptions = corruptions_of(corruptions, target, X, X_train, notes)
@@ -116,7 +116,7 @@ def evaluate(
         elif any(step.rows < len(y) for step in plan):
             few = sorted({f"{step.title} on {step.rows:,}" for step in plan if step.rows < len(y)})
             notes.append(f"Slow attacks were tried on fewer than the {len(y):,} rows: {', '.join(few)}.")
-        about = _digest(detector, X, y, bounds, seed) if out is not None else ""
+        about = _digest(detector, X, unchanged, bounds, seed) if out is not None else ""
         store = Store(None if out is None else Path(out) / "attacked", about)
         run = functools.partial(_tried, target=target, X=X, unchanged=unchanged, compared=compared, store=store)
         outcomes: list[Outcome] = []
@@ -132,7 +132,7 @@ def evaluate(
             classifier=detector.classifier.title,
             data_type=detector.data_type,
             input_shape=list(shape),
-            class_names=_names(class_names, target.classes),
+            class_names=names,
             threshold=np.atleast_1d(np.asarray(detector.threshold, "float64")).tolist(),
             promised_fpr=None if detector.calibration is None else detector.calibration.fpr,
             rows=len(y),
@@ -161,7 +161,8 @@ def evaluate(
     return evaluation
 
 
-def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> Array:
+def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[Any, Array]:
+    """Rows as the classifier takes them, and their classes."""
     if not isinstance(detector, Detector):
         raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}")
     if detector.threshold is None:
@@ -172,13 +173,17 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> Array:
     check_whole("seed", seed, 0)
     if not (hasattr(X, "shape") or isinstance(X, dict | tuple | list)):
         raise WrongType(f"X is an array, a table, or several arrays; got {type(X).__name__}")
+    X = check_layout(detector._ready_for(X), detector.classifier.layout)
     labels = np.asarray(y)
     if labels.shape != (row_count(X),) or labels.dtype.kind not in "iu":
         raise ShapeMismatch(
             f"y must hold one whole number, the true class, for each of the {row_count(X)} rows; "
             f"got shape {labels.shape} of {labels.dtype}"
         )
-    return labels.astype("int64")
+    classes = detector.classifier.classes
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InvalidSetting(f"y holds classes from 0 to {classes - 1}; got {labels.min()} to {labels.max()}")
+    return X, labels.astype("int64")
 
 
 def _is_plain(detector: Detector) -> bool:
@@ -199,10 +204,11 @@ def _baselines(
     asked: Any, target: Target, training_rows: Any, seed: int, notes: list[str], reporter: Reporter
 ) -> list[Baseline]:
     names = [] if asked is None else list(Baseline.registry) if asked == "default" else list(asked)
+    unknown = [name for name in names if name not in Baseline.registry]
+    if unknown:
+        raise InvalidSetting(f"a baseline is one of {', '.join(Baseline.registry)}; got {unknown[0]!r}")
     found = []
     for name in names:
-        if name not in Baseline.registry:
-            raise InvalidSetting(f"a baseline is one of {', '.join(Baseline.registry)}; got {name!r}")
         baseline = Baseline.registry[name](target, training_rows, seed)
         if baseline.missing is None:
             reporter.say(f"baseline: {name} ...")
@@ -218,8 +224,10 @@ def _scores(target: Target, compared: Sequence[Baseline], X: Any, own: Array) ->
     return {OWN: own, **{baseline.name: finite(baseline.score(X, outputs)) for baseline in compared}}
 
 
-def _digest(detector: Detector, X: Any, y: Array, bounds: tuple[float, float], seed: int) -> str:
-    return f"{digest_of_detector(detector)} {digest_of_rows(X, y)} {bounds} {seed} {CHUNK} {__version__}"
+def _digest(detector: Detector, X: Any, unchanged: Unchanged, bounds: tuple[float, float], seed: int) -> str:
+    # The classes too that the classifier gives the rows: a function tells nothing else of what it has learned.
+    rows = digest_of_rows(X, np.stack([unchanged.y, unchanged.verdict.reference]))
+    return f"{digest_of_detector(detector)} {rows} {bounds} {seed} {CHUNK} {__version__}"
 
 
 def _in_time(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ class Store:
         if file is None or not file.is_file():
             return None
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 
     def put(self, key: dict[str, Any], arrays: dict[str, Any]) -> None:
@@ -74,6 +75,7 @@ def digest_of_detector(detector: Detector) -> str:
     digest = hashlib.sha256(json.dumps([type(detector).__name__, detector.settings], default=str).encode())
     digest.update(str(detector.classifier.fingerprint()).encode())
     digest.update(np.asarray(detector.threshold, "float64").tobytes())
-    for variable in detector.companion.variables:
-        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    for part in detector.parts.values():
+        for variable in part.variables if part is not detector.model else []:
+            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
     return digest.hexdigest()

@@ -56,17 +56,26 @@ class Target:
     Attributes:
         is_open: whether gradients of classifier and guard can be had: the classifier is in the graph, and rows are one
             array of floating-point numbers.
+        is_one_array: whether rows are one array of numbers.
+        is_continuous: whether these are numbers of which any fraction makes sense, unlike tokens.
         draws: how often a guard that is random is asked, to average over (Athalye et al., 2018, arXiv:1707.07397).
     """
 
     def __init__(self, detector: Detector, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
         self.detector, self.bounds = detector, (float(bounds[0]), float(bounds[1]))
         self.classifier, self.layout = detector.classifier, detector.classifier.layout
-        is_plain = isinstance(self.layout, Field) and (self.layout.dtype or "float32").startswith(("float", "bfloat"))
-        self.is_open = isinstance(self.classifier, GraphClassifier) and is_plain
         self.is_one_array = isinstance(self.layout, Field)
+        self.is_continuous = self.is_one_array and (self.layout.dtype or "float32").startswith(("float", "bfloat"))
+        self.is_open = isinstance(self.classifier, GraphClassifier) and self.is_continuous
         self.classes = int(self.classifier.classes)
         self.draws = 10 if getattr(detector, "is_random", False) else 1
+
+    @property
+    def generators(self) -> list[Any]:
+        """The states of a random guard's generators, which change whenever it is asked."""
+        if self.draws == 1:
+            return []
+        return [variable for variable in self.detector.graph.variables if "seed_generator" in variable.path]
 
     def look(self, x: Tensor) -> Look:
         """What both say of a batch of tensors, with gradients."""

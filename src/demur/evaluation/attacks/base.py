@@ -95,10 +95,12 @@ class Attack(abc.ABC):
 
     def within(self, x: Array, changed: Array, target: Target) -> Array:
         """Changed rows, but as they were where the change is no number, blank, or larger than the budget allows."""
-        bad = ~np.isfinite(changed).reshape(len(x), -1).all(axis=1)
-        blank = (changed == changed.reshape(len(x), -1)[:, :1].reshape(-1, *[1] * (x.ndim - 1))).reshape(len(x), -1)
-        bad |= blank.all(axis=1)
+        rows = changed.reshape(len(x), -1)
+        bad = ~np.isfinite(rows).all(axis=1)
+        if rows.shape[1] > 1:
+            bad |= (rows == rows[:, :1]).all(axis=1)
         if self.epsilon is not None:
-            bad |= size(np.nan_to_num(changed) - x, self.norm) > self.epsilon * 1.001 + 1e-5
+            change = np.where(np.isfinite(changed), changed, x) - x
+            bad |= size(change, self.norm) > self.epsilon * 1.001 + 1e-5
         kept = np.where(bad.reshape(-1, *[1] * (x.ndim - 1)), x, changed)
         return np.asarray(target.clipped(kept), "float32")

@@ -83,7 +83,7 @@ class Climb:
             look = target.look(x)
             return [*objective(look, y, limit, *constants), look.score, look.reference, look.opinion]
 
-        self.step = differentiated(looked, count)
+        self.step = differentiated(looked, count, target.generators)
 
     def run(
         self,

@@ -10,6 +10,7 @@ from demur.evaluation.attacks.base import Array, Attack, Attacked
 from demur.evaluation.result import Knowledge
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Target
+from demur.training import frozen
 
 GREY = "knows the classifier and its gradients, not the guard"
 BLACK = "asks the classifier for its class and knows nothing else"
@@ -25,25 +26,36 @@ class FoolboxAttack(Attack):
     arguments: ClassVar[dict[str, Any]] = {}
 
     def run(self, target: Target, x: Array, y: Array, *, seed: int = 0) -> Attacked:
+        return Attacked(self.within(x, self.changed(target, x, y, seed), target))
+
+    def changed(self, target: Target, x: Array, y: Array, seed: int, starts: Array | None = None) -> Array:
+        """Rows as foolbox changes them: from `starts`, for an attack that must be told where to begin.
+
+        All in units in which the bounds are 0 and 1: to these, HopSkipJump clips rows whatever their bounds are.
+        """
         _foolbox()
         import eagerpy
         import foolbox
 
+        low, span = target.bounds[0], (target.bounds[1] - target.bounds[0]) or 1.0
+        epsilon = None if self.epsilon is None else self.epsilon / span
+
+        def tensor(array: Array) -> Any:
+            return eagerpy.astensor(keras.ops.convert_to_tensor(array))
+
+        def scaled(rows: Array) -> Any:
+            return tensor(np.clip((rows - low) / span, 0, 1).astype("float32"))
+
         method = getattr(foolbox.attacks, self.kind)(**self.arguments)
         # The type of the backend's own argmax, which foolbox compares classes with.
         integers = "int32" if keras.backend.backend() == "jax" else "int64"
-        with seeded(seed):
-            images, classes = (
-                eagerpy.astensor(keras.ops.convert_to_tensor(array)) for array in (x, y.astype(integers))
-            )
-            _, attacked, _ = method(
-                model_of(target), images, classes, epsilons=self.epsilon, **self.started(target, x, y, seed)
-            )
-        return Attacked(self.within(x, np.asarray(attacked.numpy(), "float32"), target))
-
-    def started(self, target: Target, x: Array, y: Array, seed: int) -> dict[str, Any]:
-        """Where to start from, for attacks that must be told."""
-        return {}
+        begin = {} if starts is None else {"starting_points": scaled(starts)}
+        # Foolbox's gradients on PyTorch go to the classifier's weights too, unless these want none.
+        weights = [target.classifier.model] if target.is_open and hasattr(target.classifier.model, "parameters") else []
+        with seeded(seed), frozen(weights):
+            model = foolbox.models.base.TransformBoundsWrapper(model_of(target), (0, 1))
+            _, found, _ = method(model, scaled(x), tensor(y.astype(integers)), epsilons=epsilon, **begin)
+        return np.asarray(found.numpy() * span + low, "float32")
 
 
 class FGSM(FoolboxAttack):
@@ -110,22 +122,27 @@ class HopSkipJump(FoolboxAttack):
     model, needs_gradients, most_rows = BLACK, False, 100
     arguments: ClassVar[dict[str, Any]] = {"steps": 15, "max_gradient_eval_steps": 200}
 
-    def started(self, target: Target, x: Array, y: Array, seed: int) -> dict[str, Any]:
-        """The nearest other row that the classifier gives another class, or noise; a row of that class needs none."""
-        import eagerpy
+    def changed(self, target: Target, x: Array, y: Array, seed: int, starts: Array | None = None) -> Array:
+        starts, known = self._starts(target, x, y, seed)
+        result = x.copy()
+        if known.any():
+            result[known] = super().changed(target, x[known], y[known], seed, starts[known])
+        return result
 
-        found = target.classifier_outputs(x)[0].argmax(axis=1)
+    def _starts(self, target: Target, x: Array, y: Array, seed: int) -> tuple[Array, Array]:
+        """The nearest other row, or noise, that the classifier gives another class; and for which rows there is one."""
         rng = np.random.default_rng(seed)
         noise = rng.uniform(*target.bounds, (64, *x.shape[1:])).astype("float32")
         pool = np.concatenate([x, noise])
-        classes = np.concatenate([found, target.classifier_outputs(noise)[0].argmax(axis=1)])
+        classes = np.concatenate([target.classifier_outputs(rows)[0].argmax(axis=1) for rows in (x, noise)])
         flat = pool.reshape(len(pool), -1)
-        starts = x.copy()
+        starts, known = x.copy(), np.zeros(len(x), bool)
         for i, label in enumerate(y):
             others = np.flatnonzero(classes != label)
-            if len(others):
+            known[i] = len(others) > 0
+            if known[i]:
                 starts[i] = pool[others[np.linalg.norm(flat[others] - flat[i], axis=1).argmin()]]
-        return {"starting_points": eagerpy.astensor(keras.ops.convert_to_tensor(starts))}
+        return starts, known
 
 
 def model_of(target: Target) -> Any:

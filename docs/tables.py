@@ -214,6 +214,52 @@ def example_cell(key: str, value: Any) -> str:
     return f"{value:.3f}" if key.startswith("auroc") else percent(value)
 
 
+def quality() -> list[Any]:
+    """Every row that `benchmarks/quality.py` has measured."""
+    files = sorted((ROOT / "benchmarks/results").glob("*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def quality_table(cell: Callable[[Any], str], first: list[tuple[str, Callable[[Any], str]]]) -> str:
+    """One row a configuration and seed: something of all of it, then a cell for each threat."""
+    rows, heads = [], []
+    for found in quality():
+        threats = {title_of(threat): threat for threat in found["threats"] if threat["knowledge"]}
+        heads = heads or list(threats)
+        rows.append(
+            [
+                f"{found['configuration']}, seed {found['seed']}",
+                *(show(found) for _, show in first),
+                *(cell(threats[head]) if head in threats else "" for head in heads),
+            ]
+        )
+    return markdown(["configuration", *(name for name, _ in first), *heads], rows)
+
+
+def title_of(threat: Any) -> str:
+    """Name and strength."""
+    return threat["threat"] + ("" if threat["strength"] is None else f" {threat['strength']:.3g}")
+
+
+def quality_detection() -> str:
+    """How well scores tell what fooled the classifier from unchanged rows."""
+
+    def cell(threat: Any) -> str:
+        auroc = threat["auroc_successful"]
+        return "" if auroc is None else f"{auroc:.3f}, {percent(threat['tpr_at_5_fpr_successful'], 0)}"
+
+    return quality_table(cell, [])
+
+
+def quality_accuracy() -> str:
+    """What a user of `correct` gets right."""
+    unchanged = [
+        ("alone", lambda found: percent(found["test"]["accuracy"])),
+        ("unchanged", lambda found: percent(found["test"]["corrected"])),
+    ]
+    return quality_table(lambda threat: percent(threat["corrected"]), unchanged)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "fashion_mnist": lambda: demo_table("fashion_mnist"),
     "mnist": lambda: demo_table("mnist"),
@@ -228,6 +274,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "torch-fit": torch_fit_table,
     "pipeline": pipeline_table,
     "upsampling": upsampling_table,
+    "quality-detection": quality_detection,
+    "quality-accuracy": quality_accuracy,
     "torch_fashion_mnist": lambda: example_table("torch_fashion_mnist"),
     "boosted_trees": lambda: example_table("boosted_trees"),
     "text_token_ids": lambda: example_table("text_token_ids"),

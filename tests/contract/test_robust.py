@@ -51,7 +51,7 @@ def test_rows_near_by_are_worse_and_training_on_them_helps(kind, X):
     found = {}
     for setting in (None, robust):
         detector = make(kind)
-        detector.fit(X, epochs=25, batch_size=32, verbose=False, robust=setting)
+        detector.fit(X, epochs=60, batch_size=32, verbose=False, robust=setting)
         nearby, (here, found[setting is None]) = worst_score(detector, X, robust)
         assert found[setting is None] > 1.2 * here
         assert 0.05 < np.abs(nearby - X).max() <= 0.1 + 1e-6

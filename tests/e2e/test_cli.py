@@ -143,6 +143,7 @@ def test_fit_distils_with_options_of_its_own_into_a_companion_of_ones_own(data, 
     assert saved.distilled_model.name == "mine"
     wanted = {
         "loss_type": "xent",
+        "w_uncertainty": 0.0,
         "temperature": 0.5,
         "data_type": "image",
         "from_logits": False,

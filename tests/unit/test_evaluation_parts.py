@@ -351,6 +351,7 @@ def documents():
         "a part is missing": json.dumps({key: value for key, value in whole.items() if key != "clean"}),
         "a part too many": json.dumps({**whole, "more": 1}),
         "a threat lacks a figure": json.dumps({**whole, "threats": [{**threats[0], "accuracy": 3}]}),
+        "detection is a list": json.dumps({**whole, "threats": [{**threats[0], "detection": [1]}]}),
         "threats are no list": json.dumps({**whole, "threats": 3}),
         "an image is none": json.dumps({**whole, "threats": [{**t, "examples": [{"original": "x"}]} for t in threats]}),
         "format is no number": json.dumps({**whole, "format": "1"}),

@@ -41,7 +41,7 @@ class ModelDistillation(Detector):
         loss_type: "kld" for the K-L divergence, "xent" for the cross-entropy, "jeffreys" for the K-L divergences both
             ways; in the loss and in the score.
         w_uncertainty: weight of the classifier's own uncertainty, `-log max M(x)^(1/T)`, which is added to the score:
-            an attack that stops at the decision boundary leaves a classifier unsure; see docs/evaluation.md.
+            an attack that stops at the decision boundary leaves a classifier unsure.
         temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution before comparing.
         data_type: free text such as "image" or "tabular", kept in the metadata.
         from_logits: whether `model` returns logits instead of probabilities.
@@ -168,7 +168,7 @@ class ModelDistillation(Detector):
                 no callback of yours looks at batches and an epoch has at least 128 of them; otherwise 1.
             robust: trains on rows perturbed against the companion too: the largest change of a number, or a
                 `demur.Robust` with more settings. The classifier's prediction on the unchanged row is what it shall say
-                of them. It costs time, and helps against attackers who know the guard: see docs/evaluation.md.
+                of them: meant against attackers who know the guard. A step takes about `2 + steps` times as long.
 
         Returns:
             The detector, with `.history`.

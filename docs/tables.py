@@ -251,6 +251,20 @@ def quality_detection() -> str:
     return quality_table(cell, [])
 
 
+def quality_scores() -> str:
+    """Every score on every threat: AUROC, and what is caught at 5 % false alarms."""
+    rows: list[list[str]] = []
+    names: list[str] = []
+    for found in quality():
+        names = names or list(next(iter(found["scores"].values())))
+        rows.append([f"**{found['configuration']}, seed {found['seed']}**", *[""] * len(names)])
+        for title, scores in found["scores"].items():
+            cells = [scores.get(name) for name in names]
+            shown = ["" if c is None else f"{c['auroc']:.3f}, {percent(c['tpr_at_5_fpr'], 0)}" for c in cells]
+            rows.append([title, *shown])
+    return markdown(["threat", *names], rows)
+
+
 def quality_accuracy() -> str:
     """What a user of `correct` gets right."""
     unchanged = [
@@ -276,6 +290,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "upsampling": upsampling_table,
     "quality-detection": quality_detection,
     "quality-accuracy": quality_accuracy,
+    "quality-scores": quality_scores,
     "torch_fashion_mnist": lambda: example_table("torch_fashion_mnist"),
     "boosted_trees": lambda: example_table("boosted_trees"),
     "text_token_ids": lambda: example_table("text_token_ids"),

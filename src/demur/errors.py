@@ -18,6 +18,7 @@
      ├── DetectorNotFound  (FileNotFoundError)  nothing at that path
      ├── NotADetector      (ValueError)         something at that path, but no detector
      ├── CorruptDetector   (ValueError)         a detector whose files are missing, changed or unreadable
+     ├── CorruptEvaluation (ValueError)         what should be a written evaluation, and is none or unreadable
      ├── WrongClassifier   (ValueError)         a classifier that is not the one a detector was saved with
      └── MissingExtra      (ImportError)        an optional package that is not installed
 

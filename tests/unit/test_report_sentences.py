@@ -88,7 +88,7 @@ def test_a_grey_box_attack_that_is_worse_comes_before_the_white_box_one():
     grey = threat("FGSM 0.1", accepted_and_wrong=everything, corrected_to_wrong=nothing)
     first, second = summary(with_threats(adaptive, grey))[:2]
     n = grey.attempted
-    assert first.startswith(f"An attacker who knows the classifier, but not the guard gets all {n} inputs through")
+    assert first.startswith(f"An attacker who knows the classifier, but not the guard, gets all {n} inputs through")
     assert second == (
         f"An attacker who knows the classifier and the guard gets none of {n} inputs through with adaptive C&W L2."
     )

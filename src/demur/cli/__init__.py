@@ -1,4 +1,4 @@
-"""The command line: `demur fit`, `threshold`, `score`, `predict`, `correct`, `report` and `demo`.
+"""The command line: `demur fit`, `threshold`, `score`, `predict`, `correct`, `evaluate`, `report`, `demo`.
 
 Keras and NumPy are imported by the functions that compute, never by a module here, so that `--help` answers at once.
 """

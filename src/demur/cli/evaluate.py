@@ -7,7 +7,7 @@ from pathlib import Path
 
 from demur.cli.files import check_writable, read_rows
 from demur.cli.models import start_keras
-from demur.cli.options import Commands, add_command, add_folder, natural_number
+from demur.cli.options import Commands, add_command, add_folder, natural_number, scale_factor
 from demur.errors import ThresholdNotSet
 
 NORMS = ("Linf", "L2", "L1")
@@ -31,7 +31,7 @@ def register(commands: Commands) -> None:
         "--train", metavar="FILE[:KEY]", help="normal inputs, to compare with an ordinary autoencoder trained on them"
     )
     parser.add_argument(
-        "--scale", type=float, metavar="FACTOR", help="multiply the inputs by this, as with the other commands"
+        "--scale", type=scale_factor, metavar="FACTOR", help="multiply the inputs by this, as with the other commands"
     )
     parser.add_argument("--out", type=Path, default=Path("evaluation"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(

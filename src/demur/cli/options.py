@@ -31,7 +31,7 @@ def add_data(parser: argparse.ArgumentParser, what: str, batch_size: int) -> Non
     parser.add_argument("--data", required=True, metavar="FILE[:KEY]", help=f"{what}: .npy, or .npz and an array in it")
     parser.add_argument(
         "--scale",
-        type=_scale,
+        type=scale_factor,
         metavar="FACTOR",
         help="multiply the data by this, as float32 (0.00392157 takes bytes to 0..1); "
         "demur never rescales by itself, so use the same with every command",
@@ -81,7 +81,8 @@ def _integer(text: str, least: int) -> int:
     return int(text)
 
 
-def _scale(text: str) -> float:
+def scale_factor(text: str) -> float:
+    """Read a finite number other than 0."""
     try:
         factor = float(text)
     except ValueError:

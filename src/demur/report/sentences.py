@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 ATTACKERS = {
     "white-box": "An attacker who knows the classifier and the guard",
-    "grey-box": "An attacker who knows the classifier, but not the guard",
+    "grey-box": "An attacker who knows the classifier, but not the guard,",
     "black-box": "An attacker who sees the classifier's answers only",
 }
 MOST = 3
@@ -133,7 +133,7 @@ def _caught(evaluation: "Evaluation") -> Iterator[str]:
             caught += f", the least of {len(threats)}, and {_some(most)}{_in_percent(*_counts(most))}, the most"
         elif len(threats) > 1:
             caught += f", and no larger share of {count(len(threats) - 1, 'other attack')}"
-        yield f"Against {who[0].lower()}{who[1:]}, the guard catches {caught}, at {alarms} false alarms."
+        yield f"Against {who[0].lower()}{who[1:].rstrip(',')}, the guard catches {caught}, at {alarms} false alarms."
     idle = [t.title for t in evaluation.of_interest if t.flagged is None]
     if idle:
         yield f"{listed(idle)} never fooled the classifier: there was nothing to catch."

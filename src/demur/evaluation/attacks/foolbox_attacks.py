@@ -25,6 +25,10 @@ class FoolboxAttack(Attack):
     """The name of foolbox's class."""
     arguments: ClassVar[dict[str, Any]] = {}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings, "arguments": dict(self.arguments)}
+
     def run(self, target: Target, x: Array, y: Array, *, seed: int = 0) -> Attacked:
         return Attacked(self.within(x, self.changed(target, x, y, seed), target))
 

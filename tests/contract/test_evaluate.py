@@ -746,5 +746,5 @@ def test_names_and_budgets_of_ones_own_reach_the_result():
     assert not any("fewer" in note for note in found.notes), "there is time enough"
     assert found.threats[0].strength == 0.07
     assert found.settings["epsilons"]["Linf"] == 0.07
-    assert found.settings["attacks"] == [{"name": "FGSM", "epsilon": 0.07, "for_the_curve": False}]
+    assert found.settings["attacks"] == [{"name": "FGSM", "epsilon": 0.07, "for_the_curve": False, "arguments": {}}]
     assert found.versions["backend"] == keras.backend.backend()

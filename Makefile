@@ -11,7 +11,7 @@ BACKEND ?= tensorflow
 DATASET ?= digits
 EXAMPLES ?= torch_fashion_mnist boosted_trees text_token_ids onnx_file
 
-.PHONY: demo test bench examples lint types layers pytest clean
+.PHONY: demo test bench examples lint types layers pytest pytest-tensorflow pytest-jax pytest-torch clean
 
 demo: $(VENV)/demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/demur demo --dataset $(DATASET)
@@ -47,11 +47,14 @@ types: $(VENV)/dev
 layers: $(VENV)/dev
 	$(BIN)/lint-imports
 
-# Keras fixes its backend when it is imported: one process a backend.
-pytest: $(VENV)/dev
+# Keras fixes its backend when it is imported: one process a backend. `make -j2 test` runs two of them at once.
+pytest: pytest-tensorflow pytest-jax pytest-torch
+
+pytest-tensorflow: $(VENV)/dev
 	KERAS_BACKEND=tensorflow $(BIN)/pytest
-	KERAS_BACKEND=jax $(BIN)/pytest tests/contract tests/parity
-	KERAS_BACKEND=torch $(BIN)/pytest tests/contract tests/parity
+
+pytest-jax pytest-torch: pytest-%: $(VENV)/dev
+	KERAS_BACKEND=$* $(BIN)/pytest -p no:cacheprovider tests/contract tests/parity
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

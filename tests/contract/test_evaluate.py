@@ -370,7 +370,22 @@ def test_adaptive_attacks_say_what_was_late_from_disk_too(tmp_path):
     assert first == second
 
 
+def test_attacks_that_know_only_the_classifier_serve_all_its_detectors(counting, tmp_path):
+    kinds = ("AdversarialAE", "ModelDistillation")
+    found = [evaluate(guards.guard(kind), attacks=[counting(0.1)], out=tmp_path) for kind in kinds]
+    assert len(counting.calls) == 1
+    alone = [evaluate(guards.guard(kind), attacks=[counting(0.1)]) for kind in kinds]
+    assert [without_times(one) for one in found] == [without_times(one) for one in alone]
+    counting.calls.clear()
+    bent = keras.models.clone_model(guards.classifier())
+    bent.set_weights([w * 1.001 for w in guards.classifier().get_weights()])
+    other = ModelDistillation(model=bent, distilled_model=guards.guard("ModelDistillation").companion, threshold=0.1)
+    evaluate(other, attacks=[counting(0.1)], out=tmp_path)
+    assert len(counting.calls) == 1, "another classifier is attacked anew"
+
+
 def test_what_another_detector_made_of_other_rows_is_not_taken(counting, tmp_path):
+    counting.knowledge = "white-box"
     x, y = guards.attacked_rows(N)
     own = guards.guard("AdversarialAE")
     other = guards.guard("ModelDistillation")
@@ -527,7 +542,7 @@ def test_rows_of_several_arrays_are_changed_by_functions_of_ones_own():
 
     found = evaluate(detector, X, y, attacks="default", corruptions={"masked": masked}, baselines="default", seed=7)
     assert asked == [(severity, 7) for severity in (1, 2, 3, 4, 5)]
-    assert [threat.title for threat in found.threats][:2] == ["masked, severity 1", "masked, severity 2"]
+    assert [threat.title for threat in found.threats][:2] == ["masked (severity 1)", "masked (severity 2)"]
     assert found.threats[0].accuracy.value == 1
     assert found.threats[4].accuracy.value < 1
     assert "Rows are several arrays or a table with columns: there are no attacks on such rows." in found.notes

@@ -200,7 +200,7 @@ def test_each_threat_is_planned_on_the_rows_that_it_takes():
     corruption = Corruption("fog", 3, lambda X, severity, seed, start: X)
     plan = planned([FGSM(0.1), HopSkipJump(), corruption], 500)
     assert [step.rows for step in plan] == [500, 100, 500]
-    assert [step.title for step in plan] == ["FGSM 0.1", "HopSkipJump", "fog, severity 3"]
+    assert [step.title for step in plan] == ["FGSM 0.1", "HopSkipJump", "fog (severity 3)"]
     assert plan[0].description == Description("FGSM", 0.1, "grey-box", "Linf", FGSM.model, False)
     assert plan[1].description.strength is None
     assert plan[2].description[:4] == ("fog", 3.0, "corruption", None)
@@ -294,7 +294,12 @@ def test_rows_that_an_attack_spoilt_stay_as_they_were(attack):
 
 
 def test_settings_tell_attacks_apart():
-    assert PGD(0.1).settings == {"name": "PGD", "epsilon": 0.1, "for_the_curve": False}
+    assert PGD(0.1).settings == {
+        "name": "PGD",
+        "epsilon": 0.1,
+        "for_the_curve": False,
+        "arguments": {"steps": 40, "rel_stepsize": 0.1},
+    }
     assert PGD(0.1).title == "PGD 0.1"
     assert CarliniWagner().title == "C&W"
     adaptive = SelectivePGD(0.25, norm="L2", steps=7)
@@ -415,7 +420,7 @@ def test_titles_hold_the_strength():
     titles = [threat.title for threat in example().threats]
     assert "FGSM 0.05" in titles
     assert "C&W L2" in titles
-    assert "gaussian noise, severity 3" in titles
+    assert "gaussian noise (severity 3)" in titles
     threat = example().threats[0]
     assert threat.broken == threat.accepted_and_wrong.value + threat.corrected_to_wrong.value
     curve = dataclasses.replace(threat, for_the_curve=True)

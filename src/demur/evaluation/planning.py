@@ -8,23 +8,8 @@ import numpy as np
 
 from demur.data import is_number, is_table
 from demur.errors import InvalidSetting, WrongType
-from demur.evaluation.attacks import (
-    FGSM,
-    PGD,
-    PGDL2,
-    SLIDE,
-    Attack,
-    BothPathsPGD,
-    CarliniWagner,
-    ConfidentCarliniWagner,
-    DeepFool,
-    DefendedPathPGD,
-    HopSkipJump,
-    LogitMatching,
-    OrthogonalPGD,
-    SelectivePGD,
-    WeightedPGD,
-)
+from demur.evaluation.attacks import Attack
+from demur.evaluation.attacks.default import default_attacks
 from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
 from demur.evaluation.measuring import Description
 from demur.evaluation.norms import Norm
@@ -69,35 +54,7 @@ class Planned(NamedTuple):
     def title(self) -> str:
         """What to call it."""
         threat = self.threat
-        return f"{threat.name}, severity {threat.severity}" if isinstance(threat, Corruption) else threat.title
-
-
-def default_attacks(epsilons: Mapping[Norm, float], bounds: tuple[float, float]) -> list[Attack]:
-    """The attacks of an evaluation: every kind of knowledge, with several budgets where a curve needs them."""
-    linf, l2, l1 = (epsilons[norm] for norm in ("Linf", "L2", "L1"))
-    everything = 0.5 * (bounds[1] - bounds[0])
-    grown = sorted({epsilon for epsilon in (linf / 4, linf / 2, 2 * linf) if epsilon < everything} | {linf, everything})
-    attacks = [
-        FGSM(linf),
-        *(PGD(epsilon) for epsilon in grown),
-        PGDL2(l2),
-        SLIDE(l1),
-        DeepFool(),
-        CarliniWagner(),
-        ConfidentCarliniWagner(),
-        HopSkipJump(),
-        *(WeightedPGD(epsilon) for epsilon in (linf / 2, linf, 2 * linf)),
-        SelectivePGD(linf),
-        OrthogonalPGD(linf),
-        BothPathsPGD(linf),
-        DefendedPathPGD(linf),
-        LogitMatching(linf),
-        WeightedPGD(l2, norm="L2"),
-        WeightedPGD(l1, norm="L1"),
-    ]
-    for attack in attacks:
-        attack.for_the_curve = attack.epsilon is not None and attack.epsilon != epsilons[attack.norm]
-    return attacks
+        return f"{threat.name} (severity {threat.severity})" if isinstance(threat, Corruption) else threat.title
 
 
 def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes: list[str]) -> list[Attack]:

@@ -5,7 +5,7 @@ import importlib.metadata
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -29,10 +29,11 @@ from demur.evaluation.measuring import (
     threat_of,
     worst_cases,
 )
+from demur.evaluation.norms import Norm
 from demur.evaluation.planning import Corruption, Planned, attacks_of, corruptions_of, planned, seconds_of, shortened
 from demur.evaluation.reporting import Reporter
 from demur.evaluation.result import OWN, Evaluation
-from demur.evaluation.store import Store, digest_of_detector, digest_of_rows
+from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_of_detector, digest_of_rows
 from demur.evaluation.target import Array, Target
 
 CHUNK = 128
@@ -82,6 +83,7 @@ def evaluate(
         X_train: normal rows, for the baselines that learn and for what is typical of a column.
         class_names: what the classes are called.
         out: a folder for what is done so far: the same call goes on from there. `evaluation.json` is written there.
+            Attacks that know only the classifier serve every detector of that classifier evaluated into the folder.
         resamples: of the bootstrap intervals.
         seed: of everything drawn.
         verbose: show what is being done.
@@ -95,14 +97,8 @@ def evaluate(
     """
     started = time.monotonic()
     X, y = _checked(detector, X, y, resamples, seed)
-    seconds, notes = seconds_of(budget), []  # type: tuple[float | None, list[str]]
-    shape = detector.input_shape if _is_plain(detector) else ()
-    bounds = bounds_of(bounds, X, shape) if _is_plain(detector) else (0.0, 1.0)
-    target = Target(detector, bounds)
-    names = _names(class_names, target.classes)
-    limits = epsilons_of(epsilons, shape, bounds)
-    asked_attacks = attacks_of(attacks, target, limits, notes)
-    asked_corruptions = corruptions_of(corruptions, target, X, X_train, notes)
+    asked = _asked(detector, X, X_train, attacks, corruptions, epsilons, bounds, class_names)
+    target, notes, seconds = asked.target, asked.notes, seconds_of(budget)
     with Reporter(verbose) as reporter:
         # One order for all threats, so that those tried on fewer rows are tried on the same ones.
         order = np.random.default_rng(seed).permutation(row_count(X))
@@ -110,15 +106,14 @@ def evaluate(
         compared = _baselines(baselines, target, X_train, seed, notes, reporter)
         unchanged = Unchanged(y, target.verdict(X), {})
         unchanged.scores.update(_scores(target, compared, X, unchanged.verdict.score))
-        plan = planned([*asked_attacks, *asked_corruptions], len(y))
+        plan = planned([*asked.attacks, *asked.corruptions], len(y))
         if seconds is not None:
             plan = _in_time(plan, target, X, seconds, time.monotonic() - started, notes)
         elif any(step.rows < len(y) for step in plan):
             few = sorted({f"{step.title} on {step.rows:,}" for step in plan if step.rows < len(y)})
             notes.append(f"Slow attacks were tried on fewer than the {len(y):,} rows: {', '.join(few)}.")
-        about = _digest(detector, X, unchanged, bounds, seed) if out is not None else ""
-        store = Store(None if out is None else Path(out) / "attacked", about)
-        run = functools.partial(_tried, target=target, X=X, unchanged=unchanged, compared=compared, store=store)
+        stores = Stores() if out is None else _stores(Path(out) / "attacked", target, X, unchanged, seed)
+        run = functools.partial(_tried, target=target, X=X, unchanged=unchanged, compared=compared, stores=stores)
         outcomes: list[Outcome] = []
         for step in plan:
             if seconds is not None and time.monotonic() - started > seconds and outcomes:
@@ -131,8 +126,8 @@ def evaluate(
             detector=type(detector).__name__,
             classifier=detector.classifier.title,
             data_type=detector.data_type,
-            input_shape=list(shape),
-            class_names=names,
+            input_shape=list(asked.shape),
+            class_names=asked.class_names,
             threshold=np.atleast_1d(np.asarray(detector.threshold, "float64")).tolist(),
             promised_fpr=None if detector.calibration is None else detector.calibration.fpr,
             rows=len(y),
@@ -142,10 +137,10 @@ def evaluate(
             checks=check_all(target, unchanged, outcomes),
             cost=cost_of(target, X),
             settings={
-                "attacks": [attack.settings for attack in asked_attacks],
-                "corruptions": list(dict.fromkeys(corruption.name for corruption in asked_corruptions)),
-                "epsilons": dict(limits),
-                "bounds": list(bounds),
+                "attacks": [attack.settings for attack in asked.attacks],
+                "corruptions": list(dict.fromkeys(corruption.name for corruption in asked.corruptions)),
+                "epsilons": dict(asked.epsilons),
+                "bounds": list(target.bounds),
                 "budget": budget,
                 "seed": seed,
                 "resamples": resamples,
@@ -186,6 +181,39 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[
     return X, labels.astype("int64")
 
 
+class _Asked(NamedTuple):
+    """What an evaluation shall do, checked."""
+
+    target: Target
+    shape: tuple[int, ...]
+    """Of a row; empty where rows are not one array of numbers."""
+    class_names: list[str]
+    epsilons: dict[Norm, float]
+    attacks: list[Attack]
+    corruptions: list[Corruption]
+    notes: list[str]
+    """What is left out, and why."""
+
+
+def _asked(
+    detector: Detector, X: Any, X_train: Any, attacks: Any, corruptions: Any, epsilons: Any, bounds: Any, names: Any
+) -> _Asked:
+    notes: list[str] = []
+    is_plain = _is_plain(detector)
+    shape = tuple(detector.input_shape) if is_plain else ()
+    target = Target(detector, bounds_of(bounds, X, shape) if is_plain else (0.0, 1.0))
+    limits = epsilons_of(epsilons, shape, target.bounds)
+    return _Asked(
+        target=target,
+        shape=shape,
+        class_names=_names(names, target.classes),
+        epsilons=limits,
+        attacks=attacks_of(attacks, target, limits, notes),
+        corruptions=corruptions_of(corruptions, target, X, X_train, notes),
+        notes=notes,
+    )
+
+
 def _is_plain(detector: Detector) -> bool:
     """Whether rows are one array of numbers."""
     shape = detector.input_shape
@@ -224,10 +252,12 @@ def _scores(target: Target, compared: Sequence[Baseline], X: Any, own: Array) ->
     return {OWN: own, **{baseline.name: finite(baseline.score(X, outputs)) for baseline in compared}}
 
 
-def _digest(detector: Detector, X: Any, unchanged: Unchanged, bounds: tuple[float, float], seed: int) -> str:
+def _stores(folder: Path, target: Target, X: Any, unchanged: Unchanged, seed: int) -> Stores:
     # The classes too that the classifier gives the rows: a function tells nothing else of what it has learned.
     rows = digest_of_rows(X, np.stack([unchanged.y, unchanged.verdict.reference]))
-    return f"{digest_of_detector(detector)} {rows} {bounds} {seed} {CHUNK} {__version__}"
+    about = f"{rows} {target.bounds} {seed} {CHUNK} {__version__}"
+    classifier, guard = digest_of_classifier(target.detector), digest_of_detector(target.detector)
+    return Stores(Store(folder, f"{classifier} {about}"), Store(folder, f"{guard} {about}"))
 
 
 def _in_time(
@@ -257,7 +287,7 @@ def _tried(
     X: Any,
     unchanged: Unchanged,
     compared: Sequence[Baseline],
-    store: Store,
+    stores: Stores,
     seed: int,
     reporter: Reporter,
 ) -> Outcome:
@@ -268,7 +298,7 @@ def _tried(
     with reporter.counting(step.title, step.rows) as count:
         for begin in range(0, step.rows, CHUNK):
             chosen = rows[begin : begin + CHUNK]
-            attacked = _chunk(step.threat, target, taken(X, chosen), y[chosen], right[chosen], begin, store, seed)
+            attacked = _chunk(step.threat, target, taken(X, chosen), y[chosen], right[chosen], begin, stores, seed)
             parts.append(attacked.x)
             late.append(attacked.late)
             count(len(chosen))
@@ -303,12 +333,12 @@ def _most_examples(threat: Attack | Corruption) -> int:
 
 
 def _chunk(
-    threat: Attack | Corruption, target: Target, X: Any, y: Array, right: Array, begin: int, store: Store, seed: int
+    threat: Attack | Corruption, target: Target, X: Any, y: Array, right: Array, begin: int, stores: Stores, seed: int
 ) -> Attacked:
     """Some rows after a threat; from disk, if they are there."""
     if isinstance(threat, Corruption):
         return Attacked(threat.change(X, threat.severity, seed, begin))
-    key = {**threat.settings, "begin": begin, "rows": len(y)}
+    store, key = stores.of(threat.knowledge), {**threat.settings, "begin": begin, "rows": len(y)}
     kept = store.get(key)
     if kept is not None:
         return Attacked(kept["x"], kept.get("late"))

@@ -5,13 +5,14 @@ import json
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from demur.data import flat, is_table
 from demur.detectors.base import Detector
+from demur.evaluation.result import Knowledge
 
 
 class Store:
@@ -54,6 +55,19 @@ class Store:
         Path(written.name).replace(file)
 
 
+class Stores(NamedTuple):
+    """Where attacked rows are kept, by what the attack knows."""
+
+    classifier: Store = Store(None, "")
+    """For all detectors of the classifier."""
+    guard: Store = Store(None, "")
+    """For this one alone."""
+
+    def of(self, knowledge: Knowledge) -> Store:
+        """The store for attacks that know this."""
+        return self.guard if knowledge == "white-box" else self.classifier
+
+
 def digest_of_rows(X: Any, y: Any) -> str:
     """A SHA-256 of rows and their classes."""
     digest = hashlib.sha256()
@@ -70,10 +84,16 @@ def digest_of_rows(X: Any, y: Any) -> str:
     return digest.hexdigest()
 
 
+def digest_of_classifier(detector: Detector) -> str:
+    """A SHA-256 of what the classifier has learned and how it is read."""
+    read_as = [detector.from_logits, detector.channels_last, detector.classifier.fingerprint()]
+    return hashlib.sha256(json.dumps(read_as, default=str).encode()).hexdigest()
+
+
 def digest_of_detector(detector: Detector) -> str:
-    """A SHA-256 of what a detector has learned and how it is set."""
+    """A SHA-256 of what a detector has learned, how it is set, and of its classifier."""
     digest = hashlib.sha256(json.dumps([type(detector).__name__, detector.settings], default=str).encode())
-    digest.update(str(detector.classifier.fingerprint()).encode())
+    digest.update(digest_of_classifier(detector).encode())
     digest.update(np.asarray(detector.threshold, "float64").tobytes())
     for part in detector.parts.values():
         for variable in part.variables if part is not detector.model else []:

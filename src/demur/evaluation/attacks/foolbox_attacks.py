@@ -72,7 +72,7 @@ class PGD(FoolboxAttack):
     """Forty steps along the sign of the gradient, from a random start (Madry et al., 2018, arXiv:1706.06083)."""
 
     name, kind, passes = "PGD", "LinfProjectedGradientDescentAttack", 40
-    arguments: ClassVar[dict[str, Any]] = {"steps": 40}
+    arguments: ClassVar[dict[str, Any]] = {"steps": 40, "rel_stepsize": 0.1}
 
 
 class PGDL2(FoolboxAttack):

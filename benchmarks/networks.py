@@ -26,17 +26,20 @@ def cnn28() -> tuple[Any, Any]:
 def resnet20() -> tuple[Any, Any]:
     """ResNet-20 for CIFAR-10 (He et al., 2016, arXiv:1512.03385) and the published autoencoder."""
     inputs = keras.Input((32, 32, 3))
-    x = _unit(inputs, 16)
+    return keras.Model(inputs, residual(inputs, 20, 10)), published_autoencoder((32, 32, 3), (32, 64, 256))
+
+
+def residual(x: Any, depth: int, classes: int) -> Any:
+    """What a residual network of that depth, 20 or 56 say, makes of images: probabilities (arXiv:1512.03385)."""
+    x = _unit(x, 16)
     for stage, filters in enumerate((16, 32, 64)):
-        for block in range(3):
+        for block in range((depth - 2) // 6):
             stride = 2 if stage and not block else 1
             y = _unit(_unit(x, filters, stride), filters, activation=None)
             if stride == 2:
                 x = layers.Conv2D(filters, 1, 2)(x)
             x = layers.ReLU()(layers.Add()([x, y]))
-    x = layers.GlobalAveragePooling2D()(x)
-    classifier = keras.Model(inputs, layers.Dense(10, activation="softmax")(x))
-    return classifier, published_autoencoder((32, 32, 3), (32, 64, 256))
+    return layers.Dense(classes, activation="softmax")(layers.GlobalAveragePooling2D()(x))
 
 
 def mlp() -> tuple[Any, Any]:

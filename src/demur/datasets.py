@@ -9,15 +9,16 @@ import numpy.typing as npt
 
 from demur.errors import InvalidSetting, MissingExtra
 
-NAMES = ("digits", "fashion_mnist", "mnist")
+NAMES = ("digits", "fashion_mnist", "mnist", "cifar10")
 
 CLASS_NAMES = {
-    "fashion_mnist": ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+    "fashion_mnist": ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"],
+    "cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
 }
 
 
 class Part(NamedTuple):
-    """Images `(n, height, width, 1)` float32 in [0, 1] and their classes `(n,)` int64."""
+    """Images `(n, height, width, channels)` float32 in [0, 1] and their classes `(n,)` int64."""
 
     x: npt.NDArray[np.float32]
     y: npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ def load(name: str, *, seed: int = 0) -> Dataset:
     `x_test`, `y_test`, uint8) if that variable is set, and are downloaded by `keras.datasets` otherwise.
 
     Args:
-        name: "digits", "fashion_mnist" or "mnist".
+        name: "digits", "fashion_mnist", "mnist" or "cifar10".
         seed: of the split; the published test set stays the test set.
 
     Raises:
@@ -83,5 +84,9 @@ def _published(name: str) -> tuple[Part, Part]:
         import keras
 
         pairs = getattr(keras.datasets, name).load_data()
-    train, test = (Part((x / np.float32(255))[..., None], y.astype("int64").reshape(-1)) for x, y in pairs)
+    train, test = (Part(_with_channels(x / np.float32(255)), y.astype("int64").reshape(-1)) for x, y in pairs)
     return train, test
+
+
+def _with_channels(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return images if images.ndim == 4 else images[..., None]

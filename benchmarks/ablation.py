@@ -1,0 +1,379 @@
+"""What makes a companion better, and which score of two predictions: every companion times every score.
+
+    KERAS_BACKEND=tensorflow python benchmarks/ablation.py DATASET [--seed N] [--keep FOLDER] [--companions NAME ...]
+
+All see the same attacks: the attacker knows the classifier, not the guard. Then those who know the guard attack some
+of them. What was found goes to benchmarks/results/ablation-DATASET-SEED.json after each companion; those that it holds
+already are not trained again. `--keep` keeps attacked images and companions.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import scipy.special
+from guarded import CLASSIFIERS, classifier_of
+from measuring import machine
+from networks import published_autoencoder
+
+import demur
+from demur import AdversarialAE, ModelDistillation, Robust, datasets
+from demur.evaluation.attacks import (
+    PGD,
+    PGDL2,
+    SLIDE,
+    Attack,
+    CarliniWagner,
+    ConfidentCarliniWagner,
+    DeepFool,
+    DefendedPathPGD,
+    SelectivePGD,
+    WeightedPGD,
+)
+from demur.evaluation.budgets import default_epsilons
+from demur.evaluation.target import Target
+from demur.graph import Half, compiled
+from demur.metrics import evaluate_scores
+from demur.scoring import over_batches
+from demur.sources import as_source
+
+ROOT = Path(__file__).resolve().parent
+ATTACKED = 300
+ATTACKED_ADAPTIVELY = 100
+CLEAN = 2000
+FPR = 0.05
+PUBLISHED = "K-L"
+SHARP = {"loss_type": "jeffreys", "w_uncertainty": 10.0}
+
+Array = Any
+
+
+class Companion(NamedTuple):
+    """How a companion is made and trained."""
+
+    kind: Any
+    settings: dict[str, Any]
+    fit: dict[str, Any]
+    adaptive: tuple[dict[str, Any], ...] = ()
+    """Settings of the scores under which those who know the guard attack it."""
+
+
+class Size(NamedTuple):
+    """How much is done on a data set."""
+
+    rows: int
+    ae_epochs: int
+    student_epochs: int
+    epsilon: float
+    """That robust companions are trained for."""
+
+
+SIZES = {
+    "mnist": Size(8_000, 8, 12, 0.1),
+    "fashion_mnist": Size(12_000, 8, 12, 0.1),
+    "cifar10": Size(20_000, 8, 20, 8 / 255),
+}
+
+
+def noisy(x: Array) -> Array:
+    """Rows with noise of a strength of their own."""
+    rng = np.random.default_rng(int(1e6 * float(np.abs(x).sum())) % 2**32)
+    strength = rng.uniform(0, 0.2, (len(x), *[1] * (x.ndim - 1)))
+    return np.clip(x + strength * rng.standard_normal(x.shape), 0, 1).astype("float32")
+
+
+def companions(size: Size) -> dict[str, Companion]:
+    """By name. An autoencoder's reconstruction term is that of the published configuration."""
+    near, published = Robust(size.epsilon, bounds=(0.0, 1.0)), {"temperature": 0.5}
+    ae, student = {"epochs": size.ae_epochs}, {"epochs": size.student_epochs}
+    both: tuple[dict[str, Any], ...] = ({}, SHARP)
+    return {
+        "student": Companion(ModelDistillation, {}, student, both),
+        "student, Jeffreys' divergence": Companion(ModelDistillation, {"loss_type": "jeffreys"}, student),
+        "student, noisy rows": Companion(ModelDistillation, {}, {**student, "preprocess_fn": noisy}),
+        "student, robust": Companion(ModelDistillation, {}, {**student, "robust": near}, both),
+        "student, robust, Jeffreys' divergence": Companion(
+            ModelDistillation, {"loss_type": "jeffreys"}, {**student, "robust": near}
+        ),
+        "autoencoder": Companion(AdversarialAE, published, {**ae, "w_recon": 0.1}, both),
+        "autoencoder, hidden layer": Companion(
+            AdversarialAE, {**published, "hidden_layer_kld": {-2: 20}}, {**ae, "w_recon": 0.1}
+        ),
+        "autoencoder, no reconstruction term": Companion(AdversarialAE, published, ae),
+        "autoencoder, noisy rows": Companion(AdversarialAE, published, {**ae, "w_recon": 0.1, "preprocess_fn": noisy}),
+        "autoencoder, robust": Companion(AdversarialAE, published, {**ae, "w_recon": 0.1, "robust": near}, both),
+    }
+
+
+class Said(NamedTuple):
+    """What classifier and companion say of rows: log-probabilities `(n, classes)`, untempered."""
+
+    reference: Array
+    opinion: Array
+
+    @property
+    def own(self) -> Array:
+        """The companion's log-probability of the classifier's class."""
+        return self.opinion[np.arange(len(self.opinion)), self.reference.argmax(axis=1)]
+
+
+def kl(a: Array, b: Array) -> Array:
+    """K-L divergence of each row, in nats."""
+    return np.sum(np.exp(a) * (a - b), axis=1)
+
+
+def sharpened(log_p: Array, temperature: float) -> Array:
+    """As the published method has it."""
+    return scipy.special.log_softmax(log_p / temperature, axis=1)
+
+
+def published(said: Said, temperature: float = 1.0) -> Array:
+    """The published score."""
+    return kl(sharpened(said.reference, temperature), said.opinion)
+
+
+def jeffreys(said: Said) -> Array:
+    """The divergences both ways."""
+    return kl(said.reference, said.opinion) + kl(said.opinion, said.reference)
+
+
+def doubt(said: Said) -> Array:
+    """The classifier's own."""
+    return -said.reference.max(axis=1)
+
+
+SCORES: dict[str, Callable[[Said], Array]] = {
+    PUBLISHED: published,
+    "K-L, T = 0.5": lambda said: published(said, 0.5),
+    "several temperatures": lambda said: sum(published(said, t) for t in (0.5, 1.0, 2.0)),
+    "Jeffreys": jeffreys,
+    "the opinion's doubt in the class": lambda said: -said.own,
+    "both doubts in the class": lambda said: doubt(said) - said.own,
+    "K-L + 10 x the classifier's doubt": lambda said: published(said) + 10 * doubt(said),
+    "Jeffreys + 3 x the classifier's doubt": lambda said: jeffreys(said) + 3 * doubt(said),
+    "Jeffreys + 10 x the classifier's doubt": lambda said: jeffreys(said) + 10 * doubt(said),
+    "Jeffreys + 30 x the classifier's doubt": lambda said: jeffreys(said) + 30 * doubt(said),
+    "the classifier's doubt alone": doubt,
+}
+"""`-> (n,)`, larger where less is to be believed."""
+
+
+def said_of(detector: Any, X: Array) -> Said:
+    """What both networks say of rows."""
+    views, layout = detector.views, detector.classifier.layout
+    half = Half(lambda x: [detector.classifier(x, training=False)[0], views.opinion(x, False)[0][0]], detector._layers)
+    parts = over_batches(compiled(half, layout), as_source(X, layout), 256)
+    return Said(*(np.concatenate(outputs).astype("float64") for outputs in zip(*parts, strict=True)))
+
+
+class Judged(NamedTuple):
+    """Scores of one way to score, and the opinion's classes; by which rows."""
+
+    score: dict[str, Array]
+    opinion: dict[str, Array]
+
+
+def figures(judged: Judged, truth: dict[str, Array], predicted: dict[str, Array]) -> dict[str, Any]:
+    """Accuracy of `correct` at the threshold, and of each attack's successes how well they are told from clean rows."""
+    limit = np.quantile(judged.score["held out"], 1 - FPR, method="higher")
+    found: dict[str, Any] = {}
+    for name, score in judged.score.items():
+        if name == "held out":
+            continue
+        y, own, other = truth[name], predicted[name], judged.opinion[name]
+        row = {
+            "accuracy": np.mean(own == y),
+            "always_corrected": np.mean(other == y),
+            "corrected": np.mean(np.where(score > limit, other, own) == y),
+            "flagged": np.mean(score > limit),
+        }
+        if name != "clean" and (own != y).any():
+            ours = evaluate_scores(judged.score["clean"], score[own != y], resamples=1)
+            row |= {key: ours[key].value for key in ("auroc", "tpr_at_1_fpr", "tpr_at_5_fpr")}
+        found[name] = {key: round(float(value), 5) for key, value in row.items()}
+    return found
+
+
+def p_values(held_out: Array, score: Array) -> Array:
+    """Conformal p-values."""
+    ordered = np.sort(held_out)
+    return (1 + len(ordered) - np.searchsorted(ordered, score, side="left")) / (1 + len(ordered))
+
+
+def combined(said: dict[str, dict[str, Said]]) -> dict[str, Judged]:
+    """Scores of more than one companion, or of p-values, by name; the opinion is the mean of the companions'."""
+
+    def opinions(names: list[str]) -> dict[str, Array]:
+        return {rows: np.mean([said[n][rows].opinion for n in names], axis=0).argmax(axis=1) for rows in said[names[0]]}
+
+    def joined(names: list[str], ways: list[Callable[[Said], Array]], how: str) -> Judged:
+        # Of the p-values, which only order the rows: the threshold is set on held-out rows as for any score.
+        half = {rows: [p_values(way(said[n]["held out"]), way(said[n][rows])) for n in names for way in ways]
+                for rows in said[names[0]]}  # fmt: skip
+        fold = {"smallest": lambda p: -np.min(p, axis=0), "product": lambda p: -np.log(p).sum(axis=0)}[how]
+        return Judged({rows: fold(p) for rows, p in half.items()}, opinions(names))
+
+    def mixed(names: list[str], way: Callable[[Said], Array]) -> Judged:
+        together = {
+            rows: Said(said[names[0]][rows].reference,
+                       scipy.special.logsumexp([said[n][rows].opinion for n in names], axis=0) - np.log(len(names)))
+            for rows in said[names[0]]
+        }  # fmt: skip
+        return Judged({rows: way(both) for rows, both in together.items()}, opinions(names))
+
+    sharp, pairs = SCORES["Jeffreys + 10 x the classifier's doubt"], {}
+    for suffix in ("", ", robust"):
+        two = [f"autoencoder{suffix}", f"student{suffix}"]
+        for name in two:
+            pairs[f"{name}: smaller p-value of Jeffreys and doubt"] = ([name], [jeffreys, doubt], "smallest")
+            pairs[f"{name}: product of the p-values of Jeffreys and doubt"] = ([name], [jeffreys, doubt], "product")
+        pairs[f"both companions{suffix}: smaller p-value of K-L"] = (two, [published], "smallest")
+        pairs[f"both companions{suffix}: product of the p-values of K-L"] = (two, [published], "product")
+    found = {
+        title: joined(names, ways, how)
+        for title, (names, ways, how) in pairs.items()
+        if all(name in said for name in names)
+    }
+    robust = [name for name in said if name.startswith("student, robust")]
+    for title, names in {
+        "mean of the autoencoder's and the student's opinion": ["autoencoder", "student"],
+        "mean of both robust companions' opinion": ["autoencoder, robust", "student, robust"],
+        "mean of the two robust students' opinion": robust,
+    }.items():
+        if len(names) == 2 and all(name in said for name in names):
+            found[f"{title}: K-L"] = mixed(names, published)
+            found[f"{title}: Jeffreys + 10 x doubt"] = mixed(names, sharp)
+    return found
+
+
+def attacks_for(shape: tuple[int, ...]) -> list[Attack]:
+    """Those who know the classifier: stopping at the boundary, going beyond it, and within usual budgets."""
+    limit = default_epsilons(shape, (0.0, 1.0))
+    return [
+        CarliniWagner(),
+        ConfidentCarliniWagner(),
+        DeepFool(),
+        SLIDE(limit["L1"]),
+        PGDL2(limit["L2"]),
+        PGD(limit["Linf"]),
+        PGD(2 * limit["Linf"]),
+    ]
+
+
+def attacked_rows(model: Any, data: datasets.Dataset, seed: int, keep: Path | None) -> dict[str, datasets.Part]:
+    """Test rows that the classifier gets right, attacked; from disk, if they are there."""
+    chosen = np.random.default_rng(seed).permutation(len(data.test.y))
+    target = Target(ModelDistillation(model=model, threshold=0.0))
+    right = target.classifier_outputs(data.test.x)[0].argmax(axis=1) == data.test.y
+    rows = chosen[right[chosen]][:ATTACKED]
+    x, y, found = data.test.x[rows], data.test.y[rows], {}
+    for attack in attacks_for(x.shape[1:]):
+        file = None if keep is None else keep / f"{attack.title}.npy"
+        started = time.monotonic()
+        if file is not None and file.is_file():
+            changed = np.load(file)
+        else:
+            changed = attack.run(target, x, y, seed=seed).x
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                np.save(file, changed)
+        print(f"{attack.title}: {time.monotonic() - started:.0f} s", flush=True)
+        found[attack.title] = datasets.Part(changed, y)
+    return found
+
+
+def trained(companion: Companion, model: Any, data: datasets.Dataset, size: Size, seed: int) -> Any:
+    """A detector with that companion."""
+    x, settings = data.train.x[: size.rows], dict(companion.settings)
+    if companion.kind is AdversarialAE:
+        keras.utils.set_random_seed(seed)
+        settings["ae"] = published_autoencoder(x.shape[1:], (32, 64) if x.shape[1] == 28 else (32, 64, 256))
+    detector = companion.kind(model=model, data_type="image", seed=seed, **settings)
+    return detector.fit(x, verbose=2, **companion.fit)
+
+
+def against_those_who_know(detector: Any, settings: dict[str, Any], data: datasets.Dataset, seed: int) -> Any:
+    """The worst case of each row over adaptive attacks on the same companion under another score."""
+    name = "ae" if isinstance(detector, AdversarialAE) else "distilled_model"
+    other = type(detector)(model=detector.model, **{name: getattr(detector, name)}, **settings)
+    other.infer_threshold(data.held_out.x, fpr=FPR)
+    limit = default_epsilons(data.test.x.shape[1:], (0.0, 1.0))["Linf"]
+    chosen = np.random.default_rng(seed).permutation(len(data.test.y))[:ATTACKED_ADAPTIVELY]
+    evaluation = demur.evaluate(
+        other, data.test.x[chosen], data.test.y[chosen], corruptions=None, baselines=None, resamples=2, seed=seed,
+        attacks=[WeightedPGD(limit), SelectivePGD(limit), DefendedPathPGD(limit)], verbose=False,
+    )  # fmt: skip
+    (found,) = (threat for threat in evaluation.records() if threat["threat"].startswith("worst"))
+    wanted = ("accuracy", "corrected", "succeeded", "accepted_and_wrong", "corrected_to_wrong", "auroc_all",
+              "auroc_successful", "tpr_at_5_fpr_successful")  # fmt: skip
+    return {"clean_corrected": evaluation.clean.corrected.value, **{key: found[key] for key in wanted}}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=SIZES)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", default=Path("/tmp/demur-ablation"))
+    parser.add_argument("--companions", nargs="*", metavar="NAME", help="default: all that are missing")
+    arguments = parser.parse_args()
+    dataset, seed, size = arguments.dataset, arguments.seed, SIZES[arguments.dataset]
+    keep = arguments.keep / f"{dataset}-{seed}"
+    data = datasets.load(CLASSIFIERS[dataset].dataset, seed=seed)
+    model = classifier_of(dataset, data, seed)
+    attacked = attacked_rows(model, data, seed, keep / "attacked")
+    rows = {
+        "held out": data.held_out,
+        "clean": datasets.Part(data.test.x[:CLEAN], data.test.y[:CLEAN]),
+        **attacked,
+    }
+    truth = {name: part.y for name, part in rows.items()}
+    file = ROOT / "results" / f"ablation-{dataset}-{seed}.json"
+    document = json.loads(file.read_text()) if file.is_file() else {"companions": {}, "combined": {}}
+    said: dict[str, dict[str, Said]] = {}
+    every = companions(size)
+    predicted: dict[str, Array] = {}
+    for name in arguments.companions or every:
+        folder, started = keep / name, time.monotonic()
+        known = document["companions"].get(name)
+        if folder.is_dir() and known:
+            detector = demur.load_detector(folder)
+            seconds = known["fit_seconds"]
+        else:
+            print(f"\n{name}", flush=True)
+            detector = trained(every[name], model, data, size, seed)
+            seconds = round(time.monotonic() - started)
+            detector.save(folder)
+        said[name] = {title: said_of(detector, part.x) for title, part in rows.items()}
+        predicted = {title: both.reference.argmax(axis=1) for title, both in said[name].items()}
+        found = {"fit_seconds": seconds, "scores": {}, "adaptive": (known or {}).get("adaptive", {})}
+        opinion = {title: both.opinion.argmax(axis=1) for title, both in said[name].items()}
+        for score, way in SCORES.items():
+            judged = Judged({title: way(both) for title, both in said[name].items()}, opinion)
+            found["scores"][score] = figures(judged, truth, predicted)
+        if "hidden layer" in name:
+            judged = Judged({title: detector.score(part.x) for title, part in rows.items()}, opinion)
+            found["scores"]["K-L, T = 0.5, and of the hidden layer"] = figures(judged, truth, predicted)
+        for settings in every[name].adaptive:
+            title = "Jeffreys + 10 x the classifier's doubt" if settings else PUBLISHED
+            if title not in found["adaptive"]:
+                found["adaptive"][title] = against_those_who_know(detector, settings, data, seed)
+        document["companions"][name] = found
+        document |= {
+            "dataset": dataset, "seed": seed, "size": size._asdict(), "machine": machine(),
+            "attacked": ATTACKED, "clean": CLEAN, "attacked_adaptively": ATTACKED_ADAPTIVELY,
+        }  # fmt: skip
+        document["combined"] |= {title: figures(judged, truth, predicted) for title, judged in combined(said).items()}
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

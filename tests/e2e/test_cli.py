@@ -155,6 +155,41 @@ def test_fit_distils_with_options_of_its_own_into_a_companion_of_ones_own(data, 
     assert saved.settings == wanted
 
 
+def test_fit_takes_what_makes_a_guard_robust(data, tmp_path):
+    from demur import AdversarialAE, Robust, load_detector
+
+    near = Robust(0.3, bounds=(0, 1))
+    options = [
+        "--loss-type",
+        "jeffreys",
+        "--w-uncertainty",
+        "3",
+        "--robust",
+        "0.3",
+        "--bounds",
+        "0",
+        "1",
+        "--w-recon",
+        "0.1",
+        "--quiet",
+    ]
+    assert cli.main(fit_arguments(data, tmp_path / "out", *options)) == 0
+    saved = load_detector(tmp_path / "out")
+    assert (saved.loss_type, saved.w_uncertainty) == ("jeffreys", 3.0)
+
+    def scores(robust):
+        other = AdversarialAE(model=saved.model, loss_type="jeffreys", w_uncertainty=3.0)
+        X = np.load(data / "train.npz")["images"]
+        return other.fit(X, epochs=3, w_recon=0.1, verbose=False, robust=robust).score(rows_of(data))
+
+    # Steps along the sign of a gradient make much of a rounding error.
+    same, plain = (np.abs(scores(robust) - saved.score(rows_of(data))).mean() for robust in (near, None))
+    assert same < 0.1 * plain
+    error = ["--robust", "0"]
+    assert cli.main(fit_arguments(data, tmp_path / "other", *error)) == 1
+    assert not (tmp_path / "other").exists()
+
+
 def test_threshold_is_saved_and_printed(data, detector, tmp_path, capsys):
     from demur import load_detector
 
@@ -425,7 +460,8 @@ def test_missing_detector(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--loss-type", "kld"], "--loss-type is an option of model-distillation"),
+        (["--loss-type", "l2"], "invalid choice: 'l2'"),
+        (["--bounds", "0", "1"], "--bounds limits what --robust may make, and there is no --robust"),
         (["--detector", "model-distillation", "--w-recon", "0"], "--w-recon is an option of adversarial-ae"),
         (
             ["--detector", "model-distillation", "--hidden-layer", "a=2"],

@@ -318,7 +318,7 @@ def test_the_command_names_the_page_after_the_evaluation(written):
     [
         ("missing.json", "r.html", "No such file"),
         ("broken.json", "r.html", "is no evaluation that demur wrote"),
-        ("evaluation.json", "r.pdf", "a report is written to a .html file; got"),
+        ("evaluation.json", "r.pdf", "a report is written to .html, .htm files; got"),
         ("evaluation.json", "folder.html", "is a folder"),
         ("evaluation.json", "none/r.html", "make it first"),
     ],

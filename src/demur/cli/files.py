@@ -1,17 +1,17 @@
 """The files of the command line: arrays in, tables out."""
 
-import contextlib
 import csv
 import io
 import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from demur.errors import InvalidSetting, MissingExtra, WrongType
+from demur.writing import whole
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -89,15 +89,25 @@ def check_output(path: Path) -> None:
         FileNotFoundError, PermissionError: its folder does not exist or cannot be written to.
         MissingExtra: it ends in `.parquet` and there is no pyarrow.
     """
-    if path.suffix.lower() not in WRITERS:
-        raise InvalidSetting(f"results are written to {', '.join(WRITERS)} files; got {path}")
+    check_file(path, WRITERS, "results are")
+    if path.suffix.lower() == ".parquet":
+        _parquet()
+
+
+def check_file(path: Path, suffixes: Collection[str], what: str) -> None:
+    """Raise, before any work is done, where no file of these kinds can be written.
+
+    Raises:
+        InvalidSetting: the path's extension is none of them, or it is a folder.
+        FileNotFoundError, PermissionError: its folder does not exist or cannot be written to.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise InvalidSetting(f"{what} written to {', '.join(suffixes)} files; got {path}")
     if path.is_dir():
-        raise InvalidSetting(f"{path} is a folder; results are written to a file")
+        raise InvalidSetting(f"{path} is a folder; {what} written to a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to: make it first")
     check_writable(path.parent)
-    if path.suffix.lower() == ".parquet":
-        _parquet()
 
 
 def check_writable(folder: Path) -> None:
@@ -109,21 +119,8 @@ def check_writable(folder: Path) -> None:
 
 def write_table(path: Path, columns: "Columns") -> None:
     """Write columns `(n,)` by name, in the format of the path's extension, whole or not at all."""
-    with _atomic(path) as stream:
+    with whole(path) as stream:
         WRITERS[path.suffix.lower()](stream, columns)
-
-
-@contextlib.contextmanager
-def _atomic(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside the path; it takes the path's place at the end, or vanishes if anything fails."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    stream = draft.open("xb")
-    try:
-        with stream:
-            yield stream
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _write_npz(stream: IO[bytes], columns: "Columns") -> None:

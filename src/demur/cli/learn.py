@@ -22,6 +22,7 @@ from demur.cli.options import (
 )
 
 AE, DISTILLATION = "adversarial-ae", "model-distillation"
+LOSSES = ("kld", "xent", "jeffreys")
 
 
 def register(commands: Commands) -> None:
@@ -45,6 +46,26 @@ def register(commands: Commands) -> None:
         metavar="T",
         help="below 1 sharpens the classifier's distribution before it is compared; default: %(default)s",
     )
+    parser.add_argument(
+        "--loss-type", choices=LOSSES, help=f"how to compare, in training and score; default: {LOSSES[0]}"
+    )
+    parser.add_argument(
+        "--w-uncertainty", type=float, metavar="W", help="weight of the classifier's own uncertainty in the score"
+    )
+    parser.add_argument(
+        "--robust",
+        type=float,
+        metavar="EPSILON",
+        help="also train on inputs that are changed, by at most this a number, against the companion: slower, and "
+        "meant against attackers who know the guard",
+    )
+    parser.add_argument(
+        "--bounds",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="the smallest and largest number that --robust may make",
+    )
     parser.add_argument("--from-logits", action="store_true", help="the classifier returns logits")
     parser.add_argument(
         "--companion",
@@ -65,8 +86,6 @@ def register(commands: Commands) -> None:
         help="also compare this layer of the classifier, projected to DIM numbers; NAME may be its index "
         "(--hidden-layer=-2=20 counts from the end); may be given several times",
     )
-    own = parser.add_argument_group(f"only for {DISTILLATION}")
-    own.add_argument("--loss-type", choices=["kld", "xent", "jeffreys"], help="how to compare; default: kld")
 
     parser = add_command(
         commands,
@@ -107,8 +126,11 @@ def fit(args: argparse.Namespace) -> int:
     start_keras()
     model = load_model(args.classifier, "classifier")
     from demur.detectors import AdversarialAE, ModelDistillation
+    from demur.robustness import Robust
     from demur.storage import check_destination
 
+    if "robust" in training:
+        training["robust"] = Robust(**training["robust"])
     check_destination(args.out)
     check_writable(args.out)
     settings |= {name: getattr(args, name) for name in ("temperature", "data_type", "from_logits", "seed")}
@@ -164,16 +186,25 @@ def threshold_line(args: argparse.Namespace, threshold: Any, n: int) -> str:
 
 
 def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments of `__init__` and of `fit` that one detector alone has; an error of usage if it is another."""
-    foreign = {"loss_type": DISTILLATION} if args.detector == AE else {"w_recon": AE, "hidden_layer": AE}
-    for name, owner in foreign.items():
-        if getattr(args, name) is not None:
-            option = "--" + name.replace("_", "-")
-            args.parser.error(f"{option} is an option of {owner}, and the detector is {args.detector}")
+    """The arguments of `__init__` and of `fit` that were given; an error of usage if the detector has no such one."""
+    if args.detector != AE:
+        for name in ("w_recon", "hidden_layer"):
+            if getattr(args, name) is not None:
+                option = "--" + name.replace("_", "-")
+                args.parser.error(f"{option} is an option of {AE}, and the detector is {args.detector}")
+    if args.bounds is not None and args.robust is None:
+        args.parser.error("--bounds limits what --robust may make, and there is no --robust")
     layers = args.hidden_layer or []
     if len(dict(layers)) < len(layers):
         args.parser.error("--hidden-layer names a layer twice")
-    settings: dict[str, Any] = {"hidden_layer_kld": dict(layers)} if layers else {}
-    if args.loss_type is not None:
-        settings["loss_type"] = args.loss_type
-    return settings, {} if args.w_recon is None else {"w_recon": args.w_recon}
+    settings = {
+        "hidden_layer_kld": dict(layers) or None,
+        "loss_type": args.loss_type,
+        "w_uncertainty": args.w_uncertainty,
+    }
+    robust = None if args.robust is None else {"epsilon": args.robust, "bounds": args.bounds and tuple(args.bounds)}
+    return _given(settings), _given({"w_recon": args.w_recon, "robust": robust})
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

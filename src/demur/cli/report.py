@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from demur.cli.files import check_writable
+from demur.cli.files import check_file
 from demur.cli.options import Commands, add_command
-from demur.errors import InvalidSetting
 
 
 def register(commands: Commands) -> None:
@@ -31,7 +30,7 @@ def register(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the page, and show its summary."""
     path: Path = args.evaluation.with_suffix(".html") if args.out is None else args.out
-    _check_page(path)
+    check_file(path, (".html", ".htm"), "a report is")
     from demur.evaluation.result import Evaluation
     from demur.report import summary, write_report
 
@@ -41,14 +40,3 @@ def run(args: argparse.Namespace) -> int:
         print(sentence)
     print(f"written to {path}")
     return 0
-
-
-def _check_page(path: Path) -> None:
-    """Raise, before any work is done, where no page can be written."""
-    if path.suffix.lower() not in {".html", ".htm"}:
-        raise InvalidSetting(f"a report is written to a .html file; got {path}")
-    if path.is_dir():
-        raise InvalidSetting(f"{path} is a folder; a report is written to a file")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to: make it first")
-    check_writable(path.parent)

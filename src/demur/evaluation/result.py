@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from demur.errors import CorruptEvaluation, MissingExtra
 from demur.metrics import Estimate, ScoreEvaluation
+from demur.writing import write_text
 
 Knowledge = Literal["grey-box", "black-box", "white-box", "corruption"]
 """What the attacker knows: the classifier, nothing but its answers, classifier and guard; or there is no attacker."""
@@ -223,7 +224,7 @@ class Evaluation:
         text = json.dumps({"format": FORMAT, **_plain(self)}, indent=1, allow_nan=False) + "\n"
         text = NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]), text)
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            write_text(Path(path), text)
         return text
 
     @classmethod

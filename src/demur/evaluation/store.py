@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from demur.data import flat, is_table
 from demur.detectors.base import Detector
 from demur.evaluation.result import Knowledge
+from demur.writing import whole
 
 
 class Store:
@@ -50,9 +50,8 @@ class Store:
         file = self._file(key)
         if file is None:
             return
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as written:
-            np.savez(written, **arrays)
-        Path(written.name).replace(file)
+        with whole(file) as stream:
+            np.savez(stream, **arrays)
 
 
 class Stores(NamedTuple):

@@ -10,6 +10,7 @@ from demur.report.gallery import gallery
 from demur.report.sentences import summary
 from demur.report.tables import comparison, groups, matrix
 from demur.report.wording import NONE, interval, number, percent, percentage
+from demur.writing import write_text
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation
@@ -21,7 +22,7 @@ def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | Non
 
     Args:
         evaluation: what `evaluate` found.
-        path: where to write it.
+        path: where to write it; what is there is replaced, at the end.
         title: of the page; by default the name of the detector.
 
     Returns:
@@ -31,7 +32,7 @@ def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | Non
         MissingExtra: jinja2 or matplotlib is not installed.
     """
     path = Path(path)
-    path.write_text(page(evaluation, title=title), encoding="utf-8")
+    write_text(path, page(evaluation, title=title))
     return path
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import EmptyInput, InvalidSetting, NonFinite
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, WrongType
 
 Scores = npt.NDArray[np.floating[Any]]
 
@@ -201,8 +201,20 @@ def _figures(false: Counts, true: Counts) -> npt.NDArray[np.float64]:
     return np.stack([area, average_precision, *reached, np.where(tpr >= 0.95, fpr, 1).min(axis=1)], axis=1)
 
 
+def numbers(values: Any, name: str) -> npt.NDArray[np.float64]:
+    """Scores as an array of float64, of whatever shape.
+
+    Raises:
+        WrongType: they are no numbers.
+    """
+    try:
+        return np.asarray(values, "float64")
+    except (TypeError, ValueError):
+        raise WrongType(f"{name} holds scores, numbers; got {type(values).__name__}") from None
+
+
 def _checked(score: Scores, name: str) -> Scores:
-    values = np.asarray(score, "float64").reshape(-1)
+    values = numbers(score, name).reshape(-1)
     if len(values) == 0:
         raise EmptyInput(f"scores of both kinds are needed; {name} is empty")
     if np.isnan(values).any():

@@ -43,7 +43,9 @@ class Robust:
         if not (isinstance(self.steps, int) and not isinstance(self.steps, bool) and self.steps >= 1):
             raise InvalidSetting(f"robust's steps is a whole number of at least 1; got {self.steps!r}")
         pair = self.bounds
-        if pair is not None and not (len(pair) == 2 and all(map(is_number, pair)) and pair[0] < pair[1]):
+        if pair is not None and not (
+            isinstance(pair, list | tuple) and len(pair) == 2 and all(map(is_number, pair)) and pair[0] < pair[1]
+        ):
             raise InvalidSetting(f"robust's bounds are two numbers, the smaller first; got {pair!r}")
 
     def perturbed(self, loss: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

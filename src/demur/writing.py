@@ -10,7 +10,15 @@ from typing import IO
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside the path; it takes the path's place at the end, or vanishes if anything fails."""
+    """Open a file beside the path; it takes the path's place at the end, or vanishes if anything fails.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: nothing can be written there.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to: make it first")
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     stream = draft.open("xb")
     try:

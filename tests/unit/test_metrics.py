@@ -8,7 +8,7 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as roc_curve_of_sklearn
 
 from demur import metrics
-from demur.errors import EmptyInput, InvalidSetting, NonFinite
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, WrongType
 from demur.metrics import auroc, cohens_d, evaluate_scores, flagged_rate, roc_curve, share, split_by_harm
 
 RNG = np.random.default_rng(0)
@@ -153,6 +153,8 @@ def test_bad_scores_are_refused(function):
         function(CLEAN, np.array([]))
     with pytest.raises(NonFinite, match="score_bad"):
         function(CLEAN, np.array([1.0, np.nan]))
+    with pytest.raises(WrongType, match="score_bad holds scores, numbers; got str"):
+        auroc(np.ones(3), "high")
     with pytest.raises(InvalidSetting, match="resamples"):
         evaluate_scores(CLEAN, BAD, resamples=0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from demur import plots
-from demur.errors import EmptyInput, InvalidSetting, MissingExtra, NonFinite, ShapeMismatch
+from demur.errors import EmptyInput, InvalidSetting, MissingExtra, NonFinite, ShapeMismatch, WrongType
 from demur.metrics import auroc
 from evaluation_example import THRESHOLD, example
 
@@ -99,6 +99,8 @@ def test_instance_scores_refuse_what_they_cannot_draw(ax):
         plots.plot_instance_score({"data": {"instance_score": None}}, ax=ax)
     with pytest.raises(NonFinite, match="NaN"):
         plots.plot_instance_score([1, np.nan], ax=ax)
+    with pytest.raises(WrongType, match="preds holds scores, numbers; got list"):
+        plots.plot_instance_score(["high"], ax=ax)
     with pytest.raises(ShapeMismatch, match=r"got \(1, 2\)"):
         plots.plot_instance_score([[1, 2]], ax=ax)
 
@@ -143,6 +145,21 @@ def test_a_roc_curve_has_its_area_in_the_legend(log, ax):
     area = (np.diff(pair[:, 0]) * (pair[1:, 1] + pair[:-1, 1]) / 2).sum() / 1e4
     assert area == pytest.approx(auroc(CLEAN, BAD), abs=0.01)
     assert ax.get_xlim()[1] == 100
+
+
+@pytest.mark.parametrize(
+    ("curves", "error", "match"),
+    [
+        (3, WrongType, "curves are scores by name"),
+        ({"a": BAD}, WrongType, r"curves\['a'\] is \(score_clean, score_bad\) or"),
+        ({"a": {"scores": BAD}}, WrongType, r"curves\['a'\] is"),
+        ({"a": (["x"], BAD)}, WrongType, "holds scores, numbers; got list"),
+        ({"a": {"scores": BAD, "labels": [1]}}, ShapeMismatch, f"{len(BAD)} scores and 1 labels"),
+    ],
+)
+def test_a_roc_plot_refuses_what_are_no_scores(curves, error, match, ax):
+    with pytest.raises(error, match=match):
+        plots.plot_roc(curves, ax=ax)
 
 
 def test_a_roc_plot_refuses_nothing_and_nan(ax):
@@ -210,6 +227,12 @@ def test_severity_weighs_corruptions_by_their_rows_and_leaves_out_where_nothing_
     at_five = [t.harm for t in threats if t.strength == 5]
     expected = np.average([h.mean_harmful for h in at_five], weights=[h.harmful for h in at_five])
     assert harmful.get_ydata()[-1] == pytest.approx(expected)
+
+
+def test_what_is_no_evaluation_is_an_error(ax):
+    for draw in (plots.plot_accuracy, plots.plot_severity):
+        with pytest.raises(WrongType, match=r"an Evaluation, as demur\.evaluate returns it; got str"):
+            draw("evaluation.json", ax=ax)
 
 
 def test_what_an_evaluation_lacks_is_an_error_that_says_what_it_has(ax):

@@ -7,12 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from demur import cli
-from demur.errors import MissingExtra
+from demur.errors import MissingExtra, WrongType
 from demur.evaluation.result import OWN, Evaluation
 from demur.report import summary, write_report
 from demur.report.figures import shortened, svg
@@ -289,6 +290,28 @@ def test_without_its_packages_it_says_what_to_install(monkeypatch):
             patch.setitem(sys.modules, package, None)
             with pytest.raises(MissingExtra, match=r"pip install 'demur\[report\]'"):
                 page(example())
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    with pytest.raises(WrongType, match=r"Evaluation\.from_json reads it; got str"):
+        write_report("evaluation.json", tmp_path / "r.html")
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        write_report(example(), tmp_path / "none" / "r.html")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        write_report(example(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+    write_report(example(), tmp_path / "r.html", title="before")
+    monkeypatch.setattr(Path, "replace", failing)
+    for write in (lambda: write_report(example(), tmp_path / "r.html"), lambda: example().to_json(tmp_path / "e.json")):
+        with pytest.raises(OSError, match="full"):
+            write()
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+    assert "<title>before</title>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def failing(self, target):
+    raise OSError("the disk is full")
 
 
 # Command line -----------------------------------------------------------------------------------------------------

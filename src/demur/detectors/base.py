@@ -118,7 +118,7 @@ class Detector(abc.ABC):
         w_uncertainty: float = 0.0,
         companion_preprocess: Any = None,
     ) -> None:
-        if loss_type not in DIVERGENCES:
+        if not isinstance(loss_type, str) or loss_type not in DIVERGENCES:
             raise InvalidSetting(f"loss_type is one of {', '.join(map(repr, DIVERGENCES))}; got {loss_type!r}")
         if not (is_number(w_uncertainty) and w_uncertainty >= 0):
             raise InvalidSetting(f"w_uncertainty is a finite number not below 0; got {w_uncertainty!r}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from demur.data import is_number
-from demur.errors import InvalidSetting
+from demur.errors import InvalidSetting, WrongType
 from demur.evaluation.norms import Norm
 
 NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
@@ -49,7 +49,10 @@ def epsilons_of(
 
     Raises:
         InvalidSetting: a budget for another norm, or one that is not above 0.
+        WrongType: they are not given by norm.
     """
+    if given is not None and not isinstance(given, Mapping):
+        raise WrongType(f"epsilons are sizes by norm, such as {{'Linf': 0.03}}; got {given!r}")
     found = default_epsilons(shape, bounds)
     for norm, epsilon in (given or {}).items():
         if norm not in NORMS:

@@ -97,13 +97,13 @@ def evaluate(
     """
     started = time.monotonic()
     X, y = _checked(detector, X, y, resamples, seed)
-    asked = _asked(detector, X, X_train, attacks, corruptions, epsilons, bounds, class_names)
-    target, notes, seconds = asked.target, asked.notes, seconds_of(budget)
+    asked = _asked(detector, X, X_train, attacks, corruptions, baselines, epsilons, bounds, class_names)
+    target, notes, seconds, folder = asked.target, asked.notes, seconds_of(budget), _folder(out)
     with Reporter(verbose) as reporter:
         # One order for all threats, so that those tried on fewer rows are tried on the same ones.
         order = np.random.default_rng(seed).permutation(row_count(X))
         X, y = taken(X, order), y[order]
-        compared = _baselines(baselines, target, X_train, seed, notes, reporter)
+        compared = _baselines(asked, X_train, seed, reporter)
         unchanged = Unchanged(y, target.verdict(X), {})
         unchanged.scores.update(_scores(target, compared, X, unchanged.verdict.score))
         plan = planned([*asked.attacks, *asked.corruptions], len(y))
@@ -112,7 +112,7 @@ def evaluate(
         elif any(step.rows < len(y) for step in plan):
             few = sorted({f"{step.title} on {step.rows:,}" for step in plan if step.rows < len(y)})
             notes.append(f"Slow attacks were tried on fewer than the {len(y):,} rows: {', '.join(few)}.")
-        stores = Stores() if out is None else _stores(Path(out) / "attacked", target, X, unchanged, seed)
+        stores = Stores() if folder is None else _stores(folder / "attacked", target, X, unchanged, seed)
         run = functools.partial(_tried, target=target, X=X, unchanged=unchanged, compared=compared, stores=stores)
         outcomes: list[Outcome] = []
         for step in plan:
@@ -151,8 +151,8 @@ def evaluate(
             seconds=time.monotonic() - started,
             clean_detection={name: scores.tolist() for name, scores in unchanged.scores.items() if name != OWN},
         )
-    if out is not None:
-        evaluation.to_json(Path(out) / "evaluation.json")
+    if folder is not None:
+        evaluation.to_json(folder / "evaluation.json")
     return evaluation
 
 
@@ -191,14 +191,25 @@ class _Asked(NamedTuple):
     epsilons: dict[Norm, float]
     attacks: list[Attack]
     corruptions: list[Corruption]
+    baselines: list[str]
     notes: list[str]
     """What is left out, and why."""
 
 
 def _asked(
-    detector: Detector, X: Any, X_train: Any, attacks: Any, corruptions: Any, epsilons: Any, bounds: Any, names: Any
+    detector: Detector,
+    X: Any,
+    X_train: Any,
+    attacks: Any,
+    corruptions: Any,
+    baselines: Any,
+    epsilons: Any,
+    bounds: Any,
+    names: Any,
 ) -> _Asked:
     notes: list[str] = []
+    if X_train is not None:
+        check_layout(X_train, detector.classifier.layout, name="X_train")
     is_plain = _is_plain(detector)
     shape = tuple(detector.input_shape) if is_plain else ()
     target = Target(detector, bounds_of(bounds, X, shape) if is_plain else (0.0, 1.0))
@@ -210,6 +221,7 @@ def _asked(
         epsilons=limits,
         attacks=attacks_of(attacks, target, limits, notes),
         corruptions=corruptions_of(corruptions, target, X, X_train, notes),
+        baselines=_baseline_names(baselines),
         notes=notes,
     )
 
@@ -228,22 +240,40 @@ def _names(given: Sequence[str] | None, classes: int) -> list[str]:
     return [str(name) for name in given]
 
 
-def _baselines(
-    asked: Any, target: Target, training_rows: Any, seed: int, notes: list[str], reporter: Reporter
-) -> list[Baseline]:
-    names = [] if asked is None else list(Baseline.registry) if asked == "default" else list(asked)
-    unknown = [name for name in names if name not in Baseline.registry]
-    if unknown:
-        raise InvalidSetting(f"a baseline is one of {', '.join(Baseline.registry)}; got {unknown[0]!r}")
+def _baseline_names(asked: Any) -> list[str]:
+    if asked is None or asked == "default":
+        return [] if asked is None else list(Baseline.registry)
+    if not isinstance(asked, list | tuple):
+        raise WrongType(f"baselines is 'default', None or a list of names; got {asked!r}")
+    for name in asked:
+        if name not in Baseline.registry:
+            raise InvalidSetting(f"a baseline is one of {', '.join(Baseline.registry)}; got {name!r}")
+    return list(asked)
+
+
+def _folder(out: Any) -> Path | None:
+    """The folder for what is done so far, made if it does not exist."""
+    if out is None:
+        return None
+    if not isinstance(out, str | Path):
+        raise WrongType(f"out is the path of a folder; got {out!r}")
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InvalidSetting(f"out is a folder, and {folder} is a file: name another")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _baselines(asked: _Asked, training_rows: Any, seed: int, reporter: Reporter) -> list[Baseline]:
     found = []
-    for name in names:
-        baseline = Baseline.registry[name](target, training_rows, seed)
+    for name in asked.baselines:
+        baseline = Baseline.registry[name](asked.target, training_rows, seed)
         if baseline.missing is None:
             reporter.say(f"baseline: {name} ...")
             baseline.prepare()
             found.append(baseline)
         else:
-            notes.append(f"No comparison with {name}: {baseline.missing}.")
+            asked.notes.append(f"No comparison with {name}: {baseline.missing}.")
     return found
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from demur.errors import InvalidSetting
+from demur.errors import InvalidSetting, WrongType
 from demur.plots.style import BAD, CLEAN, MUTED, axes_or_new, draw_threshold, literal, tidy
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ def plot_severity(evaluation: "Evaluation", name: str | None = None, *, ax: Any 
 
 def _chosen(evaluation: "Evaluation", name: str | None, knowledge: str | None) -> "Sequence[Threat]":
     """The threats with a strength that are meant, by strength."""
+    if not hasattr(evaluation, "threats"):
+        raise WrongType(
+            f"what is drawn is an Evaluation, as demur.evaluate returns it; got {type(evaluation).__name__}"
+        )
     able = [t for t in evaluation.threats if t.strength is not None and knowledge in {None, t.knowledge}]
     names = [threat.name for threat in able]
     if name is None and knowledge is None and names:

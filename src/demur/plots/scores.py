@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch
-from demur.metrics import auroc, roc_curve
+from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
+from demur.metrics import auroc, numbers, roc_curve
 from demur.plots.style import (
     BAD,
     CLEAN,
@@ -136,13 +136,16 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
         The axes; the legend gives each curve's area, the AUROC.
 
     Raises:
+        WrongType: they are no scores by name.
         EmptyInput: there is no curve, or one without scores of either kind.
         NonFinite: a score is NaN.
         MissingExtra: matplotlib is not installed.
     """
+    if not isinstance(curves, Mapping):
+        raise WrongType(f"curves are scores by name, {{'PGD': (score_clean, score_bad)}}; got {type(curves).__name__}")
     if not curves:
         raise EmptyInput("a ROC plot needs at least one curve; got none")
-    pairs = {name: _clean_and_bad(scores) for name, scores in curves.items()}
+    pairs = {name: _clean_and_bad(name, scores) for name, scores in curves.items()}
     drawn = {f"{literal(name)} ({auroc(*pair):.3f})": roc_curve(*pair) for name, pair in pairs.items()}
     # A rate of 0 has no place on a logarithmic axis: it is drawn at its left edge.
     edge = 0.5 / max(len(clean) for clean, _ in pairs.values()) if log else 0.0
@@ -177,10 +180,16 @@ def _name(kind: Any, labels: Sequence[Any] | None) -> str:
     return literal(kind)
 
 
-def _clean_and_bad(scores: Any) -> tuple[Any, Any]:
+def _clean_and_bad(name: str, scores: Any) -> tuple[Any, Any]:
+    is_both = set(scores) >= {"scores", "labels"} if isinstance(scores, Mapping) else False
+    if not is_both and not (isinstance(scores, list | tuple) and len(scores) == 2):
+        wanted = "(score_clean, score_bad) or {'scores': ..., 'labels': ...}"
+        raise WrongType(f"curves[{name!r}] is {wanted}; got {type(scores).__name__}")
     if isinstance(scores, Mapping):
         is_bad = np.asarray(scores["labels"]).reshape(-1).astype(bool)
-        values = np.asarray(scores["scores"], "float64").reshape(-1)
+        values = numbers(scores["scores"], f"curves[{name!r}]").reshape(-1)
+        if len(values) != len(is_bad):
+            raise ShapeMismatch(f"curves[{name!r}] has {len(values)} scores and {len(is_bad)} labels")
         return values[~is_bad], values[is_bad]
-    clean, bad = scores
-    return np.asarray(clean, "float64"), np.asarray(bad, "float64")
+    clean, bad = (numbers(part, f"curves[{name!r}]") for part in scores)
+    return clean, bad

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.errors import MissingExtra, NonFinite, ShapeMismatch
+from demur.metrics import numbers
 
 CLEAN, BAD, GOOD, INK = "#4477aa", "#cc3311", "#228833", "#222222"
 
@@ -51,10 +52,11 @@ def checked_scores(values: Any, name: str) -> npt.NDArray[np.float64]:
     """Scores as `(n,)` that can be drawn: what is infinite stands a little above all others.
 
     Raises:
+        WrongType: they are no numbers.
         NonFinite: a score is NaN.
         ShapeMismatch: they are no scores of instances.
     """
-    scores = np.asarray(values, "float64")
+    scores = numbers(values, name)
     if scores.ndim != 1:
         raise ShapeMismatch(f"{name} holds one score an instance, (n,); got {scores.shape}")
     if np.isnan(scores).any():

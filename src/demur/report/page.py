@@ -29,6 +29,8 @@ def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | Non
         The path.
 
     Raises:
+        WrongType: it is no evaluation.
+        FileNotFoundError: there is no such folder.
         MissingExtra: jinja2 or matplotlib is not installed.
     """
     path = Path(path)
@@ -38,13 +40,14 @@ def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | Non
 
 def page(evaluation: "Evaluation", *, title: str | None = None) -> str:
     """Return the page that `write_report` writes."""
+    sentences = summary(evaluation)
     template = _environment().get_template("report.html")
     grouped = groups(evaluation.threats)
     names, compared, severally = comparison(evaluation)
     text: str = template.render(
         title=title or f"{evaluation.detector}: evaluation",
         evaluation=evaluation,
-        summary=summary(evaluation),
+        summary=sentences,
         failed=[check for check in evaluation.checks if check.passed is False],
         attacks=[group for group in grouped if group.knowledge != "corruption"],
         corruptions=[group for group in grouped if group.knowledge == "corruption"],

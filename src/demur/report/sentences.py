@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from demur.errors import WrongType
 from demur.report.tables import better_baselines, compared
 from demur.report.wording import among, be, count, interval, listed, percent
 
@@ -24,6 +25,11 @@ def summary(evaluation: "Evaluation") -> list[str]:
     What gets through comes first, then what may flatter the figures, then false alarms, what is caught, corruption,
     what correction does, which baselines do better, and what was left out.
     """
+    if not hasattr(evaluation, "of_interest"):
+        raise WrongType(
+            f"a report is written of an Evaluation, as demur.evaluate returns it or Evaluation.from_json reads it; got "
+            f"{type(evaluation).__name__}"
+        )
     parts: tuple[Callable[[Evaluation], Iterator[str]], ...] = (
         _through,
         _doubts,

@@ -8,6 +8,7 @@ already are not trained again. `--keep` keeps attacked images and companions.
 """
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -50,7 +51,7 @@ ATTACKED_ADAPTIVELY = 64
 CLEAN = 2000
 FPR = 0.05
 PUBLISHED = "K-L"
-SHARP = {"loss_type": "jeffreys", "w_uncertainty": 10.0}
+TRAIN = "training"
 
 Array = Any
 
@@ -61,8 +62,8 @@ class Companion(NamedTuple):
     kind: Any
     settings: dict[str, Any]
     fit: dict[str, Any]
-    adaptive: tuple[dict[str, Any], ...] = ()
-    """Settings of the scores under which those who know the guard attack it."""
+    is_attacked: bool = False
+    """Whether those who know the guard attack it: under the published score, and under the default one."""
     is_large: bool = False
     """Whether the student is the demonstration's classifier, which has three times the ready student's weights."""
 
@@ -93,26 +94,28 @@ def noisy(x: Array) -> Array:
 
 
 def companions(size: Size) -> dict[str, Companion]:
-    """By name. An autoencoder's reconstruction term is that of the published configuration."""
-    near, published = Robust(size.epsilon, bounds=(0.0, 1.0)), {"temperature": 0.5}
-    ae, student = {"epochs": size.ae_epochs}, {"epochs": size.student_epochs}
-    both: tuple[dict[str, Any], ...] = ({}, SHARP)
+    """By name. What is not said otherwise is published: trained on the K-L divergence, with a reconstruction term."""
+    near = Robust(size.epsilon, bounds=(0.0, 1.0))
+    ae: dict[str, Any] = {"epochs": size.ae_epochs, "w_recon": 0.1}
+    student: dict[str, Any] = {"epochs": size.student_epochs}
+    kld, half, jeffreys = {"loss_type": "kld"}, {"loss_type": "kld", "temperature": 0.5}, {"loss_type": "jeffreys"}
+    distilled = functools.partial(Companion, ModelDistillation)
+    redrawn = functools.partial(Companion, AdversarialAE)
     return {
-        "student": Companion(ModelDistillation, {}, student, both),
-        "student, Jeffreys' divergence": Companion(ModelDistillation, {"loss_type": "jeffreys"}, student),
-        "student, noisy rows": Companion(ModelDistillation, {}, {**student, "preprocess_fn": noisy}),
-        "student, robust": Companion(ModelDistillation, {}, {**student, "robust": near}, both),
-        "student, robust, Jeffreys' divergence": Companion(
-            ModelDistillation, {"loss_type": "jeffreys"}, {**student, "robust": near}
+        "student": distilled(kld, student, is_attacked=True),
+        "student, Jeffreys": distilled(jeffreys, student),
+        "student, noisy rows": distilled(kld, {**student, "preprocess_fn": noisy}),
+        "student, robust": distilled(kld, {**student, "robust": near}),
+        "student, robust, Jeffreys": distilled(jeffreys, {**student, "robust": near}, is_attacked=True),
+        "autoencoder": redrawn(half, ae, is_attacked=True),
+        "autoencoder, Jeffreys": redrawn(jeffreys, ae),
+        "autoencoder, hidden layer": redrawn({**half, "hidden_layer_kld": {-2: 20}}, ae),
+        "autoencoder, no reconstruction term": redrawn(half, {**ae, "w_recon": 0.0}),
+        "autoencoder, noisy rows": redrawn(half, {**ae, "preprocess_fn": noisy}),
+        "large student, robust, Jeffreys": distilled(
+            jeffreys, {**student, "robust": near}, is_attacked=True, is_large=True
         ),
-        "large student, robust": Companion(ModelDistillation, {}, {**student, "robust": near}, both[1:], is_large=True),
-        "autoencoder": Companion(AdversarialAE, published, {**ae, "w_recon": 0.1}, both),
-        "autoencoder, hidden layer": Companion(
-            AdversarialAE, {**published, "hidden_layer_kld": {-2: 20}}, {**ae, "w_recon": 0.1}
-        ),
-        "autoencoder, no reconstruction term": Companion(AdversarialAE, published, ae),
-        "autoencoder, noisy rows": Companion(AdversarialAE, published, {**ae, "w_recon": 0.1, "preprocess_fn": noisy}),
-        "autoencoder, robust": Companion(AdversarialAE, published, {**ae, "w_recon": 0.1, "robust": near}, both),
+        "autoencoder, robust, Jeffreys": redrawn(jeffreys, {**ae, "robust": near}, is_attacked=True),
     }
 
 
@@ -159,14 +162,23 @@ SCORES: dict[str, Callable[[Said], Array]] = {
     "several temperatures": lambda said: sum(published(said, t) for t in (0.5, 1.0, 2.0)),
     "Jeffreys": jeffreys,
     "the opinion's doubt in the class": lambda said: -said.own,
-    "both doubts in the class": lambda said: doubt(said) - said.own,
     "K-L + 10 x the classifier's doubt": lambda said: published(said) + 10 * doubt(said),
-    "Jeffreys + 3 x the classifier's doubt": lambda said: jeffreys(said) + 3 * doubt(said),
     "Jeffreys + 10 x the classifier's doubt": lambda said: jeffreys(said) + 10 * doubt(said),
-    "Jeffreys + 30 x the classifier's doubt": lambda said: jeffreys(said) + 30 * doubt(said),
     "the classifier's doubt alone": doubt,
 }
 """`-> (n,)`, larger where less is to be believed."""
+DEFAULT = "Jeffreys or balanced doubt"
+"""The larger of the two: what a detector does by default."""
+
+
+def balance(trained_on: Said) -> float:
+    """The weight of doubt with which both reach as far on training rows."""
+    return float(np.quantile(jeffreys(trained_on), 0.95) / max(np.quantile(doubt(trained_on), 0.95), 1e-3))
+
+
+def balanced(said: Said, weight: float) -> Array:
+    """The default score."""
+    return np.maximum(jeffreys(said), weight * doubt(said))
 
 
 def said_of(detector: Any, X: Array) -> Said:
@@ -189,7 +201,7 @@ def figures(judged: Judged, truth: dict[str, Array], predicted: dict[str, Array]
     limit = np.quantile(judged.score["held out"], 1 - FPR, method="higher")
     found: dict[str, Any] = {}
     for name, score in judged.score.items():
-        if name == "held out":
+        if name in ("held out", TRAIN):
             continue
         y, own, other = truth[name], predicted[name], judged.opinion[name]
         row = {
@@ -212,48 +224,43 @@ def p_values(held_out: Array, score: Array) -> Array:
 
 
 def combined(said: dict[str, dict[str, Said]]) -> dict[str, Judged]:
-    """Scores of more than one companion, or of p-values, by name; the opinion is the mean of the companions'."""
+    """Scores of p-values, and of two companions, by name; the opinion is the mean of the companions'."""
 
     def opinions(names: list[str]) -> dict[str, Array]:
         return {rows: np.mean([said[n][rows].opinion for n in names], axis=0).argmax(axis=1) for rows in said[names[0]]}
 
-    def joined(names: list[str], ways: list[Callable[[Said], Array]], how: str) -> Judged:
-        # Of the p-values, which only order the rows: the threshold is set on held-out rows as for any score.
-        half = {rows: [p_values(way(said[n]["held out"]), way(said[n][rows])) for n in names for way in ways]
-                for rows in said[names[0]]}  # fmt: skip
-        fold = {"smallest": lambda p: -np.min(p, axis=0), "product": lambda p: -np.log(p).sum(axis=0)}[how]
-        return Judged({rows: fold(p) for rows, p in half.items()}, opinions(names))
+    def joined(names: list[str], ways: list[Callable[[Said], Array]], fold: Callable[[Any], Array]) -> Judged:
+        # P-values only order the rows here: the threshold is set on held-out rows as for any score.
+        found = {}
+        for rows in said[names[0]]:
+            pairs = [(way(said[n]["held out"]), way(said[n][rows])) for n in names for way in ways]
+            found[rows] = fold([p_values(*pair) for pair in pairs])
+        return Judged(found, opinions(names))
 
-    def mixed(names: list[str], way: Callable[[Said], Array]) -> Judged:
-        together = {
-            rows: Said(said[names[0]][rows].reference,
-                       scipy.special.logsumexp([said[n][rows].opinion for n in names], axis=0) - np.log(len(names)))
-            for rows in said[names[0]]
-        }  # fmt: skip
-        return Judged({rows: way(both) for rows, both in together.items()}, opinions(names))
+    def mixed(names: list[str]) -> Judged:
+        together = {}
+        for rows in said[names[0]]:
+            log_q = scipy.special.logsumexp([said[n][rows].opinion for n in names], axis=0) - np.log(len(names))
+            together[rows] = Said(said[names[0]][rows].reference, log_q)
+        weight = balance(together[TRAIN])
+        return Judged({rows: balanced(both, weight) for rows, both in together.items()}, opinions(names))
 
-    sharp, pairs = SCORES["Jeffreys + 10 x the classifier's doubt"], {}
-    for suffix in ("", ", robust"):
-        two = [f"autoencoder{suffix}", f"student{suffix}"]
-        for name in two:
-            pairs[f"{name}: smaller p-value of Jeffreys and doubt"] = ([name], [jeffreys, doubt], "smallest")
-            pairs[f"{name}: product of the p-values of Jeffreys and doubt"] = ([name], [jeffreys, doubt], "product")
-        pairs[f"both companions{suffix}: smaller p-value of K-L"] = (two, [published], "smallest")
-        pairs[f"both companions{suffix}: product of the p-values of K-L"] = (two, [published], "product")
-    found = {
-        title: joined(names, ways, how)
-        for title, (names, ways, how) in pairs.items()
-        if all(name in said for name in names)
-    }
-    robust = [name for name in said if name.startswith("student, robust")]
-    for title, names in {
-        "mean of the autoencoder's and the student's opinion": ["autoencoder", "student"],
-        "mean of both robust companions' opinion": ["autoencoder, robust", "student, robust"],
-        "mean of the two robust students' opinion": robust,
-    }.items():
-        if len(names) == 2 and all(name in said for name in names):
-            found[f"{title}: K-L"] = mixed(names, published)
-            found[f"{title}: Jeffreys + 10 x doubt"] = mixed(names, sharp)
+    def smallest(p: Any) -> Array:
+        return -np.min(p, axis=0)
+
+    def product(p: Any) -> Array:
+        return -np.log(p).sum(axis=0)
+
+    found: dict[str, Judged] = {}
+    for name in said:
+        found[f"{name}: smaller p-value, Jeffreys and doubt"] = joined([name], [jeffreys, doubt], smallest)
+        found[f"{name}: product of p-values, Jeffreys and doubt"] = joined([name], [jeffreys, doubt], product)
+    for two in (["autoencoder", "student"], ["student, robust", "student, robust, Jeffreys"]):
+        if all(name in said for name in two):
+            title = " and ".join(two)
+            found[f"{title}: smaller p-value, K-L"] = joined(two, [published], smallest)
+            found[f"{title}: smallest p-value, Jeffreys and doubt"] = joined(two, [jeffreys, doubt], smallest)
+            found[f"{title}: mean opinion, {DEFAULT}"] = mixed(two)
     return found
 
 
@@ -341,6 +348,7 @@ def main() -> int:
     model = classifier_of(dataset, data, seed)
     attacked = attacked_rows(model, data, seed, keep / "attacked")
     rows = {
+        TRAIN: datasets.Part(data.train.x[:CLEAN], data.train.y[:CLEAN]),
         "held out": data.held_out,
         "clean": datasets.Part(data.test.x[:CLEAN], data.test.y[:CLEAN]),
         **attacked,
@@ -369,13 +377,17 @@ def main() -> int:
         for score, way in SCORES.items():
             judged = Judged({title: way(both) for title, both in said[name].items()}, opinion)
             found["scores"][score] = figures(judged, truth, predicted)
+        weight = balance(said[name][TRAIN])
+        judged = Judged({title: balanced(both, weight) for title, both in said[name].items()}, opinion)
+        found["scores"][DEFAULT] = figures(judged, truth, predicted)
+        found["balance"] = round(weight, 3)
         if "hidden layer" in name:
             judged = Judged({title: detector.score(part.x) for title, part in rows.items()}, opinion)
             found["scores"]["K-L, T = 0.5, and of the hidden layer"] = figures(judged, truth, predicted)
-        for settings in every[name].adaptive:
-            title = "Jeffreys + 10 x the classifier's doubt" if settings else PUBLISHED
-            if title not in found["adaptive"]:
-                found["adaptive"][title] = against_those_who_know(detector, settings, data, seed)
+        both = {PUBLISHED: {"loss_type": "kld"}, DEFAULT: {"loss_type": "jeffreys", "w_uncertainty": weight}}
+        for score, settings in both.items() if every[name].is_attacked else ():
+            if score not in found["adaptive"]:
+                found["adaptive"][score] = against_those_who_know(detector, settings, data, seed)
         document["companions"][name] = found
         document |= {
             "dataset": dataset, "seed": seed, "size": size._asdict(), "machine": machine(),

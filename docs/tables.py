@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ablation_tables
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DEMO = {
@@ -275,6 +277,15 @@ def quality_accuracy() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "published": lambda: markdown(*ablation_tables.against_the_paper()),
+    "ablation-scores-student": lambda: ablation("score", ablation_tables.by_score("student")),
+    "ablation-scores-autoencoder": lambda: ablation("score", ablation_tables.by_score("autoencoder")),
+    "ablation-companions": lambda: ablation("companion", ablation_tables.by_companion(ablation_tables.DEFAULT)),
+    "ablation-companions-published": lambda: ablation(
+        "companion", ablation_tables.by_companion(ablation_tables.PUBLISHED)
+    ),
+    "ablation-combined": lambda: ablation("combination", ablation_tables.by_combination()),
+    "ablation-adaptive": lambda: markdown(*ablation_tables.adaptive()),
     "fashion_mnist": lambda: demo_table("fashion_mnist"),
     "mnist": lambda: demo_table("mnist"),
     "digits": lambda: demo_table("digits"),
@@ -296,6 +307,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "text_token_ids": lambda: example_table("text_token_ids"),
     "onnx_file": lambda: example_table("onnx_file"),
 }
+
+
+def ablation(what: str, rows: list[list[str]]) -> str:
+    """A table of the ablation."""
+    return markdown([what, "seeds", *ablation_tables.HEAD], rows)
 
 
 def filled(text: str) -> str:

@@ -30,6 +30,7 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "settings": settings,
         "inputs": detector.route.settings() if ready else None,
         "fitted": detector.is_fitted,
+        "uncertainty_weight": detector.uncertainty_weight,
         "threshold": detector.threshold,
         "calibration": detector.calibration,
         "history": detector.history,
@@ -39,7 +40,7 @@ def state_of(detector: "Detector") -> dict[str, Any]:
 def made_again(state: dict[str, Any]) -> "Detector":
     """The detector that a state was taken of."""
     detector: Detector = state["class"].from_parts(state["parts"], state["settings"])
-    detector.resume(state["inputs"], state["parts"], state["fitted"])
+    detector.resume(state["inputs"], state["parts"], state["fitted"], state["uncertainty_weight"])
     detector.threshold = None if state["threshold"] is None else copy.copy(state["threshold"])
     detector.calibration = state["calibration"]
     detector.history = copy.deepcopy(state["history"])

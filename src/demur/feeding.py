@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import Layout, Rows, cast, check_layout, flat, row_count, taken
+from demur.data import Layout, Rows, cast, check_layout, flat, is_table, row_count, taken
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch
 from demur.sources import Source
 
@@ -18,6 +18,10 @@ Prepare: TypeAlias = Callable[[Rows], dict[str, Any]]
 
 WHOLE = 2**62
 """A batch size that splits no batch."""
+SOME = 2048
+"""Rows that tell what scores are usual."""
+SOME_BYTES = 64_000_000
+"""Size of those that are kept of a stream."""
 
 
 class Drawn(keras.utils.PyDataset):  # type: ignore[misc]
@@ -129,6 +133,7 @@ class StreamBatches(Drawn):
             counted = source.count(WHOLE)
             self.length = sum(1 for _ in source.draw(WHOLE)) if counted is None else counted
         self.iterator: Iterator[Rows] = iter(())
+        self.kept: list[Rows] = []
 
     def __len__(self) -> int:
         return self.length
@@ -136,7 +141,7 @@ class StreamBatches(Drawn):
     def inputs(self, index: int) -> dict[str, Any]:
         """The next batch; the first one starts the stream anew."""
         if index == 0:
-            self.iterator = self.source.draw(WHOLE)
+            self.iterator = self._drawn()
         try:
             return self.prepare(next(self.iterator))
         except StopIteration:
@@ -147,11 +152,37 @@ class StreamBatches(Drawn):
     def once(self) -> Iterator[tuple[dict[str, Any]]]:
         """Yield the one epoch there is."""
         try:
-            for batch in self.source.draw(WHOLE):
+            for batch in self._drawn():
                 yield (self.prepare(batch),)
         except Exception as error:
             self.error = error
             raise
+
+    def some_rows(self) -> Iterator[Rows]:
+        """Yield the first rows that were drawn."""
+        yield from self.kept
+
+    def _drawn(self) -> Iterator[Rows]:
+        """The source's batches; the first ones are kept."""
+        self.kept = []
+        rows = size = 0
+        for batch in self.source.draw(WHOLE):
+            if rows < SOME and size < SOME_BYTES:
+                self.kept.append(taken(batch, slice(0, SOME - rows)))
+                rows += row_count(self.kept[-1])
+                size += size_of(self.kept[-1])
+            yield batch
+
+
+def some_of(rows: Rows) -> Rows:
+    """At most `SOME` of the rows, spread evenly over all of them, and copied."""
+    every = row_count(rows)
+    return taken(rows, np.linspace(0, every - 1, min(SOME, every)).astype(int))
+
+
+def size_of(rows: Rows) -> int:
+    """Bytes that rows take; of a table, about."""
+    return 8 * math.prod(rows.shape) if is_table(rows) else sum(part.nbytes for part in flat(rows))
 
 
 def preprocessed(preprocess_fn: Preprocess, x: Rows, layout: Layout) -> Rows:

@@ -30,18 +30,42 @@ class Views(NamedTuple):
     """`x -> log-probabilities of each view`, from a classifier in the graph. Never trained."""
     opinion: Callable[[Tensor, bool], Opinion]
     """`x, training -> Opinion`, through the companion."""
+    loss: Callable[[Tensor, Tensor], Tensor]
+    """What training minimises: `log reference, log opinion -> (n,)`, in nats."""
     divergence: Callable[[Tensor, Tensor], Tensor]
-    """`log reference, log opinion -> (n,)`, in nats."""
+    """The same of the score."""
     weights: Sequence[float]
     """Of each view, in the score and in the loss."""
-    w_uncertainty: float = 0.0
-    """Of the reference's own uncertainty, likewise."""
+    w_uncertainty: Any = None
+    """Of the reference's own uncertainty, in the score: a number or a variable; None to leave it out."""
 
-    def compare(self, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:
-        """Return the weighted sum over the views of their divergence, and of the uncertainty: `(n,)`, in nats."""
+    def losses(self, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:
+        """Return the weighted sum over the views of what training minimises: `(n,)`, in nats."""
+        return self._over_views(self.loss, reference, opinion)
+
+    def score(self, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:
+        """Return the divergence or, where it is larger, the weighted uncertainty of the reference: `(n,)`, in nats."""
+        divergence = self._over_views(self.divergence, reference, opinion)
+        if self.w_uncertainty is None:
+            return divergence
+        return ops.maximum(divergence, self.w_uncertainty * uncertainty(reference[0]))
+
+    def _over_views(self, compare: Any, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:
         terms = zip(self.weights, reference, opinion, strict=True)
-        found = functools.reduce(ops.add, [weight * self.divergence(r, o) for weight, r, o in terms])
-        return found + self.w_uncertainty * uncertainty(reference[0]) if self.w_uncertainty else found
+        return functools.reduce(ops.add, [weight * compare(r, o) for weight, r, o in terms])
+
+
+class Balance(keras.layers.Layer):  # type: ignore[misc]
+    """A weight that is not trained but set, once the companion is."""
+
+    def __init__(self) -> None:
+        super().__init__(dtype="float32", autocast=False, trainable=False, name="balance")
+        self.weight = self.add_weight(shape=(), initializer="zeros", name="weight")
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Multiply by the weight."""
+        return self.weight * x
 
 
 class DetectorGraph(keras.Model):  # type: ignore[misc]
@@ -64,7 +88,7 @@ class DetectorGraph(keras.Model):  # type: ignore[misc]
     def judged(self, x: Any, reference: list[Tensor]) -> list[Tensor]:
         """Score a batch whose reference, log-probabilities of each view, is known."""
         opinion, reconstruction = self.views.opinion(x, False)
-        score = self.views.compare(reference, opinion)
+        score = self.views.score(reference, opinion)
         for part in [] if reconstruction is None else flat(reconstruction):
             # The classifier may hide what is wrong with its input: TensorFlow's fused ReLU turns NaN into 0.
             finite = ops.isfinite(ops.cast(part, "float32"))

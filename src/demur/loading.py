@@ -39,6 +39,8 @@ def load_detector(
         detector_class = Detector.registry[document["detector"]]
         classifier = document["classifier"]
         saved, settings, threshold = classifier["fingerprint"], document["settings"], document["threshold"]
+        # What was saved before there was a score_type measured what training had minimised.
+        settings = {"score_type": settings.get("loss_type", "kld"), "w_uncertainty": 0.0, **settings}
     except (KeyError, TypeError) as error:
         raise NotADetector(f"{path} does not describe a detector that is known here: {error!r}") from error
     if model is not None:
@@ -56,7 +58,8 @@ def load_detector(
                 raise WrongType(f"{path} was saved with a companion_preprocess of your own: pass it, as it was then")
             settings = {**settings, "companion_preprocess": companion_preprocess}
         detector = detector_class.from_parts(parts, settings)
-        detector.resume(document.get("inputs"), parts, document.get("fitted", True))
+        fitted, weight = document.get("fitted", True), document.get("uncertainty_weight", 0.0)
+        detector.resume(document.get("inputs"), parts, fitted, weight)
         if "calibration" in arrays:
             detector.calibration = Calibration.from_arrays(arrays["calibration"])
     except (KeyError, TypeError) as error:

@@ -29,8 +29,8 @@ OPTIMIZER = "optimizer_of_the_trainer"
 class Objective:
     """What training minimises: `w_model * mean(S) + w_recon * std(S) / (std(E) + 1e-10) * mean(E)`.
 
-    `S` is the score of each instance (or, in its place, `loss_fn` summed over the views), `E` the mean squared error of
-    its reconstruction. The factor that brings the two to one scale is treated as a constant by the gradient.
+    `S` is the divergence of each instance (or, in its place, `loss_fn` summed over the views), `E` the mean squared
+    error of its reconstruction. The factor that brings the two to one scale is treated as a constant by the gradient.
     """
 
     views: Views
@@ -60,10 +60,10 @@ class Objective:
 
     def _compare(self, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:
         if self.loss_fn is None:
-            return self.views.compare(reference, opinion)
+            return self.views.losses(reference, opinion)
         loss_fn = self.loss_fn
-        in_place = self.views._replace(divergence=lambda r, o: loss_fn(ops.exp(r), ops.exp(o)), w_uncertainty=0.0)
-        return in_place.compare(reference, opinion)
+        in_place = self.views._replace(loss=lambda r, o: loss_fn(ops.exp(r), ops.exp(o)))
+        return in_place.losses(reference, opinion)
 
 
 def _squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -171,8 +171,8 @@ class Trainer(keras.Model):  # type: ignore[misc]
     def _loss_nearby(self, robust: Robust, x: Tensor, reference: list[Tensor]) -> Tensor:
         """The mean score of the rows near by that the companion is least sure of: the reference stays that of `x`."""
         views = self.objective.views
-        nearby = robust.perturbed(lambda x: views.compare(reference, views.opinion(x, False).log_probabilities), x)
-        return ops.mean(views.compare(reference, views.opinion(nearby, True).log_probabilities))
+        nearby = robust.perturbed(lambda x: views.losses(reference, views.opinion(x, False).log_probabilities), x)
+        return ops.mean(views.losses(reference, views.opinion(nearby, True).log_probabilities))
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

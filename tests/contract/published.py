@@ -1,4 +1,4 @@
-"""The published definitions of the scores, in NumPy at float64: written without looking at the package's."""
+"""The definitions of the scores, in NumPy at float64: the published ones, and the default, from what the pages say."""
 
 import keras
 import numpy as np
@@ -31,6 +31,17 @@ def cross_entropy(p, q):
     return -(p * np.log(np.clip(q, FLOOR, 1))).sum(axis=-1)
 
 
+def both_ways(p, q):
+    return kl(p, q) + kl(q, p)
+
+
+DISTANCES = {"kld": kl, "xent": cross_entropy, "jeffreys": both_ways}
+
+
+def with_doubt(distance, p, detector):
+    return np.maximum(distance, -detector.uncertainty_weight * np.log(p.max(axis=-1)))
+
+
 def clear_of_the_floor(*distributions):
     return np.all([p.min(axis=-1) > 10 * FLOOR for p in distributions], axis=0)
 
@@ -52,12 +63,12 @@ def adversarial_ae(detector, X):
         pairs.append((head(detector, i, key, X), head(detector, i, key, redrawn)))
     for model in detector.model_hl:
         pairs.append((probabilities(model, X), probabilities(model, redrawn)))
-    scores = sum(weight * kl(*pair) for weight, pair in zip([1, *detector.w_model_hl], pairs, strict=True))
-    return scores, clear_of_the_floor(*(p for pair in pairs for p in pair))
+    distance = DISTANCES[detector.score_type]
+    scores = sum(weight * distance(*pair) for weight, pair in zip([1, *detector.w_model_hl], pairs, strict=True))
+    return with_doubt(scores, p, detector), clear_of_the_floor(*(p for pair in pairs for p in pair))
 
 
 def model_distillation(detector, X):
     p = sharpened(probabilities(detector.model, X, detector.from_logits), detector.temperature)
     q = probabilities(detector.distilled_model, X)
-    distance = {"kld": kl, "xent": cross_entropy}[detector.loss_type]
-    return distance(p, q), clear_of_the_floor(p, q)
+    return with_doubt(DISTANCES[detector.score_type](p, q), p, detector), clear_of_the_floor(p, q)

@@ -178,7 +178,7 @@ FRESH = [
     testing.check_classifier_is_untouched,
     testing.check_every_weight_of_the_companion_moves,
     testing.check_global_random_state_is_unchanged,
-    testing.check_loss_is_the_mean_score,
+    testing.check_loss_is_the_mean_divergence,
 ]
 
 

@@ -50,21 +50,23 @@ CASES = {
         ),
         Case(
             "hidden layers",
-            lambda: small_ae(hidden_layer_kld={"hidden": 5, 1: 7, -2: 3}, w_model_hl=[1, 0.5, 2], temperature=0.7),
+            lambda: small_ae(
+                hidden_layer_kld={"hidden": 5, 1: 7, -2: 3}, w_model_hl=[1, 0.5, 2], temperature=0.7, score_type="kld"
+            ),
             published.adversarial_ae,
             (
                 testing.check_any_scale_and_temperature_give_a_score,
                 testing.check_classifier_is_untouched,
                 testing.check_global_random_state_is_unchanged,
                 testing.check_loss_fn_takes_the_place_of_the_divergence,
-                testing.check_loss_is_the_mean_score,
+                testing.check_loss_is_the_mean_divergence,
             ),
         ),
         Case(
             "model_hl",
-            lambda: small_ae(model_hl=models.hidden_models(), w_model_hl=[0.5, 1.5]),
+            lambda: small_ae(model_hl=models.hidden_models(), w_model_hl=[0.5, 1.5], score_type="kld"),
             published.adversarial_ae,
-            (testing.check_classifier_is_untouched, testing.check_loss_is_the_mean_score),
+            (testing.check_classifier_is_untouched, testing.check_loss_is_the_mean_divergence),
         ),
         Case(
             "subclassed autoencoder",
@@ -75,7 +77,7 @@ CASES = {
                 testing.check_checkpoints_hold_the_companion,
                 testing.check_early_stopping_stops,
                 testing.check_every_weight_of_the_companion_moves,
-                testing.check_loss_is_the_mean_score,
+                testing.check_loss_is_the_mean_divergence,
                 testing.check_the_companion_trains_in_training_mode,
             ),
         ),
@@ -96,7 +98,7 @@ CASES = {
             (
                 testing.check_any_scale_and_temperature_give_a_score,
                 testing.check_classifier_is_untouched,
-                testing.check_loss_is_the_mean_score,
+                testing.check_loss_is_the_mean_divergence,
             ),
         ),
         Case(
@@ -123,10 +125,14 @@ CASES = {
         Case(
             "xent",
             lambda: ModelDistillation(
-                model=models.cnn(), distilled_model=models.student(), loss_type="xent", temperature=0.8
+                model=models.cnn(),
+                distilled_model=models.student(),
+                loss_type="xent",
+                score_type="xent",
+                temperature=0.8,
             ),
             published.model_distillation,
-            (testing.check_any_scale_and_temperature_give_a_score, testing.check_loss_is_the_mean_score),
+            (testing.check_any_scale_and_temperature_give_a_score, testing.check_loss_is_the_mean_divergence),
         ),
         Case(
             "live student",
@@ -140,7 +146,7 @@ CASES = {
                 model=models.subclassed(), distilled_model=models.student(), temperature=2.0, seed=1
             ),
             published.model_distillation,
-            (testing.check_loss_is_the_mean_score,),
+            (testing.check_loss_is_the_mean_divergence,),
         ),
         Case(
             "rows of a table",

@@ -10,6 +10,7 @@ from keras import layers, ops
 from demur import AdversarialAE, ModelDistillation, Robust, testing
 from demur.errors import InvalidSetting
 from demur.robustness import as_robust, input_gradient
+from demur.testing.shared import divergences
 
 BACKEND = keras.backend.backend()
 
@@ -32,7 +33,7 @@ def worst_score(detector, X, robust):
     reference = [ops.stop_gradient(log_p) for log_p in views.reference(x)]
 
     def loss(x):
-        return views.compare(reference, views.opinion(x, False).log_probabilities)
+        return views.losses(reference, views.opinion(x, False).log_probabilities)
 
     nearby = robust.perturbed(loss, x)
     means = [float(ops.convert_to_numpy(ops.stop_gradient(loss(rows))).mean()) for rows in (x, nearby)]
@@ -94,7 +95,7 @@ def test_validation_is_on_unchanged_rows(X):
     settings = {"epochs": 1, "batch_size": 64, "verbose": False, "optimizer": keras.optimizers.SGD(0.0)}
     detector.fit(X, validation_data=X, robust=0.1, **settings)
     assert detector.history["val_loss"][0] < 0.6 * detector.history["loss"][0]
-    assert detector.history["val_loss"][0] == pytest.approx(float(np.mean(detector.score(X))), rel=1e-3)
+    assert detector.history["val_loss"][0] == pytest.approx(float(np.mean(divergences(detector, X))), rel=1e-3)
 
 
 def test_statistics_and_dropout_of_a_student_bear_it(X):

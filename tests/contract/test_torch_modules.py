@@ -105,7 +105,7 @@ def test_hidden_layers_enter_the_loss_and_the_score_and_are_saved(X, tmp_path):
     loaded = load_detector(tmp_path / "detector", model=sources.torch_cnn())
     assert loaded.hidden_layer_kld == {"layer1.0.conv": 5}
     np.testing.assert_allclose(loaded.score(X), with_head.score(X), atol=1e-6)
-    for check in (testing.check_classifier_is_untouched, testing.check_loss_is_the_mean_score):
+    for check in (testing.check_classifier_is_untouched, testing.check_loss_is_the_mean_divergence):
         check(lambda: ready(make(), X), X)
 
 

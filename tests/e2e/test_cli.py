@@ -134,7 +134,19 @@ def test_fit_distils_with_options_of_its_own_into_a_companion_of_ones_own(data, 
     layers = [keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
     keras.Sequential([keras.layers.Input((8, 8, 1)), *layers], name="mine").save(tmp_path / "student.keras")
     options = ["--detector", "model-distillation", "--companion", str(tmp_path / "student.keras")]
-    options += ["--loss-type", "xent", "--temperature", "0.5", "--data-type", "image", "--seed", "3", "--quiet"]
+    options += [
+        "--loss-type",
+        "xent",
+        "--score-type",
+        "kld",
+        "--temperature",
+        "0.5",
+        "--data-type",
+        "image",
+        "--seed",
+        "3",
+        "--quiet",
+    ]
     assert cli.main(fit_arguments(data, tmp_path / "out", *options)) == 0
     assert "Epoch" not in capsys.readouterr().out
 
@@ -143,6 +155,7 @@ def test_fit_distils_with_options_of_its_own_into_a_companion_of_ones_own(data, 
     assert saved.distilled_model.name == "mine"
     wanted = {
         "loss_type": "xent",
+        "score_type": "kld",
         "w_uncertainty": 0.0,
         "temperature": 0.5,
         "data_type": "image",

@@ -51,9 +51,16 @@ def main() -> int:
     student = keras.Sequential([layers.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10, activation="softmax")])
     detectors = {
         "adversarial_ae": AdversarialAE(
-            model=classifier, ae=small, hidden_layer_kld={"features": 5}, w_model_hl=[0.5], temperature=0.7
+            model=classifier,
+            ae=small,
+            hidden_layer_kld={"features": 5},
+            w_model_hl=[0.5],
+            temperature=0.7,
+            score_type="kld",
         ),
-        "model_distillation": ModelDistillation(model=classifier, distilled_model=student, loss_type="xent"),
+        "model_distillation": ModelDistillation(
+            model=classifier, distilled_model=student, loss_type="xent", score_type="xent"
+        ),
     }
     rng = np.random.default_rng(0)
     inputs = np.concatenate([x[1000:1040], np.clip(x[1040:1060] + rng.normal(0, 0.4, (20, 8, 8, 1)), 0, 1)])

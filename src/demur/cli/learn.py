@@ -22,7 +22,7 @@ from demur.cli.options import (
 )
 
 AE, DISTILLATION = "adversarial-ae", "model-distillation"
-LOSSES = ("kld", "xent", "jeffreys")
+DIVERGENCES = ("kld", "xent", "jeffreys")
 
 
 def register(commands: Commands) -> None:
@@ -47,7 +47,10 @@ def register(commands: Commands) -> None:
         help="below 1 sharpens the classifier's distribution before it is compared; default: %(default)s",
     )
     parser.add_argument(
-        "--loss-type", choices=LOSSES, help=f"how to compare, in training and score; default: {LOSSES[0]}"
+        "--loss-type", choices=DIVERGENCES, help="what training minimises; default: kld, the published one"
+    )
+    parser.add_argument(
+        "--score-type", choices=DIVERGENCES, help="what the score measures; default: jeffreys; published: kld"
     )
     parser.add_argument(
         "--w-uncertainty", type=float, metavar="W", help="weight of the classifier's own uncertainty in the score"
@@ -200,6 +203,7 @@ def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, An
     settings = {
         "hidden_layer_kld": dict(layers) or None,
         "loss_type": args.loss_type,
+        "score_type": args.score_type,
         "w_uncertainty": args.w_uncertainty,
     }
     robust = None if args.robust is None else {"epsilon": args.robust, "bounds": args.bounds and tuple(args.bounds)}

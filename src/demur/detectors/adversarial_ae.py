@@ -1,7 +1,7 @@
 """AdversarialAE: does the classifier still say the same once an autoencoder has redrawn the input?"""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import keras
 import numpy as np
@@ -36,9 +36,10 @@ class AdversarialAE(Detector):
     """Flags inputs on whose reconstruction the classifier predicts something else, and corrects them.
 
     An autoencoder is trained, on normal data only, so that the classifier `M` predicts the same on `x` and on its
-    reconstruction `x' = AE(x)`. The score is `KL(M(x)^(1/T) || M(x'))`, plus the weighted K-L divergences of hidden
-    layers if asked for; the prediction on `x'` replaces the one on `x` where the score lies above the threshold. The
-    method is that of Vacanti & Van Looveren, 2020 (arXiv:2002.09364).
+    reconstruction `x' = AE(x)`. The score is how far the two are apart, `KL(M(x)^(1/T) || M(x'))` as published or both
+    ways, plus the same of hidden layers if asked for, or the classifier's own uncertainty where that is larger; the
+    prediction on `x'` replaces the one on `x` where the score lies above the threshold. The method is that of Vacanti &
+    Van Looveren, 2020 (arXiv:2002.09364), whose score `score_type="kld"` gives.
 
     Example:
         >>> detector = AdversarialAE(model=classifier)                      # doctest: +SKIP
@@ -61,10 +62,15 @@ class AdversarialAE(Detector):
             such as "layer3.1.conv2".
         model_hl: Keras models `(n, *input_shape) -> (n, any)` of probabilities to use instead of such heads.
         w_model_hl: the weight of each head, in the loss and in the score; ones by default.
-        loss_type: "kld" for the K-L divergence, as published, "jeffreys" for the K-L divergences both ways, "xent" for
-            the cross-entropy; in the loss and in the score.
-        w_uncertainty: weight of the classifier's own uncertainty, `-log max M(x)^(1/T)`, which is added to the score:
-            an attack that stops at the decision boundary leaves a classifier unsure.
+        loss_type: what training minimises: "kld" for the K-L divergence, as published, "xent" for the cross-entropy,
+            "jeffreys" for the K-L divergences both ways.
+        score_type: what the score measures, of the same three. "kld" is the published score; "jeffreys" catches more,
+            by what docs/benchmarks.md measures.
+        w_uncertainty: weight of the classifier's own uncertainty, `-log max M(x)^(1/T)`: the score is the divergence
+            or, where it is larger, the weighted uncertainty. An attack that stops at the decision boundary leaves a
+            classifier unsure, and one that goes on leaves the two views apart. "balanced" has `fit` choose the weight
+            so that either reaches as far on training rows (the ratio of the 95th percentiles; before, it is 0). None
+            is "balanced" with Jeffreys' divergence and 0 with the others.
         temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution on `x` before comparing.
         data_type: free text such as "image" or "tabular", kept in the metadata.
         from_logits: whether `model` returns logits instead of probabilities.
@@ -101,7 +107,8 @@ class AdversarialAE(Detector):
         model_hl: Sequence[Any] | None = None,
         w_model_hl: Sequence[float] | None = None,
         loss_type: str = "kld",
-        w_uncertainty: float = 0.0,
+        score_type: str = "jeffreys",
+        w_uncertainty: float | Literal["balanced"] | None = None,
         temperature: float = 1.0,
         data_type: str | None = None,
         from_logits: bool = False,
@@ -126,6 +133,7 @@ class AdversarialAE(Detector):
             input_shape=input_shape,
             channels_last=channels_last,
             loss_type=loss_type,
+            score_type=score_type,
             w_uncertainty=w_uncertainty,
         )
         self.ae = _autoencoder(ae, encoder_net, decoder_net)
@@ -248,9 +256,14 @@ class AdversarialAE(Detector):
 
     @property
     def views(self) -> Views:
-        weights = [1.0, *self.w_model_hl]
-        divergence = DIVERGENCES[self.loss_type]
-        return Views(self._reference_views, self._opinion_views, divergence, weights, self.w_uncertainty)
+        return Views(
+            self._reference_views,
+            self._opinion_views,
+            loss=DIVERGENCES[self.loss_type],
+            divergence=DIVERGENCES[self.score_type],
+            weights=[1.0, *self.w_model_hl],
+            w_uncertainty=self._w_uncertainty,
+        )
 
     @property
     def parts(self) -> dict[str, Any]:

@@ -44,8 +44,8 @@ from demur.errors import (
     ThresholdNotSet,
     WrongType,
 )
-from demur.feeding import Drawn, StreamBatches, TrainingBatches
-from demur.graph import DetectorGraph, Half, Network, Views, compiled
+from demur.feeding import Drawn, StreamBatches, TrainingBatches, some_of
+from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
 from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
 from demur.robustness import Robust, as_robust
 from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route
@@ -66,9 +66,17 @@ OnInvalid = Literal["raise", "flag"]
 """What becomes of a row that cannot be judged: an error, or a flag."""
 
 
+BALANCED: Literal["balanced"] = "balanced"
+BALANCED_AT = 0.95
+"""The quantile of training rows at which divergence and uncertainty weigh the same."""
+NO_DOUBT = 1e-3
+"""Nats of uncertainty that are none: a classifier that is surer of nearly all training rows than this."""
+TINY = 1e-30
+
 SHARED_SETTINGS = (
     "temperature",
     "loss_type",
+    "score_type",
     "w_uncertainty",
     "data_type",
     "from_logits",
@@ -114,14 +122,21 @@ class Detector(abc.ABC):
         on_invalid: OnInvalid,
         input_shape: Any,
         channels_last: bool,
-        loss_type: str = "kld",
-        w_uncertainty: float = 0.0,
+        loss_type: str,
+        score_type: str,
+        w_uncertainty: float | Literal["balanced"] | None,
         companion_preprocess: Any = None,
     ) -> None:
-        if not isinstance(loss_type, str) or loss_type not in DIVERGENCES:
-            raise InvalidSetting(f"loss_type is one of {', '.join(map(repr, DIVERGENCES))}; got {loss_type!r}")
-        if not (is_number(w_uncertainty) and w_uncertainty >= 0):
-            raise InvalidSetting(f"w_uncertainty is a finite number not below 0; got {w_uncertainty!r}")
+        for name, value in {"loss_type": loss_type, "score_type": score_type}.items():
+            if not isinstance(value, str) or value not in DIVERGENCES:
+                raise InvalidSetting(f"{name} is one of {', '.join(map(repr, DIVERGENCES))}; got {value!r}")
+        if w_uncertainty is None:
+            w_uncertainty = BALANCED if score_type == "jeffreys" else 0.0
+        is_balanced = isinstance(w_uncertainty, str) and w_uncertainty == BALANCED
+        if not is_balanced and not (is_number(w_uncertainty) and float(w_uncertainty) >= 0):
+            raise InvalidSetting(
+                f"w_uncertainty is a finite number not below 0, {BALANCED!r} or None; got {w_uncertainty!r}"
+            )
         if not (is_number(temperature) and temperature > 0):
             raise InvalidSetting(f"temperature is a finite number above 0; got {temperature!r}")
         check_whole("seed", seed, 0)
@@ -141,7 +156,9 @@ class Detector(abc.ABC):
             )
         self.model = self._source_class.resolved(model)
         self.temperature = float(temperature)
-        self.loss_type, self.w_uncertainty = loss_type, float(w_uncertainty)
+        self.loss_type, self.score_type = loss_type, score_type
+        self.w_uncertainty: float | Literal["balanced"] = BALANCED if is_balanced else float(w_uncertainty)
+        self._balance = Balance() if is_balanced else None
         self.data_type = data_type
         self.from_logits = from_logits
         self.seed = int(seed)
@@ -299,7 +316,19 @@ class Detector(abc.ABC):
     def _layers(self) -> list[Any]:
         """Every Keras layer with weights that the graph uses."""
         parts = [part for part in self.parts.values() if isinstance(part, keras.layers.Layer)]
-        return [*parts, *self.classifier.tracked()]
+        return [*parts, *self.classifier.tracked(), *([] if self._balance is None else [self._balance])]
+
+    @property
+    def uncertainty_weight(self) -> float:
+        """What the classifier's uncertainty is multiplied by in the score; "balanced", it is 0 before `fit`."""
+        return float(self._w_uncertainty or 0.0) if self._balance is None else float(self._balance.weight.numpy())
+
+    @property
+    def _w_uncertainty(self) -> Any:
+        """The weight as the graph takes it."""
+        if self._balance is None:
+            return self.w_uncertainty or None
+        return self._balance.weight
 
     @property
     def input_shape(self) -> Any:
@@ -359,8 +388,12 @@ class Detector(abc.ABC):
         """For other processes: the classifier is pickled by its own means. To keep a detector, `save` it."""
         return made_again, (state_of(self),)
 
-    def resume(self, inputs: dict[str, Any] | None, parts: dict[str, Any], fitted: bool) -> None:
+    def resume(
+        self, inputs: dict[str, Any] | None, parts: dict[str, Any], fitted: bool, uncertainty_weight: float
+    ) -> None:
         """Become what was saved: for rows of the layout that the detector had learned, with its weights."""
+        if self._balance is not None:
+            self._balance.weight.assign(uncertainty_weight)
         if not self._is_ready and inputs is not None:
             self._prepare(from_json(inputs["classifier"]), saved=inputs)
         self.take_weights(parts)
@@ -447,14 +480,35 @@ class Detector(abc.ABC):
                 )
         except KeyboardInterrupt:
             self.history = trainer.history.history
+            self._set_balance(source, batches)
             raise KeyboardInterrupt(
                 f"fit was interrupted after {len(trainer.history.epoch)} of {epochs} epochs: the detector is usable "
                 f"with the {self.companion_name}'s weights so far, the classifier is as it was, and fit(X) goes on"
             ) from None
         self.history = trainer.history.history
         self.is_fitted = True
+        self._set_balance(source, batches)
         self.route.forget()
         return self
+
+    def _set_balance(self, source: Source, drawn: Drawn) -> None:
+        """Weigh the classifier's uncertainty so that on training rows it reaches as far as the divergence.
+
+        The weight is the ratio of their 95th percentiles: at a threshold that flags a few per cent, each of the two
+        flags about half of them.
+        """
+        if self._balance is None:
+            return
+        if isinstance(drawn, StreamBatches) and not drawn.kept:
+            return
+        rows = drawn.some_rows() if isinstance(drawn, StreamBatches) else some_of(source.rows)
+        self._balance.weight.assign(0.0)
+        found = self._scored(rows, 256, False, flag_invalid=True, probabilities=True)
+        able = np.isfinite(found.score)
+        if able.any():
+            doubt = -np.log(np.maximum(found.y[able].max(axis=1), TINY))
+            ratio = np.quantile(found.score[able], BALANCED_AT) / max(np.quantile(doubt, BALANCED_AT), NO_DOUBT)
+            self._balance.weight.assign(ratio)
 
     def _robust(self, robust: Any) -> Robust | None:
         found, layout = as_robust(robust), self.companion_layout
@@ -665,6 +719,7 @@ class Detector(abc.ABC):
             "classifier": {"fingerprint": self.classifier.fingerprint(), "source": type(self.classifier).__name__},
             "inputs": self.route.settings(),
             "fitted": self.is_fitted,
+            "uncertainty_weight": self.uncertainty_weight,
             "companion_preprocess": self.companion_preprocess not in (None, PASSTHROUGH),
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}

@@ -1,7 +1,7 @@
 """ModelDistillation: does a smaller student, distilled on clean data, still agree with the classifier?"""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy.typing as npt
 
@@ -19,9 +19,9 @@ class ModelDistillation(Detector):
     """Flags inputs on which a distilled student disagrees with the classifier: there its decision is fragile.
 
     A student, smaller than the classifier `M`, is trained on normal data to return what the classifier returns
-    (Hinton et al., 2015, arXiv:1503.02531). The score is `KL(M(x)^(1/T) || student(x))`, or the cross-entropy of the
-    two. It is high for inputs that were corrupted or have drifted in a way that changes the classifier's prediction,
-    and lower for those that were corrupted harmlessly.
+    (Hinton et al., 2015, arXiv:1503.02531). The score is how far the two are apart, `KL(M(x)^(1/T) || student(x))` or
+    both ways, or the classifier's own uncertainty where that is larger. It is high for inputs that were corrupted or
+    have drifted in a way that changes the classifier's prediction, and lower for those that were corrupted harmlessly.
 
     Example:
         >>> detector = ModelDistillation(model=classifier)                  # doctest: +SKIP
@@ -38,10 +38,15 @@ class ModelDistillation(Detector):
             PyTorch backend a `torch.nn.Module`. It is trained in place. `demur.nets.student` builds one by default.
             Where it does not visibly end in a softmax, its output is read as the classifier's is: see `from_logits`.
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
-        loss_type: "kld" for the K-L divergence, "xent" for the cross-entropy, "jeffreys" for the K-L divergences both
-            ways; in the loss and in the score.
-        w_uncertainty: weight of the classifier's own uncertainty, `-log max M(x)^(1/T)`, which is added to the score:
-            an attack that stops at the decision boundary leaves a classifier unsure.
+        loss_type: what training minimises: "kld" for the K-L divergence, as published, "xent" for the cross-entropy,
+            "jeffreys" for the K-L divergences both ways.
+        score_type: what the score measures, of the same three. "kld" is the published score; "jeffreys" catches more,
+            by what docs/benchmarks.md measures.
+        w_uncertainty: weight of the classifier's own uncertainty, `-log max M(x)^(1/T)`: the score is the divergence
+            or, where it is larger, the weighted uncertainty. An attack that stops at the decision boundary leaves a
+            classifier unsure, and one that goes on leaves the two views apart. "balanced" has `fit` choose the weight
+            so that either reaches as far on training rows (the ratio of the 95th percentiles; before, it is 0). None
+            is "balanced" with Jeffreys' divergence and 0 with the others.
         temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution before comparing.
         data_type: free text such as "image" or "tabular", kept in the metadata.
         from_logits: whether `model` returns logits instead of probabilities.
@@ -76,7 +81,8 @@ class ModelDistillation(Detector):
         distilled_model: Any = None,
         threshold: float | None = None,
         loss_type: str = "kld",
-        w_uncertainty: float = 0.0,
+        score_type: str = "jeffreys",
+        w_uncertainty: float | Literal["balanced"] | None = None,
         temperature: float = 1.0,
         data_type: str | None = None,
         from_logits: bool = False,
@@ -97,6 +103,7 @@ class ModelDistillation(Detector):
             input_shape=input_shape,
             channels_last=channels_last,
             loss_type=loss_type,
+            score_type=score_type,
             w_uncertainty=w_uncertainty,
             companion_preprocess=companion_preprocess,
         )
@@ -198,7 +205,14 @@ class ModelDistillation(Detector):
 
     @property
     def views(self) -> Views:
-        return Views(self._reference_views, self._opinion_views, DIVERGENCES[self.loss_type], [1.0], self.w_uncertainty)
+        return Views(
+            self._reference_views,
+            self._opinion_views,
+            loss=DIVERGENCES[self.loss_type],
+            divergence=DIVERGENCES[self.score_type],
+            weights=[1.0],
+            w_uncertainty=self._w_uncertainty,
+        )
 
     @property
     def parts(self) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Target:
         """What both say of a batch of tensors, with gradients."""
         views = self.detector.views
         reference, opinion = views.reference(x), views.opinion(x, False).log_probabilities
-        return Look(views.compare(reference, opinion), reference[0], opinion[0])
+        return Look(views.score(reference, opinion), reference[0], opinion[0])
 
     def log_probabilities(self, x: Tensor) -> Tensor:
         """The classifier's log-probabilities `(n, classes)` of a batch of tensors, as a grey-box attacker has them."""

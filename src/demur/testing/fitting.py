@@ -15,6 +15,7 @@ from demur.testing.shared import (
     Rows,
     added_loss,
     assert_same_scores,
+    divergences,
     fit,
     fitted,
     is_same_in_training,
@@ -25,10 +26,10 @@ from demur.testing.shared import (
 
 
 def check_fit_learns(make_detector: MakeDetector, X: Rows) -> None:
-    """`fit` returns the detector, keeps one loss an epoch in `.history`, and lowers the loss and the scores."""
+    """`fit` returns the detector, keeps one loss an epoch in `.history`, and lowers the loss and the divergences."""
     detector = make_detector()
     assert detector.history is None, "a fresh detector has a history"
-    before = detector.score(X).mean()
+    before = divergences(detector, X).mean()
     result = fit(detector, X, epochs=5, batch_size=8, optimizer=None)
     assert result is detector, f"fit returns {result!r} instead of the detector"
     assert isinstance(detector.history, dict), f"history is a {type(detector.history).__name__} instead of a dict"
@@ -39,8 +40,8 @@ def check_fit_learns(make_detector: MakeDetector, X: Rows) -> None:
     assert loss[-1] < loss[0] or not is_same_in_training(detector.companion), (
         f"the loss goes from {loss[0]:.4g} to {loss[-1]:.4g}"
     )
-    after = detector.score(X).mean()
-    assert after < before, f"the mean score of the training data goes from {before:.4g} to {after:.4g}"
+    after = divergences(detector, X).mean()
+    assert after < before, f"the mean divergence of the training data goes from {before:.4g} to {after:.4g}"
 
 
 def check_every_weight_of_the_companion_moves(make_detector: MakeDetector, X: Rows) -> None:
@@ -67,13 +68,13 @@ def check_the_companion_trains_in_training_mode(make_detector: MakeDetector, X: 
     companion = detector.companion
     norms = layers_of(companion, keras.layers.BatchNormalization)
     before = _values([norm.moving_mean for norm in norms])
-    mean_score = float(detector.score(X).mean())
+    mean = float(divergences(detector, X).mean())
     fit(detector, X, optimizer=standing_still(), batch_size=len(X))
     for path, value in _values([norm.moving_mean for norm in norms]).items():
         assert not np.array_equal(value, before[path]), f"{path} does not follow the training data"
     if layers_of(companion, keras.layers.Dropout):
-        loss = detector.history["loss"][0] if detector.history else mean_score
-        assert abs(loss - mean_score) > 1e-4 * mean_score, "Dropout is off in fit: the loss is that of inference"
+        loss = detector.history["loss"][0] if detector.history else mean
+        assert abs(loss - mean) > 1e-4 * mean, "Dropout is off in fit: the loss is that of inference"
     statistics = _values(companion.non_trainable_variables)
     first, second = detector.score(X), detector.score(X)
     assert np.array_equal(first, second), "scoring the same rows twice gives two scores: the companion is training"
@@ -87,8 +88,8 @@ def check_a_seed_gives_one_result(make_detector: MakeDetector, X: Rows) -> None:
     assert_same_scores(first, second, "two detectors of one seed, fitted on the same data, disagree")
 
 
-def check_loss_is_the_mean_score(make_detector: MakeDetector, X: Rows) -> None:
-    """By default, what training minimises is the mean score of its data; what a model adds to its loss comes on top.
+def check_loss_is_the_mean_divergence(make_detector: MakeDetector, X: Rows) -> None:
+    """By default, training minimises the mean divergence of its data; what a model adds to its loss comes on top.
 
     Where the companion computes something else in training mode, that holds for the loss of validation data.
     """
@@ -97,8 +98,9 @@ def check_loss_is_the_mean_score(make_detector: MakeDetector, X: Rows) -> None:
     # Batches of 16 and of 4: they weigh by their rows.
     fit(detector, rows, optimizer=standing_still(), validation_data=None if same else rows)
     assert detector.history is not None, "fit leaves no history"
-    expected = detector.score(rows).mean() + added_loss(detector.companion, rows)
-    assert_same_scores(detector.history["loss" if same else "val_loss"][-1], expected, "the loss is not the mean score")
+    expected = divergences(detector, rows).mean() + added_loss(detector.companion, rows)
+    loss = detector.history["loss" if same else "val_loss"][-1]
+    assert_same_scores(loss, expected, "the loss is not the mean divergence")
 
 
 def check_loss_fn_takes_the_place_of_the_divergence(make_detector: MakeDetector, X: Rows) -> None:
@@ -145,9 +147,9 @@ def check_validation_data_is_reported(make_detector: MakeDetector, X: Rows) -> N
     history = detector.history
     assert set(history) == {"loss", "val_loss"}, f"the history has {sorted(history)} instead of loss and val_loss"
     assert len(history["val_loss"]) == 2, f"2 epochs leave {len(history['val_loss'])} values of val_loss"
-    expected = detector.score(held_out).mean() + added_loss(detector.companion, held_out)
+    expected = divergences(detector, held_out).mean() + added_loss(detector.companion, held_out)
     assert_same_scores(
-        history["val_loss"][-1], expected, "the last val_loss is not the mean score of the held-out rows"
+        history["val_loss"][-1], expected, "the last val_loss is not the mean divergence of the held-out rows"
     )
 
 
@@ -208,7 +210,7 @@ def check_early_stopping_stops(make_detector: MakeDetector, X: Rows) -> None:
     detector = fitted(make_detector, X, epochs=5, callbacks=[stopping], validation_data=X)
     losses = detector.history["val_loss"]
     assert len(losses) == 2, f"EarlyStopping, never content, lets {len(losses)} epochs pass instead of 2"
-    loss = detector.score(X).mean() + added_loss(detector.companion, X)
+    loss = divergences(detector, X).mean() + added_loss(detector.companion, X)
     assert_same_scores(loss, losses[0], "the first epoch's weights are not put back")
 
 
@@ -227,7 +229,9 @@ def check_checkpoints_hold_the_companion(make_detector: MakeDetector, X: Rows) -
             assert np.array_equal(value, found), f"{path} is another in the model that a ModelCheckpoint wrote"
         other = make_detector()
         other.companion.load_weights(weights)
-        assert_same_scores(other.score(X), detector.score(X), "weights that a ModelCheckpoint wrote score otherwise")
+        assert_same_scores(
+            divergences(other, X), divergences(detector, X), "weights that a ModelCheckpoint wrote diverge otherwise"
+        )
 
 
 def check_a_preprocess_fn_sees_each_training_batch(make_detector: MakeDetector, X: Rows) -> None:
@@ -248,13 +252,13 @@ def check_a_preprocess_fn_sees_each_training_batch(make_detector: MakeDetector, 
     for row in X.reshape(len(X), -1):  # at least: Keras draws a batch more to learn its shape
         times = int((drawn == row).all(axis=1).sum())
         assert times >= 2, f"in 2 epochs, preprocess_fn is given a row of X {times} times"
-    expected = detector.score(X).mean() + added_loss(detector.companion, X)
+    expected = divergences(detector, X).mean() + added_loss(detector.companion, X)
     assert_same_scores(detector.history["val_loss"][-1], expected, "validation_data goes through preprocess_fn")
     if is_same_in_training(detector.companion):
         assert detector.history["loss"][0] != detector.history["loss"][1], "a random preprocess_fn is applied only once"
         fit(detector, X, preprocess_fn=lambda x: x * 0.5, optimizer=standing_still())
         half = X * np.float32(0.5)
-        expected = detector.score(half).mean() + added_loss(detector.companion, half)
+        expected = divergences(detector, half).mean() + added_loss(detector.companion, half)
         assert_same_scores(detector.history["loss"], [expected], "preprocess_fn is not applied to both views")
 
 

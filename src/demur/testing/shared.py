@@ -53,6 +53,12 @@ def log_views(detector: Any, X: Rows) -> tuple[list[Rows], list[Rows]]:
     return reference, [ops.convert_to_numpy(view) for view in opinion]
 
 
+def divergences(detector: Any, X: Rows) -> Rows:
+    """What training minimises of each row, in inference mode, in nats."""
+    reference, opinion = ([ops.convert_to_tensor(view) for view in views] for views in log_views(detector, X))
+    return np.asarray(ops.convert_to_numpy(detector.views.losses(reference, opinion)))
+
+
 def own_classes(detector: Any, X: Rows) -> Rows:
     """The classes that the classifier itself predicts; what is no Keras model is asked as the detector asks it."""
     if not isinstance(detector.model, keras.Model):

@@ -112,8 +112,11 @@ def companions(size: Size) -> dict[str, Companion]:
         "autoencoder, hidden layer": redrawn({**half, "hidden_layer_kld": {-2: 20}}, ae),
         "autoencoder, no reconstruction term": redrawn(half, {**ae, "w_recon": 0.0}),
         "autoencoder, noisy rows": redrawn(half, {**ae, "preprocess_fn": noisy}),
-        "large student, robust, Jeffreys": distilled(
-            jeffreys, {**student, "robust": near}, is_attacked=True, is_large=True
+        "student, noisy rows, robust": distilled(
+            kld, {**student, "preprocess_fn": noisy, "robust": near}, is_attacked=True
+        ),
+        "large student, noisy rows, robust": distilled(
+            kld, {**student, "preprocess_fn": noisy, "robust": near}, is_attacked=True, is_large=True
         ),
         "autoencoder, robust, Jeffreys": redrawn(jeffreys, {**ae, "robust": near}, is_attacked=True),
     }
@@ -335,6 +338,82 @@ def against_those_who_know(detector: Any, settings: dict[str, Any], data: datase
     }
 
 
+class Bench(NamedTuple):
+    """What all companions of a data set and seed have in common."""
+
+    dataset: str
+    seed: int
+    size: Size
+    data: datasets.Dataset
+    model: Any
+    rows: dict[str, datasets.Part]
+    """Training, held-out, clean and attacked ones."""
+    keep: Path
+
+    @property
+    def truth(self) -> dict[str, Array]:
+        """The classes of all rows."""
+        return {title: part.y for title, part in self.rows.items()}
+
+
+def bench(dataset: str, seed: int, keep: Path) -> Bench:
+    """Load, train and attack the classifier."""
+    data = datasets.load(CLASSIFIERS[dataset].dataset, seed=seed)
+    model = classifier_of(dataset, data, seed)
+    rows = {
+        TRAIN: datasets.Part(data.train.x[:CLEAN], data.train.y[:CLEAN]),
+        "held out": data.held_out,
+        "clean": datasets.Part(data.test.x[:CLEAN], data.test.y[:CLEAN]),
+        **attacked_rows(model, data, seed, keep / "attacked"),
+    }
+    return Bench(dataset, seed, SIZES[dataset], data, model, rows, keep)
+
+
+def measured(name: str, on: Bench, known: Any) -> tuple[dict[str, Any], dict[str, Said]]:
+    """Train a companion, or load it, and try every score on it.
+
+    Args:
+        name: of the companion.
+        on: what is measured on.
+        known: what was found of it before; None for nothing.
+    """
+    companion, folder, started = companions(on.size)[name], on.keep / name, time.monotonic()
+    if folder.is_dir() and known:
+        detector, seconds = demur.load_detector(folder), known["fit_seconds"]
+    else:
+        print(f"\n{name}", flush=True)
+        detector = trained(companion, on.model, on.data, on.size, on.seed)
+        seconds = round(time.monotonic() - started)
+        detector.save(folder)
+    said = {title: said_of(detector, part.x) for title, part in on.rows.items()}
+    opinion = {title: both.opinion.argmax(axis=1) for title, both in said.items()}
+    weight = balance(said[TRAIN])
+    ways = {**SCORES, DEFAULT: lambda both: balanced(both, weight)}
+    judged = {score: {title: way(both) for title, both in said.items()} for score, way in ways.items()}
+    if "hidden layer" in name:
+        judged["K-L, T = 0.5, and of the hidden layer"] = {
+            title: detector.score(part.x) for title, part in on.rows.items()
+        }
+    adaptive = (known or {}).get("adaptive", {})
+    both = {PUBLISHED: {"score_type": "kld"}, DEFAULT: {"score_type": "jeffreys", "w_uncertainty": weight}}
+    for score, settings in both.items() if companion.is_attacked else ():
+        if score not in adaptive:
+            adaptive[score] = against_those_who_know(detector, settings, on.data, on.seed)
+    return {
+        "fit_seconds": seconds,
+        "balance": round(weight, 3),
+        "scores": {
+            score: figures(Judged(found, opinion), on.truth, predicted(said)) for score, found in judged.items()
+        },
+        "adaptive": adaptive,
+    }, said
+
+
+def predicted(said: dict[str, Said]) -> dict[str, Array]:
+    """The classifier's classes."""
+    return {title: both.reference.argmax(axis=1) for title, both in said.items()}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=SIZES)
@@ -342,58 +421,24 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", default=Path("/tmp/demur-ablation"))
     parser.add_argument("--companions", nargs="*", metavar="NAME", help="default: all that are missing")
     arguments = parser.parse_args()
-    dataset, seed, size = arguments.dataset, arguments.seed, SIZES[arguments.dataset]
-    keep = arguments.keep / f"{dataset}-{seed}"
-    data = datasets.load(CLASSIFIERS[dataset].dataset, seed=seed)
-    model = classifier_of(dataset, data, seed)
-    attacked = attacked_rows(model, data, seed, keep / "attacked")
-    rows = {
-        TRAIN: datasets.Part(data.train.x[:CLEAN], data.train.y[:CLEAN]),
-        "held out": data.held_out,
-        "clean": datasets.Part(data.test.x[:CLEAN], data.test.y[:CLEAN]),
-        **attacked,
-    }
-    truth = {name: part.y for name, part in rows.items()}
-    file = ROOT / "results" / f"ablation-{dataset}-{seed}.json"
+    on = bench(arguments.dataset, arguments.seed, arguments.keep / f"{arguments.dataset}-{arguments.seed}")
+    file = ROOT / "results" / f"ablation-{on.dataset}-{on.seed}.json"
     document = json.loads(file.read_text()) if file.is_file() else {"companions": {}, "combined": {}}
+    document |= {
+        "dataset": on.dataset,
+        "seed": on.seed,
+        "size": on.size._asdict(),
+        "machine": machine(),
+        "attacked": ATTACKED,
+        "clean": CLEAN,
+        "attacked_adaptively": ATTACKED_ADAPTIVELY,
+    }
     said: dict[str, dict[str, Said]] = {}
-    every = companions(size)
-    predicted: dict[str, Array] = {}
-    for name in arguments.companions or every:
-        folder, started = keep / name, time.monotonic()
-        known = document["companions"].get(name)
-        if folder.is_dir() and known:
-            detector = demur.load_detector(folder)
-            seconds = known["fit_seconds"]
-        else:
-            print(f"\n{name}", flush=True)
-            detector = trained(every[name], model, data, size, seed)
-            seconds = round(time.monotonic() - started)
-            detector.save(folder)
-        said[name] = {title: said_of(detector, part.x) for title, part in rows.items()}
-        predicted = {title: both.reference.argmax(axis=1) for title, both in said[name].items()}
-        found = {"fit_seconds": seconds, "scores": {}, "adaptive": (known or {}).get("adaptive", {})}
-        opinion = {title: both.opinion.argmax(axis=1) for title, both in said[name].items()}
-        for score, way in SCORES.items():
-            judged = Judged({title: way(both) for title, both in said[name].items()}, opinion)
-            found["scores"][score] = figures(judged, truth, predicted)
-        weight = balance(said[name][TRAIN])
-        judged = Judged({title: balanced(both, weight) for title, both in said[name].items()}, opinion)
-        found["scores"][DEFAULT] = figures(judged, truth, predicted)
-        found["balance"] = round(weight, 3)
-        if "hidden layer" in name:
-            judged = Judged({title: detector.score(part.x) for title, part in rows.items()}, opinion)
-            found["scores"]["K-L, T = 0.5, and of the hidden layer"] = figures(judged, truth, predicted)
-        both = {PUBLISHED: {"loss_type": "kld"}, DEFAULT: {"loss_type": "jeffreys", "w_uncertainty": weight}}
-        for score, settings in both.items() if every[name].is_attacked else ():
-            if score not in found["adaptive"]:
-                found["adaptive"][score] = against_those_who_know(detector, settings, data, seed)
-        document["companions"][name] = found
-        document |= {
-            "dataset": dataset, "seed": seed, "size": size._asdict(), "machine": machine(),
-            "attacked": ATTACKED, "clean": CLEAN, "attacked_adaptively": ATTACKED_ADAPTIVELY,
-        }  # fmt: skip
-        document["combined"] |= {title: figures(judged, truth, predicted) for title, judged in combined(said).items()}
+    for name in arguments.companions or companions(on.size):
+        started = time.monotonic()
+        document["companions"][name], said[name] = measured(name, on, document["companions"].get(name))
+        classes = predicted(said[name])
+        document["combined"] |= {title: figures(found, on.truth, classes) for title, found in combined(said).items()}
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)

@@ -52,7 +52,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name, make in NETWORKS.items():
             classifier, autoencoder = make()
-            AdversarialAE(model=classifier, ae=autoencoder, threshold=1.0).save(folder)
+            AdversarialAE(model=classifier, ae=autoencoder, threshold=1.0, score_type="kld").save(folder)
             command = [sys.executable, __file__, folder]
             runs = [json.loads(subprocess.check_output(command, text=True).splitlines()[-1]) for _ in range(PROCESSES)]
             results[name] = {what: statistics.median(run[what] for run in runs) for what in runs[0]}

@@ -57,7 +57,7 @@ def fit_ours(
     clock = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda *_: starts.append(time.perf_counter()), on_epoch_end=end
     )
-    detector = AdversarialAE(model=classifier, ae=autoencoder, **settings)
+    detector = AdversarialAE(model=classifier, ae=autoencoder, score_type="kld", **settings)
     detector.fit(X, epochs=epochs + 1, batch_size=batch_size, verbose=False, callbacks=[clock])
     return [end - start for start, end in zip(starts, ends, strict=True)][1:]
 
@@ -136,7 +136,7 @@ def scorers(make: Networks, batch_size: int = SCORE_BATCH, **settings: Any) -> d
     """What scores rows and predicts both ways: demur's `correct`, the unavoidable passes compiled, and eager ones."""
     classifier, autoencoder = make()
     logits = with_logits(classifier)
-    detector = AdversarialAE(model=classifier, ae=autoencoder, threshold=1.0, **settings)
+    detector = AdversarialAE(model=classifier, ae=autoencoder, score_type="kld", threshold=1.0, **settings)
     spec = tf.TensorSpec([None, *classifier.input_shape[1:]], "float32")
 
     @tf.function(input_signature=[spec], jit_compile=False)

@@ -69,8 +69,12 @@ def main() -> int:
     classifier.compile("adam", "sparse_categorical_crossentropy", jit_compile=xla)
     classifier.fit(x, y, epochs=6, batch_size=64, verbose=2)
     detectors = {
-        "AdversarialAE": AdversarialAE(model=classifier, temperature=0.5).fit(x, w_recon=0.1, epochs=5, verbose=2),
-        "ModelDistillation": ModelDistillation(model=classifier, temperature=0.5).fit(x, epochs=5, verbose=2),
+        "AdversarialAE": AdversarialAE(model=classifier, temperature=0.5, score_type="kld").fit(
+            x, w_recon=0.1, epochs=5, verbose=2
+        ),
+        "ModelDistillation": ModelDistillation(model=classifier, temperature=0.5, score_type="kld").fit(
+            x, epochs=5, verbose=2
+        ),
     }
     results = {"splits": SPLITS, "calibration": 5000, "test": 5000, "detectors": {}}
     drawn = {}

@@ -36,7 +36,7 @@ def measure(way: str) -> list[dict[str, float]]:
 
     classifier, autoencoder = cnn28()
     clock = keras.callbacks.LambdaCallback(on_epoch_begin=now, on_epoch_end=now)
-    detector = demur.AdversarialAE(model=classifier, ae=autoencoder)
+    detector = demur.AdversarialAE(model=classifier, ae=autoencoder, score_type="kld")
     detector.fit(rows((28, 28, 1), ROWS), epochs=1 + EPOCHS, verbose=False, callbacks=[clock])
     epochs = list(zip(found[2::2], found[3::2], strict=True))
     return [{"seconds": end[0] - start[0], "page faults": end[1] - start[1]} for start, end in epochs]

@@ -2,10 +2,11 @@
 
     KERAS_BACKEND=tensorflow python benchmarks/quality.py [CONFIGURATION ...] [--seed N] [--keep FOLDER]
 
-Without a configuration, runs all of them; `--list` names them. Each goes through `demur.evaluate`, and what that found
-goes to benchmarks/results/CONFIGURATION-SEED.json. The classifier of a data set and seed is trained once and kept in
-benchmarks/models/DATASET-SEED.keras, so that a row can be repeated. Data come from `$DEMUR_DATA`, or are downloaded by
-Keras. `--keep` keeps the attacked images, so that an interrupted run goes on.
+Without a configuration, runs all that a CPU can; `--list` names them. Each goes through `demur.evaluate`, and what that
+found goes to benchmarks/results/CONFIGURATION-SEED.json. The classifier of a data set and seed is trained once and kept
+in benchmarks/models/, so that a row can be repeated (benchmarks/guarded.py). Data come from `$DEMUR_DATA`, or are
+downloaded by Keras. `--keep` keeps the attacked images, so that an interrupted run goes on, and attacks on one
+classifier serve all configurations.
 """
 
 import argparse
@@ -17,12 +18,12 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from guarded import CLASSIFIERS, classifier_of
 from measuring import machine
 from networks import published_autoencoder
 
 import demur
 from demur import AdversarialAE, ModelDistillation, Robust, datasets
-from demur.demo import build_classifier
 from demur.evaluation.attacks import (
     PGD,
     SLIDE,
@@ -37,66 +38,54 @@ from demur.evaluation.attacks import (
 from demur.evaluation.budgets import default_epsilons
 
 ROOT = Path(__file__).resolve().parent
-TEST = 200
 FPR = 0.05
 
 
 class Configuration(NamedTuple):
     """One row of the table."""
 
-    dataset: str
+    classifier: str
+    """By its name in guarded.py."""
     kind: Any
     settings: dict[str, Any]
     fit: dict[str, Any]
-    classifier_epochs: int
-    rows: int
-    """That the companion learns from."""
+    rows: int | None = None
+    """That the companion learns from; None for all."""
+    tested: int = 100
+    """Images that are attacked."""
+    corruptions: Any = None
+    needs_gpu: bool = False
 
 
-def ae(dataset: str, classifier_epochs: int, *, robust: Robust | None = None, **settings: Any) -> Configuration:
-    """The published autoencoder."""
-    fit = {"w_recon": 0.1, "epochs": 8, "robust": robust}
-    return Configuration(dataset, AdversarialAE, settings, fit, classifier_epochs, 12_000)
-
-
-def distillation(
-    dataset: str, classifier_epochs: int, *, robust: Robust | None = None, **settings: Any
-) -> Configuration:
-    """The ready student."""
-    fit = {"epochs": 8, "robust": robust}
-    return Configuration(dataset, ModelDistillation, settings, fit, classifier_epochs, 12_000)
-
-
+PUBLISHED: dict[str, Any] = {"score_type": "kld"}
+SHARPENED: dict[str, Any] = {"score_type": "kld", "temperature": 0.5}
+HIDDEN: dict[str, Any] = {"score_type": "kld", "hidden_layer_kld": {-3: 20}}
+SMALL_AE: dict[str, Any] = {"w_recon": 0.1, "epochs": 8}
 NEARBY = Robust(0.1, bounds=(0.0, 1.0))
-SHARP: dict[str, Any] = {"loss_type": "jeffreys", "w_uncertainty": 10.0}
+NEARBY_COLOUR = Robust(8 / 255, bounds=(0.0, 1.0))
+
 CONFIGURATIONS = {
-    "fashion_mnist-ae": ae("fashion_mnist", 12, temperature=0.5),
-    "fashion_mnist-ae-robust": ae("fashion_mnist", 12, temperature=0.5, robust=NEARBY),
-    "fashion_mnist-ae-robust-jeffreys": ae("fashion_mnist", 12, robust=NEARBY, **SHARP),
-    "fashion_mnist-distillation": distillation("fashion_mnist", 12, temperature=0.5),
-    "fashion_mnist-distillation-robust": distillation("fashion_mnist", 12, temperature=0.5, robust=NEARBY),
-    "fashion_mnist-distillation-robust-jeffreys": distillation("fashion_mnist", 12, robust=NEARBY, **SHARP),
-    "mnist-ae": ae("mnist", 6, temperature=0.5),
-    "mnist-distillation": distillation("mnist", 6, temperature=0.5),
+    "fashion_mnist-ae": Configuration("fashion_mnist", AdversarialAE, SHARPENED, SMALL_AE, 12_000),
+    "fashion_mnist-distillation": Configuration("fashion_mnist", ModelDistillation, PUBLISHED, {"epochs": 10}, 25_000),
+    "fashion_mnist-distillation-robust": Configuration(
+        "fashion_mnist", ModelDistillation, {}, {"epochs": 10, "robust": NEARBY}, 25_000
+    ),
+    "cifar10-ae": Configuration("cifar10", AdversarialAE, PUBLISHED, {"epochs": 10}, 20_000, corruptions="default"),
+    "cifar10-ae-sharpened": Configuration("cifar10", AdversarialAE, SHARPENED, {"epochs": 10}, 20_000),
+    "cifar10-ae-hidden": Configuration("cifar10", AdversarialAE, HIDDEN, {"epochs": 10}, 20_000),
+    "cifar10-distillation": Configuration(
+        "cifar10", ModelDistillation, PUBLISHED, {"epochs": 20}, corruptions="default"
+    ),
+    "cifar10-distillation-robust": Configuration(
+        "cifar10", ModelDistillation, {}, {"epochs": 20, "robust": NEARBY_COLOUR}, corruptions="default"
+    ),
+    **{
+        f"cifar10-full-{name}": Configuration(
+            "cifar10-full", AdversarialAE, settings, {"epochs": 40, "batch_size": 64}, None, 2000, "default", True
+        )
+        for name, settings in {"ae": PUBLISHED, "ae-sharpened": SHARPENED, "ae-hidden": HIDDEN}.items()
+    },
 }
-
-
-def classifier_of(configuration: Configuration, data: datasets.Dataset, seed: int) -> Any:
-    """The classifier to be guarded: from its file, or trained and written to it."""
-    file = ROOT / "models" / f"{configuration.dataset}-{seed}.keras"
-    if file.is_file():
-        return keras.models.load_model(file)
-    keras.utils.set_random_seed(seed)
-    model = build_classifier(data.train.x.shape[1:], len(data.class_names))
-    steps = configuration.classifier_epochs * (len(data.train.y) // 64)
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps))
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
-    model.fit(data.train.x, data.train.y, batch_size=64, epochs=configuration.classifier_epochs, verbose=2)
-    bare = keras.models.clone_model(model)  # without the optimizer's state
-    bare.set_weights(model.get_weights())
-    file.parent.mkdir(exist_ok=True)
-    bare.save(file)
-    return bare
 
 
 def detector_of(configuration: Configuration, model: Any, data: datasets.Dataset, seed: int) -> Any:
@@ -123,23 +112,23 @@ def attacks_for(shape: tuple[int, ...]) -> list[Any]:
 def run(name: str, seed: int, keep: Path | None) -> None:
     """Train, evaluate and write one row."""
     configuration, started = CONFIGURATIONS[name], time.monotonic()
-    data = datasets.load(configuration.dataset, seed=seed)
-    model = classifier_of(configuration, data, seed)
+    data = datasets.load(CLASSIFIERS[configuration.classifier].dataset, seed=seed)
+    model = classifier_of(configuration.classifier, data, seed)
     detector = detector_of(configuration, model, data, seed)
-    chosen = np.random.default_rng(seed).permutation(len(data.test.y))[:TEST]
+    chosen = np.random.default_rng(seed).permutation(len(data.test.y))[: configuration.tested]
     evaluation = demur.evaluate(
         detector,
         data.test.x[chosen],
         data.test.y[chosen],
         attacks=attacks_for(data.test.x.shape[1:]),
-        corruptions=None,
+        corruptions=configuration.corruptions,
         X_train=data.train.x[: configuration.rows],
         class_names=data.class_names,
         seed=seed,
-        out=None if keep is None else keep / f"{name}-{seed}",
+        out=None if keep is None else keep / f"{configuration.classifier}-{seed}",
     )
     if keep is not None:
-        detector.save(keep / f"{name}-{seed}" / "detector")
+        detector.save(keep / f"{name}-{seed}")
     clean = detector.correct(data.test.x)["data"]
     document = {
         "configuration": name,
@@ -173,7 +162,7 @@ def run(name: str, seed: int, keep: Path | None) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configurations", nargs="*", metavar="CONFIGURATION", help="default: all")
+    parser.add_argument("configurations", nargs="*", metavar="CONFIGURATION", help="default: all that a CPU can")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep attacked images and detectors here")
     parser.add_argument("--list", action="store_true", help="name the configurations and end")
@@ -181,7 +170,8 @@ def main() -> int:
     if arguments.list:
         print("\n".join(CONFIGURATIONS))
         return 0
-    for name in arguments.configurations or CONFIGURATIONS:
+    able = [name for name, configuration in CONFIGURATIONS.items() if not configuration.needs_gpu]
+    for name in arguments.configurations or able:
         print(f"\n{name}, seed {arguments.seed}", flush=True)
         run(name, arguments.seed, arguments.keep)
     return 0

@@ -52,8 +52,8 @@ def main() -> int:
         rows[f"digits x {factor}"] = data.test.x * np.float32(factor)
     rows["noise, 0 to 30"] = rng.uniform(0, 30, data.test.x.shape).astype("float32")
     detectors = {
-        "AdversarialAE": AdversarialAE(model=classifier).fit(x, epochs=40, verbose=False),
-        "ModelDistillation": ModelDistillation(model=classifier).fit(x, epochs=40, verbose=False),
+        "AdversarialAE": AdversarialAE(model=classifier, score_type="kld").fit(x, epochs=40, verbose=False),
+        "ModelDistillation": ModelDistillation(model=classifier, score_type="kld").fit(x, epochs=40, verbose=False),
     }
     results = {}
     for name, detector in detectors.items():

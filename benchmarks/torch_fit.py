@@ -68,7 +68,7 @@ def fit(classifier: Any, autoencoder: Any, X: Any, epochs: int, between: Callabl
     clock = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda *_: starts.append(time.perf_counter()), on_epoch_end=end
     )
-    detector = AdversarialAE(model=classifier, ae=autoencoder, from_logits=True)
+    detector = AdversarialAE(model=classifier, ae=autoencoder, from_logits=True, score_type="kld")
     detector.fit(X, epochs=epochs + 1, batch_size=BATCH, verbose=False, callbacks=[clock])
     return [end - start for start, end in zip(starts, ends, strict=True)][1:]
 

@@ -50,7 +50,7 @@ def by_hand(X: Any, compare: Callable[[Any, Any], Any]) -> Callable[[], Any]:
 def ours(X: Any) -> tuple[Any, TrainingBatches]:
     """The trainer of a detector, and its batches."""
     classifier, autoencoder = cnn28()
-    detector = AdversarialAE(model=classifier, ae=autoencoder)
+    detector = AdversarialAE(model=classifier, ae=autoencoder, score_type="kld")
     reference = [log_p.numpy() for log_p in detector.views.reference(tf.constant(X))]
     route = detector.route
     batches = TrainingBatches(

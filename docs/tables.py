@@ -218,7 +218,7 @@ def example_cell(key: str, value: Any) -> str:
 
 def quality() -> list[Any]:
     """Every row that `benchmarks/quality.py` has measured."""
-    files = sorted((ROOT / "benchmarks/results").glob("*.json"))
+    files = sorted((ROOT / "benchmarks/results").glob("[!a]*.json"))  # not those of the ablation
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 

@@ -84,9 +84,9 @@ def main() -> None:
     images, y = data.test.x[: plan.test], data.test.y[: plan.test]
     model = trained_cnn(x_train, data.train.y[: plan.train], plan.classifier_epochs)
 
-    ae = AdversarialAE(model=model, from_logits=True, temperature=0.5, channels_last=False)
+    ae = AdversarialAE(model=model, from_logits=True, channels_last=False)
     ae.fit(x_train, w_recon=0.1, epochs=plan.detector_epochs, verbose=2)
-    distillation = ModelDistillation(model=model, from_logits=True, temperature=0.5, channels_last=False)
+    distillation = ModelDistillation(model=model, from_logits=True, channels_last=False)
     distillation.fit(x_train, epochs=plan.detector_epochs, verbose=2)
     detectors = {"AdversarialAE": ae, "ModelDistillation": distillation}
 

@@ -105,11 +105,11 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
 
     detectors: dict[str, Detector] = {}
     console.print("\n[bold]AdversarialAE[/bold]: an autoencoder that keeps what the classifier sees")
-    ae = AdversarialAE(model=classifier, temperature=0.5, data_type="image", seed=seed)
+    ae = AdversarialAE(model=classifier, data_type="image", seed=seed)
     ae.fit(x_train, w_recon=0.1, epochs=plan.detector_epochs, verbose=False, callbacks=[EpochBar()])
     detectors["AdversarialAE"] = ae
     console.print("\n[bold]ModelDistillation[/bold]: a student that learns what the classifier says")
-    distillation = ModelDistillation(model=classifier, temperature=0.5, data_type="image", seed=seed)
+    distillation = ModelDistillation(model=classifier, data_type="image", seed=seed)
     distillation.fit(x_train, epochs=plan.detector_epochs, verbose=False, callbacks=[EpochBar()])
     detectors["ModelDistillation"] = distillation
     for detector in detectors.values():

@@ -170,8 +170,8 @@ SCORES: dict[str, Callable[[Said], Array]] = {
     "the classifier's doubt alone": doubt,
 }
 """`-> (n,)`, larger where less is to be believed."""
-DEFAULT = "Jeffreys or balanced doubt"
-"""The larger of the two: what a detector does by default."""
+DEFAULT = "Jeffreys and balanced doubt"
+"""The length of both: what a detector does by default."""
 
 
 def balance(trained_on: Said) -> float:
@@ -181,7 +181,7 @@ def balance(trained_on: Said) -> float:
 
 def balanced(said: Said, weight: float) -> Array:
     """The default score."""
-    return np.maximum(jeffreys(said), weight * doubt(said))
+    return np.hypot(jeffreys(said), weight * doubt(said))
 
 
 def said_of(detector: Any, X: Array) -> Said:
@@ -394,7 +394,8 @@ def measured(name: str, on: Bench, known: Any) -> tuple[dict[str, Any], dict[str
         judged["K-L, T = 0.5, and of the hidden layer"] = {
             title: detector.score(part.x) for title, part in on.rows.items()
         }
-    adaptive = (known or {}).get("adaptive", {})
+    before = (known or {}).get("adaptive", {})
+    adaptive = {score: before[score] for score in (PUBLISHED, DEFAULT) if score in before}
     both = {PUBLISHED: {"score_type": "kld"}, DEFAULT: {"score_type": "jeffreys", "w_uncertainty": weight}}
     for score, settings in both.items() if companion.is_attacked else ():
         if score not in adaptive:

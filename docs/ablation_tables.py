@@ -9,7 +9,7 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks/results"
 NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
-PUBLISHED, DEFAULT = "K-L", "Jeffreys or balanced doubt"
+PUBLISHED, DEFAULT = "K-L", "Jeffreys and balanced doubt"
 
 Found = dict[str, Any]
 """Of each row set, clean or an attack: its figures."""

@@ -17,6 +17,9 @@ PROBABILITY_FLOOR = 1e-7
 SMALL, LARGE = 0.03, 10.0
 """Log-ratios between which `exp(d) - 1 - d` is computed as it stands."""
 
+SMALLEST = 1e-30
+"""Stands for 0 in a denominator."""
+
 LOG_FLOOR = -1e30
 """Stands for log(0). Low enough to mean zero, high enough that temperature and products keep it finite."""
 
@@ -73,6 +76,13 @@ def jeffreys(log_p: Tensor, log_q: Tensor) -> Tensor:
 def uncertainty(log_p: Tensor) -> Tensor:
     """Minus the logarithm of each row's largest probability, in nats: `(n,)`; 0 where it is certain."""
     return -ops.max(log_p, axis=-1)
+
+
+def length(a: Tensor, b: Tensor) -> Tensor:
+    """`sqrt(a^2 + b^2)` of numbers not below 0, exactly `a` where `b` is 0, and with finite gradients at 0."""
+    larger = ops.maximum(a, b)
+    ratio = ops.minimum(a, b) / ops.maximum(larger, SMALLEST)
+    return larger * ops.sqrt(1.0 + ratio * ratio)
 
 
 def cross_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:

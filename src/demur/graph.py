@@ -11,7 +11,7 @@ from keras import ops
 
 from demur.classifiers.base import probe
 from demur.data import Field, Layout, Rows, cast, flat, mapped, padded, row_count
-from demur.divergence import Tensor, uncertainty
+from demur.divergence import Tensor, length, uncertainty
 
 
 class Opinion(NamedTuple):
@@ -44,11 +44,14 @@ class Views(NamedTuple):
         return self._over_views(self.loss, reference, opinion)
 
     def score(self, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:
-        """Return the divergence or, where it is larger, the weighted uncertainty of the reference: `(n,)`, in nats."""
+        """Return the length of divergence and weighted uncertainty of the reference: `(n,)`, in nats.
+
+        That is `sqrt(D^2 + (w u)^2)`: close to the larger of the two, and without its ties where one is constant.
+        """
         divergence = self._over_views(self.divergence, reference, opinion)
         if self.w_uncertainty is None:
             return divergence
-        return ops.maximum(divergence, self.w_uncertainty * uncertainty(reference[0]))
+        return length(divergence, self.w_uncertainty * uncertainty(reference[0]))
 
     def _over_views(self, compare: Any, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:
         terms = zip(self.weights, reference, opinion, strict=True)

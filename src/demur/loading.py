@@ -40,7 +40,7 @@ def load_detector(
         classifier = document["classifier"]
         saved, settings, threshold = classifier["fingerprint"], document["settings"], document["threshold"]
         # What was saved before there was a score_type measured what training had minimised.
-        settings = {"score_type": settings.get("loss_type", "kld"), "w_uncertainty": 0.0, **settings}
+        settings = {"score_type": (settings or {}).get("loss_type", "kld"), "w_uncertainty": 0.0, **settings}
     except (KeyError, TypeError) as error:
         raise NotADetector(f"{path} does not describe a detector that is known here: {error!r}") from error
     if model is not None:

@@ -39,7 +39,7 @@ DISTANCES = {"kld": kl, "xent": cross_entropy, "jeffreys": both_ways}
 
 
 def with_doubt(distance, p, detector):
-    return np.maximum(distance, -detector.uncertainty_weight * np.log(p.max(axis=-1)))
+    return np.hypot(distance, detector.uncertainty_weight * np.log(p.max(axis=-1)))
 
 
 def clear_of_the_floor(*distributions):

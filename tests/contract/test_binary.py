@@ -131,7 +131,7 @@ def test_one_output_counts_as_two_classes(case, X, tmp_path):
 @pytest.mark.parametrize("case", [case for case, (_, _, native) in CASES.items() if native in ("any", BACKEND)])
 def test_autoencoders_see_two_classes_too(case, X):
     model, settings, _ = CASES[case]
-    detector = AdversarialAE(model=model(), **settings)
+    detector = AdversarialAE(model=model(), score_type="kld", **settings)
     detector.fit(X, epochs=4, batch_size=8, verbose=False)
     assert detector.history["loss"][-1] < detector.history["loss"][0]
     score, y, y_opinion = detector.score(X, return_predictions=True)
@@ -165,7 +165,7 @@ def test_sharpened_probabilities_stay_accurate_at_both_ends():
 def test_a_student_may_have_one_output_too(outputs, X, tmp_path):
     end = layers.Dense(outputs, activation="sigmoid" if outputs == 1 else "softmax")
     student = keras.Sequential([layers.Input((13,)), end])
-    detector = ModelDistillation(model=second, distilled_model=student)
+    detector = ModelDistillation(model=second, distilled_model=student, score_type="kld")
     detector.fit(X, epochs=30, batch_size=8, verbose=False, optimizer=keras.optimizers.Adam(0.05))
     assert detector.score(X).mean() < 0.05
     detector.save(tmp_path / "detector")

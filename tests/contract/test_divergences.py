@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from demur import AdversarialAE, ModelDistillation, feeding, load_detector, testing
-from demur.divergence import jeffreys, uncertainty
+from demur.divergence import jeffreys, length, uncertainty
 from demur.errors import InvalidSetting
 from demur.testing.shared import log_views
 
@@ -43,8 +43,8 @@ def divergence(p, q, kind):
 
 def defined(p, q, settings):
     """The score, by its definition."""
-    doubt = -settings.get("w_uncertainty", 0.0) * np.log(p.max(axis=1))
-    return np.maximum(divergence(p, q, settings["score_type"]), doubt)
+    doubt = settings.get("w_uncertainty", 0.0) * np.log(p.max(axis=1))
+    return np.hypot(divergence(p, q, settings["score_type"]), doubt)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -95,8 +95,8 @@ def test_by_default_divergence_and_doubt_reach_as_far_on_training_rows(kind, tmp
         p, q = views_of(detector, X)
         scores = defined(p, q, {"score_type": "jeffreys", "w_uncertainty": ratio(detector, X)})
         np.testing.assert_allclose(detector.score(X), scores, rtol=2e-3, atol=1e-5)
-    of_doubt = detector.score(X) > divergence(p, q, "jeffreys") * 1.01
-    assert 0.1 < of_doubt.mean() < 0.9, "either of the two decides on some rows"
+    of_doubt = detector.score(X) > divergence(p, q, "jeffreys") * np.sqrt(2)
+    assert 0.1 < of_doubt.mean() < 0.9, "either of the two is the larger on some rows"
 
     detector.save(tmp_path / "detector")
     loaded = load_detector(tmp_path / "detector", model=models.cnn())
@@ -168,6 +168,12 @@ def test_jeffreys_is_symmetric_and_nothing_between_equals():
     assert (there > 0).all()
     np.testing.assert_allclose(same, 0, atol=1e-6)
     np.testing.assert_allclose(ops.convert_to_numpy(uncertainty(one)), -one.max(axis=1))
+
+
+def test_a_length_is_one_side_where_the_other_is_none():
+    a, b = np.float32([0, 0, 1e-37, 3, 1e30]), np.float32([0, 2, 0, 4, 1e30])
+    found = ops.convert_to_numpy(length(ops.convert_to_tensor(a), ops.convert_to_tensor(b)))
+    np.testing.assert_allclose(found, np.hypot(np.float64(a), np.float64(b)), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -542,7 +542,7 @@ def test_rows_of_several_arrays_are_changed_by_functions_of_ones_own():
 
     found = evaluate(detector, X, y, attacks="default", corruptions={"masked": masked}, baselines="default", seed=7)
     assert asked == [(severity, 7) for severity in (1, 2, 3, 4, 5)]
-    assert [threat.title for threat in found.threats][:2] == ["masked (severity 1)", "masked (severity 2)"]
+    assert [threat.title for threat in found.threats][:2] == ["masked at severity 1", "masked at severity 2"]
     assert found.threats[0].accuracy.value == 1
     assert found.threats[4].accuracy.value < 1
     assert "Rows are several arrays or a table with columns: there are no attacks on such rows." in found.notes

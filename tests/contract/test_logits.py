@@ -228,7 +228,7 @@ def mirror():
 
 def test_scores_do_not_saturate_where_probabilities_do():
     x = np.array([[1.5], [2.0], [40.0]], "float32")
-    score, y, y_opinion = AdversarialAE(model=steep(), ae=mirror()).score(x, return_predictions=True)
+    score, y, y_opinion = AdversarialAE(model=steep(), ae=mirror(), score_type="kld").score(x, return_predictions=True)
     np.testing.assert_array_equal(y, [[1, 0]] * 3)
     np.testing.assert_array_equal(y_opinion, [[0, 1]] * 3)
     np.testing.assert_allclose(score, [300, 400, 8000], rtol=1e-5)  # log(p/q) = 200 x
@@ -238,7 +238,7 @@ def test_scores_saturate_where_nothing_but_probabilities_can_be_had():
     x = np.array([[1.5], [2.0], [40.0]], "float32")
     model = Subclassed(steep())
     model(x)
-    score = AdversarialAE(model=model, ae=mirror()).score(x)
+    score = AdversarialAE(model=model, ae=mirror(), score_type="kld").score(x)
     np.testing.assert_allclose(score, score[0])
     assert score[0] == pytest.approx(-np.log(PROBABILITY_FLOOR), abs=1e-3)
 

@@ -92,6 +92,7 @@ def test_extreme_logits_score_their_divergence(temperature, logits):
         distilled_model=identity_classifier(scale=0.9, logits=logits),
         from_logits=logits,
         temperature=temperature,
+        score_type="kld",
     )
     score, expected = detector.score(X), exact(X, 0.9 * X, temperature)
     clear = expected > 1e-6
@@ -125,6 +126,8 @@ def test_probabilities_that_are_exactly_0_and_1_give_finite_scores():
     classifier(X)
     student(X)
     for temperature in (0.01, 1.0, 100.0):
-        score = ModelDistillation(model=classifier, distilled_model=student, temperature=temperature).score(X)
+        score = ModelDistillation(
+            model=classifier, distilled_model=student, temperature=temperature, score_type="kld"
+        ).score(X)
         assert np.isfinite(score).all()
         np.testing.assert_allclose(score, score[0], rtol=1e-5)

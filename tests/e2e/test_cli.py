@@ -172,26 +172,14 @@ def test_fit_takes_what_makes_a_guard_robust(data, tmp_path):
     from demur import AdversarialAE, Robust, load_detector
 
     near = Robust(0.3, bounds=(0, 1))
-    options = [
-        "--loss-type",
-        "jeffreys",
-        "--w-uncertainty",
-        "3",
-        "--robust",
-        "0.3",
-        "--bounds",
-        "0",
-        "1",
-        "--w-recon",
-        "0.1",
-        "--quiet",
-    ]
+    options = ["--loss-type", "jeffreys", "--w-uncertainty", "0.01", "--w-recon", "0.1", "--quiet"]
+    options += ["--robust", "0.3", "--bounds", "0", "1"]
     assert cli.main(fit_arguments(data, tmp_path / "out", *options)) == 0
     saved = load_detector(tmp_path / "out")
-    assert (saved.loss_type, saved.w_uncertainty) == ("jeffreys", 3.0)
+    assert (saved.loss_type, saved.w_uncertainty) == ("jeffreys", 0.01)
 
     def scores(robust):
-        other = AdversarialAE(model=saved.model, loss_type="jeffreys", w_uncertainty=3.0)
+        other = AdversarialAE(model=saved.model, loss_type="jeffreys", w_uncertainty=0.01)
         X = np.load(data / "train.npz")["images"]
         return other.fit(X, epochs=3, w_recon=0.1, verbose=False, robust=robust).score(rows_of(data))
 

@@ -200,7 +200,7 @@ def test_each_threat_is_planned_on_the_rows_that_it_takes():
     corruption = Corruption("fog", 3, lambda X, severity, seed, start: X)
     plan = planned([FGSM(0.1), HopSkipJump(), corruption], 500)
     assert [step.rows for step in plan] == [500, 100, 500]
-    assert [step.title for step in plan] == ["FGSM 0.1", "HopSkipJump", "fog (severity 3)"]
+    assert [step.title for step in plan] == ["FGSM 0.1", "HopSkipJump", "fog at severity 3"]
     assert plan[0].description == Description("FGSM", 0.1, "grey-box", "Linf", FGSM.model, False)
     assert plan[1].description.strength is None
     assert plan[2].description[:4] == ("fog", 3.0, "corruption", None)
@@ -420,7 +420,7 @@ def test_titles_hold_the_strength():
     titles = [threat.title for threat in example().threats]
     assert "FGSM 0.05" in titles
     assert "C&W L2" in titles
-    assert "gaussian noise (severity 3)" in titles
+    assert "gaussian noise at severity 3" in titles
     threat = example().threats[0]
     assert threat.broken == threat.accepted_and_wrong.value + threat.corrected_to_wrong.value
     curve = dataclasses.replace(threat, for_the_curve=True)

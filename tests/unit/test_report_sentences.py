@@ -197,11 +197,11 @@ def test_attacks_that_never_succeed_are_told_and_break_nothing():
 
 
 def test_corruptions_are_told_together():
-    two = [threat(f"gaussian noise, severity {n}", successful=[True] * 10 + [False] * 290) for n in (1, 2)]
+    two = [threat(f"gaussian noise at severity {n}", successful=[True] * 10 + [False] * 290) for n in (1, 2)]
     found = [dataclasses.replace(t, flagged=share([1] * k + [0] * (10 - k))) for t, k in zip(two, (5, 9), strict=True)]
     assert said(with_threats(*found), "corruption").startswith(
-        "1 corruption turned 20 right predictions wrong, of which the guard flags 14 (70 %), least of gaussian noise, "
-        "severity 1 (50 %); its score tells harmful corruption from harmless with an AUROC of "
+        "1 corruption turned 20 right predictions wrong, of which the guard flags 14 (70 %), least of gaussian noise "
+        "at severity 1 (50 %); its score tells harmful corruption from harmless with an AUROC of "
     )
 
 

@@ -37,7 +37,7 @@ class AdversarialAE(Detector):
 
     An autoencoder is trained, on normal data only, so that the classifier `M` predicts the same on `x` and on its
     reconstruction `x' = AE(x)`. The score is how far the two are apart, `KL(M(x)^(1/T) || M(x'))` as published or both
-    ways, plus the same of hidden layers if asked for, or the classifier's own uncertainty where that is larger; the
+    ways, plus the same of hidden layers if asked for, joined with the classifier's own uncertainty; the
     prediction on `x'` replaces the one on `x` where the score lies above the threshold. The method is that of Vacanti &
     Van Looveren, 2020 (arXiv:2002.09364), whose score `score_type="kld"` gives.
 
@@ -66,11 +66,11 @@ class AdversarialAE(Detector):
             "jeffreys" for the K-L divergences both ways.
         score_type: what the score measures, of the same three. "kld" is the published score; "jeffreys" catches more,
             by what docs/benchmarks.md measures.
-        w_uncertainty: weight of the classifier's own uncertainty, `-log max M(x)^(1/T)`: the score is the divergence
-            or, where it is larger, the weighted uncertainty. An attack that stops at the decision boundary leaves a
-            classifier unsure, and one that goes on leaves the two views apart. "balanced" has `fit` choose the weight
-            so that either reaches as far on training rows (the ratio of the 95th percentiles; before, it is 0). None
-            is "balanced" with Jeffreys' divergence and 0 with the others.
+        w_uncertainty: weight `w` of the classifier's own uncertainty `u = -log max M(x)^(1/T)`: with a divergence `D`,
+            the score is `sqrt(D^2 + (w u)^2)`, close to the larger of the two. An attack that stops at the decision
+            boundary leaves a classifier unsure, and one that goes on leaves the two views apart. "balanced" has `fit`
+            choose the weight so that either reaches as far on training rows (the ratio of the 95th percentiles;
+            before, it is 0). None is "balanced" with Jeffreys' divergence and 0 with the others.
         temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution on `x` before comparing.
         data_type: free text such as "image" or "tabular", kept in the metadata.
         from_logits: whether `model` returns logits instead of probabilities.

@@ -20,7 +20,7 @@ class ModelDistillation(Detector):
 
     A student, smaller than the classifier `M`, is trained on normal data to return what the classifier returns
     (Hinton et al., 2015, arXiv:1503.02531). The score is how far the two are apart, `KL(M(x)^(1/T) || student(x))` or
-    both ways, or the classifier's own uncertainty where that is larger. It is high for inputs that were corrupted or
+    both ways, joined with the classifier's own uncertainty. It is high for inputs that were corrupted or
     have drifted in a way that changes the classifier's prediction, and lower for those that were corrupted harmlessly.
 
     Example:
@@ -42,11 +42,11 @@ class ModelDistillation(Detector):
             "jeffreys" for the K-L divergences both ways.
         score_type: what the score measures, of the same three. "kld" is the published score; "jeffreys" catches more,
             by what docs/benchmarks.md measures.
-        w_uncertainty: weight of the classifier's own uncertainty, `-log max M(x)^(1/T)`: the score is the divergence
-            or, where it is larger, the weighted uncertainty. An attack that stops at the decision boundary leaves a
-            classifier unsure, and one that goes on leaves the two views apart. "balanced" has `fit` choose the weight
-            so that either reaches as far on training rows (the ratio of the 95th percentiles; before, it is 0). None
-            is "balanced" with Jeffreys' divergence and 0 with the others.
+        w_uncertainty: weight `w` of the classifier's own uncertainty `u = -log max M(x)^(1/T)`: with a divergence `D`,
+            the score is `sqrt(D^2 + (w u)^2)`, close to the larger of the two. An attack that stops at the decision
+            boundary leaves a classifier unsure, and one that goes on leaves the two views apart. "balanced" has `fit`
+            choose the weight so that either reaches as far on training rows (the ratio of the 95th percentiles;
+            before, it is 0). None is "balanced" with Jeffreys' divergence and 0 with the others.
         temperature: sharpens (below 1) or flattens (above 1) the classifier's distribution before comparing.
         data_type: free text such as "image" or "tabular", kept in the metadata.
         from_logits: whether `model` returns logits instead of probabilities.

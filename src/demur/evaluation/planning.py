@@ -54,7 +54,7 @@ class Planned(NamedTuple):
     def title(self) -> str:
         """What to call it."""
         threat = self.threat
-        return f"{threat.name} (severity {threat.severity})" if isinstance(threat, Corruption) else threat.title
+        return f"{threat.name} at severity {threat.severity}" if isinstance(threat, Corruption) else threat.title
 
 
 def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes: list[str]) -> list[Attack]:

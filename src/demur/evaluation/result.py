@@ -134,7 +134,7 @@ class Threat:
         """Name and strength."""
         if self.strength is None:
             return self.name
-        return f"{self.name} {self.strength:.3g}" if self.norm else f"{self.name} (severity {self.strength:g})"
+        return f"{self.name} {self.strength:.3g}" if self.norm else f"{self.name} at severity {self.strength:g}"
 
     @property
     def broken(self) -> float:

@@ -99,7 +99,7 @@ def classifier_of(name: str, data: datasets.Dataset, seed: int) -> Any:
         model.fit(Augmented(x, y, plan.batch_size, seed), epochs=plan.epochs, verbose=2)
     else:
         model.fit(x, y, batch_size=plan.batch_size, epochs=plan.epochs, verbose=2)
-    bare = keras.models.clone_model(model)
+    bare = type(model).from_config(model.get_config())  # not compiled: without the optimizer's state
     bare.set_weights(model.get_weights())
     file.parent.mkdir(exist_ok=True)
     bare.save(file)

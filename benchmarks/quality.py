@@ -51,7 +51,7 @@ class Configuration(NamedTuple):
     fit: dict[str, Any]
     rows: int | None = None
     """That the companion learns from; None for all."""
-    tested: int = 100
+    tested: int = 64
     """Images that are attacked."""
     corruptions: Any = None
     needs_gpu: bool = False
@@ -122,7 +122,7 @@ def run(name: str, seed: int, keep: Path | None) -> None:
         data.test.y[chosen],
         attacks=attacks_for(data.test.x.shape[1:]),
         corruptions=configuration.corruptions,
-        X_train=data.train.x[: configuration.rows],
+        X_train=data.train.x[:5000],
         class_names=data.class_names,
         seed=seed,
         out=None if keep is None else keep / f"{configuration.classifier}-{seed}",

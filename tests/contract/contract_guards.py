@@ -41,10 +41,16 @@ def guard(kind):
     """A fitted detector with a threshold, by the name of its class. Nobody changes it."""
     if kind == "AdversarialAE":
         detector = AdversarialAE(
-            model=classifier(), encoder_net=models.encoder(), decoder_net=models.decoder(), temperature=0.5
+            model=classifier(),
+            encoder_net=models.encoder(),
+            decoder_net=models.decoder(),
+            temperature=0.5,
+            score_type="kld",
         )
     else:
-        detector = ModelDistillation(model=classifier(), distilled_model=models.student(), temperature=0.5)
+        detector = ModelDistillation(
+            model=classifier(), distilled_model=models.student(), temperature=0.5, score_type="kld"
+        )
     detector.fit(data().train.x, epochs=10, batch_size=32, optimizer=keras.optimizers.Adam(3e-3), verbose=False)
     return detector.infer_threshold(data().held_out.x, fpr=0.05)
 

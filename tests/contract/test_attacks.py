@@ -215,6 +215,15 @@ def test_adaptive_attacks_go_where_they_say(kind):
     assert (defended.opinion != y).mean() > (clean.opinion != y).mean() + 0.3
 
 
+@pytest.mark.parametrize("kind", [AdversarialAE, ModelDistillation])
+def test_attackers_see_the_score_that_the_guard_has(kind):
+    x, _ = guards.right_rows(N)
+    guard = kind(model=guards.classifier()).fit(guards.data().train.x[:100], epochs=1, verbose=False)
+    assert guard.uncertainty_weight > 0
+    look = Target(guard).look(ops.convert_to_tensor(x))
+    np.testing.assert_allclose(ops.convert_to_numpy(look.score), guard.score(x), rtol=1e-4, atol=1e-6)
+
+
 def objectives(attack, look, y, *constants):
     """What an attack climbs, in NumPy, of made-up answers at a threshold of 0.5."""
     tensors = [ops.convert_to_tensor(np.asarray(constant)) for constant in (y, np.full(len(y), 0.5, "float32"))]

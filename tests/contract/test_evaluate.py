@@ -390,11 +390,16 @@ def test_what_another_detector_made_of_other_rows_is_not_taken(counting, tmp_pat
     own = guards.guard("AdversarialAE")
     other = guards.guard("ModelDistillation")
     moved = AdversarialAE(
-        model=guards.classifier(), encoder_net=models.encoder(), decoder_net=models.decoder(), temperature=0.5
+        model=guards.classifier(),
+        encoder_net=models.encoder(),
+        decoder_net=models.decoder(),
+        temperature=0.5,
+        score_type="kld",
     )
     moved.threshold = own.threshold
     moved.companion.set_weights([w + 1e-3 for w in own.companion.get_weights()])
-    stricter = AdversarialAE(model=guards.classifier(), ae=own.companion, threshold=own.threshold / 2, temperature=0.5)
+    same = {"model": guards.classifier(), "ae": own.companion, "temperature": 0.5, "score_type": "kld"}
+    stricter = AdversarialAE(threshold=own.threshold / 2, **same)
     runs = [
         {},
         {"detector": other},
@@ -587,7 +592,9 @@ def test_tokens_are_neither_attacked_nor_added_to():
 
 def test_each_class_may_have_its_own_threshold():
     own = guards.guard("ModelDistillation")
-    detector = ModelDistillation(model=guards.classifier(), distilled_model=own.companion, temperature=0.5)
+    detector = ModelDistillation(
+        model=guards.classifier(), distilled_model=own.companion, temperature=0.5, score_type="kld"
+    )
     detector.threshold = np.linspace(0.01, 1, 10)
     found = evaluate(detector, attacks=[SelectivePGD(0.15, steps=5)])
     assert found.threshold == pytest.approx(np.linspace(0.01, 1, 10))

@@ -86,7 +86,8 @@ def test_hidden_layers_cost_no_further_pass_through_the_trunk(X):
     assert calls == [32, 32]  # x and its reconstruction
     calls.clear()
     fit(detector, X, batch_size=16, epochs=3)
-    assert sum(calls) == 32 + 3 * 32  # the reference once, and each epoch's reconstructions
+    # The reference once, each epoch's reconstructions, and both once more for the weight of the classifier's doubt.
+    assert sum(calls) == 32 + 3 * 32 + 2 * 32
 
 
 @on_torch

@@ -226,7 +226,7 @@ def quality_table(cell: Callable[[Any], str], first: list[tuple[str, Callable[[A
     """One row a configuration and seed: something of all of it, then a cell for each threat."""
     rows, heads = [], []
     for found in quality():
-        threats = {title_of(threat): threat for threat in found["threats"] if threat["knowledge"]}
+        threats = {title_of(threat): threat for threat in found["threats"] if threat["norm"]}
         heads = heads or list(threats)
         rows.append(
             [
@@ -276,7 +276,26 @@ def quality_accuracy() -> str:
     return quality_table(lambda threat: percent(threat["corrected"]), unchanged)
 
 
+def quality_corruptions() -> str:
+    """Scores of what corruption harmed and of what it did not, by severity: means over the corruptions."""
+    rows = []
+    figures = ("mean_harmful", "mean_harmless", "cohens_d", "auroc_harmful_harmless")
+    for found in quality():
+        threats = [threat for threat in found["threats"] if threat["knowledge"] == "corruption"]
+        if threats:
+            rows.append([f"**{found['configuration']}, seed {found['seed']}**", *[""] * (2 + len(figures))])
+        for severity in sorted({threat["strength"] for threat in threats}):
+            those = [threat for threat in threats if threat["strength"] == severity]
+            able = [threat for threat in those if threat["cohens_d"] is not None]
+            means = [f"{statistics.mean(threat[figure] for threat in able):.2f}" for figure in figures]
+            accuracy = percent(statistics.mean(threat["accuracy"] for threat in those))
+            rows.append([f"severity {severity:g}", accuracy, f"{len(able)} of {len(those)}", *means])
+    head = ["", "accuracy", "corruptions that harm", "harmful", "harmless", "Cohen's d", "AUROC"]
+    return markdown(head, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "quality-corruptions": quality_corruptions,
     "published": lambda: markdown(*ablation_tables.against_the_paper()),
     "ablation-scores-student": lambda: ablation("score", ablation_tables.by_score("student")),
     "ablation-scores-autoencoder": lambda: ablation("score", ablation_tables.by_score("autoencoder")),

@@ -78,7 +78,8 @@ def by_companion(score: str) -> list[list[str]]:
 
     def rows(seeds: list[Any]) -> Iterator[tuple[str, list[Found]]]:
         for name in names(seed["companions"] for seed in seeds):
-            yield name, [seed["companions"][name]["scores"][score] for seed in seeds if name in seed["companions"]]
+            having = [seed["companions"][name]["scores"] for seed in seeds if name in seed["companions"]]
+            yield name, [scores[score] for scores in having if score in scores]
 
     return blocks(rows)
 
@@ -89,7 +90,7 @@ def by_score(companion: str) -> list[list[str]]:
     def rows(seeds: list[Any]) -> Iterator[tuple[str, list[Found]]]:
         having = [seed["companions"][companion] for seed in seeds if companion in seed["companions"]]
         for score in names(companion["scores"] for companion in having):
-            yield score, [companion["scores"][score] for companion in having]
+            yield score, [companion["scores"][score] for companion in having if score in companion["scores"]]
 
     return blocks(rows)
 

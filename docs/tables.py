@@ -260,7 +260,8 @@ def quality_scores() -> str:
     for found in quality():
         names = names or list(next(iter(found["scores"].values())))
         rows.append([f"**{found['configuration']}, seed {found['seed']}**", *[""] * len(names)])
-        for title, scores in found["scores"].items():
+        attacks = {title_of(threat) for threat in found["threats"] if threat["norm"]}
+        for title, scores in ((title, scores) for title, scores in found["scores"].items() if title in attacks):
             cells = [scores.get(name) for name in names]
             shown = ["" if c is None else f"{c['auroc']:.3f}, {percent(c['tpr_at_5_fpr'], 0)}" for c in cells]
             rows.append([title, *shown])

@@ -115,9 +115,7 @@ def companions(size: Size) -> dict[str, Companion]:
         "student, noisy rows, robust": distilled(
             kld, {**student, "preprocess_fn": noisy, "robust": near}, is_attacked=True
         ),
-        "large student, noisy rows, robust": distilled(
-            kld, {**student, "preprocess_fn": noisy, "robust": near}, is_attacked=True, is_large=True
-        ),
+        "large student, robust": distilled(kld, {**student, "robust": near}, is_attacked=True, is_large=True),
         "autoencoder, robust, Jeffreys": redrawn(jeffreys, {**ae, "robust": near}, is_attacked=True),
     }
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from demur import datasets, plots
 from demur._version import __version__
 from demur.detectors import AdversarialAE, Detector, ModelDistillation
+from demur.errors import InvalidSetting
 from demur.evaluation.attacks import Attack
 from demur.evaluation.corruptions import corrupt
 from demur.evaluation.target import Target
@@ -81,7 +82,12 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
 
     Returns:
         0, the exit status.
+
+    Raises:
+        InvalidSetting: there is no such demonstration.
     """
+    if dataset not in PLANS:
+        raise InvalidSetting(f"the demonstration's dataset is one of {', '.join(PLANS)}; got {dataset!r}")
     console = Console(highlight=False)
     started = time.monotonic()
     keras.utils.set_random_seed(seed)

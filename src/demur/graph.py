@@ -66,10 +66,6 @@ class Balance(keras.layers.Layer):  # type: ignore[misc]
         self.weight = self.add_weight(shape=(), initializer="zeros", name="weight")
         self.built = True
 
-    def call(self, x: Any) -> Any:
-        """Multiply by the weight."""
-        return self.weight * x
-
 
 class DetectorGraph(keras.Model):  # type: ignore[misc]
     """`x -> [score (n,), reference probabilities (n, classes), opinion probabilities (n, classes)]`.

@@ -1,5 +1,6 @@
 """`demur.evaluate` from one end to the other, small: figures that add up, rows of every kind, runs that go on."""
 
+import copy
 import json
 import math
 from typing import ClassVar
@@ -400,11 +401,16 @@ def test_what_another_detector_made_of_other_rows_is_not_taken(counting, tmp_pat
     moved.companion.set_weights([w + 1e-3 for w in own.companion.get_weights()])
     same = {"model": guards.classifier(), "ae": own.companion, "temperature": 0.5, "score_type": "kld"}
     stricter = AdversarialAE(threshold=own.threshold / 2, **same)
+    balanced = AdversarialAE(threshold=own.threshold, **{**same, "score_type": "jeffreys"})
+    rebalanced = copy.deepcopy(balanced)
+    rebalanced._balance.weight.assign(3.0)
     runs = [
         {},
         {"detector": other},
         {"detector": moved},
         {"detector": stricter},
+        {"detector": balanced},
+        {"detector": rebalanced},
         {"X": x * 0.99, "y": y},
         {"X": x, "y": (y + 1) % 10},
         {"seed": 1},
@@ -414,7 +420,7 @@ def test_what_another_detector_made_of_other_rows_is_not_taken(counting, tmp_pat
         counting.calls.clear()
         evaluate(attacks=[counting(0.1)], out=tmp_path, **run)
         # With the classes mixed up there may be no row to attack, and then nothing is.
-        assert counting.calls or i == 5, f"{run} is another evaluation than the first one"
+        assert counting.calls or i == 7, f"{run} is another evaluation than the first one"
     for run in runs:
         counting.calls.clear()
         evaluate(attacks=[counting(0.1)], out=tmp_path, **run)

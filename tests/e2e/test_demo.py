@@ -53,3 +53,12 @@ def test_data_sets_are_split_without_overlap(tmp_path, monkeypatch):
         datasets.load("fashion_mnist")
     with pytest.raises(InvalidSetting, match="one of digits"):
         datasets.load("imagenet")
+
+
+def test_there_is_no_demonstration_on_other_data_sets():
+    from demur.demo import main
+    from demur.errors import InvalidSetting
+
+    for name in ("cifar10", "nothing"):
+        with pytest.raises(InvalidSetting, match=f"one of digits, fashion_mnist, mnist; got '{name}'"):
+            main(dataset=name)

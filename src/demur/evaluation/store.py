@@ -93,7 +93,8 @@ def digest_of_detector(detector: Detector) -> str:
     """A SHA-256 of what a detector has learned, how it is set, and of its classifier."""
     digest = hashlib.sha256(json.dumps([type(detector).__name__, detector.settings], default=str).encode())
     digest.update(digest_of_classifier(detector).encode())
-    digest.update(np.asarray(detector.threshold, "float64").tobytes())
+    for number in (detector.threshold, detector.uncertainty_weight):
+        digest.update(np.asarray(number, "float64").tobytes())
     for part in detector.parts.values():
         for variable in part.variables if part is not detector.model else []:
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())

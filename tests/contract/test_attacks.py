@@ -33,6 +33,7 @@ from demur.evaluation.attacks import (
     SelectivePGD,
     WeightedPGD,
 )
+from demur.evaluation.attacks.adaptive import AdaptiveAttack
 from demur.evaluation.attacks.climbing import Climb, Facts
 from demur.evaluation.budgets import NORMS
 from demur.evaluation.gradients import differentiated
@@ -48,12 +49,13 @@ BACKEND = keras.backend.backend()
 KINDS = ("AdversarialAE", "ModelDistillation")
 EPSILONS = {"Linf": 0.15, "L2": 1.0, "L1": 3.0}
 ATTACKS = {name: attack for name, attack in Attack.registry.items() if attack.__module__.startswith("demur.")}
-ADAPTIVE = [name for name, attack in ATTACKS.items() if attack.knowledge == "white-box"]
+ADAPTIVE = [name for name, attack in ATTACKS.items() if issubclass(attack, AdaptiveAttack)]
 FOOLBOX = [name for name in ATTACKS if name not in ADAPTIVE]
 FEW_STEPS = {
     "C&W": {"binary_search_steps": 1, "steps": 60, "stepsize": 0.1, "initial_const": 10.0, "confidence": 0},
     "C&W, confident": {"binary_search_steps": 1, "steps": 60, "stepsize": 0.1, "initial_const": 10.0, "confidence": 5},
     "HopSkipJump": {"steps": 3, "max_gradient_eval_steps": 50},
+    "HopSkipJump on the guard": {"steps": 3, "max_gradient_eval_steps": 50},
 }
 N = 16
 
@@ -454,10 +456,11 @@ def test_a_black_box_is_attacked_by_questions_alone():
     target, notes = Target(black_box()), []
     assert not target.is_open
     found = attacks_of("default", target, EPSILONS, notes)
-    assert {attack.name for attack in found} == {"HopSkipJump"}
+    asking = {"HopSkipJump", "HopSkipJump on the guard"}
+    assert {attack.name for attack in found} == asking
     (note,) = notes
     assert "a function, gives no gradients" in note
-    assert all(name in note for name in ATTACKS if name != "HopSkipJump")
+    assert all(name in note for name in ATTACKS if name not in asking)
     assert attacks_of(["PGD", HopSkipJump()], target, EPSILONS, [])[0].name == "HopSkipJump"
 
     x, y = guards.right_rows(8)
@@ -471,7 +474,24 @@ def test_a_black_box_is_attacked_by_questions_alone():
     np.testing.assert_allclose(size(attacked - x, "L2"), size(in_graph - x, "L2"), rtol=0.5)
 
 
-@pytest.mark.parametrize("name", FOOLBOX)
+def test_what_asks_the_guard_finds_what_gets_through():
+    """Rows that `correct` gets wrong, within the budget, or else as they were: on a black box as in the graph."""
+    x, y = guards.right_rows(N)
+    for target in (guards.target(), Target(black_box())):
+        attack = quick("HopSkipJump on the guard")
+        generous = type(attack)(100.0)
+        generous.arguments = attack.arguments
+        far, near = (one.run(target, x, y).x for one in (generous, attack))
+        assert (target.verdict(far).final != y).all()
+        distance = size(far - x, "L2")
+        already = target.verdict(x).final != y  # flagged, and corrected to a wrong class
+        np.testing.assert_array_equal(distance > 0, ~already)
+        found = distance <= attack.epsilon
+        np.testing.assert_array_equal(near[found], far[found])
+        np.testing.assert_array_equal(near[~found], x[~found])
+
+
+@pytest.mark.parametrize("name", [name for name in FOOLBOX if ATTACKS[name].knowledge != "white-box"])
 def test_bounds_may_be_any(name):
     """The same classifier of pixels from -1 to 3: the same attack, four times as far. HopSkipJump hung there once."""
     x, y = guards.right_rows(N)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KNOWLEDGE = {
     "grey-box": ("Grey-box", "the attacker knows the classifier, and not the guard"),
     "black-box": ("Black-box", "the attacker sees the classifier's answers only"),
-    "white-box": ("White-box, adaptive", "the attacker knows the classifier and the guard"),
+    "white-box": ("White-box, adaptive", "the attack is on the guarded classifier"),
     "corruption": ("Corruptions", "there is no attacker"),
 }
 

@@ -17,6 +17,7 @@ from demur.evaluation.attacks.foolbox_attacks import (
     CarliniWagner,
     ConfidentCarliniWagner,
     DeepFool,
+    GuardedHopSkipJump,
     HopSkipJump,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "ConfidentCarliniWagner",
     "DeepFool",
     "DefendedPathPGD",
+    "GuardedHopSkipJump",
     "HopSkipJump",
     "LogitMatching",
     "OrthogonalPGD",

@@ -29,6 +29,7 @@ def default_attacks(epsilons: Mapping[Norm, float], bounds: tuple[float, float])
         adaptive.LogitMatching(linf),
         adaptive.WeightedPGD(l2, norm="L2"),
         adaptive.WeightedPGD(l1, norm="L1"),
+        foolbox_attacks.GuardedHopSkipJump(l2),
     ]
     for attack in attacks:
         attack.for_the_curve = attack.epsilon is not None and attack.epsilon != epsilons[attack.norm]

@@ -14,6 +14,7 @@ from demur.training import frozen
 
 GREY = "knows the classifier and its gradients, not the guard"
 BLACK = "asks the classifier for its class and knows nothing else"
+ASKS_THE_GUARD = "asks the guarded classifier for the class that `correct` returns and knows nothing else"
 
 
 class FoolboxAttack(Attack):
@@ -42,7 +43,6 @@ class FoolboxAttack(Attack):
         import foolbox
 
         low, span = target.bounds[0], (target.bounds[1] - target.bounds[0]) or 1.0
-        epsilon = None if self.epsilon is None else self.epsilon / span
 
         def tensor(array: Array) -> Any:
             return eagerpy.astensor(keras.ops.convert_to_tensor(array))
@@ -51,15 +51,22 @@ class FoolboxAttack(Attack):
             return tensor(np.clip((rows - low) / span, 0, 1).astype("float32"))
 
         method = getattr(foolbox.attacks, self.kind)(**self.arguments)
+        # An attack that looks for the smallest change is not to be cut short: `within` drops what went too far.
+        is_limited = isinstance(method, foolbox.attacks.base.FixedEpsilonAttack)
+        epsilon = self.epsilon / span if is_limited and self.epsilon is not None else None
         # The type of the backend's own argmax, which foolbox compares classes with.
         integers = "int32" if keras.backend.backend() == "jax" else "int64"
         begin = {} if starts is None else {"starting_points": scaled(starts)}
         # Foolbox's gradients on PyTorch go to the classifier's weights too, unless these want none.
         weights = [target.classifier.model] if target.is_open and hasattr(target.classifier.model, "parameters") else []
         with seeded(seed), frozen(weights):
-            model = foolbox.models.base.TransformBoundsWrapper(model_of(target), (0, 1))
+            model = foolbox.models.base.TransformBoundsWrapper(self.attacked_model(target), (0, 1))
             _, found, _ = method(model, scaled(x), tensor(y.astype(integers)), epsilons=epsilon, **begin)
         return np.asarray(found.numpy() * span + low, "float32")
+
+    def attacked_model(self, target: Target) -> Any:
+        """What is attacked, as foolbox takes it."""
+        return model_of(target)
 
 
 class FGSM(FoolboxAttack):
@@ -133,12 +140,16 @@ class HopSkipJump(FoolboxAttack):
             result[known] = super().changed(target, x[known], y[known], seed, starts[known])
         return result
 
+    def answers(self, target: Target, x: Array) -> Array:
+        """The class that the attacker is told, `(n,)`."""
+        return np.asarray(target.classifier_outputs(x)[0].argmax(axis=1))
+
     def _starts(self, target: Target, x: Array, y: Array, seed: int) -> tuple[Array, Array]:
-        """The nearest other row, or noise, that the classifier gives another class; and for which rows there is one."""
+        """The nearest other row, or noise, that is given another class; and for which rows there is one."""
         rng = np.random.default_rng(seed)
         noise = rng.uniform(*target.bounds, (64, *x.shape[1:])).astype("float32")
         pool = np.concatenate([x, noise])
-        classes = np.concatenate([target.classifier_outputs(rows)[0].argmax(axis=1) for rows in (x, noise)])
+        classes = np.concatenate([self.answers(target, rows) for rows in (x, noise)])
         flat = pool.reshape(len(pool), -1)
         starts, known = x.copy(), np.zeros(len(x), bool)
         for i, label in enumerate(y):
@@ -147,6 +158,29 @@ class HopSkipJump(FoolboxAttack):
             if known[i]:
                 starts[i] = pool[others[np.linalg.norm(flat[others] - flat[i], axis=1).argmin()]]
         return starts, known
+
+
+class GuardedHopSkipJump(HopSkipJump):
+    """The boundary of the guarded classifier: what needs no gradient cannot be stopped by hiding gradients.
+
+    It looks for the smallest change after which `correct` is wrong, be the row accepted or corrected to another class;
+    where that is larger than `epsilon`, it has found nothing.
+    """
+
+    name, has_budget, passes, most_rows = "HopSkipJump on the guard", True, 4000, 50
+    knowledge: ClassVar[Knowledge] = "white-box"
+    model = ASKS_THE_GUARD
+
+    def attacked_model(self, target: Target) -> Any:
+        import foolbox
+
+        def answer(x: Array) -> Array:
+            return np.eye(target.classes, dtype="float32")[self.answers(target, x)]
+
+        return foolbox.NumPyModel(answer, bounds=target.bounds)
+
+    def answers(self, target: Target, x: Array) -> Array:
+        return np.asarray(target.verdict(x).final)
 
 
 def model_of(target: Target) -> Any:

@@ -1,6 +1,8 @@
 """What a companion must be, whichever detector it serves, and a PyTorch module as one."""
 
 import contextlib
+import copy
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,43 @@ def _shared_weights(companion: Any, model: Any) -> list[str]:
         named = companion.module.named_parameters()
         return [name for name, parameter in named if parameter.requires_grad and id(parameter) in theirs]
     return []
+
+
+def copy_of(model: Any, name: str) -> Any:
+    """A companion that starts as the classifier is, all of it to be trained.
+
+    Raises:
+        WrongType: the classifier is no network that can be trained here, or it cannot be copied.
+    """
+    if isinstance(model, keras.Model):
+        try:
+            companion = _through_a_file(model)
+        except Exception as error:
+            raise WrongType(
+                f"the classifier cannot be copied for a {name}: {error}. If it is a Keras model of your own class, "
+                "register that with keras.saving.register_keras_serializable"
+            ) from error
+        for layer in companion._flatten_layers():  # of a model that was loaded, Keras does not reach them all by itself
+            layer.trainable = True
+        return companion
+    if is_module(model) and keras.backend.backend() == "torch":
+        module = copy.deepcopy(model)
+        for parameter in module.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        return module
+    raise WrongType(
+        f"a {name} that starts as a copy needs a classifier that is a Keras model or, on the PyTorch backend, a "
+        f"torch.nn.Module; got {type(model).__name__}: leave the ready {name}, or pass one of your own"
+    )
+
+
+def _through_a_file(model: Any) -> Any:
+    """A copy of a Keras model without what it was compiled with, of which a plain copy fails if layers are frozen."""
+    scope = keras.saving.custom_object_scope({type(model).__name__: type(model)})
+    with tempfile.TemporaryDirectory() as folder, scope:
+        file = Path(folder) / "model.keras"
+        model.save(file, include_optimizer=False)
+        return keras.models.load_model(file, compile=False)
 
 
 def as_companion(companion: Any, name: str) -> Any:

@@ -4,7 +4,7 @@ The adversarial half of TRADES (Zhang et al., 2019, arXiv:1901.08573): the class
 is what the companion shall say of the worst row near it. No attack on the classifier and no label is needed for that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,17 @@ from demur.data import is_number
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting
 
+SMALLEST = 1e-12
+"""Stands for 0 in a denominator."""
+
 
 @dataclass(frozen=True)
 class Robust:
     """How far training rows are perturbed, and how much the perturbed ones count.
 
     Args:
-        epsilon: the largest change of a number (L-infinity), in the units of the rows.
+        epsilon: the largest change of a number (L-infinity), in the units of the rows; or a radius for each of the
+            norms "Linf" and "L2", such as `{"Linf": 0.1, "L2": 1.5}`: the rows of a batch then take turns.
         steps: of projected gradient ascent; the training step takes about `1 + steps` times as long.
         weight: of the perturbed rows' loss; that of the unchanged rows counts 1.
         bounds: smallest and largest value of a number; None for none.
@@ -30,16 +34,23 @@ class Robust:
         InvalidSetting: a setting outside what it can mean.
     """
 
-    epsilon: float
+    epsilon: float | Mapping[str, float]
     steps: int = 3
     weight: float = 1.0
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epsilon", "weight"):
-            value = getattr(self, name)
-            if not (is_number(value) and value > 0):
-                raise InvalidSetting(f"robust's {name} is a number above 0; got {value!r}")
+        if isinstance(self.epsilon, Mapping):
+            known = set(self.epsilon) <= set(BALLS)
+            if not (self.epsilon and known and all(is_number(r) and r > 0 for r in self.epsilon.values())):
+                raise InvalidSetting(
+                    f"robust's epsilon by norm is a number above 0 for {' or '.join(map(repr, BALLS))}; "
+                    f"got {dict(self.epsilon)!r}"
+                )
+        elif not (is_number(self.epsilon) and self.epsilon > 0):
+            raise InvalidSetting(f"robust's epsilon is a number above 0, or one for each norm; got {self.epsilon!r}")
+        if not (is_number(self.weight) and self.weight > 0):
+            raise InvalidSetting(f"robust's weight is a number above 0; got {self.weight!r}")
         if not (isinstance(self.steps, int) and not isinstance(self.steps, bool) and self.steps >= 1):
             raise InvalidSetting(f"robust's steps is a whole number of at least 1; got {self.steps!r}")
         pair = self.bounds
@@ -48,6 +59,12 @@ class Robust:
         ):
             raise InvalidSetting(f"robust's bounds are two numbers, the smaller first; got {pair!r}")
 
+    @property
+    def radii(self) -> dict[str, float]:
+        """How far a row may be moved, by norm."""
+        epsilon = self.epsilon
+        return dict(epsilon) if isinstance(epsilon, Mapping) else {"Linf": float(epsilon)}
+
     def perturbed(self, loss: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """The rows near `x` with the highest loss that a few steps find; no gradient goes back through them.
 
@@ -55,17 +72,62 @@ class Robust:
             loss: `x -> (n,)`, differentiable and without side effects.
             x: `(n, *input_shape)`, floating-point numbers.
         """
-        # A fixed direction to start from: at x itself, where companion and classifier agree, the gradient is flat.
-        start = 0.5 * self.epsilon * ops.sign(input_gradient(loss, x))
-        now = self._near(x + start, x)
-        size = 2.0 * self.epsilon / self.steps
+        # Where companion and classifier agree, as a copy does, the gradient at x itself is 0: any way does to start.
+        way = input_gradient(loss, x)
+        is_flat = ops.all(way == 0, axis=_within(x), keepdims=True)
+        now = self._moved(x, ops.where(is_flat, _some_way(x), way), 0.5, x)
         for _ in range(self.steps):
-            now = self._near(now + size * ops.sign(input_gradient(loss, now)), x)
+            now = self._moved(now, input_gradient(loss, now), 2.0 / self.steps, x)
         return ops.stop_gradient(now)
 
-    def _near(self, changed: Tensor, x: Tensor) -> Tensor:
-        changed = ops.minimum(ops.maximum(changed, x - self.epsilon), x + self.epsilon)
-        return changed if self.bounds is None else ops.clip(changed, *self.bounds)
+    def _moved(self, now: Tensor, way: Tensor, share: float, x: Tensor) -> Tensor:
+        """A step of a share of the radius, back into the ball around `x` and within the bounds."""
+        balls = [
+            project(now + share * radius * steepest(way), x, radius)
+            for radius, (steepest, project) in ((radius, BALLS[norm]) for norm, radius in self.radii.items())
+        ]
+        moved = balls[0]
+        for i, other in enumerate(balls[1:], start=1):
+            moved = ops.where(_places(x) % len(balls) == i, other, moved)
+        return moved if self.bounds is None else ops.clip(moved, *self.bounds)
+
+
+def _within(x: Tensor) -> tuple[int, ...]:
+    """The axes of a row."""
+    return tuple(range(1, len(x.shape)))
+
+
+def _length(x: Tensor) -> Tensor:
+    return ops.maximum(ops.sqrt(ops.sum(ops.square(x), axis=_within(x), keepdims=True)), SMALLEST)
+
+
+def _into_cube(changed: Tensor, x: Tensor, radius: float) -> Tensor:
+    return ops.minimum(ops.maximum(changed, x - radius), x + radius)
+
+
+def _into_ball(changed: Tensor, x: Tensor, radius: float) -> Tensor:
+    change = changed - x
+    return x + change * ops.minimum(1.0, radius / _length(change))
+
+
+BALLS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, float], Tensor]]] = {
+    "Linf": (ops.sign, _into_cube),
+    "L2": (lambda way: way / _length(way), _into_ball),
+}
+"""By norm: the steepest way of length 1, of a gradient; and a row moved back into the ball around another."""
+
+
+def _places(x: Tensor) -> Tensor:
+    """The place of each row in the batch, shaped to go with it."""
+    ones = ops.ones_like(ops.reshape(x, (ops.shape(x)[0], -1))[:, 0], dtype="int32")
+    return ops.reshape(ops.cumsum(ones) - 1, (-1, *[1] * (len(x.shape) - 1)))
+
+
+def _some_way(x: Tensor) -> Tensor:
+    """Plus or minus 1 for each number of a row, the same for all rows: it looks random, and draws nothing."""
+    flat = ops.reshape(x, (ops.shape(x)[0], -1))
+    count = ops.cumsum(ops.ones_like(flat), axis=1)
+    return ops.reshape(ops.where(ops.sin(count * count) > 0, 1.0, -1.0), ops.shape(x))
 
 
 def as_robust(robust: Any) -> Robust | None:

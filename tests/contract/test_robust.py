@@ -1,5 +1,9 @@
 """Companions trained on rows perturbed against them: within the budget, by the same reference, on every backend."""
 
+import copy
+import pickle
+
+import contract_guards as guards
 import contract_models as models
 import contract_sources as sources
 import keras
@@ -7,9 +11,10 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from demur import AdversarialAE, ModelDistillation, Robust, testing
-from demur.errors import InvalidSetting
+from demur import AdversarialAE, ModelDistillation, Robust, load_detector, testing
+from demur.errors import InvalidSetting, WrongType
 from demur.robustness import as_robust, input_gradient
+from demur.testing.leaving import state_of
 from demur.testing.shared import divergences
 
 BACKEND = keras.backend.backend()
@@ -59,6 +64,32 @@ def test_rows_near_by_are_worse_and_training_on_them_helps(kind, X):
         assert nearby.min() >= 0
     assert worst_score(detector, X, Robust(0.1, steps=2))[0].min() < 0
     assert found[False] < 0.8 * found[True]
+
+
+def test_rows_take_turns_between_norms(X):
+    detector = make(ModelDistillation)
+    detector.fit(X, epochs=20, batch_size=32, verbose=False)
+    both, cube, ball = (Robust(e) for e in ({"Linf": 0.1, "L2": 1.0}, 0.1, {"L2": 1.0}))
+    for rows in (X[:7], X[:1]):
+        moved = worst_score(detector, rows, both)[0] - rows
+        np.testing.assert_allclose(moved[::2], (worst_score(detector, rows, cube)[0] - rows)[::2], atol=1e-5)
+        np.testing.assert_allclose(moved[1::2], (worst_score(detector, rows, ball)[0] - rows)[1::2], atol=1e-5)
+    far = np.linalg.norm((worst_score(detector, X, ball)[0] - X).reshape(len(X), -1), axis=1)
+    assert far.max() <= 1.0 + 1e-5
+    assert np.median(far) > 0.9
+    _, (here, near) = worst_score(detector, X, ball)
+    assert near > 1.5 * here
+    detector.fit(X, epochs=1, batch_size=63, verbose=False, robust=both)  # of the last batch there is one row
+    assert np.isfinite(detector.history["loss"][0])
+
+
+def test_where_the_loss_is_flat_some_way_is_gone():
+    """Of rows where companion and classifier agree exactly, the gradient says nothing."""
+    x = ops.convert_to_tensor(np.random.default_rng(0).uniform(size=(2, 6, 6, 1)).astype("float32"))
+    found = Robust(0.1).perturbed(lambda rows: ops.sum(ops.relu(rows - x - 0.02), axis=(1, 2, 3)), x)
+    change = ops.convert_to_numpy(found) - ops.convert_to_numpy(x)
+    assert change.max() == pytest.approx(0.1, abs=1e-6)  # up what rose by then
+    assert (change > 0.05).mean() == pytest.approx(0.5, abs=0.2)
 
 
 def test_everything_else_is_untouched_by_it(X):
@@ -133,11 +164,68 @@ def test_modules_of_pytorch_bear_it():
     assert all(parameter.grad is None for parameter in sources.torch_cnn().parameters())
 
 
+# A student that starts as the classifier is --------------------------------------------------------------------------
+
+
+def test_a_copy_starts_as_the_classifier_and_leaves_it():
+    x, near = guards.data().train.x[:256], Robust(0.1, bounds=(0.0, 1.0))
+    classifier = keras.models.clone_model(guards.classifier())
+    classifier.set_weights(guards.classifier().get_weights())
+    classifier.compile("adam", "sparse_categorical_crossentropy")
+    classifier.trainable = False
+    before = state_of(classifier)
+    detector = ModelDistillation(model=classifier, distilled_model="copy", score_type="kld")
+    np.testing.assert_allclose(detector.score(x), 0, atol=1e-6)
+    start = worst_score(detector, x, near)[1][1]
+    detector.fit(x, epochs=10, batch_size=32, verbose=False, robust=near)
+    np.testing.assert_equal(state_of(classifier), before)
+    assert not classifier.trainable_variables
+    here, end = worst_score(detector, x, near)[1]
+    assert 1e-5 < here < end < 0.8 * start
+
+
+def test_a_copy_is_saved_copied_and_pickled_like_any_student(X, tmp_path):
+    detector = ModelDistillation(model=models.cnn(), distilled_model="copy")
+    detector.fit(X, epochs=1, verbose=False, robust=0.1)
+    detector.save(tmp_path / "copy")
+    for again in (load_detector(tmp_path / "copy"), pickle.loads(pickle.dumps(detector)), copy.deepcopy(detector)):
+        np.testing.assert_allclose(again.score(X), detector.score(X), rtol=1e-5, atol=1e-7)
+        again.fit(X, epochs=1, verbose=False)  # it is a copy no more
+
+
+def test_a_copy_without_anything_to_learn_is_refused(X):
+    detector = ModelDistillation(model=models.cnn(), distilled_model="copy")
+    with pytest.raises(InvalidSetting, match="training on these alone changes nothing"):
+        detector.fit(X, verbose=False)
+    detector.fit(X, epochs=1, verbose=False, preprocess_fn=lambda x: np.clip(x + 0.1, 0, 1))
+    with pytest.raises(WrongType, match="needs a classifier that is a Keras model or"):
+        ModelDistillation(model=sources.function, distilled_model="copy")
+    with pytest.raises(WrongType, match="must be a Keras model"):
+        ModelDistillation(model=models.cnn(), distilled_model="clone")
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch modules are companions on their own backend")
+def test_a_module_of_pytorch_is_copied(tmp_path):
+    module, x = sources.torch_cnn(), sources.images()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    detector = ModelDistillation(model=module, distilled_model="copy", score_type="kld")
+    np.testing.assert_allclose(detector.score(x), 0, atol=1e-6)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    detector.fit(x, epochs=2, batch_size=16, verbose=False, robust=0.1)
+    assert all((value == before[name]).all() for name, value in module.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+    assert detector.score(x).mean() > 1e-4
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"epsilon": 0}, "epsilon is a number above 0"),
         ({"epsilon": float("nan")}, "epsilon is a number above 0"),
+        ({"epsilon": {"L1": 1.0}}, "for 'Linf' or 'L2'; got {'L1': 1.0}"),
+        ({"epsilon": {"L2": 0.0}}, "a number above 0 for 'Linf' or 'L2'"),
+        ({"epsilon": {}}, "a number above 0 for 'Linf' or 'L2'"),
         ({"epsilon": 0.1, "weight": -1}, "weight is a number above 0"),
         ({"epsilon": 0.1, "steps": 0}, "steps is a whole number"),
         ({"epsilon": 0.1, "steps": 1.5}, "steps is a whole number"),

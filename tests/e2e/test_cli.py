@@ -186,6 +186,11 @@ def test_fit_takes_what_makes_a_guard_robust(data, tmp_path):
     # Steps along the sign of a gradient make much of a rounding error.
     same, plain = (np.abs(scores(robust) - saved.score(rows_of(data))).mean() for robust in (near, None))
     assert same < 0.1 * plain
+    options = ["--detector", "model-distillation", "--companion", "copy", "--robust-l2", "0.5", "--robust", "0.1"]
+    assert cli.main(fit_arguments(data, tmp_path / "copied", *options, "--quiet")) == 0
+    copied = load_detector(tmp_path / "copied").distilled_model
+    assert [layer.get_config() for layer in copied.layers] == [layer.get_config() for layer in saved.model.layers]
+    assert not all(map(np.array_equal, copied.get_weights(), saved.model.get_weights()))
     error = ["--robust", "0"]
     assert cli.main(fit_arguments(data, tmp_path / "other", *error)) == 1
     assert not (tmp_path / "other").exists()
@@ -462,6 +467,8 @@ def test_missing_detector(data, tmp_path, capsys):
     ("options", "message"),
     [
         (["--loss-type", "l2"], "invalid choice: 'l2'"),
+        (["--companion", "copy"], "--companion copy is a student's, and the detector is adversarial-ae"),
+        (["--detector", "model-distillation", "--companion", "copy"], "until it is trained with --robust"),
         (["--bounds", "0", "1"], "--bounds limits what --robust may make, and there is no --robust"),
         (["--detector", "model-distillation", "--w-recon", "0"], "--w-recon is an option of adversarial-ae"),
         (

@@ -21,7 +21,7 @@ from demur.cli.options import (
     whole_number,
 )
 
-AE, DISTILLATION = "adversarial-ae", "model-distillation"
+AE, DISTILLATION, COPY = "adversarial-ae", "model-distillation", "copy"
 DIVERGENCES = ("kld", "xent", "jeffreys")
 
 
@@ -63,18 +63,24 @@ def register(commands: Commands) -> None:
         "meant against attackers who know the guard",
     )
     parser.add_argument(
+        "--robust-l2",
+        type=float,
+        metavar="RADIUS",
+        help="the same within a Euclidean radius; with both, inputs take turns",
+    )
+    parser.add_argument(
         "--bounds",
         type=float,
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="the smallest and largest number that --robust may make",
+        help="the smallest and largest number that --robust and --robust-l2 may make",
     )
     parser.add_argument("--from-logits", action="store_true", help="the classifier returns logits")
     parser.add_argument(
         "--companion",
-        type=Path,
         metavar="MODEL.keras",
-        help=f"an autoencoder ({AE}) or a student ({DISTILLATION}) of your own to train, instead of the ready one",
+        help=f"an autoencoder ({AE}) or a student ({DISTILLATION}) of your own to train, instead of the ready one; "
+        f"'{COPY}' is a student that starts as a copy of the classifier, for --robust",
     )
     parser.add_argument("--data-type", metavar="TEXT", help="such as image or tabular; kept with the detector")
     parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
@@ -139,7 +145,8 @@ def fit(args: argparse.Namespace) -> int:
     settings |= {name: getattr(args, name) for name in ("temperature", "data_type", "from_logits", "seed")}
     is_ae = args.detector == AE
     if args.companion is not None:
-        settings["ae" if is_ae else "distilled_model"] = load_model(args.companion, "companion")
+        own = COPY if args.companion == COPY else load_model(Path(args.companion), "companion")
+        settings["ae" if is_ae else "distilled_model"] = own
     detector: Any = (AdversarialAE if is_ae else ModelDistillation)(model=model, **settings)
 
     # Where no bar can be drawn, 2 is Keras's one line an epoch.
@@ -195,7 +202,12 @@ def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, An
             if getattr(args, name) is not None:
                 option = "--" + name.replace("_", "-")
                 args.parser.error(f"{option} is an option of {AE}, and the detector is {args.detector}")
-    if args.bounds is not None and args.robust is None:
+    if args.companion == COPY and args.detector == AE:
+        args.parser.error(f"--companion {COPY} is a student's, and the detector is {AE}")
+    radii = _given({"Linf": args.robust, "L2": args.robust_l2})
+    if args.companion == COPY and not radii:
+        args.parser.error(f"--companion {COPY} agrees with the classifier everywhere until it is trained with --robust")
+    if args.bounds is not None and not radii:
         args.parser.error("--bounds limits what --robust may make, and there is no --robust")
     layers = args.hidden_layer or []
     if len(dict(layers)) < len(layers):
@@ -206,7 +218,7 @@ def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, An
         "score_type": args.score_type,
         "w_uncertainty": args.w_uncertainty,
     }
-    robust = None if args.robust is None else {"epsilon": args.robust, "bounds": args.bounds and tuple(args.bounds)}
+    robust = {"epsilon": radii, "bounds": args.bounds and tuple(args.bounds)} if radii else None
     return _given(settings), _given({"w_recon": args.w_recon, "robust": robust})
 
 

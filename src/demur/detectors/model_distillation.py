@@ -7,12 +7,15 @@ import numpy.typing as npt
 
 from demur import nets
 from demur.classifiers.keras_model import KerasClassifier
-from demur.companion import as_companion, check_companion, ready_shape
+from demur.companion import as_companion, check_companion, copy_of, ready_shape
 from demur.detectors.base import Detector, OnInvalid
 from demur.divergence import DIVERGENCES, Tensor, sharpen
-from demur.errors import ShapeMismatch
+from demur.errors import InvalidSetting, ShapeMismatch
 from demur.graph import Opinion, Views
 from demur.robustness import Robust
+
+COPY = "copy"
+"""Stands for a student that starts as the classifier is."""
 
 
 class ModelDistillation(Detector):
@@ -36,6 +39,7 @@ class ModelDistillation(Detector):
             frozen: its weights, its statistics and its layers' `trainable` flags stay exactly as they are.
         distilled_model: the student, a Keras model with the classifier's inputs and number of classes, or on the
             PyTorch backend a `torch.nn.Module`. It is trained in place. `demur.nets.student` builds one by default.
+            "copy" starts from a copy of the classifier, which must be such a network, and is for `fit(robust=...)`.
             Where it does not visibly end in a softmax, its output is read as the classifier's is: see `from_logits`.
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
         loss_type: what training minimises: "kld" for the K-L divergence, as published, "xent" for the cross-entropy,
@@ -107,6 +111,9 @@ class ModelDistillation(Detector):
             w_uncertainty=w_uncertainty,
             companion_preprocess=companion_preprocess,
         )
+        self._is_copy = isinstance(distilled_model, str) and distilled_model == COPY
+        if self._is_copy:
+            distilled_model = copy_of(self.model, self.companion_name)
         self.distilled_model = distilled_model
         self._companion: Any = None if distilled_model is None else as_companion(distilled_model, self.companion_name)
         self._prepare_if_known(distilled_model)
@@ -183,6 +190,11 @@ class ModelDistillation(Detector):
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
+        if self._is_copy and not self.is_fitted and robust is None and preprocess_fn is None:
+            raise InvalidSetting(
+                "a copy of the classifier agrees with it on every row, and training on these alone changes nothing: "
+                "pass robust=, the largest change of a number that it shall resist, or leave the ready student"
+            )
         return self._fit(
             X,
             loss_fn=loss_fn,

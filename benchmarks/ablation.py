@@ -25,7 +25,6 @@ from networks import published_autoencoder
 
 import demur
 from demur import AdversarialAE, ModelDistillation, Robust, datasets
-from demur.demo import build_classifier
 from demur.evaluation.attacks import (
     PGD,
     PGDL2,
@@ -50,6 +49,7 @@ ATTACKED = 100
 ATTACKED_ADAPTIVELY = 64
 CLEAN = 2000
 FPR = 0.05
+BATCH = 128
 PUBLISHED = "K-L"
 TRAIN = "training"
 
@@ -64,8 +64,10 @@ class Companion(NamedTuple):
     fit: dict[str, Any]
     is_attacked: bool = False
     """Whether those who know the guard attack it: under the published score, and under the default one."""
-    is_large: bool = False
-    """Whether the student is the demonstration's classifier, which has three times the ready student's weights."""
+    student: str = "ready"
+    """`large` is the classifier's architecture, with three times the ready one's weights; `copy` starts as it is."""
+    is_long: bool = False
+    """Whether it learns from more rows, for more epochs, at a rate that falls to 0."""
 
 
 class Size(NamedTuple):
@@ -75,14 +77,16 @@ class Size(NamedTuple):
     ae_epochs: int
     student_rows: int
     student_epochs: int
+    long_rows: int
+    long_epochs: int
     epsilon: float
     """That robust companions are trained for."""
 
 
 SIZES = {
-    "mnist": Size(8_000, 8, 25_000, 10, 0.1),
-    "fashion_mnist": Size(12_000, 8, 25_000, 10, 0.1),
-    "cifar10": Size(20_000, 8, 50_000, 20, 8 / 255),
+    "mnist": Size(8_000, 8, 25_000, 10, 25_000, 10, 0.1),
+    "fashion_mnist": Size(12_000, 8, 25_000, 10, 50_000, 15, 0.1),
+    "cifar10": Size(20_000, 8, 50_000, 20, 50_000, 20, 8 / 255),
 }
 
 
@@ -96,6 +100,7 @@ def noisy(x: Array) -> Array:
 def companions(size: Size) -> dict[str, Companion]:
     """By name. What is not said otherwise is published: trained on the K-L divergence, with a reconstruction term."""
     near = Robust(size.epsilon, bounds=(0.0, 1.0))
+    round_too = Robust({"Linf": size.epsilon, "L2": 15 * size.epsilon}, bounds=(0.0, 1.0))
     ae: dict[str, Any] = {"epochs": size.ae_epochs, "w_recon": 0.1}
     student: dict[str, Any] = {"epochs": size.student_epochs}
     kld, half, jeffreys = {"loss_type": "kld"}, {"loss_type": "kld", "temperature": 0.5}, {"loss_type": "jeffreys"}
@@ -115,7 +120,11 @@ def companions(size: Size) -> dict[str, Companion]:
         "student, noisy rows, robust": distilled(
             kld, {**student, "preprocess_fn": noisy, "robust": near}, is_attacked=True
         ),
-        "large student, robust": distilled(kld, {**student, "robust": near}, is_attacked=True, is_large=True),
+        "large student, robust": distilled(kld, {**student, "robust": near}, is_attacked=True, student="large"),
+        "copy, robust": distilled(kld, {**student, "robust": near}, is_attacked=True, student="copy"),
+        "copy, robust in two norms, long": distilled(
+            kld, {"robust": round_too}, is_attacked=True, student="copy", is_long=True
+        ),
         "autoencoder, robust, Jeffreys": redrawn(jeffreys, {**ae, "robust": near}, is_attacked=True),
     }
 
@@ -304,14 +313,21 @@ def attacked_rows(model: Any, data: datasets.Dataset, seed: int, keep: Path | No
 def trained(companion: Companion, model: Any, data: datasets.Dataset, size: Size, seed: int) -> Any:
     """A detector with that companion."""
     rows = size.ae_rows if companion.kind is AdversarialAE else size.student_rows
-    x, settings = data.train.x[:rows], dict(companion.settings)
+    x = data.train.x[: size.long_rows if companion.is_long else rows]
+    settings, fit = dict(companion.settings), dict(companion.fit)
     keras.utils.set_random_seed(seed)
-    if companion.is_large:
-        settings["distilled_model"] = build_classifier(x.shape[1:], len(data.class_names))
+    if companion.student == "large":
+        settings["distilled_model"] = keras.models.clone_model(model)
+    if companion.student == "copy":
+        settings["distilled_model"] = "copy"
+    if companion.is_long:
+        steps = size.long_epochs * -(-len(x) // BATCH)
+        falling = keras.optimizers.schedules.CosineDecay(1e-3, steps)
+        fit |= {"epochs": size.long_epochs, "batch_size": BATCH, "optimizer": keras.optimizers.Adam(falling)}
     if companion.kind is AdversarialAE:
         settings["ae"] = published_autoencoder(x.shape[1:], (32, 64) if x.shape[1] == 28 else (32, 64, 256))
     detector = companion.kind(model=model, data_type="image", seed=seed, **settings)
-    return detector.fit(x, verbose=2, **companion.fit)
+    return detector.fit(x, verbose=2, **fit)
 
 
 def against_those_who_know(detector: Any, settings: dict[str, Any], data: datasets.Dataset, seed: int) -> Any:

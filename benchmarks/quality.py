@@ -79,6 +79,15 @@ CONFIGURATIONS = {
     "cifar10-distillation-robust": Configuration(
         "cifar10", ModelDistillation, {}, {"epochs": 20, "robust": NEARBY_COLOUR}, corruptions="default"
     ),
+    # A step through a ResNet-20 takes a CPU seconds: few rows, for few epochs, from where the classifier is.
+    "cifar10-distillation-copy": Configuration(
+        "cifar10",
+        ModelDistillation,
+        {"distilled_model": "copy"},
+        {"epochs": 4, "robust": Robust({"Linf": 8 / 255, "L2": 0.5}, bounds=(0.0, 1.0))},
+        16_000,
+        corruptions="default",
+    ),
     **{
         f"cifar10-full-{name}": Configuration(
             "cifar10-full", AdversarialAE, settings, {"epochs": 40, "batch_size": 64}, None, 2000, "default", True

@@ -222,6 +222,40 @@ def quality() -> list[Any]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
+def published() -> Any:
+    """What the authors report."""
+    return json.loads((ROOT / "benchmarks/published.json").read_text(encoding="utf-8"))
+
+
+def quality_against_the_paper() -> str:
+    """The published attacks and figures, and every configuration measured on them."""
+    rows = []
+    for name, found in published()["cifar10"].items():
+        for attack, corrected in found["always_corrected"].items():
+            auroc = found["auroc"].get(attack)
+            rows.append(
+                [
+                    f"published: {name}",
+                    f"{found['classifier']}, {percent(found['accuracy'])}",
+                    attack,
+                    "" if auroc is None else f"{auroc:.3f}",
+                    percent(corrected),
+                ]
+            )
+    for found in quality():
+        for threat in (t for t in found["threats"] if t["threat"] in ("C&W", "SLIDE")):
+            rows.append(
+                [
+                    f"{found['configuration']}, seed {found['seed']}",
+                    f"ResNet-20, {percent(found['test']['accuracy'])}",
+                    threat["threat"],
+                    f"{threat['auroc_successful']:.3f}",
+                    percent(threat["always_corrected"]),
+                ]
+            )
+    return markdown(["", "classifier", "attack", "AUROC", "always corrected"], rows)
+
+
 def quality_table(cell: Callable[[Any], str], first: list[tuple[str, Callable[[Any], str]]]) -> str:
     """One row a configuration and seed: something of all of it, then a cell for each threat."""
     rows, heads = [], []
@@ -291,6 +325,9 @@ def quality_corruptions() -> str:
             means = [f"{statistics.mean(threat[figure] for threat in able):.2f}" for figure in figures]
             accuracy = percent(statistics.mean(threat["accuracy"] for threat in those))
             rows.append([f"severity {severity:g}", accuracy, f"{len(able)} of {len(those)}", *means])
+    for name, reported in published()["cifar10_corruptions"].items():
+        ranges = [" to ".join(f"{bound:g}" for bound in reported[key]) for key in ("harmful", "harmless")]
+        rows.append([f"published: {name}, {reported['classifier']}", "", "", *ranges, "", ""])
     head = ["", "accuracy", "corruptions that harm", "harmful", "harmless", "Cohen's d", "AUROC"]
     return markdown(head, rows)
 
@@ -321,6 +358,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "upsampling": upsampling_table,
     "quality-detection": quality_detection,
     "quality-accuracy": quality_accuracy,
+    "quality-against-the-paper": quality_against_the_paper,
     "quality-scores": quality_scores,
     "torch_fashion_mnist": lambda: example_table("torch_fashion_mnist"),
     "boosted_trees": lambda: example_table("boosted_trees"),

@@ -112,10 +112,15 @@ class ScoreDistribution:
         For an instance exchangeable with the calibration ones it is at most `a` with a probability of at most `a`. A
         score of plus infinity gets the smallest p-value there is.
         """
-        below = np.searchsorted(self.kept, np.asarray(scores, "float32"), side="left")
-        # Of a sketch, as many scores as its next smaller member's rank are known to be smaller.
-        smaller = np.concatenate([[0], _ranks(self.n)])[below]
-        return np.asarray((1 + self.n - smaller) / (self.n + 1), "float64")
+        return np.asarray((1 + self.n - self.below(scores)) / (self.n + 1), "float64")
+
+    def below(self, scores: Scores, *, ties: bool = False) -> npt.NDArray[np.int64]:
+        """How many calibration scores are smaller than each score, or with `ties` not larger: `(k,)`.
+
+        Of a sketch, as many as are known to be: those up to the rank of its next smaller member.
+        """
+        found = np.searchsorted(self.kept, np.asarray(scores, "float32"), side="right" if ties else "left")
+        return np.concatenate([[0], _ranks(self.n)])[found]
 
 
 def _ranks(n: int) -> npt.NDArray[np.int64]:

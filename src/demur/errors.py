@@ -19,7 +19,9 @@
      ├── NotADetector      (ValueError)         something at that path, but no detector
      ├── CorruptDetector   (ValueError)         a detector whose files are missing, changed or unreadable
      ├── CorruptEvaluation (ValueError)         what should be a written evaluation, and is none or unreadable
+     ├── CorruptMonitor    (ValueError)         what should be the state of a drift monitor, and is none or unreadable
      ├── WrongClassifier   (ValueError)         a classifier that is not the one a detector was saved with
+     ├── WrongDetector     (ValueError)         a detector that is not the one a monitor watched
      └── MissingExtra      (ImportError)        an optional package that is not installed
 
 Each also is the builtin that people already catch, and its message says what was expected, what came and what to do.
@@ -102,8 +104,16 @@ class CorruptEvaluation(DemurError, ValueError):
     """What should be a written evaluation is none, or one that cannot be read."""
 
 
+class CorruptMonitor(DemurError, ValueError):
+    """What should be the state of a drift monitor is none, or one that cannot be read."""
+
+
 class WrongClassifier(DemurError, ValueError):
     """The classifier given, or none, is not the one that the detector was saved with."""
+
+
+class WrongDetector(DemurError, ValueError):
+    """The detector given is not the one, calibrated as it was, that the monitor watched."""
 
 
 class MissingExtra(DemurError, ImportError):

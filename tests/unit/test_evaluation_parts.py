@@ -26,7 +26,6 @@ from demur.evaluation.planning import (
     Planned,
     default_attacks,
     planned,
-    seconds_of,
     shortened,
 )
 from demur.evaluation.result import OWN, Evaluation
@@ -159,23 +158,6 @@ def test_bounds_are_those_of_images_or_what_is_found():
 
 
 # Plans --------------------------------------------------------------------------------------------------------------
-
-
-def test_a_time_is_a_number_of_seconds_or_has_a_unit():
-    for text, seconds in [
-        ("10min", 600),
-        ("90s", 90),
-        (" 1.5 h ", 5400),
-        ("2m", 120),
-        (".5sec", 0.5),
-        (7, 7),
-        (0.1, 0.1),
-    ]:
-        assert seconds_of(text) == seconds
-    assert seconds_of(None) is None
-    for nonsense in ("ten minutes", "10", "10 days", "", "0s", "-1s", 0, -1, np.inf, np.nan, [1], "1e3s"):
-        with pytest.raises(InvalidSetting, match="budget is a time such as"):
-            seconds_of(nonsense)
 
 
 def test_default_attacks_hold_every_knowledge_and_mark_other_budgets():

@@ -1,12 +1,11 @@
 """What an evaluation tries, on how many rows: by default, as asked, and so that it ends in time."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from demur.data import is_number, is_table
+from demur.data import is_table
 from demur.errors import InvalidSetting, WrongType
 from demur.evaluation.attacks import Attack
 from demur.evaluation.attacks.default import default_attacks
@@ -212,20 +211,3 @@ def shortened(plan: Sequence[Planned], seconds_a_pass: float, budget: float) -> 
         step._replace(rows=int(min(step.rows, max(FEWEST, low / cost)))) if cost * step.rows > low else step
         for step, cost in zip(plan, costs, strict=True)
     ]
-
-
-def seconds_of(budget: Any) -> float | None:
-    """A time budget in seconds: "10min", "90s", "1.5h", or a number of seconds.
-
-    Raises:
-        InvalidSetting: it is none.
-    """
-    if budget is None:
-        return None
-    if is_number(budget) and budget > 0:
-        return float(budget)
-    units = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
-    matched = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(s|sec|m|min|h)\s*", budget) if isinstance(budget, str) else None
-    if matched is None or float(matched[1]) == 0:
-        raise InvalidSetting(f"budget is a time such as '10min', '90s' or '1h', or a number of seconds; got {budget!r}")
-    return float(matched[1]) * units[matched[2]]

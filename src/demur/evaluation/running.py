@@ -13,6 +13,7 @@ import numpy as np
 from demur._version import __version__
 from demur.data import check_layout, check_whole, row_count, taken
 from demur.detectors.base import Detector
+from demur.durations import seconds_of
 from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
 from demur.evaluation.attacks import Attack, Attacked
 from demur.evaluation.baselines import Baseline, finite
@@ -30,7 +31,7 @@ from demur.evaluation.measuring import (
     worst_cases,
 )
 from demur.evaluation.norms import Norm
-from demur.evaluation.planning import Corruption, Planned, attacks_of, corruptions_of, planned, seconds_of, shortened
+from demur.evaluation.planning import Corruption, Planned, attacks_of, corruptions_of, planned, shortened
 from demur.evaluation.reporting import Reporter
 from demur.evaluation.result import OWN, Evaluation
 from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_of_detector, digest_of_rows
@@ -98,7 +99,7 @@ def evaluate(
     started = time.monotonic()
     X, y = _checked(detector, X, y, resamples, seed)
     asked = _asked(detector, X, X_train, attacks, corruptions, baselines, epsilons, bounds, class_names)
-    target, notes, seconds, folder = asked.target, asked.notes, seconds_of(budget), _folder(out)
+    target, notes, seconds, folder = asked.target, asked.notes, _seconds(budget), _folder(out)
     with Reporter(verbose) as reporter:
         # One order for all threats, so that those tried on fewer rows are tried on the same ones.
         order = np.random.default_rng(seed).permutation(row_count(X))
@@ -154,6 +155,10 @@ def evaluate(
     if folder is not None:
         evaluation.to_json(folder / "evaluation.json")
     return evaluation
+
+
+def _seconds(budget: float | str | None) -> float | None:
+    return None if budget is None else seconds_of(budget, "budget")
 
 
 def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[Any, Array]:

@@ -1,0 +1,247 @@
+"""What speaks for drift in a stream of scores, and when it is enough: one class a method, in constant memory."""
+
+import abc
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.errors import InvalidSetting
+
+Array = npt.NDArray[np.float64]
+
+SHARES = (0.05, 0.2, 0.6)
+"""How much of itself a bet stakes: about the share of the scores that have drifted, where it does best."""
+LARGEST = 0.5
+"""Bets are on p-values of at most this."""
+
+
+class Observed(NamedTuple):
+    """What is known of some scores."""
+
+    p: Array
+    """`(n,)`, p-values that hold given the calibration scores."""
+    place: Array
+    """`(n,)`, the share of calibration scores that lie below, a tie counting half."""
+    size: int
+    """How many calibration scores there are."""
+    time: Array | None
+    """`(n,)`, in seconds; None where nobody said."""
+
+    def part(self, begin: int, end: int | None) -> "Observed":
+        """Some of them, in order."""
+        time = None if self.time is None else self.time[begin:end]
+        return Observed(self.p[begin:end], self.place[begin:end], self.size, time)
+
+
+class Bets:
+    """Bets that p-values are small: `1 - s + s [p <= t] / t`, for several stakes s and thresholds t.
+
+    Each pays 1 on average for uniform p-values, and so at most 1 for those of normal scores, and falls with p. The
+    thresholds double from the smallest p-value that there can be, below which nothing can be told apart.
+
+    Args:
+        smallest: p-value that there can be.
+    """
+
+    def __init__(self, smallest: float) -> None:
+        doublings = max(0, math.floor(math.log2(LARGEST / min(smallest, LARGEST)) + 1e-9))
+        self.thresholds = np.repeat(smallest * 2.0 ** np.arange(doublings + 1), len(SHARES))
+        stakes = np.tile(SHARES, doublings + 1)
+        self._won = np.log(1 - stakes + stakes / self.thresholds)[:, None]
+        self._lost = np.log(1 - stakes)[:, None]
+
+    def __len__(self) -> int:
+        return len(self.thresholds)
+
+    def log_pays(self, p: Array) -> Array:
+        """The logarithm of what each bet pays: `(bets, n)`."""
+        return np.where(p <= self.thresholds[:, None] * (1 + 1e-12), self._won, self._lost)
+
+
+class Evidence(abc.ABC):
+    """How scores are turned into evidence. A subclass is known by its `name`.
+
+    Attributes:
+        limit: the logarithm of the evidence that is enough.
+    """
+
+    registry: ClassVar[dict[str, type["Evidence"]]] = {}
+    name: ClassVar[str]
+    share: ClassVar[float]
+    """Of alpha, what is spent on calibration sets for which the p-values fail."""
+    start: ClassVar[float] = 0.0
+    """The logarithm of the evidence before the first score."""
+    limit: float
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Evidence.registry[cls.name] = cls
+
+    @abc.abstractmethod
+    def add(self, observed: Observed) -> Array:
+        """Take scores in; the logarithm of the evidence after each of them, `(n,)`."""
+
+    @abc.abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What is known so far, for JSON."""
+
+    @abc.abstractmethod
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+
+
+class Martingale(Evidence):
+    """Testing by betting: the chance that the evidence is ever enough without drift is at most alpha.
+
+    The wealth of someone who keeps a reserve and, before each score, takes a part of it to start betting with: a
+    mixture over when a drift begins and over what it looks like. Without drift wealth is a supermartingale, so it ever
+    reaches `1 / a` with a chance of at most `a` (Ville, 1939; Vovk et al., 2021, arXiv:2102.10439). Of alpha, one half
+    is for that, the other for calibration sets on which the p-values fail.
+
+    Args:
+        alpha: the chance of a false alarm.
+        smallest: p-value that there can be.
+    """
+
+    name, share = "martingale", 0.5
+
+    def __init__(self, alpha: float, smallest: float) -> None:
+        self.limit = -math.log((1 - self.share) * alpha)
+        self.bets = Bets(smallest)
+        self.count = 0
+        self.wealth = np.full(len(self.bets), -np.inf)
+
+    def add(self, observed: Observed) -> Array:
+        pays = self.bets.log_pays(observed.p)
+        after = self.count + 1 + np.arange(len(observed.p))
+        started = np.log(_reserve(after - 1) - _reserve(after))
+        total = np.cumsum(pays, axis=1)
+        # Wealth divided by what one unit would have become: each start adds to it, and nothing takes from it.
+        units = np.concatenate([self.wealth[:, None], started - (total - pays)], axis=1)
+        wealth = np.logaddexp.accumulate(units, axis=1)[:, 1:] + total
+        self.count += len(observed.p)
+        if len(observed.p):
+            self.wealth = wealth[:, -1].copy()
+        invested = np.logaddexp.reduce(wealth, axis=0) - math.log(len(self.bets))
+        return np.asarray(np.logaddexp(invested, np.log(_reserve(after))))
+
+    def state(self) -> dict[str, Any]:
+        return {"count": self.count, "wealth": [w if np.isfinite(w) else None for w in self.wealth.tolist()]}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        self.count = int(state["count"])
+        self.wealth = _as_long(np.array([-np.inf if w is None else w for w in state["wealth"]], "float64"), self.bets)
+
+
+def _reserve(count: Any) -> Any:
+    """What is left of the reserve after so many scores: 1 at first, so late drifts are paid for about `log(count)`."""
+    return 1 / np.log2(count + 2.0)
+
+
+def _as_long(numbers: Array, bets: Bets) -> Array:
+    if numbers.shape != (len(bets),):
+        raise ValueError(f"there are {len(bets)} bets, and numbers of {len(numbers)}")
+    return numbers
+
+
+class Cusum(Evidence):
+    """Cumulative sums that start anew whenever they fall below 0: quick, and with false alarms now and then.
+
+    Without drift it takes at least `run_length` scores on average until the evidence is enough (Lorden, 1971; Shin,
+    Ramdas & Rinaldo, 2022, arXiv:2203.03532), but for a share alpha of calibration sets. The sums are of the logarithms
+    of the same bets that the martingale makes.
+
+    Args:
+        run_length: scores between two false alarms.
+        smallest: p-value that there can be.
+    """
+
+    name, share = "cusum", 1.0
+
+    def __init__(self, run_length: int, smallest: float) -> None:
+        self.limit = math.log(run_length)
+        self.bets = Bets(smallest)
+        self.sums = np.zeros(len(self.bets))
+
+    def add(self, observed: Observed) -> Array:
+        pays = self.bets.log_pays(observed.p)
+        total = self.sums[:, None] + np.cumsum(pays, axis=1)
+        # A sum that was 0 before a score starts at that score: subtract the lowest point before it, if below 0.
+        lowest = np.minimum.accumulate(np.minimum(total - pays, 0.0), axis=1)
+        sums = total - lowest
+        if len(observed.p):
+            self.sums = np.maximum(sums[:, -1], 0.0)
+        return np.asarray(np.logaddexp.reduce(sums, axis=0) - math.log(len(self.bets)))
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": self.sums.tolist()}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        self.sums = _as_long(np.array(state["sums"], "float64"), self.bets)
+
+
+class Windows(Evidence):
+    """Mann-Whitney's test of one window after the other, with less and less of alpha for each.
+
+    The k-th gets `alpha 6 / (pi k)^2`, so the chance of ever raising a false alarm is at most alpha, as far as the
+    normal approximation of the test holds. The evidence is what was spent over the p-value of the last whole window.
+
+    Args:
+        alpha: the chance of a false alarm.
+        window: how many scores are in a window, or how many seconds, as a float.
+    """
+
+    name, share, start = "window", 0.5, -math.inf
+
+    def __init__(self, alpha: float, window: int | float) -> None:
+        self.alpha, self.window = alpha, window
+        self.limit = -math.log(alpha)
+        self.done, self.count, self.places = 0, 0, 0.0
+        self.begin: float | None = None
+        self.last = -math.inf
+
+    def add(self, observed: Observed) -> Array:
+        found = np.empty(len(observed.p))
+        if isinstance(self.window, float) and observed.time is None:
+            raise InvalidSetting("windows of a length in time need to know when: update(..., time=)")
+        for i, place in enumerate(observed.place):
+            if isinstance(self.window, float):
+                now = float(observed.time[i])  # type: ignore[index]
+                if self.begin is None:
+                    self.begin = now
+                elif now >= self.begin + self.window:
+                    self._close(observed.size)
+                    self.begin += self.window * ((now - self.begin) // self.window)
+            self.count, self.places = self.count + 1, self.places + float(place)
+            if self.count == self.window and isinstance(self.window, int):
+                self._close(observed.size)
+            found[i] = self.last
+        return found
+
+    def _close(self, size: int) -> None:
+        """Test what is in the window, and begin another."""
+        if self.count:
+            self.done += 1
+            spent = 6 / (math.pi * self.done) ** 2
+            self.last = math.log(spent) - log_p_of_places(self.places, self.count, size)
+        self.count, self.places = 0, 0.0
+
+    def state(self) -> dict[str, Any]:
+        last = self.last if math.isfinite(self.last) else None
+        return {"done": self.done, "count": self.count, "places": self.places, "begin": self.begin, "last": last}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        self.done, self.count, self.places = int(state["done"]), int(state["count"]), float(state["places"])
+        self.begin = state["begin"]
+        self.last = -math.inf if state["last"] is None else float(state["last"])
+
+
+def log_p_of_places(places: float, count: int, size: int) -> float:
+    """The logarithm of Mann-Whitney's one-sided p-value of a sum of places, by its normal approximation."""
+    from scipy.special import log_ndtr
+
+    spread = math.sqrt(size * count * (size + count + 1) / 12)
+    return float(log_ndtr(-(places * size - size * count / 2 - 0.5) / spread))

@@ -1,0 +1,374 @@
+"""An alarm over a stream of scores that never ends."""
+
+import datetime
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from demur._version import __version__
+from demur.data import check_whole, is_number
+from demur.detectors.base import Detector
+from demur.drift.evidence import Array, Cusum, Evidence, Martingale, Observed, Windows
+from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of
+from demur.durations import seconds_of
+from demur.errors import CorruptMonitor, InvalidSetting, WrongDetector, WrongType
+from demur.writing import write_text
+
+Method = Literal["martingale", "cusum", "window"]
+FORMAT = 1
+CHUNK = 16_384
+"""Scores that are looked at together: bounds the memory that a large batch takes."""
+KEPT_ALARMS = 100
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """That it was enough.
+
+    Attributes:
+        at: how many scores had been looked at, the one that was enough included.
+        time: when that was, in seconds; None where nobody said.
+        log_evidence: the natural logarithm of the evidence.
+    """
+
+    at: int
+    time: float | None
+    log_evidence: float
+
+
+class Monitor:
+    """Watches a stream of scores for drift that raises them, for ever and in constant memory.
+
+    Drift that harms the classifier raises scores. With the default method the chance of ever raising a false alarm is
+    at most `alpha`, however long the stream runs and whenever one looks: over independent rows like those that
+    `infer_threshold` was given, and over the draw of these.
+
+    Example:
+        >>> monitor = Monitor(detector, alpha=0.01)                         # doctest: +SKIP
+        >>> for batch in stream:                                            # doctest: +SKIP
+        ...     if monitor.update(batch).alarm:
+        ...         print(monitor.alarms[-1])
+
+    Args:
+        detector: calibrated by `infer_threshold`, or its `calibration`, for scores that come from elsewhere.
+        alpha: the chance of a false alarm. With "cusum", the share of calibration sets for which `run_length` may not
+            hold.
+        method: "martingale": testing by betting (Vovk et al., 2021) on p-values that hold given the calibration scores
+            (Bates et al., 2023; Prinster et al., 2026). "cusum": cumulative sums of the same bets; quicker after a long
+            quiet time, with a false alarm every `run_length` scores or more on average. "window": a Mann-Whitney test
+            of each window, with less and less of `alpha`.
+        tolerance: share of the inputs that may be arbitrarily bad without an alarm. 0 asks whether anything is worse
+            than it was; with 0.05 more than 5 % of the stream must be.
+        run_length: of "cusum": scores between two false alarms, on average, at least.
+        window: of "window": how many scores, or how long ("1h", a `timedelta`) a window is.
+        cooldown: how many scores, or how long, to wait after an alarm before evidence is gathered anew. None: the alarm
+            stays until `reset()`.
+        on_alarm: called with each `Alarm`, or a list of such functions. They are not saved.
+
+    Attributes:
+        count: scores that were looked at.
+        invalid: rows that could not be judged, which count for nothing else.
+        alarms: the last 100 alarms.
+        alarm_count: how many there were.
+
+    Raises:
+        NotCalibrated: `infer_threshold` was not called.
+        InvalidSetting, WrongType, MissingExtra: see `demur.errors`.
+    """
+
+    def __init__(
+        self,
+        detector: Any,
+        *,
+        alpha: float = 0.01,
+        method: Method = "martingale",
+        tolerance: float = 0.0,
+        run_length: int = 100_000,
+        window: int | float | str | datetime.timedelta = 500,
+        cooldown: int | float | str | datetime.timedelta | None = None,
+        on_alarm: Callable[[Alarm], Any] | list[Callable[[Alarm], Any]] | None = None,
+    ) -> None:
+        calibration = calibration_of(detector)
+        if not (is_number(alpha) and 0 < alpha < 1):
+            raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")
+        if not isinstance(method, str) or method not in Evidence.registry:
+            raise InvalidSetting(f"method is one of {', '.join(map(repr, Evidence.registry))}; got {method!r}")
+        if not (is_number(tolerance) and 0 <= tolerance < 1):
+            raise InvalidSetting(f"tolerance is a share of the inputs, from 0 to below 1; got {tolerance!r}")
+        self.detector = detector if isinstance(detector, Detector) else None
+        self.alpha, self.method, self.tolerance = float(alpha), method, float(tolerance)
+        check_whole("run_length", run_length, 2)
+        self.run_length = int(run_length)
+        self.window = _length(window, "window")
+        self.cooldown = None if cooldown is None else _length(cooldown, "cooldown")
+        self.on_alarm = _called(on_alarm)
+        self._fingerprint = fingerprint(calibration)
+        delta = Evidence.registry[method].share * self.alpha
+        self._reference = Reference(calibration, delta, self.tolerance)
+        self._evidence = self._fresh()
+        self.count, self.invalid, self.alarm_count = 0, 0, 0
+        self.alarms: list[Alarm] = []
+        self.log_evidence = self._evidence.start
+        self._now: float | None = None
+        self._resting: float | None = None
+        """Until how many scores, or which time, evidence is not gathered; None for not at rest."""
+        self._is_alarmed = False
+
+    def _fresh(self) -> Evidence:
+        if self.method == "martingale":
+            return Martingale(self.alpha, self._reference.smallest)
+        if self.method == "cusum":
+            return Cusum(self.run_length, self._reference.smallest)
+        return Windows(self.alpha, self.window)
+
+    # Watching -----------------------------------------------------------------------------------------------------
+
+    def update(
+        self, X: Any = None, *, scores: Any = None, predicted: Any = None, time: Any = None, batch_size: int = 256
+    ) -> Self:
+        """Look at what came next: rows, or scores of them, one or many.
+
+        Args:
+            X: `(n, *input_shape)`, rows.
+            scores: `(n,)` or a number, in nats, in place of rows.
+            predicted: `(n,)`, the classes that the classifier predicted, with scores of a detector whose predicted
+                classes have thresholds of their own.
+            time: when: seconds, a `datetime`, or one for each row. It may not go backwards.
+            batch_size: rows a forward pass.
+
+        Returns:
+            The monitor.
+
+        Raises:
+            InvalidSetting: time goes backwards, or is needed and not given; nothing is looked at then.
+            EmptyInput, NonFinite, ShapeMismatch, WrongType: see `demur.errors`.
+        """
+        by_class = self._reference.calibration.by_class
+        source = self._reference.calibration if self.detector is None else self.detector
+        given = scores_of(source, X, scores, predicted, by_class=by_class, batch_size=batch_size)
+        times = self._times(time, len(given.valid))
+        observed = self._reference.observed(given, None if times is None else times[given.valid])
+        self.invalid += int((~given.valid).sum())
+        for begin in range(0, len(observed.p), CHUNK):
+            self._take(observed.part(begin, begin + CHUNK))
+        if times is not None:
+            self._now = float(times[-1])
+        return self
+
+    def _take(self, observed: Observed) -> None:
+        """Look at some scores, up to the next alarm or the end of a rest, and on from there."""
+        while len(observed.p):
+            rest = self._rest(observed)
+            if rest:
+                self.count += rest
+                observed = observed.part(rest, None)
+                continue
+            if self._resting is not None:
+                self._begin_anew()
+            before = self._evidence.state()
+            found = self._evidence.add(observed)
+            enough = np.flatnonzero(found >= self._evidence.limit) if not self._is_alarmed else np.empty(0, "int64")
+            if len(enough) == 0:
+                self.count += len(found)
+                self.log_evidence = float(found[-1])
+                return
+            upto = int(enough[0]) + 1
+            if upto < len(found):  # what comes after the alarm is not looked at yet
+                self._evidence = self._fresh()
+                self._evidence.resume(before)
+                self._evidence.add(observed.part(0, upto))
+            self.count += upto
+            self.log_evidence = float(found[upto - 1])
+            self._raise_alarm(None if observed.time is None else float(observed.time[upto - 1]))
+            observed = observed.part(upto, None)
+
+    def _rest(self, observed: Observed) -> int:
+        """How many of the scores fall into a rest."""
+        if self._resting is None:
+            return 0
+        if isinstance(self.cooldown, int):
+            return int(min(max(self._resting - self.count, 0), len(observed.p)))
+        if observed.time is None:
+            raise InvalidSetting("a cooldown of a length in time needs to know when: update(..., time=)")
+        return int(np.searchsorted(observed.time, self._resting, side="left"))
+
+    def _raise_alarm(self, time: float | None) -> None:
+        alarm = Alarm(self.count, time, self.log_evidence)
+        self._is_alarmed = True
+        self.alarms = [*self.alarms, alarm][-KEPT_ALARMS:]
+        self.alarm_count += 1
+        if isinstance(self.cooldown, int):
+            self._resting = self.count + self.cooldown
+        elif self.cooldown is not None:
+            if time is None:
+                raise InvalidSetting("a cooldown of a length in time needs to know when: update(..., time=)")
+            self._resting = time + self.cooldown
+        for function in self.on_alarm:
+            function(alarm)
+
+    def _begin_anew(self) -> None:
+        self._evidence = self._fresh()
+        self.log_evidence = self._evidence.start
+        self._resting, self._is_alarmed = None, False
+
+    def reset(self) -> Self:
+        """End the alarm, and gather evidence anew. `alpha` is then spent once more."""
+        self._begin_anew()
+        return self
+
+    def _times(self, time: Any, n: int) -> Array | None:
+        needed = (self.method == "window" and isinstance(self.window, float)) or isinstance(self.cooldown, float)
+        if time is None:
+            if needed:
+                raise InvalidSetting("a window or cooldown of a length in time needs to know when: update(..., time=)")
+            return None
+        moments = np.array([_moment(t) for t in np.atleast_1d(np.asarray(time, object)).ravel()], "float64")
+        if len(moments) not in (1, n):
+            raise InvalidSetting(f"time is one moment, or one for each of the {n} scores; got {len(moments)}")
+        if not np.isfinite(moments).all():
+            raise InvalidSetting("time must be finite")
+        before = np.concatenate([[-np.inf if self._now is None else self._now], moments[:-1]])
+        back = np.flatnonzero(moments < before)
+        if len(back):
+            raise InvalidSetting(
+                f"time goes backwards, to {moments[back[0]]:g} after {before[back[0]]:g}: sort what came by time"
+            )
+        return np.broadcast_to(moments, (n,)) if len(moments) == 1 else moments
+
+    # What it says -------------------------------------------------------------------------------------------------
+
+    @property
+    def alarm(self) -> bool:
+        """Whether there is an alarm now: until the cooldown is over, or `reset()`."""
+        if not self._is_alarmed or self._resting is None:
+            return self._is_alarmed
+        now = self.count if isinstance(self.cooldown, int) else self._now
+        return now is None or now < self._resting
+
+    @property
+    def evidence(self) -> float:
+        """How much speaks for drift; enough is `limit`. "martingale": what 1 has become by betting on drift."""
+        return math.exp(min(self.log_evidence, 700.0))
+
+    @property
+    def limit(self) -> float:
+        """The evidence that is enough."""
+        return math.exp(self._evidence.limit)
+
+    def __repr__(self) -> str:
+        state = "alarm" if self.alarm else "resting" if self._resting is not None else "no alarm"
+        evidence = f"evidence {self.evidence:.3g} of {self.limit:.3g}"
+        return f"<Monitor by {self.method}, {self.count:,} scores, {evidence}: {state}>"
+
+    # Keeping ------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return {
+            "format": FORMAT,
+            "version": __version__,
+            "calibration": self._fingerprint,
+            "settings": {
+                "alpha": self.alpha,
+                "method": self.method,
+                "tolerance": self.tolerance,
+                "run_length": self.run_length,
+                "window": self.window,
+                "cooldown": self.cooldown,
+            },
+            "count": self.count,
+            "invalid": self.invalid,
+            "alarms": [asdict(alarm) for alarm in self.alarms],
+            "alarm_count": self.alarm_count,
+            "is_alarmed": self._is_alarmed,
+            "resting": self._resting,
+            "now": self._now,
+            "log_evidence": self.log_evidence if math.isfinite(self.log_evidence) else None,
+            "evidence": self._evidence.state(),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the state as JSON, whole or not at all.
+
+        Raises:
+            OSError: nothing can be written there.
+        """
+        write_text(Path(path), json.dumps(self.state(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path, *, detector: Any, on_alarm: Any = None) -> Self:
+        """Go on from what `save` wrote, exactly.
+
+        Args:
+            path: the file.
+            detector: the detector whose scores are watched, or its calibration.
+            on_alarm: see `Monitor`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CorruptMonitor: it is no state of a monitor, or one of a newer demur.
+            WrongDetector: it watched a detector with other calibration scores.
+        """
+        calibration_of(detector)  # what is wrong with the detector is not the file's fault
+        file = Path(path)
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            if document["format"] != FORMAT:
+                raise CorruptMonitor(
+                    f"{file} is of format {document['format']}, and this demur ({__version__}) reads {FORMAT}: it was "
+                    f"written by demur {document.get('version')}"
+                )
+            monitor = cls(detector, on_alarm=on_alarm, **document["settings"])
+            if document["calibration"] != monitor._fingerprint:
+                raise WrongDetector(
+                    f"{file} is the state of a monitor of another detector, or of the same one calibrated on other "
+                    "rows: its evidence means nothing here. Begin with a new monitor, and another file"
+                )
+            monitor._resume(document)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, CorruptMonitor | WrongDetector):
+                raise
+            raise CorruptMonitor(f"{file} is not the state of a monitor: {type(error).__name__}: {error}") from error
+        return monitor
+
+    def _resume(self, document: dict[str, Any]) -> None:
+        self.count, self.invalid = int(document["count"]), int(document["invalid"])
+        self.alarms = [Alarm(**alarm) for alarm in document["alarms"]]
+        self.alarm_count = int(document["alarm_count"])
+        self._is_alarmed = bool(document["is_alarmed"])
+        self._resting, self._now = document["resting"], document["now"]
+        logarithm = document["log_evidence"]
+        self.log_evidence = -math.inf if logarithm is None else float(logarithm)
+        self._evidence.resume(document["evidence"])
+
+
+def _length(length: Any, name: str) -> int | float:
+    """A whole number of scores as it is, anything else as seconds: a float."""
+    if isinstance(length, int) and not isinstance(length, bool):
+        check_whole(name, length, 1)
+        return length
+    return seconds_of(length, name)
+
+
+def _called(on_alarm: Any) -> list[Callable[[Alarm], Any]]:
+    functions = [] if on_alarm is None else list(on_alarm) if isinstance(on_alarm, list | tuple) else [on_alarm]
+    for function in functions:
+        if not callable(function):
+            raise WrongType(f"on_alarm is a function of an Alarm, or a list of such; got {function!r}")
+    return functions
+
+
+def _moment(time: Any) -> float:
+    """A moment in seconds."""
+    if isinstance(time, datetime.datetime):
+        return time.timestamp()
+    if isinstance(time, np.datetime64):
+        return float(time.astype("datetime64[ns]").astype("int64")) / 1e9
+    if is_number(time):
+        return float(time)
+    raise InvalidSetting(f"time is a number of seconds or a datetime; got {time!r}")

@@ -1,0 +1,160 @@
+"""The calibration scores that a stream or a batch is compared with."""
+
+import hashlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.calibration import Calibration
+from demur.data import row_list
+from demur.detectors.base import Detector
+from demur.drift.conditional import conditional_p_values
+from demur.drift.evidence import Array, Observed
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotCalibrated, ShapeMismatch, WrongType
+
+
+class Given(NamedTuple):
+    """Scores, as they came."""
+
+    scores: Array
+    """`(n,)`, those that can be judged."""
+    predicted: npt.NDArray[np.int64] | None
+    """Their classes, `(n,)`."""
+    valid: npt.NDArray[np.bool_]
+    """Which of all that came these are."""
+
+
+def calibration_of(detector: Any) -> Calibration:
+    """The calibration of a detector, or one that is given itself.
+
+    Raises:
+        NotCalibrated: `infer_threshold` was not called.
+        WrongType: it is neither.
+    """
+    if isinstance(detector, Calibration):
+        return detector
+    if not isinstance(detector, Detector):
+        raise WrongType(
+            f"detector is an AdversarialAE or a ModelDistillation, or its calibration; got {type(detector).__name__}"
+        )
+    if detector.calibration is None:
+        raise NotCalibrated(
+            f"{type(detector).__name__} has no calibration scores to compare with: call "
+            "infer_threshold(X_held_out, fpr=0.05) first, on rows that fit has not seen"
+        )
+    return detector.calibration
+
+
+def scores_of(
+    detector: Any, X: Any, scores: Any, predicted: Any = None, *, by_class: bool = False, batch_size: int = 256
+) -> Given:
+    """Scores of rows, or those that are given, without those that are not finite.
+
+    Args:
+        detector: a detector, or its calibration.
+        X: rows.
+        scores: `(n,)`, in their place.
+        predicted: `(n,)`, the classes of given scores.
+        by_class: whether classes are needed.
+        batch_size: rows a forward pass.
+
+    Raises:
+        InvalidSetting: both are given or neither, or there are no classes where they are needed.
+        EmptyInput: there is none.
+        NonFinite: a score is not finite, and the detector does not flag what cannot be judged.
+        WrongType, ShapeMismatch: see `demur.errors`.
+    """
+    if (X is None) == (scores is None):
+        raise InvalidSetting("pass rows, X, or scores=, and not both")
+    if scores is not None:
+        found = np.atleast_1d(np.asarray(scores))
+        if found.ndim != 1 or found.dtype.kind not in "fiu":
+            raise ShapeMismatch(f"scores must be numbers of shape (n,); got shape {found.shape} of {found.dtype}")
+    elif not isinstance(detector, Detector):
+        raise WrongType("there is nothing to score rows with: pass the detector, or scores=")
+    elif by_class:
+        found, y, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
+        predicted = y.argmax(axis=1)
+    else:
+        found = detector.score(X, batch_size=batch_size)
+    if len(found) == 0:
+        raise EmptyInput("there are no scores: pass at least one")
+    values = np.asarray(found, "float64")
+    valid = np.isfinite(values)
+    if not valid.all() and getattr(detector, "on_invalid", "raise") == "raise":
+        raise NonFinite(
+            f"{(~valid).sum()} of {len(valid)} scores are not finite: {row_list(np.flatnonzero(~valid))}; a detector "
+            'with on_invalid="flag" has such rows counted apart'
+        )
+    classes = _classes(predicted, len(values)) if by_class else None
+    return Given(values[valid], None if classes is None else classes[valid], valid)
+
+
+def _classes(predicted: Any, n: int) -> npt.NDArray[np.int64]:
+    if predicted is None:
+        raise InvalidSetting(
+            "each predicted class has calibration scores of its own: pass predicted=, the classifier's classes, too"
+        )
+    classes = np.atleast_1d(np.asarray(predicted))
+    if classes.shape != (n,) or classes.dtype.kind not in "iu":
+        raise ShapeMismatch(
+            f"predicted must hold one whole number, a class, for each of the {n} scores; "
+            f"got shape {classes.shape} of {classes.dtype}"
+        )
+    return classes.astype("int64")
+
+
+class Reference:
+    """What scores are compared with.
+
+    Args:
+        calibration: of a detector.
+        delta: the share of calibration sets that p-values may fail on.
+        tolerance: share of the inputs that may be as bad as can be without that counting as drift.
+    """
+
+    def __init__(self, calibration: Calibration, delta: float, tolerance: float = 0.0) -> None:
+        self.calibration = calibration
+        self.size = sum(distribution.n for distribution in calibration.distributions.values())
+        groups = len(calibration.distributions)
+        # Of a share `tolerance` nothing is known, so a p-value may be smaller by as much.
+        self.tables = {
+            group: np.minimum(conditional_p_values(distribution.n, delta / groups) + tolerance, 1.0)
+            for group, distribution in calibration.distributions.items()
+        }
+
+    @property
+    def smallest(self) -> float:
+        """The smallest p-value that there can be."""
+        return float(min(table[0] for table in self.tables.values()))
+
+    def observed(self, given: Given, time: Array | None = None) -> Observed:
+        """What is known of scores.
+
+        Raises:
+            InvalidSetting: a class is predicted that has no calibration scores.
+        """
+        p, place = np.empty(len(given.scores)), np.empty(len(given.scores))
+        known = np.zeros(len(given.scores), bool)
+        for group, distribution in self.calibration.distributions.items():
+            chosen = np.ones(len(given.scores), bool) if group is None else given.predicted == group
+            scores = given.scores[chosen].astype("float32")
+            smaller = distribution.below(scores)
+            p[chosen] = self.tables[group][distribution.n - smaller]
+            place[chosen] = (smaller + distribution.below(scores, ties=True)) / (2 * distribution.n)
+            known |= chosen
+        if not known.all() and given.predicted is not None:
+            raise InvalidSetting(
+                f"the calibration has scores of classes {list(self.tables)}; got {given.predicted[~known][0]}"
+            )
+        return Observed(p, place, self.size, time)
+
+
+def fingerprint(calibration: Calibration) -> str:
+    """A SHA-256 of the calibration scores: what tells a detector's stream from another's."""
+    digest = hashlib.sha256()
+    for name, array in sorted(calibration.as_arrays().items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

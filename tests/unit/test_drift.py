@@ -1,0 +1,383 @@
+"""Batches tested and streams watched: by scores alone, without a network."""
+
+import datetime
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp, mannwhitneyu
+
+from demur import drift
+from demur.calibration import Calibration, ScoreDistribution
+from demur.drift import Alarm, Monitor
+from demur.drift import test as drift_test
+from demur.errors import (
+    CorruptMonitor,
+    EmptyInput,
+    InvalidSetting,
+    NonFinite,
+    NotCalibrated,
+    ShapeMismatch,
+    WrongDetector,
+    WrongType,
+)
+
+
+def scores(n, seed=0, bad=0.0):
+    """Exponential ones, of which a share is larger by 5."""
+    rng = np.random.default_rng(seed)
+    return rng.exponential(size=n) + 5 * (rng.random(n) < bad)
+
+
+def calibrated(n=500, seed=100):
+    return Calibration({None: ScoreDistribution.of(scores(n, seed))}, 3.0, 0.05)
+
+
+def by_class(n=300):
+    """Of class 1, scores are ten times as large."""
+    parts = {k: ScoreDistribution.of(10**k * scores(n, 50 + k)) for k in (0, 1)}
+    return Calibration(parts, np.array([3.0, 30.0]), 0.05)
+
+
+# Batches ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_compared_as_scipy_does():
+    calibration, batch = calibrated(), scores(80, 1, bad=0.2)
+    kept = calibration.distributions[None].kept.astype("float64")
+    batch32 = batch.astype("float32").astype("float64")
+    found = drift_test(calibration, scores=batch)["data"]
+    expected = mannwhitneyu(batch32, kept, alternative="greater")
+    assert (found["statistic"], found["p_value"]) == (expected.statistic, expected.pvalue)
+    assert found["is_drift"] is True
+    assert found["n"] == 80
+    assert found["mean_score"] == pytest.approx(batch.mean(), rel=1e-6)
+    assert found["reference_mean"] == pytest.approx(kept.mean())
+    assert found["effect_size"] == pytest.approx(2 * expected.statistic / (80 * 500) - 1)
+    assert "invalid" not in found
+    other = drift_test(calibration, scores=batch, method="ks")["data"]
+    expected = ks_2samp(batch32, kept, alternative="less")
+    assert (other["statistic"], other["p_value"]) == (expected.statistic, expected.pvalue)
+    means = [drift_test(calibration, scores=batch, method="permutation", seed=seed)["data"] for seed in (1, 1, 2)]
+    assert means[0] == means[1]
+    assert means[0]["statistic"] == pytest.approx(batch32.mean() - kept.mean())
+    assert means[0]["p_value"] == pytest.approx(means[2]["p_value"], abs=0.01)
+
+
+@pytest.mark.parametrize("method", ["mann-whitney", "ks", "permutation"])
+def test_only_larger_scores_are_drift(method):
+    calibration = calibrated()
+    assert drift_test(calibration, scores=0.2 * scores(100, 2), method=method)["data"]["p_value"] > 0.9
+    assert drift_test(calibration, scores=2 * scores(100, 2), method=method)["data"]["p_value"] < 0.01
+
+
+@pytest.mark.parametrize("method", ["mann-whitney", "ks"])
+def test_false_alarms_of_batches_are_as_rare_as_said(method):
+    alarms = [
+        drift_test(calibrated(300, 1000 + i), scores=scores(40, 5000 + i), alpha=0.1, method=method)["data"]["is_drift"]
+        for i in range(400)
+    ]
+    assert np.mean(alarms) == pytest.approx(0.1, abs=0.045)
+
+
+def test_ties_and_single_scores():
+    constant = Calibration({None: ScoreDistribution.of(np.zeros(50))}, 0.0, 0.05)
+    assert drift_test(constant, scores=np.zeros(20))["data"]["effect_size"] == 0
+    assert not drift_test(constant, scores=np.zeros(20))["data"]["is_drift"]
+    assert drift_test(constant, scores=np.ones(20))["data"]["effect_size"] == 1
+    one = drift_test(calibrated(), scores=100.0)["data"]
+    assert one["n"] == 1
+    assert one["p_value"] < 0.01
+
+
+def test_classes_with_calibration_scores_of_their_own_are_put_together():
+    found = drift_test(by_class(), scores=scores(50))["data"]
+    assert found["reference_mean"] == pytest.approx(5.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"scores": []}, EmptyInput, "no scores"),
+        ({"scores": [1.0, np.nan]}, NonFinite, "1 of 2 scores are not finite: 1"),
+        ({"scores": [[1.0]]}, ShapeMismatch, "of shape"),
+        ({"scores": ["a"]}, ShapeMismatch, "must be numbers"),
+        ({}, InvalidSetting, "pass rows, X, or scores="),
+        ({"X": np.zeros((2, 2)), "scores": [1.0]}, InvalidSetting, "and not both"),
+        ({"X": np.zeros((2, 2))}, WrongType, "nothing to score rows with"),
+        ({"scores": [1.0], "alpha": 0}, InvalidSetting, "alpha is the chance"),
+        ({"scores": [1.0], "alpha": True}, InvalidSetting, "alpha is the chance"),
+        ({"scores": [1.0], "method": "t"}, InvalidSetting, "method is one of 'mann-whitney', 'ks', 'permutation'"),
+        ({"scores": [1.0], "seed": -1}, InvalidSetting, "seed"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        drift_test(calibrated(), **arguments)
+
+
+def test_what_is_no_detector_is_refused():
+    with pytest.raises(WrongType, match="or its calibration; got str"):
+        drift_test("detector", scores=[1.0])
+
+
+# Streams ------------------------------------------------------------------------------------------------------------
+
+
+def alarmed(method, n, *, bad=0.0, alpha=0.1, seed=0, size=200, **settings):
+    monitor = Monitor(calibrated(size, 10_000 + seed), alpha=alpha, method=method, **settings)
+    return monitor.update(scores=scores(n, 20_000 + seed, bad)).alarm
+
+
+@pytest.mark.parametrize(("method", "settings"), [("martingale", {}), ("window", {"window": 50})])
+def test_false_alarms_are_rare_for_ever(method, settings):
+    """Each stream has a calibration set of its own."""
+    assert np.mean([alarmed(method, 5000, seed=seed, **settings) for seed in range(200)]) <= 0.1
+
+
+def test_p_values_that_ignore_the_draw_of_the_calibration_set_would_not_do():
+    """What the bounds are for: bets on ordinary conformal p-values raise false alarms on most long streams."""
+    from demur.drift.evidence import Martingale, Observed
+
+    alarms = []
+    for seed in range(40):
+        distribution = calibrated(200, 10_000 + seed).distributions[None]
+        p = distribution.p_values(scores(20_000, 20_000 + seed))
+        martingale = Martingale(0.1, 1 / 201)
+        alarms.append((martingale.add(Observed(p, p, 200, None)) >= martingale.limit).any())
+    assert np.mean(alarms) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"), [("martingale", {}), ("cusum", {"run_length": 10_000}), ("window", {"window": 50})]
+)
+def test_drift_is_found(method, settings):
+    assert np.mean([alarmed(method, 600, bad=0.5, alpha=0.01, seed=seed, **settings) for seed in range(20)]) == 1
+
+
+def test_what_is_tolerated_raises_no_alarm():
+    for seed in range(10):
+        assert not alarmed("martingale", 3000, bad=0.05, seed=seed, size=5000, tolerance=0.1)
+    assert alarmed("martingale", 3000, bad=0.3, size=5000, tolerance=0.1)
+    assert alarmed("martingale", 3000, bad=0.05, size=5000)
+
+
+@pytest.mark.parametrize("method", ["martingale", "cusum", "window"])
+def test_how_a_stream_is_cut_does_not_matter(method, monkeypatch):
+    stream = np.concatenate([scores(700, 1), scores(300, 2, bad=0.5)])
+    settings = {"method": method, "window": 64, "run_length": 1000, "cooldown": 50, "alpha": 0.05}
+    whole = Monitor(calibrated(), **settings).update(scores=stream)
+    single = Monitor(calibrated(), **settings)
+    for score in stream:
+        single.update(scores=score)
+    monkeypatch.setattr(drift.monitor, "CHUNK", 37)
+    chunked = Monitor(calibrated(), **settings).update(scores=stream)
+    assert whole.alarm_count > 0
+    for other in (single, chunked):
+        assert other.count == whole.count == 1000
+        assert [alarm.at for alarm in other.alarms] == [alarm.at for alarm in whole.alarms]
+        assert other.alarm == whole.alarm
+        assert other.log_evidence == pytest.approx(whole.log_evidence, abs=1e-6)
+
+
+def test_an_alarm_is_raised_by_the_score_that_is_enough_and_stays():
+    called = []
+    monitor = Monitor(calibrated(), on_alarm=[called.append, lambda alarm: called.append(alarm.at)])
+    monitor.update(scores=scores(100))
+    assert not monitor.alarm
+    assert monitor.evidence < monitor.limit == pytest.approx(200)
+    monitor.update(scores=np.full(100, 50.0))
+    (alarm,) = monitor.alarms
+    assert monitor.alarm
+    assert called == [alarm, alarm.at]
+    assert 100 < alarm.at < 115
+    assert alarm.time is None
+    assert alarm.log_evidence >= math.log(200)
+    assert monitor.count == 200
+    monitor.update(scores=np.zeros(1000))
+    assert monitor.alarm
+    assert monitor.alarm_count == 1
+    assert not monitor.reset().alarm
+    assert monitor.evidence == 1
+    assert monitor.update(scores=np.full(30, 50.0)).alarm_count == 2
+    assert "alarm" in repr(monitor)
+
+
+def test_after_an_alarm_it_rests_for_so_many_scores():
+    monitor = Monitor(calibrated(), cooldown=100)
+    monitor.update(scores=np.full(50, 50.0))
+    first = monitor.alarms[0].at
+    assert monitor.alarm
+    monitor.update(scores=np.full(first + 99 - 50, 50.0))
+    assert monitor.alarm
+    monitor.update(scores=[0.1])
+    assert not monitor.alarm
+    monitor.update(scores=np.full(20, 50.0))
+    assert [alarm.at for alarm in monitor.alarms] == [first, first + 100 + first]
+
+
+def test_after_an_alarm_it_rests_for_so_long():
+    noon = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
+    monitor = Monitor(calibrated(), cooldown="1h")
+    monitor.update(scores=np.full(20, 50.0), time=noon)
+    assert monitor.alarm
+    assert monitor.alarms[0].time == noon.timestamp()
+    monitor.update(scores=np.full(20, 50.0), time=noon + datetime.timedelta(minutes=59))
+    assert monitor.alarm
+    monitor.update(scores=[0.1], time=noon + datetime.timedelta(minutes=61))
+    assert not monitor.alarm
+    assert monitor.alarm_count == 1
+    monitor.update(scores=np.full(20, 50.0), time=np.datetime64("2026-01-01T14:00"))
+    assert monitor.alarm_count == 2
+
+
+def test_alarms_that_are_kept_are_bounded():
+    monitor = Monitor(calibrated(), cooldown=1)
+    monitor.update(scores=np.full(3000, 50.0))
+    assert monitor.alarm_count > 100
+    assert len(monitor.alarms) == 100
+    assert monitor.alarms[-1].at > monitor.alarms[0].at
+    size = len(json.dumps(monitor.state()))
+    assert len(json.dumps(monitor.update(scores=scores(20_000)).state())) < size + 200
+
+
+def test_classes_are_compared_with_their_own():
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 2, 2000)
+    stream = 10**classes * scores(2000)
+    monitor = Monitor(by_class())
+    assert not monitor.update(scores=stream, predicted=classes).alarm
+    assert Monitor(by_class()).update(scores=stream, predicted=np.zeros(2000, int)).alarm
+    with pytest.raises(InvalidSetting, match="pass predicted="):
+        monitor.update(scores=[1.0])
+    with pytest.raises(InvalidSetting, match="of classes \\[0, 1\\]; got 7"):
+        monitor.update(scores=[1.0], predicted=[7])
+    with pytest.raises(ShapeMismatch, match="one whole number"):
+        monitor.update(scores=[1.0], predicted=[0.5])
+    assert monitor.count == 2000
+
+
+def test_calibrations_that_are_sketches_do():
+    calibration = calibrated(50_000)
+    assert len(calibration.distributions[None].kept) == 10_000
+    monitor = Monitor(calibration)
+    assert not monitor.update(scores=scores(20_000, 3)).alarm
+    assert monitor.update(scores=scores(3000, 4, bad=0.1)).alarm
+
+
+# Keeping ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["martingale", "cusum", "window"])
+@pytest.mark.parametrize("cooldown", [None, 40, "90s"])
+def test_a_monitor_goes_on_exactly_where_it_was(method, cooldown, tmp_path):
+    rng = np.random.default_rng(9)
+    calibration = calibrated()
+    monitor = Monitor(calibration, method=method, window="2min", cooldown=cooldown, tolerance=0.01, run_length=500)
+    now = 0.0
+    for step in range(12):
+        again = None
+        if step:
+            monitor.save(tmp_path / "monitor.json")
+            again = Monitor.load(tmp_path / "monitor.json", detector=calibration)
+            assert again.state() == monitor.state()
+        part = scores(int(rng.integers(1, 80)), step, bad=0.5 * (step in (4, 5, 8)))
+        times = now + np.arange(len(part))
+        now = times[-1]
+        monitor.update(scores=part, time=times)
+        if again is not None:
+            assert again.update(scores=part, time=times).state() == monitor.state()
+    assert monitor.alarm_count > 0
+    assert Monitor.load(tmp_path / "monitor.json", detector=calibration).alarms[0] == monitor.alarms[0]
+    assert isinstance(monitor.alarms[0], Alarm)
+
+
+def test_a_state_is_checked(tmp_path):
+    file, calibration = tmp_path / "monitor.json", calibrated()
+    monitor = Monitor(calibration).update(scores=scores(10))
+    monitor.save(file)
+    with pytest.raises(WrongDetector, match="of another detector, or of the same one calibrated on other rows"):
+        Monitor.load(file, detector=calibrated(seed=1))
+    with pytest.raises(FileNotFoundError):
+        Monitor.load(tmp_path / "none.json", detector=calibration)
+    document = json.loads(file.read_text())
+    for change, message in [
+        ({"format": 2}, "is of format 2, and this demur"),
+        ({"count": "many"}, "is not the state of a monitor"),
+        ({"settings": {}, "evidence": {}}, "is not the state of a monitor"),
+        ({"settings": {"alpha": 7}}, "alpha is the chance"),
+    ]:
+        file.write_text(json.dumps(document | change))
+        with pytest.raises(CorruptMonitor, match=message):
+            Monitor.load(file, detector=calibration)
+    for text in ("", "[]", "{}", "\x00"):
+        file.write_text(text)
+        with pytest.raises(CorruptMonitor, match="is not the state of a monitor"):
+            Monitor.load(file, detector=calibration)
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        monitor.save(tmp_path / "nowhere" / "monitor.json")
+    with pytest.raises(WrongType):
+        Monitor.load(file, detector=None)
+
+
+# Bad input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"alpha": 1}, "alpha is the chance"),
+        ({"method": "adwin"}, "method is one of 'martingale', 'cusum', 'window'; got 'adwin'"),
+        ({"method": ["cusum"]}, "method is one of"),
+        ({"tolerance": 1}, "tolerance is a share"),
+        ({"run_length": 1}, "run_length"),
+        ({"window": 0}, "window"),
+        ({"window": "soon"}, "window is a time such as"),
+        ({"cooldown": -1}, "cooldown"),
+        ({"cooldown": "0s"}, "cooldown is a time such as"),
+    ],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(InvalidSetting, match=message):
+        Monitor(calibrated(), **settings)
+
+
+def test_what_is_called_can_be_called():
+    with pytest.raises(WrongType, match="on_alarm is a function"):
+        Monitor(calibrated(), on_alarm="call me")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"scores": []}, EmptyInput, "no scores"),
+        ({"scores": [np.nan]}, NonFinite, "not finite"),
+        ({"scores": [1.0, 2.0], "time": [2.0, 1.0]}, InvalidSetting, "time goes backwards, to 1 after 2"),
+        ({"scores": [1.0], "time": 0.5}, InvalidSetting, "time goes backwards, to 0.5 after 1"),
+        ({"scores": [1.0, 2.0], "time": [2.0, 3.0, 4.0]}, InvalidSetting, "one for each of the 2 scores; got 3"),
+        ({"scores": [1.0], "time": "now"}, InvalidSetting, "time is a number of seconds or a datetime"),
+        ({"scores": [1.0], "time": np.inf}, InvalidSetting, "time is a number|must be finite"),
+    ],
+)
+def test_what_makes_no_sense_changes_nothing(arguments, error, message):
+    monitor = Monitor(calibrated()).update(scores=[1.0, 2.0], time=[0.0, 1.0])
+    before = monitor.state()
+    with pytest.raises(error, match=message):
+        monitor.update(**arguments)
+    assert monitor.state() == before
+
+
+def test_lengths_in_time_need_times():
+    for settings in ({"method": "window", "window": 60.0}, {"cooldown": "1min"}):
+        with pytest.raises(InvalidSetting, match="needs to know when"):
+            Monitor(calibrated(), **settings).update(scores=[1.0])
+
+
+def test_a_detector_without_calibration_is_refused():
+    class Uncalibrated:
+        calibration = None
+
+    with pytest.raises(WrongType, match="got Uncalibrated"):
+        Monitor(Uncalibrated())
+    assert issubclass(NotCalibrated, ValueError)

@@ -1,4 +1,4 @@
-"""The command line: `demur fit`, `threshold`, `score`, `predict`, `correct`, `evaluate`, `report`, `demo`.
+"""The command line: `demur fit`, `threshold`, `score`, `predict`, `correct`, `drift`, and others.
 
 Keras and NumPy are imported by the functions that compute, never by a module here, so that `--help` answers at once.
 """
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from demur._version import __version__
-from demur.cli import answer, demo, evaluate, learn, report
+from demur.cli import answer, demo, drift, evaluate, learn, report
 from demur.errors import DemurError
 
 ABOUT = """\
@@ -42,13 +42,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"demur {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (learn, answer, evaluate, report, demo):
+    for module in (learn, answer, drift, evaluate, report, demo):
         module.register(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0; 1 after an error; 130 after Ctrl-C.
+    """Run a command and return its exit status: 0; 1 after an error; 3 for drift; 130 after Ctrl-C.
 
     Args:
         argv: the arguments; those of the process by default.

@@ -1,0 +1,185 @@
+"""`demur drift` and `demur monitor`: is a batch, or a stream, drifting in a way that hurts the classifier?"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from demur.cli.files import check_writable, read_rows
+from demur.cli.models import start_keras
+from demur.cli.options import Commands, add_command, scale_factor, whole_number
+from demur.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from demur.drift import DriftData, Monitor
+
+DRIFT = 3
+"""The exit status that says drift."""
+SAVED_EVERY = 1.0
+"""Seconds between two states on disk."""
+TESTS = ("mann-whitney", "ks", "permutation")
+METHODS = ("martingale", "cusum", "window")
+
+
+def register(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    parser = add_command(
+        commands,
+        "drift",
+        drift,
+        "test whether the scores of a batch are larger than those of normal data",
+        f"The exit status is 0 for no drift, {DRIFT} for drift.",
+    )
+    _add_detector(parser)
+    parser.add_argument("data", metavar="FILE[:KEY]", help="the batch: .npy, or .npz and an array in it")
+    parser.add_argument("--scale", type=scale_factor, metavar="FACTOR", help="multiply the data by this, as float32")
+    parser.add_argument("--alpha", type=float, default=0.05, metavar="A", help="chance of a false alarm; default: 0.05")
+    parser.add_argument("--method", choices=TESTS, default=TESTS[0], help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON instead of a sentence")
+
+    parser = add_command(
+        commands,
+        "monitor",
+        monitor,
+        "watch a stream of rows or scores for drift, JSON lines in and out",
+        'Lines in: {"x": one row}, {"rows": several}, {"score": a number} or {"scores": several}, with "time" in '
+        'seconds and "id" if you like; with scores of a detector that has a threshold for each class, "predicted" too. '
+        "Lines out say what is known after each. The state is read from and kept in a file, so the stream may be "
+        f"interrupted. The exit status is 0, or {DRIFT} if there is an alarm at the end.",
+    )
+    _add_detector(parser)
+    parser.add_argument("--state", required=True, type=Path, metavar="FILE.json", help="begun if it does not exist")
+    begin = parser.add_argument_group("how a new state is begun")
+    begin.add_argument("--alpha", type=float, metavar="A", help="chance of ever raising a false alarm; default: 0.01")
+    begin.add_argument("--method", choices=METHODS, help="default: martingale")
+    begin.add_argument(
+        "--tolerance", type=float, metavar="SHARE", help="of the inputs, that may be bad without an alarm; default: 0"
+    )
+    begin.add_argument(
+        "--run-length",
+        type=whole_number,
+        metavar="N",
+        help="of cusum: scores between two false alarms; default: 100000",
+    )
+    begin.add_argument("--window", type=_length, metavar="N|TIME", help="of window: 500, or 10min; default: 500")
+    begin.add_argument(
+        "--cooldown", type=_length, metavar="N|TIME", help="scores or time after an alarm; default: the alarm stays"
+    )
+
+
+def _add_detector(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--detector", required=True, type=Path, metavar="FOLDER", help="the detector, calibrated by demur threshold"
+    )
+
+
+def _length(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
+
+
+def drift(args: argparse.Namespace) -> int:
+    """Test a batch and print the verdict."""
+    X = read_rows(args.data, args.scale)
+    start_keras()
+    from demur.drift import test
+    from demur.loading import load_detector
+
+    found = test(load_detector(args.detector), X, alpha=args.alpha, method=args.method)
+    print(json.dumps(found) if args.json else verdict(found["data"], args.alpha))
+    return DRIFT if found["data"]["is_drift"] else 0
+
+
+def verdict(data: "DriftData", alpha: float) -> str:
+    """What a test found, in a sentence."""
+    p = f"p = {data['p_value']:.2g}" if data["p_value"] >= 1e-4 else "p < 0.0001"
+    found = "Drift" if data["is_drift"] else "No drift"
+    direction = "larger" if data["effect_size"] > 0 else "no larger"
+    invalid = data.get("invalid", 0)
+    return (
+        f"{found}: the {data['n']:,} scores are {direction} than those of normal data "
+        f"(mean {data['mean_score']:.4g} against {data['reference_mean']:.4g} nats), {p} at a level of {alpha:g}."
+        + (f" {invalid:,} more inputs could not be judged." if invalid else "")
+    )
+
+
+def monitor(args: argparse.Namespace) -> int:
+    """Watch standard input."""
+    check_writable(args.state)
+    start_keras()
+    watching = _begun(args)
+    saved = time.monotonic()
+    try:
+        for number, entry in _entries(sys.stdin):
+            try:
+                print(json.dumps(_said(watching, entry)), flush=True)
+            except (ValueError, TypeError) as error:
+                raise InvalidSetting(f"line {number}: {error}") from error
+            if time.monotonic() - saved > SAVED_EVERY:
+                watching.save(args.state)
+                saved = time.monotonic()
+    finally:  # what was looked at is kept, whatever came after it
+        watching.save(args.state)
+    return DRIFT if watching.alarm else 0
+
+
+def _begun(args: argparse.Namespace) -> "Monitor":
+    """The monitor whose state is in the file, or a new one."""
+    from demur.drift import Monitor
+    from demur.loading import load_detector
+
+    names = ("alpha", "method", "tolerance", "run_length", "window", "cooldown")
+    asked = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    detector = load_detector(args.detector)
+    if not args.state.exists():
+        return Monitor(detector, **asked)
+    watching = Monitor.load(args.state, detector=detector)
+    fresh = Monitor(detector, **{**{name: getattr(watching, name) for name in names}, **asked})
+    for name in asked:
+        if getattr(fresh, name) != getattr(watching, name):
+            raise InvalidSetting(
+                f"{args.state} was begun with {name.replace('_', '-')} {getattr(watching, name)}: leave the option "
+                "out, or begin a state in another file"
+            )
+    return watching
+
+
+def _entries(lines: IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines that are not empty, read as JSON, with their numbers."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InvalidSetting(f"line {number} is no JSON: {error}") from error
+        if not isinstance(entry, dict) or len({"x", "rows", "score", "scores"} & set(entry)) != 1:
+            raise InvalidSetting(
+                f'line {number} needs one of "x", "rows", "score" and "scores"; got {line.strip()[:80]}'
+            )
+        yield number, entry
+
+
+def _said(watching: "Monitor", entry: dict[str, Any]) -> dict[str, Any]:
+    """Look at an entry, and say what is known now."""
+    import numpy as np
+
+    options = {name: entry[name] for name in ("predicted", "time") if name in entry}
+    if "x" in entry or "rows" in entry:
+        rows = [entry["x"]] if "x" in entry else entry["rows"]
+        watching.update(np.asarray(rows), **options)
+    else:
+        scores = entry.get("scores", entry.get("score"))
+        watching.update(scores=scores, **options)
+    logarithm = watching.log_evidence
+    return {
+        **({"id": entry["id"]} if "id" in entry else {}),
+        "count": watching.count,
+        "invalid": watching.invalid,
+        "alarm": watching.alarm,
+        "log_evidence": logarithm if math.isfinite(logarithm) else None,
+        "log_limit": math.log(watching.limit),
+    }

@@ -33,6 +33,7 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "uncertainty_weight": detector.uncertainty_weight,
         "threshold": detector.threshold,
         "calibration": detector.calibration,
+        "harm": detector.harm,
         "history": detector.history,
     }
 
@@ -43,6 +44,7 @@ def made_again(state: dict[str, Any]) -> "Detector":
     detector.resume(state["inputs"], state["parts"], state["fitted"], state["uncertainty_weight"])
     detector.threshold = None if state["threshold"] is None else copy.copy(state["threshold"])
     detector.calibration = state["calibration"]
+    detector.harm = state["harm"]
     detector.history = copy.deepcopy(state["history"])
     return detector
 

@@ -10,6 +10,7 @@ from demur.classifiers.torch_module import is_module
 from demur.companion import as_companion, load_module
 from demur.detectors.base import Detector
 from demur.errors import NotADetector, WrongClassifier, WrongType
+from demur.harm import HarmCalibration
 
 
 def load_detector(
@@ -62,6 +63,8 @@ def load_detector(
         detector.resume(document.get("inputs"), parts, fitted, weight)
         if "calibration" in arrays:
             detector.calibration = Calibration.from_arrays(arrays["calibration"])
+        if "harm" in arrays:
+            detector.harm = HarmCalibration.from_arrays(arrays["harm"])
     except (KeyError, TypeError) as error:
         if isinstance(error, WrongType):
             raise

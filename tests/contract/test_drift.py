@@ -1,14 +1,17 @@
 """Drift in rows, through every detector, on every backend."""
 
+import copy
+import pickle
+
 import contract_guards as guards
 import numpy as np
 import pytest
 
-from demur import ModelDistillation
+from demur import ModelDistillation, load_detector
 from demur.detectors import Detector
-from demur.drift import Monitor
+from demur.drift import Monitor, calibrate_accuracy, estimate_accuracy
 from demur.drift import test as drift_test
-from demur.errors import EmptyInput, NonFinite, NotCalibrated, ShapeMismatch
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotCalibrated, ShapeMismatch, TooFewInstances, WrongType
 
 KINDS = [name for name, kind in Detector.registry.items() if kind.__module__.startswith("demur.")]
 
@@ -84,3 +87,100 @@ def test_what_is_wrong_with_detectors_and_rows_is_said():
     with pytest.raises(ShapeMismatch):
         monitor.update(np.zeros((3, 5), "float32"))
     assert monitor.count == 0
+
+
+# Accuracy without labels ----------------------------------------------------------------------------------------------
+
+
+def noise(X, severity, seed):
+    return np.clip(X + np.random.default_rng(seed).normal(0, 0.1 * severity, X.shape), 0, 1).astype("float32")
+
+
+def labelled(**settings):
+    """A guard that has learned from labelled rows."""
+    detector = again(**settings)
+    calibrate_accuracy(detector, *guards.data().held_out, corruptions={"noise": noise}, rows=200)
+    return detector
+
+
+def test_accuracy_is_estimated_and_the_harm_of_each_row():
+    detector, (x, y) = labelled(), guards.data().test
+    wrong = detector.correct(x)["data"]["no_defense"] != y
+    held_out_wrong = detector.correct(guards.data().held_out.x)["data"]["no_defense"] != guards.data().held_out.y
+    assert detector.harm.accuracy == 1 - held_out_wrong.mean()
+    assert detector.harm.n == len(held_out_wrong)
+    held_out = estimate_accuracy(detector, guards.data().held_out.x)["data"]
+    assert held_out["accuracy"] == pytest.approx(detector.harm.accuracy, abs=1e-9)
+    assert held_out["harmful_fraction"] == pytest.approx(0, abs=1e-9)
+    found = estimate_accuracy(detector, x)
+    assert found["meta"]["detector_type"] == "drift"
+    assert found["data"]["accuracy"] == pytest.approx(1 - wrong.mean(), abs=0.05)
+    low, high = found["data"]["accuracy_interval"]
+    assert 0 <= low < found["data"]["accuracy"] < high <= 1
+    bad = noise(x, 4, 9)
+    truth = np.mean(detector.correct(bad)["data"]["no_defense"] == y)
+    estimated = estimate_accuracy(detector, bad)["data"]
+    assert estimated["accuracy"] < found["data"]["accuracy"] - 0.1
+    low, high = estimated["accuracy_interval"]
+    assert low - 0.03 <= truth <= high + 0.03  # it holds nine times in ten
+    assert estimated["harmful_fraction"] == pytest.approx(detector.harm.accuracy - estimated["accuracy"])
+    assert estimated["harmful_interval"] == pytest.approx(
+        (max(0, detector.harm.accuracy - high), detector.harm.accuracy - low)
+    )
+    assert estimate_accuracy(detector, scores=detector.score(bad))["data"] == estimated
+
+    data = detector.predict(bad)["data"]
+    harm = data["harm_probability"]
+    assert harm.shape == (len(bad),)
+    assert ((harm >= 0) & (harm <= 1)).all()
+    order = np.argsort(data["instance_score"])
+    assert (np.diff(harm[order]) >= 0).all()
+    assert harm.mean() == pytest.approx(1 - truth, abs=0.15)
+    assert "harm_probability" not in again().predict(bad)["data"]
+
+
+def test_what_was_learned_is_kept(tmp_path):
+    detector, x = labelled(), guards.data().test.x[:30]
+    detector.save(tmp_path / "guard")
+    expected = detector.predict(x)["data"]["harm_probability"]
+    for other in (load_detector(tmp_path / "guard"), pickle.loads(pickle.dumps(detector)), copy.deepcopy(detector)):
+        np.testing.assert_allclose(other.predict(x)["data"]["harm_probability"], expected, atol=1e-5)
+        assert other.harm.limit == detector.harm.limit
+    other.fit(guards.data().train.x[:64], epochs=1, verbose=False)
+    assert other.harm is None
+
+
+def test_images_have_corruptions_of_their_own():
+    detector = again()
+    x, y = guards.data().held_out
+    calibrate_accuracy(detector, x[:80], y[:80], corruptions=["gaussian noise", "contrast"], rows=50)
+    assert 0 < detector.harm.spread < 1
+    assert (np.diff(detector.harm.scores) > 0).all()
+    assert detector.harm.wrong[-1] > detector.harm.wrong[0]
+
+
+def test_what_makes_no_sense_is_refused():
+    detector, (x, y) = again(), guards.data().held_out
+    with pytest.raises(NotCalibrated, match="calibrate_accuracy"):
+        estimate_accuracy(detector, x)
+    with pytest.raises(ShapeMismatch, match="one whole number"):
+        calibrate_accuracy(detector, x, y[:5])
+    with pytest.raises(TooFewInstances, match="at least 50 labelled rows are needed; got 10"):
+        calibrate_accuracy(detector, x[:10], y[:10])
+    with pytest.raises(InvalidSetting, match="rows"):
+        calibrate_accuracy(detector, x, y, rows=3)
+    with pytest.raises(InvalidSetting, match="a corruption is one of"):
+        calibrate_accuracy(detector, x, y, corruptions=["rain"])
+    with pytest.raises(InvalidSetting, match="nothing is known that could happen"):
+        calibrate_accuracy(detector, x, y, corruptions={})
+    assert detector.harm is None
+    for call in (lambda: calibrate_accuracy("guard", x, y), lambda: estimate_accuracy("guard", x)):
+        with pytest.raises(WrongType, match="got str"):
+            call()
+    flagging = labelled(on_invalid="flag")
+    rows = x[:20].copy()
+    rows[4] = np.nan
+    found = estimate_accuracy(flagging, rows)["data"]
+    assert (found["n"], found["invalid"]) == (19, 1)
+    with pytest.raises(EmptyInput, match="none of the 1 rows"):
+        estimate_accuracy(flagging, rows[4:5])

@@ -46,6 +46,7 @@ from demur.errors import (
 )
 from demur.feeding import Drawn, StreamBatches, TrainingBatches, some_of
 from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
+from demur.harm import HarmCalibration
 from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
 from demur.robustness import Robust, as_robust
 from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route
@@ -166,6 +167,7 @@ class Detector(abc.ABC):
         self.channels_last = bool(channels_last)
         self.companion_preprocess = companion_preprocess
         self.calibration: Calibration | None = None
+        self.harm: HarmCalibration | None = None
         self.threshold = threshold
         self.history: dict[str, list[float]] | None = None
         self.is_fitted = False
@@ -523,7 +525,7 @@ class Detector(abc.ABC):
         """Forget what was inferred from scores that training changes; a threshold given by hand stays."""
         if self.calibration is not None and np.array_equal(self.calibration.threshold, np.asarray(self.threshold)):
             self.threshold = None
-        self.calibration = None
+        self.calibration = self.harm = None
 
     def infer_threshold(
         self,
@@ -637,7 +639,8 @@ class Detector(abc.ABC):
 
         Returns:
             `{"meta": ..., "data": {"is_adversarial", "instance_score"}}`; from a detector that `infer_threshold` was
-            called on, `data` holds `"p_value"` too, and with `on_invalid="flag"` also `"invalid"`.
+            called on, `data` holds `"p_value"` too, with `on_invalid="flag"` also `"invalid"`, and after
+            `demur.drift.calibrate_accuracy` also `"harm_probability"`.
 
         Raises:
             ThresholdNotSet, NotCalibrated: before any forward pass, if there is no threshold or calibration.
@@ -723,7 +726,8 @@ class Detector(abc.ABC):
             "companion_preprocess": self.companion_preprocess not in (None, PASSTHROUGH),
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
-        arrays = {} if self.calibration is None else {"calibration": self.calibration.as_arrays()}
+        learned = {"calibration": self.calibration, "harm": self.harm}
+        arrays = {name: part.as_arrays() for name, part in learned.items() if part is not None}
         storage.write(Path(path), document, parts, arrays)
 
     # Shared by the methods above ----------------------------------------------------------------------------------
@@ -776,6 +780,8 @@ class Detector(abc.ABC):
         data = decide(scored, self.threshold, self.calibration, control, level)
         if self.on_invalid == "flag":
             data["invalid"] = scored.invalid
+        if self.harm is not None:
+            data["harm_probability"] = self.harm.probability(scored.score)
         return scored, data
 
     @functools.cached_property

@@ -3,7 +3,18 @@
 A new way to gather evidence is a subclass of `demur.drift.evidence.Evidence`.
 """
 
+from demur.drift.accuracy import AccuracyData, AccuracyResult, calibrate_accuracy, estimate_accuracy
 from demur.drift.batch import DriftData, DriftResult, test
 from demur.drift.monitor import Alarm, Monitor
 
-__all__ = ["Alarm", "DriftData", "DriftResult", "Monitor", "test"]
+__all__ = [
+    "AccuracyData",
+    "AccuracyResult",
+    "Alarm",
+    "DriftData",
+    "DriftResult",
+    "Monitor",
+    "calibrate_accuracy",
+    "estimate_accuracy",
+    "test",
+]

@@ -1,0 +1,146 @@
+"""How well is accuracy estimated without labels? Every way to do it, on corruptions that it has not seen.
+
+    KERAS_BACKEND=tensorflow python benchmarks/drift_accuracy.py DATASET [--detector FOLDER --name NAME]
+
+Each of the 19 corruptions is left out in turn: what is learned from the others and from clean labelled images estimates
+the classifier's accuracy on the one left out, at five severities. Writes docs/results/drift-accuracy-DATASET-NAME.json.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from corrupted import Grid, Said, grid
+from measuring import machine
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Array = Any
+Estimate = Callable[[Said], float]
+Way = Callable[[Said, Said], Estimate]
+"""`clean, clean and corrupted -> (rows -> accuracy)`."""
+
+
+def thresholded(of: Callable[[Said], Array]) -> Way:
+    """The share of rows beyond a limit that as many clean rows are beyond as are right (Garg et al., 2022)."""
+
+    def learn(clean: Said, _: Said) -> Estimate:
+        limit = np.quantile(of(clean), clean.right.mean())
+        return lambda rows: float(np.mean(of(rows) <= limit))
+
+    return learn
+
+
+def isotonic(of: Callable[[Said], Array], *, corrupted: bool) -> Way:
+    """The mean of the chance to be right at each row's value, learned from rows with labels."""
+
+    def learn(clean: Said, every: Said) -> Estimate:
+        known = every if corrupted else clean
+        curve = IsotonicRegression(increasing=False, out_of_bounds="clip").fit(of(known), known.right)
+        return lambda rows: float(curve.predict(of(rows)).mean())
+
+    return learn
+
+
+def average_confidence(_: Said, __: Said) -> Estimate:
+    return lambda rows: float(rows.confidence.mean())
+
+
+def difference_of_confidences(clean: Said, _: Said) -> Estimate:
+    """Guillory et al., 2021, arXiv:2107.03315."""
+    excess = clean.confidence.mean() - clean.right.mean()
+    return lambda rows: float(rows.confidence.mean() - excess)
+
+
+def logistic(_: Said, every: Said) -> Estimate:
+    """Of the logarithm of the score and the log-odds of the confidence."""
+
+    def features(rows: Said) -> Array:
+        p = np.clip(rows.confidence, 1e-7, 1 - 1e-7)
+        return np.stack([np.log(rows.score + 1e-6), np.log(p / (1 - p)), rows.entropy], axis=1)
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features(every), every.right)
+    return lambda rows: float(model.predict_proba(features(rows))[:, 1].mean())
+
+
+def score(rows: Said) -> Array:
+    return rows.score
+
+
+def doubt(rows: Said) -> Array:
+    return -rows.confidence
+
+
+WAYS: dict[str, Way] = {
+    "score beyond a limit (demur)": thresholded(score),
+    "score, isotonic, with corruptions": isotonic(score, corrupted=True),
+    "score and confidence, logistic, with corruptions": logistic,
+    "confidence beyond a limit (ATC)": thresholded(doubt),
+    "entropy beyond a limit (ATC)": thresholded(lambda rows: rows.entropy),
+    "calibrated confidence (CBPE)": isotonic(doubt, corrupted=False),
+    "confidence, isotonic, with corruptions": isotonic(doubt, corrupted=True),
+    "difference of confidences": difference_of_confidences,
+    "average confidence": average_confidence,
+}
+
+
+def together(parts: list[Said]) -> Said:
+    return Said(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def errors(found: Grid) -> dict[str, list[float]]:
+    """What each way is off by on each corruption and severity."""
+    off: dict[str, list[float]] = {way: [] for way in WAYS}
+    for left_out in dict.fromkeys(name for name, _ in found.tested_on):
+        others = [said for (name, _), said in found.learned_from.items() if name != left_out]
+        every = together([found.held_out, *others])
+        estimates = {title: way(found.held_out, every) for title, way in WAYS.items()}
+        for (name, _), rows in found.tested_on.items():
+            if name == left_out:
+                for title, estimate in estimates.items():
+                    off[title].append(estimate(rows) - float(rows.right.mean()))
+    return off
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=("fashion_mnist", "cifar10"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--detector", type=Path, metavar="FOLDER", help="a saved detector, not the ready student")
+    parser.add_argument("--name", default="student", help="what to call it")
+    arguments = parser.parse_args()
+    found = grid(arguments.dataset, seed=arguments.seed, folder=arguments.detector)
+    accuracies = [float(rows.right.mean()) for rows in found.tested_on.values()]
+    document = {
+        "dataset": arguments.dataset,
+        "detector": arguments.name,
+        "seed": arguments.seed,
+        "machine": machine(),
+        "clean_accuracy": float(found.test.right.mean()),
+        "corrupted_accuracy": {"least": min(accuracies), "most": max(accuracies)},
+        "ways": {
+            title: {
+                "mean_absolute_error": float(np.mean(np.abs(off))),
+                "bias": float(np.mean(off)),
+                "ninth_decile": float(np.quantile(np.abs(off), 0.9)),
+            }
+            for title, off in errors(found).items()
+        },
+    }
+    file = ROOT / "docs/results" / f"drift-accuracy-{arguments.dataset}-{arguments.name}.json"
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    for title, row in document["ways"].items():
+        print(f"{title:<50} {row['mean_absolute_error']:.3f}  {row['bias']:+.3f}  {row['ninth_decile']:.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""How often does a batch raise an alarm? Scores, confidences and embeddings, clean and with drift in a part of it.
+
+    KERAS_BACKEND=tensorflow python benchmarks/drift_batches.py DATASET [--detector FOLDER --name NAME]
+
+Batches of clean test images, of which a share is replaced by corrupted ones that the classifier, right before, gets
+wrong (harmful), or still gets right (harmless). Each is tested against 1,000 held-out images drawn anew. Writes
+docs/results/drift-batches-DATASET-NAME.json.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from corrupted import Grid, Said, grid
+from measuring import machine
+from scipy.stats import ks_2samp, mannwhitneyu
+
+ROOT = Path(__file__).resolve().parent.parent
+ALPHA = 0.05
+SIZES = (10, 50, 100, 1000)
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+REFERENCE, REPEATS = 1000, 300
+
+Array = Any
+
+
+def mann_whitney(of: Callable[[Said], Array]) -> Callable[[Said, Said], float]:
+    return lambda batch, reference: float(mannwhitneyu(of(batch), of(reference), alternative="greater").pvalue)
+
+
+def kolmogorov_smirnov(of: Callable[[Said], Array]) -> Callable[[Said, Said], float]:
+    return lambda batch, reference: float(ks_2samp(of(batch), of(reference), alternative="less").pvalue)
+
+
+def black_box_shift(batch: Said, reference: Said) -> float:
+    """A two-sided test of each class's probability, Bonferroni's share each (Lipton et al., 2018; Rabanser, 2019)."""
+    pairs = zip(batch.probabilities.T, reference.probabilities.T, strict=True)
+    return min(1.0, len(batch.probabilities.T) * min(float(ks_2samp(a, b).pvalue) for a, b in pairs))
+
+
+WAYS: dict[str, Callable[[Said, Said], float]] = {
+    "score, Mann-Whitney (demur)": mann_whitney(lambda said: said.score),
+    "score, Kolmogorov-Smirnov": kolmogorov_smirnov(lambda said: said.score),
+    "confidence, Mann-Whitney": mann_whitney(lambda said: -said.confidence),
+    "entropy, Mann-Whitney": mann_whitney(lambda said: said.entropy),
+    "softmax outputs, Kolmogorov-Smirnov (BBSD)": black_box_shift,
+}
+
+
+def chosen(said: Said, rows: Array) -> Said:
+    return Said(*(part[rows] for part in said))
+
+
+def pools(found: Grid) -> dict[str, Said]:
+    """Clean rows, and corrupted ones by what became of them."""
+    clean_right = found.test.right
+    kept: dict[str, list[Said]] = {"harmful": [], "harmless": []}
+    for said in found.tested_on.values():
+        before = clean_right[: len(said.right)]
+        kept["harmful"].append(chosen(said, before & ~said.right))
+        kept["harmless"].append(chosen(said, before & said.right))
+    together = {
+        name: Said(*(np.concatenate(parts) for parts in zip(*several, strict=True))) for name, several in kept.items()
+    }
+    return {"clean": found.test, **together}
+
+
+def alarms(found: Grid) -> list[dict[str, Any]]:
+    """Of each size, share and kind of drift: how often each test raises an alarm, and its mean p-value."""
+    rows, drawn = [], pools(found)
+    for kind in ("harmful", "harmless"):
+        for n in SIZES:
+            for share in SHARES if kind == "harmful" else SHARES[1:]:
+                rng = np.random.default_rng([n, int(100 * share), len(kind)])
+                p: dict[str, list[float]] = {title: [] for title in WAYS}
+                for _ in range(REPEATS):
+                    bad = round(share * n)
+                    parts = [
+                        chosen(drawn["clean"], rng.permutation(len(drawn["clean"].right))[: n - bad]),
+                        chosen(drawn[kind], rng.permutation(len(drawn[kind].right))[:bad]),
+                    ]
+                    batch = Said(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+                    reference = chosen(found.held_out, rng.permutation(len(found.held_out.right))[:REFERENCE])
+                    for title, way in WAYS.items():
+                        p[title].append(way(batch, reference))
+                for title, values in p.items():
+                    rate = float(np.mean(np.array(values) <= ALPHA))
+                    row = {"kind": kind, "n": n, "share": share, "test": title}
+                    rows.append({**row, "alarms": rate, "mean_p": float(np.mean(values))})
+            print(kind, n, flush=True)
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=("fashion_mnist", "cifar10"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--detector", type=Path, metavar="FOLDER", help="a saved detector, not the ready student")
+    parser.add_argument("--name", default="student", help="what to call it")
+    arguments = parser.parse_args()
+    document = {
+        "dataset": arguments.dataset,
+        "detector": arguments.name,
+        "seed": arguments.seed,
+        "machine": machine(),
+        "alpha": ALPHA,
+        "reference": REFERENCE,
+        "repeats": REPEATS,
+        "rows": alarms(grid(arguments.dataset, seed=arguments.seed, folder=arguments.detector)),
+    }
+    file = ROOT / "docs/results" / f"drift-batches-{arguments.dataset}-{arguments.name}.json"
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -21,18 +21,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from demur.harm import estimated, learned_weights, limit_of, shares
+
 ROOT = Path(__file__).resolve().parent.parent
 
 Array = Any
 Estimate = Callable[[Said], float]
-Way = Callable[[Said, Said], Estimate]
-"""`clean, clean and corrupted -> (rows -> accuracy)`."""
+Way = Callable[[Said, list[Said]], Estimate]
+"""`clean rows, batches of corrupted ones -> (rows -> accuracy)`."""
 
 
 def thresholded(of: Callable[[Said], Array]) -> Way:
     """The share of rows beyond a limit that as many clean rows are beyond as are right (Garg et al., 2022)."""
 
-    def learn(clean: Said, _: Said) -> Estimate:
+    def learn(clean: Said, _: list[Said]) -> Estimate:
         limit = np.quantile(of(clean), clean.right.mean())
         return lambda rows: float(np.mean(of(rows) <= limit))
 
@@ -42,26 +44,27 @@ def thresholded(of: Callable[[Said], Array]) -> Way:
 def isotonic(of: Callable[[Said], Array], *, corrupted: bool) -> Way:
     """The mean of the chance to be right at each row's value, learned from rows with labels."""
 
-    def learn(clean: Said, every: Said) -> Estimate:
-        known = every if corrupted else clean
+    def learn(clean: Said, batches: list[Said]) -> Estimate:
+        known = together([clean, *batches]) if corrupted else clean
         curve = IsotonicRegression(increasing=False, out_of_bounds="clip").fit(of(known), known.right)
         return lambda rows: float(curve.predict(of(rows)).mean())
 
     return learn
 
 
-def average_confidence(_: Said, __: Said) -> Estimate:
+def average_confidence(_: Said, __: list[Said]) -> Estimate:
     return lambda rows: float(rows.confidence.mean())
 
 
-def difference_of_confidences(clean: Said, _: Said) -> Estimate:
+def difference_of_confidences(clean: Said, _: list[Said]) -> Estimate:
     """Guillory et al., 2021, arXiv:2107.03315."""
     excess = clean.confidence.mean() - clean.right.mean()
     return lambda rows: float(rows.confidence.mean() - excess)
 
 
-def logistic(_: Said, every: Said) -> Estimate:
-    """Of the logarithm of the score and the log-odds of the confidence."""
+def logistic(clean: Said, batches: list[Said]) -> Estimate:
+    """Of the logarithm of the score, the log-odds of the confidence, and the entropy."""
+    every = together([clean, *batches])
 
     def features(rows: Said) -> Array:
         p = np.clip(rows.confidence, 1e-7, 1 - 1e-7)
@@ -69,6 +72,21 @@ def logistic(_: Said, every: Said) -> Estimate:
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features(every), every.right)
     return lambda rows: float(model.predict_proba(features(rows))[:, 1].mean())
+
+
+def both(clean: Said, batches: list[Said]) -> Estimate:
+    """What `demur.drift.estimate_accuracy` does."""
+    wrong = int((~clean.right).sum())
+    limits = limit_of(clean.score, wrong), limit_of(clean.entropy, wrong)
+
+    def shares_of(rows: Said) -> Array:
+        return shares(rows.score, limits[0], rows.entropy, limits[1])
+
+    every = [clean, *batches]
+    weights = learned_weights(
+        np.array([shares_of(rows) for rows in every]), np.array([rows.right.mean() for rows in every])
+    )
+    return lambda rows: estimated(weights, shares_of(rows))
 
 
 def score(rows: Said) -> Array:
@@ -80,7 +98,8 @@ def doubt(rows: Said) -> Array:
 
 
 WAYS: dict[str, Way] = {
-    "score beyond a limit (demur)": thresholded(score),
+    "score and entropy beyond limits, with corruptions (demur)": both,
+    "score beyond a limit": thresholded(score),
     "score, isotonic, with corruptions": isotonic(score, corrupted=True),
     "score and confidence, logistic, with corruptions": logistic,
     "confidence beyond a limit (ATC)": thresholded(doubt),
@@ -101,8 +120,7 @@ def errors(found: Grid) -> dict[str, list[float]]:
     off: dict[str, list[float]] = {way: [] for way in WAYS}
     for left_out in dict.fromkeys(name for name, _ in found.tested_on):
         others = [said for (name, _), said in found.learned_from.items() if name != left_out]
-        every = together([found.held_out, *others])
-        estimates = {title: way(found.held_out, every) for title, way in WAYS.items()}
+        estimates = {title: way(found.held_out, others) for title, way in WAYS.items()}
         for (name, _), rows in found.tested_on.items():
             if name == left_out:
                 for title, estimate in estimates.items():

@@ -3,7 +3,8 @@
     KERAS_BACKEND=tensorflow python benchmarks/drift_batches.py DATASET [--detector FOLDER --name NAME]
 
 Batches of clean test images, of which a share is replaced by corrupted ones that the classifier, right before, gets
-wrong (harmful), or still gets right (harmless). Each is tested against 1,000 held-out images drawn anew. Writes
+wrong (harmful), or still gets right (harmless). Each is tested against 1,000 other clean test images drawn anew: the
+held-out images are from the data set's training part, which is not quite like its test part. Writes
 docs/results/drift-batches-DATASET-NAME.json.
 """
 
@@ -66,7 +67,8 @@ def pools(found: Grid) -> dict[str, Said]:
     together = {
         name: Said(*(np.concatenate(parts) for parts in zip(*several, strict=True))) for name, several in kept.items()
     }
-    return {"clean": found.test, **together}
+    corrupted = len(next(iter(found.tested_on.values())).right)
+    return {"clean": chosen(found.test, np.arange(corrupted, len(clean_right))), **together}
 
 
 def alarms(found: Grid) -> list[dict[str, Any]]:
@@ -79,12 +81,13 @@ def alarms(found: Grid) -> list[dict[str, Any]]:
                 p: dict[str, list[float]] = {title: [] for title in WAYS}
                 for _ in range(REPEATS):
                     bad = round(share * n)
+                    clean = rng.permutation(len(drawn["clean"].right))
                     parts = [
-                        chosen(drawn["clean"], rng.permutation(len(drawn["clean"].right))[: n - bad]),
+                        chosen(drawn["clean"], clean[REFERENCE : REFERENCE + n - bad]),
                         chosen(drawn[kind], rng.permutation(len(drawn[kind].right))[:bad]),
                     ]
                     batch = Said(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-                    reference = chosen(found.held_out, rng.permutation(len(found.held_out.right))[:REFERENCE])
+                    reference = chosen(drawn["clean"], clean[:REFERENCE])
                     for title, way in WAYS.items():
                         p[title].append(way(batch, reference))
                 for title, values in p.items():

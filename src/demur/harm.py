@@ -9,14 +9,20 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+PULL = 0.05
+"""How much the weights are drawn towards the mean, in batches that differ by all there is."""
+
 
 @dataclass(frozen=True)
 class HarmCalibration:
     """How often the classifier errs at which score.
 
     Attributes:
-        limit: the score, in nats, that as many labelled rows exceed as the classifier gets wrong (Garg et al., 2022,
-            arXiv:2201.04234, with this score in the place of the classifier's confidence).
+        score_limit: the score, in nats, that as many labelled rows exceed as the classifier gets wrong.
+        entropy_limit: the entropy of the classifier's distribution, in nats, that as many exceed (Garg et al., 2022,
+            arXiv:2201.04234).
+        weights: `(3,)`: accuracy is estimated as their sum of 1, the share of the rows whose score is not above its
+            limit, and the share of those whose entropy is not above its own.
         accuracy: of the classifier on those rows.
         n: how many there were.
         spread: what nine in ten estimates were off by at most, on corruptions that they had not seen.
@@ -24,7 +30,9 @@ class HarmCalibration:
         wrong: `(k,)`, the probability that the classifier is wrong at these scores; in between, on a straight line.
     """
 
-    limit: float
+    score_limit: float
+    entropy_limit: float
+    weights: Array
     accuracy: float
     n: int
     spread: float
@@ -35,17 +43,53 @@ class HarmCalibration:
         """The probability that the classifier is wrong, of rows with these scores: `(n,)`."""
         return np.asarray(np.interp(np.asarray(scores, "float64"), self.scores, self.wrong))
 
-    def accuracy_of(self, scores: npt.NDArray[np.floating[Any]]) -> float:
-        """The classifier's accuracy on rows with these scores, as estimated."""
-        return float(np.mean(np.asarray(scores, "float64") <= self.limit))
+    def accuracy_of(self, scores: npt.NDArray[np.floating[Any]], entropies: npt.NDArray[np.floating[Any]]) -> float:
+        """The classifier's accuracy on rows with these scores and entropies, as estimated."""
+        return estimated(self.weights, shares(scores, self.score_limit, entropies, self.entropy_limit))
 
     def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays, for saving."""
-        names = ("limit", "accuracy", "n", "spread", "scores", "wrong")
+        names = ("score_limit", "entropy_limit", "weights", "accuracy", "n", "spread", "scores", "wrong")
         return {name: np.asarray(getattr(self, name)) for name in names}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "HarmCalibration":
         """The calibration that `as_arrays` described."""
-        numbers = {name: float(arrays[name]) for name in ("limit", "accuracy", "spread")}
-        return cls(n=int(arrays["n"]), scores=arrays["scores"], wrong=arrays["wrong"], **numbers)
+        return cls(
+            score_limit=float(arrays["score_limit"]),
+            entropy_limit=float(arrays["entropy_limit"]),
+            weights=np.asarray(arrays["weights"], "float64"),
+            accuracy=float(arrays["accuracy"]),
+            n=int(arrays["n"]),
+            spread=float(arrays["spread"]),
+            scores=np.asarray(arrays["scores"], "float64"),
+            wrong=np.asarray(arrays["wrong"], "float64"),
+        )
+
+
+def shares(scores: Any, score_limit: float, entropies: Any, entropy_limit: float) -> Array:
+    """1, and the shares of the rows whose score and whose entropy are not above their limits: `(3,)`."""
+    return np.array([1.0, np.mean(np.asarray(scores) <= score_limit), np.mean(np.asarray(entropies) <= entropy_limit)])
+
+
+def estimated(weights: Array, of: Array) -> float:
+    """The accuracy that weights make of shares."""
+    return float(np.clip(weights @ of, 0.0, 1.0))
+
+
+def limit_of(values: npt.NDArray[np.floating[Any]], wrong: int) -> float:
+    """The value that so many rows exceed."""
+    ordered = np.sort(values)
+    return float(ordered[len(ordered) - 1 - wrong]) if wrong < len(ordered) else -np.inf
+
+
+def learned_weights(of: Array, accuracies: Array) -> Array:
+    """The weights with the least squared error on batches, drawn a little towards the mean of both shares.
+
+    Args:
+        of: `(batches, 3)`, their shares.
+        accuracies: `(batches,)`, of the classifier.
+    """
+    prior = np.array([0.0, 0.5, 0.5])
+    pull = np.diag([1e-6, PULL, PULL])
+    return np.asarray(prior + np.linalg.solve(of.T @ of + pull, of.T @ (accuracies - of @ prior)))

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from demur.data import check_layout, check_whole, row_count, taken
 from demur.detectors.base import Detector
 from demur.drift.batch import drift_meta
-from demur.drift.reference import scores_of
 from demur.errors import (
     EmptyInput,
     InvalidSetting,
@@ -23,7 +22,7 @@ from demur.errors import (
 from demur.evaluation.budgets import bounds_of
 from demur.evaluation.planning import corruptions_of
 from demur.evaluation.target import Target
-from demur.harm import Array, HarmCalibration
+from demur.harm import Array, HarmCalibration, estimated, learned_weights, limit_of, shares
 from demur.results import Meta
 
 CONFIDENCE = 0.9
@@ -101,9 +100,9 @@ def calibrate_accuracy(
     check_whole("seed", seed, 0)
     X = check_layout(detector._ready_for(X), detector.classifier.layout)
     labels = _labels(y, row_count(X))
-    score, wrong = _judged(detector, X, labels, batch_size)
-    accuracy = 1 - float(wrong.mean())
-    limit = _limit(score, int(wrong.sum()))
+    score, entropy, wrong = _judged(detector, X, labels, batch_size)
+    accuracy, count = 1 - float(wrong.mean()), int(wrong.sum())
+    limits = limit_of(score, count), limit_of(entropy, count)
 
     chosen = np.random.default_rng(seed).permutation(len(labels))[:rows]
     before, classes = taken(X, chosen), labels[chosen]
@@ -116,11 +115,14 @@ def calibrate_accuracy(
             "nothing is known that could happen to such rows: pass corruptions={'name': function}, of rows, severity "
             "and seed"
         )
-    off, scores, errors = [], [score], [wrong]
+    of, accuracies, names = [shares(score, limits[0], entropy, limits[1])], [accuracy], [""]
+    scores, errors = [score], [wrong]
     for corruption in asked:
         changed = corruption.change(before, corruption.severity, seed, 0)
-        score_of, wrong_of = _judged(detector, changed, classes, batch_size)
-        off.append(abs(float(np.mean(score_of <= limit)) - (1 - float(wrong_of.mean()))))
+        score_of, entropy_of, wrong_of = _judged(detector, changed, classes, batch_size)
+        of.append(shares(score_of, limits[0], entropy_of, limits[1]))
+        accuracies.append(1 - float(wrong_of.mean()))
+        names.append(corruption.name)
         scores.append(score_of)
         errors.append(wrong_of)
     every, whether = np.concatenate(scores), np.concatenate(errors)
@@ -128,29 +130,29 @@ def calibrate_accuracy(
     curve = isotonic(increasing=True, out_of_bounds="clip").fit(every[known], whether[known])
     knots = np.unique(np.quantile(every[known], np.linspace(0, 1, KNOTS)))
     detector.harm = HarmCalibration(
-        limit=limit,
+        score_limit=limits[0],
+        entropy_limit=limits[1],
+        weights=learned_weights(np.array(of), np.array(accuracies)),
         accuracy=accuracy,
         n=len(labels),
-        spread=float(np.quantile(off, CONFIDENCE)),
+        spread=float(np.quantile(_errors_left_out(np.array(of), np.array(accuracies), np.array(names)), CONFIDENCE)),
         scores=knots,
         wrong=np.asarray(curve.predict(knots), "float64"),
     )
     return detector.harm
 
 
-def estimate_accuracy(
-    detector: Detector, X: Any = None, *, scores: Any = None, batch_size: int = 256
-) -> AccuracyResult:
-    """Estimate the classifier's accuracy on rows without labels: the share whose score is not above a limit.
+def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> AccuracyResult:
+    """Estimate the classifier's accuracy on rows without labels.
 
-    The limit is the score that as many labelled rows exceed as the classifier gets wrong: "average thresholded
-    confidence" (Garg et al., 2022, arXiv:2201.04234), with this score in the place of the classifier's confidence.
-    docs/drift.md compares it with others.
+    Of the rows, the share whose score is not above a limit and the share whose entropy is not above another estimate
+    accuracy each: the limits are what as many labelled rows exceed as the classifier gets wrong ("average thresholded
+    confidence", Garg et al., 2022, arXiv:2201.04234, which knows the second alone). Their weights are learned from
+    corrupted copies of the labelled rows. docs/drift.md compares it with others.
 
     Args:
         detector: one that `calibrate_accuracy` was called on.
         X: `(n, *input_shape)`, rows, or a stream of them.
-        scores: `(n,)`, their scores in nats, in place of `X`.
         batch_size: rows a forward pass.
 
     Returns:
@@ -169,11 +171,12 @@ def estimate_accuracy(
             "what scores say about the classifier's errors is not known: call "
             "demur.drift.calibrate_accuracy(detector, X_labelled, y) first"
         )
-    given = scores_of(detector, X, scores, batch_size=batch_size)
-    n = len(given.scores)
+    score, probabilities, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
+    valid = np.isfinite(score)
+    n = int(valid.sum())
     if n == 0:
-        raise EmptyInput(f"none of the {len(given.valid)} rows can be judged: their scores are not finite")
-    accuracy = harm.accuracy_of(given.scores)
+        raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
+    accuracy = harm.accuracy_of(score[valid], _entropy(probabilities[valid]))
     chance = NORMAL_QUANTILE * math.sqrt(max(accuracy * (1 - accuracy), 1 / (4 * n)) * (1 / n + 1 / harm.n))
     reach = math.hypot(harm.spread, chance)
     low, high = max(0.0, accuracy - reach), min(1.0, accuracy + reach)
@@ -186,20 +189,29 @@ def estimate_accuracy(
         n=n,
     )
     if detector.on_invalid == "flag":
-        data["invalid"] = int((~given.valid).sum())
+        data["invalid"] = int((~valid).sum())
     return {"meta": drift_meta(detector), "data": data}
 
 
-def _judged(detector: Detector, X: Any, y: Any, batch_size: int) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """The scores of rows, and whether the classifier is wrong."""
+def _judged(detector: Detector, X: Any, y: Any, batch_size: int) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """The scores of rows, the entropies of the classifier's distributions, and whether it is wrong."""
     score, probabilities, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
-    return np.asarray(score, "float64"), probabilities.argmax(axis=1) != y
+    return np.asarray(score, "float64"), _entropy(probabilities), probabilities.argmax(axis=1) != y
 
 
-def _limit(scores: Array, wrong: int) -> float:
-    """The score that so many rows exceed."""
-    ordered = np.sort(scores)
-    return float(ordered[len(ordered) - 1 - wrong]) if wrong < len(ordered) else -math.inf
+def _entropy(probabilities: npt.NDArray[np.float32]) -> Array:
+    p = np.asarray(probabilities, "float64")
+    return np.asarray(-(p * np.log(np.maximum(p, 1e-30))).sum(axis=1))
+
+
+def _errors_left_out(of: Array, accuracies: Array, names: npt.NDArray[Any]) -> list[float]:
+    """How far off estimates are on each corruption, with weights learned from the others."""
+    off = []
+    for name in dict.fromkeys(names[1:]):
+        weights = learned_weights(of[names != name], accuracies[names != name])
+        rows = zip(of[names == name], accuracies[names == name], strict=True)
+        off += [abs(estimated(weights, shares_of) - accuracy) for shares_of, accuracy in rows]
+    return off
 
 
 def _labels(y: Any, n: int) -> npt.NDArray[np.integer[Any]]:

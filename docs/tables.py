@@ -338,12 +338,15 @@ def drift_results(what: str) -> list[Any]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
+SHOWN_SHARES = (0, 0.1, 0.3, 0.5)
+
+
 def drift_batches(kind: str) -> str:
     """How often each test raises an alarm, by size of batch and share that drifts."""
     rows = []
     for found in drift_results("batches"):
         sizes = list(dict.fromkeys(row["n"] for row in found["rows"]))
-        shares = [share for share in dict.fromkeys(row["share"] for row in found["rows"]) if share in (0, 0.1, 0.3, 0.5)]
+        shares = [share for share in dict.fromkeys(row["share"] for row in found["rows"]) if share in SHOWN_SHARES]
         columns = [(n, share) for n in (sizes if kind == "none" else (100, 1000)) for share in shares]
         columns = [(n, share) for n, share in columns if (share == 0) == (kind == "none")]
         for test in dict.fromkeys(row["test"] for row in found["rows"]):

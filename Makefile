@@ -35,6 +35,8 @@ bench: $(VENV)/dev
 # Rewrites docs/results/example-*.json and the tables in docs/examples.md. Takes about a quarter of an hour.
 examples: $(VENV)/examples
 	for e in $(EXAMPLES); do $(BIN)/python examples/$$e.py --out docs/results/example-$$e.json || exit 1; done
+	for d in fashion_mnist cifar10; do $(BIN)/python examples/harmful_drift_cifar10.py --dataset $$d \
+		--out docs/results/harmful-drift-$$d.json --plot docs/images/harmful-drift-$$d.png || exit 1; done
 	$(BIN)/python docs/tables.py
 
 lint: $(VENV)/dev

@@ -96,3 +96,24 @@ def test_examples_are_documented(name):
     assert f"<!-- table: {name} -->" in page
     assert f"`python examples/{name}.py --out docs/results/example-{name}.json`" in page
     assert sorted(path.stem for path in (ROOT / "examples").glob("*.py")) == sorted([*EXAMPLES, "common"])
+
+
+def test_harmful_drift_is_told_from_harmless(tmp_path):
+    command = [sys.executable, ROOT / "examples/harmful_drift_cifar10.py", "--small"]
+    command += ["--out", tmp_path / "results.json", "--plot", tmp_path / "drift.png"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    severities = found["severities"]
+    assert severities[-1]["accuracy"] < severities[0]["accuracy"] <= found["clean_accuracy"] + 0.01
+    for row in severities:
+        assert row["harmful_score"] > 1.5 * row["harmless_score"]
+        assert row["estimated_accuracy"] == pytest.approx(row["accuracy"], abs=0.15)
+    by_share = {row["share"]: row for row in found["p_values"]}
+    assert by_share[0.3]["harmful"] < 0.05 < by_share[0.3]["harmless"]
+    assert by_share[0.0]["harmful"] > 0.3
+    stream = found["stream"]
+    assert stream["turns_at"] < stream["alarm_at"] < stream["turns_at"] + 600
+    assert f"alarm after {stream['alarm_at'] - stream['turns_at']} more" in done.stdout
+    assert (tmp_path / "drift.png").stat().st_size > 20_000

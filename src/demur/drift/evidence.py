@@ -36,6 +36,17 @@ class Observed(NamedTuple):
         return Observed(self.p[begin:end], self.place[begin:end], self.size, time)
 
 
+class Settings(NamedTuple):
+    """What a monitor was asked for; a method takes what concerns it."""
+
+    alpha: float
+    run_length: int
+    window: int | float
+    """A number of scores or, as a float, of seconds."""
+    smallest: float
+    """The smallest p-value that there can be."""
+
+
 class Bets:
     """Bets that p-values are small: `1 - s + s [p <= t] / t`, for several stakes s and thresholds t.
 
@@ -80,6 +91,11 @@ class Evidence(abc.ABC):
         super().__init_subclass__(**kwargs)
         Evidence.registry[cls.name] = cls
 
+    @classmethod
+    @abc.abstractmethod
+    def of(cls, settings: Settings) -> "Evidence":
+        """No evidence yet."""
+
     @abc.abstractmethod
     def add(self, observed: Observed) -> Array:
         """Take scores in; the logarithm of the evidence after each of them, `(n,)`."""
@@ -113,6 +129,10 @@ class Martingale(Evidence):
         self.bets = Bets(smallest)
         self.count = 0
         self.wealth = np.full(len(self.bets), -np.inf)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Martingale":
+        return cls(settings.alpha, settings.smallest)
 
     def add(self, observed: Observed) -> Array:
         pays = self.bets.log_pays(observed.p)
@@ -166,6 +186,10 @@ class Cusum(Evidence):
         self.bets = Bets(smallest)
         self.sums = np.zeros(len(self.bets))
 
+    @classmethod
+    def of(cls, settings: Settings) -> "Cusum":
+        return cls(settings.run_length, settings.smallest)
+
     def add(self, observed: Observed) -> Array:
         pays = self.bets.log_pays(observed.p)
         total = self.sums[:, None] + np.cumsum(pays, axis=1)
@@ -202,6 +226,10 @@ class Windows(Evidence):
         self.done, self.count, self.places = 0, 0, 0.0
         self.begin: float | None = None
         self.last = -math.inf
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Windows":
+        return cls(settings.alpha, settings.window)
 
     def add(self, observed: Observed) -> Array:
         found = np.empty(len(observed.p))

@@ -13,7 +13,7 @@ import numpy as np
 from demur._version import __version__
 from demur.data import check_whole, is_number
 from demur.detectors.base import Detector
-from demur.drift.evidence import Array, Cusum, Evidence, Martingale, Observed, Windows
+from demur.drift.evidence import Array, Evidence, Observed, Settings
 from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of
 from demur.durations import seconds_of
 from demur.errors import CorruptMonitor, InvalidSetting, WrongDetector, WrongType
@@ -120,11 +120,8 @@ class Monitor:
         self._is_alarmed = False
 
     def _fresh(self) -> Evidence:
-        if self.method == "martingale":
-            return Martingale(self.alpha, self._reference.smallest)
-        if self.method == "cusum":
-            return Cusum(self.run_length, self._reference.smallest)
-        return Windows(self.alpha, self.window)
+        settings = Settings(self.alpha, self.run_length, self.window, self._reference.smallest)
+        return Evidence.registry[self.method].of(settings)
 
     # Watching -----------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,14 @@ MAKE = {
 X = models.digits()[0]
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_interrupts():
+    """As in a terminal: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class PressCtrlC(keras.callbacks.Callback):
     """Presses Ctrl-C in the middle of an epoch, as a step begins."""
 

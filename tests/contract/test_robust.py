@@ -206,7 +206,7 @@ def test_a_copy_without_anything_to_learn_is_refused(X):
 
 @pytest.mark.skipif(BACKEND != "torch", reason="PyTorch modules are companions on their own backend")
 def test_a_module_of_pytorch_is_copied(tmp_path):
-    module, x = sources.torch_cnn(), sources.images()
+    module, x = copy.deepcopy(sources.torch_cnn()), sources.images()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     detector = ModelDistillation(model=module, distilled_model="copy", score_type="kld")

@@ -1,15 +1,19 @@
 """What a classifier and a detector say of clean images and of corrupted ones: what drift is measured on."""
 
+import argparse
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from guarded import CLASSIFIERS, classifier_of
+from measuring import machine
 
 import demur
 from demur import ModelDistillation, datasets
 from demur.evaluation.corruptions import CORRUPTIONS, corrupt
 
+RESULTS = Path(__file__).resolve().parent.parent / "docs/results"
 SEVERITIES = (1, 2, 3, 4, 5)
 LEARNED_FROM, TESTED_ON = 1500, 1000
 
@@ -64,16 +68,17 @@ def said_of(detector: Any, x: Array, y: Array) -> Said:
     return Said(score.astype("float64"), probabilities, probabilities.argmax(axis=1) == y)
 
 
-def grid(dataset: str, *, seed: int = 0, folder: Path | None = None) -> Grid:
-    """Score everything.
+def grid(asked: argparse.Namespace) -> Grid:
+    """Score everything, or read what was scored before.
 
     Args:
-        dataset: as guarded.py knows it.
-        seed: of classifier and student.
-        folder: of a saved detector, in place of the ready student.
+        asked: as `arguments` gives it.
     """
-    data = datasets.load(CLASSIFIERS[dataset].dataset, seed=seed)
-    detector = student_of(dataset, data, seed, folder)
+    file = None if asked.keep is None else asked.keep / f"said-{asked.dataset}-{asked.name}-{asked.seed}.npz"
+    if file is not None and file.is_file():
+        return _read(file)
+    data = datasets.load(CLASSIFIERS[asked.dataset].dataset, seed=asked.seed)
+    detector = student_of(asked.dataset, data, asked.seed, asked.detector)
     learned, tested = {}, {}
     for name in sorted(CORRUPTIONS):
         print(name, flush=True)
@@ -81,4 +86,46 @@ def grid(dataset: str, *, seed: int = 0, folder: Path | None = None) -> Grid:
             for part, n, found, other in ((data.held_out, LEARNED_FROM, learned, 1), (data.test, TESTED_ON, tested, 2)):
                 x = corrupt(part.x[:n], name=name, severity=severity, seed=other)
                 found[name, severity] = said_of(detector, x, part.y[:n])
-    return Grid(said_of(detector, *data.held_out), learned, said_of(detector, *data.test), tested)
+    found = Grid(said_of(detector, *data.held_out), learned, said_of(detector, *data.test), tested)
+    if file is not None:
+        _write(found, file)
+    return found
+
+
+def arguments(doc: str | None) -> argparse.Namespace:
+    """What a script that measures drift is asked for."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=("fashion_mnist", "cifar10"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--detector", type=Path, metavar="FOLDER", help="a saved detector, not the ready student")
+    parser.add_argument("--name", default="student", help="what to call it")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what is said of the images, for another run")
+    return parser.parse_args()
+
+
+def write(kind: str, asked: argparse.Namespace, found: dict[str, Any]) -> None:
+    """To docs/results/drift-KIND-DATASET-NAME.json."""
+    document = {"dataset": asked.dataset, "detector": asked.name, "seed": asked.seed, "machine": machine(), **found}
+    file = RESULTS / f"drift-{kind}-{asked.dataset}-{asked.name}.json"
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _write(found: Grid, file: Path) -> None:
+    flat = {"held_out": found.held_out, "test": found.test}
+    for part in ("learned_from", "tested_on"):
+        flat |= {f"{part} {name} {severity}": said for (name, severity), said in getattr(found, part).items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {f"{key}.{field}": array for key, said in flat.items() for field, array in said._asdict().items()}
+    np.savez(file, **arrays)
+
+
+def _read(file: Path) -> Grid:
+    with np.load(file, allow_pickle=False) as arrays:
+        keys = dict.fromkeys(key.partition(".")[0] for key in arrays)
+        flat = {key: Said(*(arrays[f"{key}.{field}"] for field in Said._fields)) for key in keys}
+    parts: dict[str, dict[tuple[str, int], Said]] = {"learned_from": {}, "tested_on": {}}
+    for key in set(flat) - {"held_out", "test"}:
+        part, *words, severity = key.split(" ")
+        parts[part][" ".join(words), int(severity)] = flat[key]
+    order = {part: dict(sorted(found.items())) for part, found in parts.items()}
+    return Grid(flat["held_out"], order["learned_from"], flat["test"], order["tested_on"])

@@ -1,29 +1,23 @@
 """How well is accuracy estimated without labels? Every way to do it, on corruptions that it has not seen.
 
-    KERAS_BACKEND=tensorflow python benchmarks/drift_accuracy.py DATASET [--detector FOLDER --name NAME]
+    KERAS_BACKEND=tensorflow python benchmarks/drift_accuracy.py DATASET [--detector FOLDER --name NAME] [--keep FOLDER]
 
 Each of the 19 corruptions is left out in turn: what is learned from the others and from clean labelled images estimates
 the classifier's accuracy on the one left out, at five severities. Writes docs/results/drift-accuracy-DATASET-NAME.json.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corrupted import Grid, Said, grid
-from measuring import machine
+from corrupted import Grid, Said, arguments, grid, write
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from demur.harm import estimated, learned_weights, limit_of, shares
-
-ROOT = Path(__file__).resolve().parent.parent
 
 Array = Any
 Estimate = Callable[[Said], float]
@@ -129,19 +123,10 @@ def errors(found: Grid) -> dict[str, list[float]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", choices=("fashion_mnist", "cifar10"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--detector", type=Path, metavar="FOLDER", help="a saved detector, not the ready student")
-    parser.add_argument("--name", default="student", help="what to call it")
-    arguments = parser.parse_args()
-    found = grid(arguments.dataset, seed=arguments.seed, folder=arguments.detector)
+    asked = arguments(__doc__)
+    found = grid(asked)
     accuracies = [float(rows.right.mean()) for rows in found.tested_on.values()]
     document = {
-        "dataset": arguments.dataset,
-        "detector": arguments.name,
-        "seed": arguments.seed,
-        "machine": machine(),
         "clean_accuracy": float(found.test.right.mean()),
         "corrupted_accuracy": {"least": min(accuracies), "most": max(accuracies)},
         "ways": {
@@ -153,8 +138,7 @@ def main() -> int:
             for title, off in errors(found).items()
         },
     }
-    file = ROOT / "docs/results" / f"drift-accuracy-{arguments.dataset}-{arguments.name}.json"
-    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write("accuracy", asked, document)
     for title, row in document["ways"].items():
         print(f"{title:<50} {row['mean_absolute_error']:.3f}  {row['bias']:+.3f}  {row['ninth_decile']:.3f}")
     return 0

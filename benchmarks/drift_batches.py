@@ -1,6 +1,6 @@
 """How often does a batch raise an alarm? Scores, confidences and embeddings, clean and with drift in a part of it.
 
-    KERAS_BACKEND=tensorflow python benchmarks/drift_batches.py DATASET [--detector FOLDER --name NAME]
+    KERAS_BACKEND=tensorflow python benchmarks/drift_batches.py DATASET [--detector FOLDER --name NAME] [--keep FOLDER]
 
 Batches of clean test images, of which a share is replaced by corrupted ones that the classifier, right before, gets
 wrong (harmful), or still gets right (harmless). Each is tested against 1,000 other clean test images drawn anew: the
@@ -8,19 +8,14 @@ held-out images are from the data set's training part, which is not quite like i
 docs/results/drift-batches-DATASET-NAME.json.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corrupted import Grid, Said, grid
-from measuring import machine
+from corrupted import Grid, Said, arguments, grid, write
 from scipy.stats import ks_2samp, mannwhitneyu
 
-ROOT = Path(__file__).resolve().parent.parent
 ALPHA = 0.05
 SIZES = (10, 50, 100, 1000)
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -99,24 +94,14 @@ def alarms(found: Grid) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", choices=("fashion_mnist", "cifar10"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--detector", type=Path, metavar="FOLDER", help="a saved detector, not the ready student")
-    parser.add_argument("--name", default="student", help="what to call it")
-    arguments = parser.parse_args()
+    asked = arguments(__doc__)
     document = {
-        "dataset": arguments.dataset,
-        "detector": arguments.name,
-        "seed": arguments.seed,
-        "machine": machine(),
         "alpha": ALPHA,
         "reference": REFERENCE,
         "repeats": REPEATS,
-        "rows": alarms(grid(arguments.dataset, seed=arguments.seed, folder=arguments.detector)),
+        "rows": alarms(grid(asked)),
     }
-    file = ROOT / "docs/results" / f"drift-batches-{arguments.dataset}-{arguments.name}.json"
-    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write("batches", asked, document)
     return 0
 
 

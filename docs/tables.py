@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ablation_tables
+import drift_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -332,52 +333,13 @@ def quality_corruptions() -> str:
     return markdown(head, rows)
 
 
-def drift_results(what: str) -> list[Any]:
-    """Every data set and detector that was measured."""
-    files = sorted((ROOT / "docs/results").glob(f"drift-{what}-*.json"), reverse=True)
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
-
-
-SHOWN_SHARES = (0, 0.1, 0.3, 0.5)
-
-
-def drift_batches(kind: str) -> str:
-    """How often each test raises an alarm, by size of batch and share that drifts."""
-    rows = []
-    for found in drift_results("batches"):
-        sizes = list(dict.fromkeys(row["n"] for row in found["rows"]))
-        shares = [share for share in dict.fromkeys(row["share"] for row in found["rows"]) if share in SHOWN_SHARES]
-        columns = [(n, share) for n in (sizes if kind == "none" else (100, 1000)) for share in shares]
-        columns = [(n, share) for n, share in columns if (share == 0) == (kind == "none")]
-        for test in dict.fromkeys(row["test"] for row in found["rows"]):
-            by = {
-                (row["n"], row["share"]): row["alarms"]
-                for row in found["rows"]
-                if row["test"] == test and row["kind"] == ("harmful" if kind == "none" else kind)
-            }
-            rows.append([test, *(percent(by[column]) for column in columns)])
-    heads = [f"{n:,}" if share == 0 else f"{percent(share, 0)} of {n:,}" for n, share in columns]
-    return markdown(["test", *heads], rows)
-
-
-def drift_accuracy() -> str:
-    """What each way to estimate accuracy is off by."""
-    results = drift_results("accuracy")
-    rows = []
-    for way in results[0]["ways"]:
-        found = [result["ways"][way] for result in results]
-        cells = [(f"{row['mean_absolute_error']:.3f}", f"{row['ninth_decile']:.3f}") for row in found]
-        rows.append([way, *(cell for pair in cells for cell in pair)])
-    names = {"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
-    heads = [head for r in results for head in (f"{names[r['dataset']]}, {r['detector']}", "nine in ten")]
-    return markdown(["way", *heads], rows)
-
-
 TABLES: dict[str, Callable[[], str]] = {
-    "drift-false-alarms": lambda: drift_batches("none"),
-    "drift-harmful": lambda: drift_batches("harmful"),
-    "drift-harmless": lambda: drift_batches("harmless"),
-    "drift-accuracy": drift_accuracy,
+    "drift-false-alarms": lambda: markdown(*drift_tables.alarms("none")),
+    "drift-harmful": lambda: markdown(*drift_tables.alarms("harmful")),
+    "drift-harmless": lambda: markdown(*drift_tables.alarms("harmless")),
+    "drift-accuracy": lambda: markdown(*drift_tables.accuracy()),
+    "drift-stream-alarms": lambda: markdown(*drift_tables.false_alarms()),
+    "drift-stream-delays": lambda: markdown(*drift_tables.delays()),
     "quality-corruptions": quality_corruptions,
     "published": lambda: markdown(*ablation_tables.against_the_paper()),
     "ablation-scores-student": lambda: ablation("score", ablation_tables.by_score("student")),

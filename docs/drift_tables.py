@@ -1,0 +1,110 @@
+"""The tables of what `benchmarks/drift_*.py` have measured: batches, accuracy without labels, streams."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ablation_tables import NAMES
+from ablation_tables import RESULTS as MEASURED
+
+RESULTS = Path(__file__).resolve().parent / "results"
+SHOWN_SHARES = (0.1, 0.3, 0.5)
+SHOWN_SIZES = (100, 1000)
+
+Table = tuple[list[str], list[list[str]]]
+"""The heading, and the rows."""
+
+
+def results(what: str) -> list[Any]:
+    """Every data set and detector that was measured."""
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in RESULTS.glob(f"drift-{what}-*.json")]
+    return sorted(found, key=lambda result: (list(NAMES).index(result["dataset"]), result["detector"] != "student"))
+
+
+def named(result: Any) -> str:
+    """Data set and detector."""
+    return f"{NAMES[result['dataset']]}, {result['detector']}"
+
+
+def share(value: float, decimals: int = 0) -> str:
+    """As a percentage."""
+    return f"{100 * value:.{decimals}f} %"
+
+
+def alarms(kind: str) -> Table:
+    """How often each test raises an alarm, by size of batch and share that drifts; kind "none" for no drift."""
+    rows, heads = [], []
+    for result in results("batches"):
+        # Batches without drift are kept with the harmful ones, at a share of 0.
+        by = {
+            (row["test"], row["n"], row["share"]): row
+            for row in result["rows"]
+            if row["kind"] == ("harmful" if kind == "none" else kind)
+        }
+        if kind == "none":
+            columns = [(n, 0.0) for n in dict.fromkeys(n for _, n, _ in by)]
+            heads = [f"{n:,}" for n, _ in columns]
+        else:
+            columns = [(n, part) for n in SHOWN_SIZES for part in SHOWN_SHARES]
+            heads = [f"{share(part)} of {n:,}" for n, part in columns] + ["mean p, 30 % of 100"]
+        rows.append([f"**{named(result)}**", *["" for _ in heads]])
+        for test in dict.fromkeys(test for test, _, _ in by):
+            cells = [share(by[test, *column]["alarms"], 1) for column in columns]
+            if kind != "none":
+                cells.append(f"{by[test, 100, 0.3]['mean_p']:.3f}")
+            rows.append([test, *cells])
+    if kind == "harmful":
+        said = json.loads((MEASURED.parent / "published.json").read_text(encoding="utf-8"))["cifar10_drift"]
+        rows.append([f"published: {said['title']}", *["" for _ in heads[1:]], f"about {said['mean_p']:.2f}"])
+    return ["test", *heads], rows
+
+
+def accuracy() -> Table:
+    """What each way to estimate accuracy is off by."""
+    found = results("accuracy")
+    rows = []
+    for way in found[0]["ways"]:
+        cells = [
+            f"{result['ways'][way][figure]:.3f}"
+            for result in found
+            for figure in ("mean_absolute_error", "ninth_decile")
+        ]
+        rows.append([way, *cells])
+    return ["way", *(head for result in found for head in (named(result), "nine in ten"))], rows
+
+
+def streams() -> Any:
+    """What was simulated."""
+    return json.loads((RESULTS / "drift-streams.json").read_text(encoding="utf-8"))
+
+
+def false_alarms() -> Table:
+    """Streams without drift that raised an alarm, and how many scores a second were looked at."""
+    found, rows = streams(), []
+    for method, by_size in {**found["false_alarms"], "ordinary p-values": found["naive"]}.items():
+        cells = [f"{row['alarms']:,} of {row['streams']:,}" for row in by_size.values()]
+        speeds = [row["per_second"] for row in by_size.values() if "per_second" in row]
+        rows.append([method, *cells, f"{min(speeds) / 1e6:.1f}" if speeds else ""])
+    sizes = [f"{int(size):,} calibration scores" for size in found["naive"]]
+    return ["method", *sizes, "million scores a second"], rows
+
+
+def delays() -> Table:
+    """From the beginning of a drift to the alarm: the median over streams, and nine in ten."""
+    found, rows = streams(), []
+    for clean in dict.fromkeys(row["clean"] for row in found["delays"]):
+        here = [row for row in found["delays"] if row["clean"] == clean]
+        parts = list(dict.fromkeys(row["share"] for row in here))
+        rows.append([f"**after {clean:,} clean scores**", *["" for _ in range(1 + len(parts))]])
+        for method, size in dict.fromkeys((row["method"], row["size"]) for row in here):
+            of_it = {row["share"]: row for row in here if (row["method"], row["size"]) == (method, size)}
+            rows.append([method, f"{size:,}", *(delay(of_it[part]) for part in parts)])
+    return ["method", "calibration scores", *(f"{share(part)} drift" for part in parts)], rows
+
+
+def delay(row: Any) -> str:
+    """Median and ninth decile, of those that were found in time."""
+    middle, late = (row[key] if row[key] is None else f"{row[key]:,.0f}" for key in ("median", "ninth_decile"))
+    if middle is None:
+        return f"found {share(row['found'])}" if row["found"] else "not found"
+    return f"{middle} ({late or 'later'})"

@@ -37,6 +37,9 @@ class Columns:
     names: tuple[str, ...]
 
 
+Labels: TypeAlias = npt.NDArray[np.int64]
+"""Classes, `(n,)`."""
+
 Layout: TypeAlias = Field | tuple[Field, ...] | dict[str, Field] | Columns
 """What one row is."""
 
@@ -299,6 +302,26 @@ def check_whole(name: str, value: Any, least: int) -> None:
     """Raise InvalidSetting unless a setting is a whole number of at least `least`."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise InvalidSetting(f"{name} is a whole number of at least {least}; got {value!r}")
+
+
+def check_classes(y: Any, n: int, name: str = "y", what: str = "the true class, for each of the {n} rows") -> Labels:
+    """Classes as an array of whole numbers, `(n,)`.
+
+    Args:
+        y: the classes.
+        n: how many there must be.
+        name: what to call them.
+        what: each of them is, and for what.
+
+    Raises:
+        ShapeMismatch: another number of them, or not whole numbers.
+    """
+    classes = np.asarray(y)
+    if classes.shape != (n,) or classes.dtype.kind not in "iu":
+        raise ShapeMismatch(
+            f"{name} must hold one whole number, {what.format(n=n)}; got shape {classes.shape} of {classes.dtype}"
+        )
+    return classes.astype("int64")
 
 
 def is_number(value: Any) -> bool:

@@ -23,6 +23,7 @@ from demur.data import (
     Layout,
     Rows,
     as_layout,
+    check_classes,
     check_layout,
     check_whole,
     compatible,
@@ -573,14 +574,14 @@ class Detector(abc.ABC):
         if groups not in (None, "predicted"):
             raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
         if labels is not None and hasattr(X, "__array__"):
-            _checked_labels(labels, len(X))
+            check_classes(labels, len(X), "labels")
         scored = self._scored(X, batch_size, verbose, flag_invalid=False)
         self.calibration = calibrate(
             scored,
             fpr=fpr,
             threshold_perc=threshold_perc,
             margin=margin,
-            labels=None if labels is None else _checked_labels(labels, len(scored.score)),
+            labels=None if labels is None else check_classes(labels, len(scored.score), "labels"),
             classes=self.classifier.classes if groups == "predicted" else None,
         )
         self.threshold = self.calibration.threshold
@@ -793,16 +794,6 @@ class Detector(abc.ABC):
         network = self.route.reference(self.views, [part for part in self._layers if part is not self.companion])
         passes = over_batches(network, rows, batch_size, verbose and not self.classifier.in_graph)
         return gathered(passes, 0 if rows.rows is None else row_count(rows.rows), spacious)
-
-
-def _checked_labels(labels: Any, n: int) -> npt.NDArray[np.integer[Any]]:
-    classes = np.asarray(labels)
-    if classes.shape != (n,) or classes.dtype.kind not in "iu":
-        raise ShapeMismatch(
-            f"labels must hold one whole number, the true class, for each of the {n} rows; "
-            f"got shape {classes.shape} of {classes.dtype}"
-        )
-    return classes
 
 
 def _optimizer(optimizer: Any) -> Any:

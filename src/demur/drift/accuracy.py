@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import check_layout, check_whole, row_count, taken
+from demur.data import check_classes, check_layout, check_whole, row_count, taken
 from demur.detectors.base import Detector
 from demur.drift.batch import drift_meta
 from demur.errors import (
@@ -15,7 +15,6 @@ from demur.errors import (
     InvalidSetting,
     MissingExtra,
     NotCalibrated,
-    ShapeMismatch,
     TooFewInstances,
     WrongType,
 )
@@ -99,7 +98,9 @@ def calibrate_accuracy(
     check_whole("rows", rows, FEWEST)
     check_whole("seed", seed, 0)
     X = check_layout(detector._ready_for(X), detector.classifier.layout)
-    labels = _labels(y, row_count(X))
+    labels = check_classes(y, row_count(X))
+    if len(labels) < FEWEST:
+        raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")
     score, entropy, wrong = _judged(detector, X, labels, batch_size)
     accuracy, count = 1 - float(wrong.mean()), int(wrong.sum())
     limits = limit_of(score, count), limit_of(entropy, count)
@@ -212,18 +213,6 @@ def _errors_left_out(of: Array, accuracies: Array, names: npt.NDArray[Any]) -> l
         rows = zip(of[names == name], accuracies[names == name], strict=True)
         off += [abs(estimated(weights, shares_of) - accuracy) for shares_of, accuracy in rows]
     return off
-
-
-def _labels(y: Any, n: int) -> npt.NDArray[np.integer[Any]]:
-    labels = np.asarray(y)
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
-        raise ShapeMismatch(
-            f"y must hold one whole number, the true class, for each of the {n} rows; "
-            f"got shape {labels.shape} of {labels.dtype}"
-        )
-    if n < FEWEST:
-        raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {n}")
-    return labels
 
 
 def _isotonic() -> Any:

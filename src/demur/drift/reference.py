@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.calibration import Calibration
-from demur.data import row_list
+from demur.data import check_classes, row_list
 from demur.detectors.base import Detector
 from demur.drift.conditional import conditional_p_values
 from demur.drift.evidence import Array, Observed
@@ -96,13 +96,7 @@ def _classes(predicted: Any, n: int) -> npt.NDArray[np.int64]:
         raise InvalidSetting(
             "each predicted class has calibration scores of its own: pass predicted=, the classifier's classes, too"
         )
-    classes = np.atleast_1d(np.asarray(predicted))
-    if classes.shape != (n,) or classes.dtype.kind not in "iu":
-        raise ShapeMismatch(
-            f"predicted must hold one whole number, a class, for each of the {n} scores; "
-            f"got shape {classes.shape} of {classes.dtype}"
-        )
-    return classes.astype("int64")
+    return check_classes(np.atleast_1d(np.asarray(predicted)), n, "predicted", "a class, for each of the {n} scores")
 
 
 class Reference:

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 
 from demur._version import __version__
-from demur.data import check_layout, check_whole, row_count, taken
+from demur.data import check_classes, check_layout, check_whole, row_count, taken
 from demur.detectors.base import Detector
 from demur.durations import seconds_of
-from demur.errors import InvalidSetting, ShapeMismatch, ThresholdNotSet, WrongType
+from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
 from demur.evaluation.attacks import Attack, Attacked
 from demur.evaluation.baselines import Baseline, finite
 from demur.evaluation.budgets import bounds_of, epsilons_of
@@ -174,16 +174,11 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[
     if not (hasattr(X, "shape") or isinstance(X, dict | tuple | list)):
         raise WrongType(f"X is an array, a table, or several arrays; got {type(X).__name__}")
     X = check_layout(detector._ready_for(X), detector.classifier.layout)
-    labels = np.asarray(y)
-    if labels.shape != (row_count(X),) or labels.dtype.kind not in "iu":
-        raise ShapeMismatch(
-            f"y must hold one whole number, the true class, for each of the {row_count(X)} rows; "
-            f"got shape {labels.shape} of {labels.dtype}"
-        )
+    labels = check_classes(y, row_count(X))
     classes = detector.classifier.classes
     if labels.min() < 0 or labels.max() >= classes:
         raise InvalidSetting(f"y holds classes from 0 to {classes - 1}; got {labels.min()} to {labels.max()}")
-    return X, labels.astype("int64")
+    return X, labels
 
 
 class _Asked(NamedTuple):

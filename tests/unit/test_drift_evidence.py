@@ -6,7 +6,6 @@ from scipy.stats import mannwhitneyu
 
 from demur.drift.conditional import conditional_p_values
 from demur.drift.evidence import SHARES, Bets, Cusum, Martingale, Observed, Windows
-from demur.errors import InvalidSetting
 
 
 def observed(p, place=None, size=100, time=None):
@@ -148,8 +147,8 @@ def test_windows_of_a_length_in_time_close_when_the_next_begins():
     assert found[3] == found[4]
     assert found[5] != found[4]
     assert windows.done == 2  # of the empty windows in between nothing is said
-    with pytest.raises(InvalidSetting, match="need to know when"):
-        windows.add(observed([1.0]))
+    assert windows.needs_time
+    assert not Windows(0.05, 10).needs_time
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import InvalidSetting
-
 Array = npt.NDArray[np.float64]
 
 SHARES = (0.05, 0.2, 0.6)
@@ -29,6 +27,13 @@ class Observed(NamedTuple):
     """How many calibration scores there are."""
     time: Array | None
     """`(n,)`, in seconds; None where nobody said."""
+
+    @property
+    def when(self) -> Array:
+        """The times, for what was asked for with a length in time: `Monitor.update` has seen to it that there are."""
+        if self.time is None:
+            raise AssertionError("a method that needs the time says so in needs_time")
+        return self.time
 
     def part(self, begin: int, end: int | None) -> "Observed":
         """Some of them, in order."""
@@ -85,6 +90,8 @@ class Evidence(abc.ABC):
     """Of alpha, what is spent on calibration sets for which the p-values fail."""
     start: ClassVar[float] = 0.0
     """The logarithm of the evidence before the first score."""
+    needs_time: bool = False
+    """Whether it must be told when scores came."""
     limit: float
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -223,6 +230,7 @@ class Windows(Evidence):
     def __init__(self, alpha: float, window: int | float) -> None:
         self.alpha, self.window = alpha, window
         self.limit = -math.log(alpha)
+        self.needs_time = isinstance(window, float)
         self.done, self.count, self.places = 0, 0, 0.0
         self.begin: float | None = None
         self.last = -math.inf
@@ -233,11 +241,9 @@ class Windows(Evidence):
 
     def add(self, observed: Observed) -> Array:
         found = np.empty(len(observed.p))
-        if isinstance(self.window, float) and observed.time is None:
-            raise InvalidSetting("windows of a length in time need to know when: update(..., time=)")
         for i, place in enumerate(observed.place):
             if isinstance(self.window, float):
-                now = float(observed.time[i])  # type: ignore[index]
+                now = float(observed.when[i])
                 if self.begin is None:
                     self.begin = now
                 elif now >= self.begin + self.window:

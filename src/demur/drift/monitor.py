@@ -181,7 +181,7 @@ class Monitor:
                 self._evidence.add(observed.part(0, upto))
             self.count += upto
             self.log_evidence = float(found[upto - 1])
-            self._raise_alarm(None if observed.time is None else float(observed.time[upto - 1]))
+            self._raise_alarm(observed.part(upto - 1, upto))
             observed = observed.part(upto, None)
 
     def _rest(self, observed: Observed) -> int:
@@ -190,21 +190,18 @@ class Monitor:
             return 0
         if isinstance(self.cooldown, int):
             return int(min(max(self._resting - self.count, 0), len(observed.p)))
-        if observed.time is None:
-            raise InvalidSetting("a cooldown of a length in time needs to know when: update(..., time=)")
-        return int(np.searchsorted(observed.time, self._resting, side="left"))
+        return int(np.searchsorted(observed.when, self._resting, side="left"))
 
-    def _raise_alarm(self, time: float | None) -> None:
-        alarm = Alarm(self.count, time, self.log_evidence)
+    def _raise_alarm(self, last: Observed) -> None:
+        """The evidence is enough with the last score."""
+        alarm = Alarm(self.count, None if last.time is None else float(last.time[0]), self.log_evidence)
         self._is_alarmed = True
         self.alarms = [*self.alarms, alarm][-KEPT_ALARMS:]
         self.alarm_count += 1
         if isinstance(self.cooldown, int):
             self._resting = self.count + self.cooldown
         elif self.cooldown is not None:
-            if time is None:
-                raise InvalidSetting("a cooldown of a length in time needs to know when: update(..., time=)")
-            self._resting = time + self.cooldown
+            self._resting = float(last.when[0]) + self.cooldown
         for function in self.on_alarm:
             function(alarm)
 
@@ -219,9 +216,8 @@ class Monitor:
         return self
 
     def _times(self, time: Any, n: int) -> Array | None:
-        needed = (self.method == "window" and isinstance(self.window, float)) or isinstance(self.cooldown, float)
         if time is None:
-            if needed:
+            if self._evidence.needs_time or isinstance(self.cooldown, float):
                 raise InvalidSetting("a window or cooldown of a length in time needs to know when: update(..., time=)")
             return None
         moments = np.array([_moment(t) for t in np.atleast_1d(np.asarray(time, object)).ravel()], "float64")

@@ -48,6 +48,7 @@ def register(commands: Commands) -> None:
         "watch a stream of rows or scores for drift, JSON lines in and out",
         'Lines in: {"x": one row}, {"rows": several}, {"score": a number} or {"scores": several}, with "time" in '
         'seconds and "id" if you like; with scores of a detector that has a threshold for each class, "predicted" too. '
+        "null stands for a number that is missing. "
         "Lines out say what is known after each. The state is read from and kept in a file, so the stream may be "
         f"interrupted. The exit status is 0, or {DRIFT} if there is an alarm at the end.",
     )
@@ -163,17 +164,28 @@ def _entries(lines: IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, entry
 
 
-def _said(watching: "Monitor", entry: dict[str, Any]) -> dict[str, Any]:
-    """Look at an entry, and say what is known now."""
+def _numbers(values: Any, key: str) -> Any:
+    """What JSON lists hold, as an array; a number that is missing, null, as NaN."""
     import numpy as np
 
+    try:
+        array = np.asarray(values)
+        array = array.astype("float64") if array.dtype == object else array
+    except (ValueError, TypeError) as error:
+        raise InvalidSetting(f'"{key}" must hold numbers, in lists of one length each: {str(values)[:60]}') from error
+    if array.dtype.kind not in "fiub":
+        raise InvalidSetting(f'"{key}" must hold numbers; got {str(values)[:60]}')
+    return array
+
+
+def _said(watching: "Monitor", entry: dict[str, Any]) -> dict[str, Any]:
+    """Look at an entry, and say what is known now."""
     options = {name: entry[name] for name in ("predicted", "time") if name in entry}
     if "x" in entry or "rows" in entry:
-        rows = [entry["x"]] if "x" in entry else entry["rows"]
-        watching.update(np.asarray(rows), **options)
+        watching.update(_numbers([entry["x"]], "x") if "x" in entry else _numbers(entry["rows"], "rows"), **options)
     else:
-        scores = entry.get("scores", entry.get("score"))
-        watching.update(scores=scores, **options)
+        (key,) = {"score", "scores"} & set(entry)
+        watching.update(scores=_numbers(entry[key], key), **options)
     logarithm = watching.log_evidence
     return {
         **({"id": entry["id"]} if "id" in entry else {}),

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from demur.harm import estimated, learned_weights, limit_of, shares
+from demur.harm import estimated, interval, learned_weights, limit_of, shares, spread_of
 
 Array = Any
 Estimate = Callable[[Said], float]
@@ -68,15 +68,16 @@ def logistic(clean: Said, batches: list[Said]) -> Estimate:
     return lambda rows: float(model.predict_proba(features(rows))[:, 1].mean())
 
 
-def both(clean: Said, batches: list[Said]) -> Estimate:
-    """What `demur.drift.estimate_accuracy` does."""
+def shares_by(clean: Said) -> Callable[[Said], Array]:
+    """How rows become shares below the limits that clean rows set."""
     wrong = int((~clean.right).sum())
     limits = limit_of(clean.score, wrong), limit_of(clean.entropy, wrong)
+    return lambda rows: shares(rows.score, limits[0], rows.entropy, limits[1])
 
-    def shares_of(rows: Said) -> Array:
-        return shares(rows.score, limits[0], rows.entropy, limits[1])
 
-    every = [clean, *batches]
+def both(clean: Said, batches: list[Said]) -> Estimate:
+    """What `demur.drift.estimate_accuracy` does."""
+    shares_of, every = shares_by(clean), [clean, *batches]
     weights = learned_weights(
         np.array([shares_of(rows) for rows in every]), np.array([rows.right.mean() for rows in every])
     )
@@ -122,6 +123,25 @@ def errors(found: Grid) -> dict[str, list[float]]:
     return off
 
 
+def covered(found: Grid) -> float:
+    """How often the interval that goes with demur's estimate holds the accuracy, on corruptions left out."""
+    shares_of, holds = shares_by(found.held_out), []
+    for left_out in dict.fromkeys(name for name, _ in found.tested_on):
+        others = {key: said for key, said in found.learned_from.items() if key[0] != left_out}
+        batches = [found.held_out, *others.values()]
+        spread = spread_of(
+            np.array([shares_of(rows) for rows in batches]),
+            np.array([rows.right.mean() for rows in batches]),
+            np.array(["", *(name for name, _ in others)]),
+        )
+        estimate = both(found.held_out, list(others.values()))
+        for (name, _), rows in found.tested_on.items():
+            if name == left_out:
+                low, high = interval(estimate(rows), len(rows.right), spread, len(found.held_out.right))
+                holds.append(low <= rows.right.mean() <= high)
+    return float(np.mean(holds))
+
+
 def main() -> int:
     asked = arguments(__doc__)
     found = grid(asked)
@@ -129,6 +149,7 @@ def main() -> int:
     document = {
         "clean_accuracy": float(found.test.right.mean()),
         "corrupted_accuracy": {"least": min(accuracies), "most": max(accuracies)},
+        "interval_holds": covered(found),
         "ways": {
             title: {
                 "mean_absolute_error": float(np.mean(np.abs(off))),

@@ -70,6 +70,8 @@ def accuracy() -> Table:
             for figure in ("mean_absolute_error", "ninth_decile")
         ]
         rows.append([way, *cells])
+    holds = [(share(result["interval_holds"]), "") for result in found]
+    rows.append(["*demur's interval holds (90 % promised)*", *(cell for pair in holds for cell in pair)])
     return ["way", *(head for result in found for head in (named(result), "nine in ten"))], rows
 
 

@@ -1,5 +1,6 @@
 """What a score says about the classifier's errors, learned from labelled rows. NumPy only."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+CONFIDENCE, NORMAL_QUANTILE = 0.9, 1.645
+"""How often intervals hold, and how many standard deviations that is."""
 PULL = 0.05
 """How much the weights are drawn towards the mean, in batches that differ by all there is."""
 
@@ -46,6 +49,13 @@ class HarmCalibration:
     def accuracy_of(self, scores: npt.NDArray[np.floating[Any]], entropies: npt.NDArray[np.floating[Any]]) -> float:
         """The classifier's accuracy on rows with these scores and entropies, as estimated."""
         return estimated(self.weights, shares(scores, self.score_limit, entropies, self.entropy_limit))
+
+    def interval(self, accuracy: float, n: int) -> tuple[float, float]:
+        """Where accuracies lie, nine in ten, of which this is the estimate from n rows: of drift like the corruptions.
+
+        By how far estimates are off on corruptions they have not seen, and by the chance of which rows were drawn.
+        """
+        return interval(accuracy, n, self.spread, self.n)
 
     def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays, for saving."""
@@ -93,3 +103,26 @@ def learned_weights(of: Array, accuracies: Array) -> Array:
     prior = np.array([0.0, 0.5, 0.5])
     pull = np.diag([1e-6, PULL, PULL])
     return np.asarray(prior + np.linalg.solve(of.T @ of + pull, of.T @ (accuracies - of @ prior)))
+
+
+def spread_of(of: Array, accuracies: Array, names: npt.NDArray[Any]) -> float:
+    """What nine in ten estimates are off by at most on a corruption, with weights learned from the others.
+
+    Args:
+        of: `(batches, 3)`, their shares.
+        accuracies: `(batches,)`, of the classifier.
+        names: `(batches,)`, of what was done to them; "" for nothing.
+    """
+    off = []
+    for name in dict.fromkeys(names[names != ""]):
+        weights = learned_weights(of[names != name], accuracies[names != name])
+        rows = zip(of[names == name], accuracies[names == name], strict=True)
+        off += [abs(estimated(weights, shares_of) - accuracy) for shares_of, accuracy in rows]
+    return float(np.quantile(off, CONFIDENCE))
+
+
+def interval(accuracy: float, n: int, spread: float, labelled: int) -> tuple[float, float]:
+    """Around an estimate from n rows, by a calibration on so many labelled ones."""
+    variance = max(accuracy * (1 - accuracy), 1 / (4 * n)) * (1 / n + 1 / labelled)
+    reach = math.hypot(spread, NORMAL_QUANTILE * math.sqrt(variance))
+    return max(0.0, accuracy - reach), min(1.0, accuracy + reach)

@@ -1,6 +1,5 @@
 """How much does it hurt: the classifier's accuracy on rows without labels, from their scores."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -21,13 +20,9 @@ from demur.errors import (
 from demur.evaluation.budgets import bounds_of
 from demur.evaluation.planning import corruptions_of
 from demur.evaluation.target import Target
-from demur.harm import Array, HarmCalibration, estimated, learned_weights, limit_of, shares
+from demur.harm import Array, HarmCalibration, learned_weights, limit_of, shares, spread_of
 from demur.results import Meta
 
-CONFIDENCE = 0.9
-"""Of intervals."""
-NORMAL_QUANTILE = 1.645
-"""Of the normal distribution, for such an interval."""
 KNOTS = 200
 FEWEST = 50
 """Labelled rows that are needed."""
@@ -136,7 +131,7 @@ def calibrate_accuracy(
         weights=learned_weights(np.array(of), np.array(accuracies)),
         accuracy=accuracy,
         n=len(labels),
-        spread=float(np.quantile(_errors_left_out(np.array(of), np.array(accuracies), np.array(names)), CONFIDENCE)),
+        spread=spread_of(np.array(of), np.array(accuracies), np.array(names)),
         scores=knots,
         wrong=np.asarray(curve.predict(knots), "float64"),
     )
@@ -178,9 +173,7 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
     if n == 0:
         raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
     accuracy = harm.accuracy_of(score[valid], _entropy(probabilities[valid]))
-    chance = NORMAL_QUANTILE * math.sqrt(max(accuracy * (1 - accuracy), 1 / (4 * n)) * (1 / n + 1 / harm.n))
-    reach = math.hypot(harm.spread, chance)
-    low, high = max(0.0, accuracy - reach), min(1.0, accuracy + reach)
+    low, high = harm.interval(accuracy, n)
     data = AccuracyData(
         accuracy=accuracy,
         accuracy_interval=(low, high),
@@ -203,16 +196,6 @@ def _judged(detector: Detector, X: Any, y: Any, batch_size: int) -> tuple[Array,
 def _entropy(probabilities: npt.NDArray[np.float32]) -> Array:
     p = np.asarray(probabilities, "float64")
     return np.asarray(-(p * np.log(np.maximum(p, 1e-30))).sum(axis=1))
-
-
-def _errors_left_out(of: Array, accuracies: Array, names: npt.NDArray[Any]) -> list[float]:
-    """How far off estimates are on each corruption, with weights learned from the others."""
-    off = []
-    for name in dict.fromkeys(names[1:]):
-        weights = learned_weights(of[names != name], accuracies[names != name])
-        rows = zip(of[names == name], accuracies[names == name], strict=True)
-        off += [abs(estimated(weights, shares_of) - accuracy) for shares_of, accuracy in rows]
-    return off
 
 
 def _isotonic() -> Any:

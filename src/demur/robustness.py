@@ -119,15 +119,15 @@ BALLS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, flo
 
 def _places(x: Tensor) -> Tensor:
     """The place of each row in the batch, shaped to go with it."""
-    ones = ops.ones_like(ops.reshape(x, (ops.shape(x)[0], -1))[:, 0], dtype="int32")
-    return ops.reshape(ops.cumsum(ones) - 1, (-1, *[1] * (len(x.shape) - 1)))
+    return ops.reshape(ops.arange(ops.shape(x)[0]), (-1, *[1] * (len(x.shape) - 1)))
 
 
 def _some_way(x: Tensor) -> Tensor:
     """Plus or minus 1 for each number of a row, the same for all rows: it looks random, and draws nothing."""
     flat = ops.reshape(x, (ops.shape(x)[0], -1))
-    count = ops.cumsum(ops.ones_like(flat), axis=1)
-    return ops.reshape(ops.where(ops.sin(count * count) > 0, 1.0, -1.0), ops.shape(x))
+    count = 1 + ops.arange(ops.shape(flat)[1], dtype="float32")
+    row = ops.where(ops.sin(count * count) > 0, 1.0, -1.0)
+    return ops.reshape(row, (1, *ops.shape(x)[1:]))
 
 
 def as_robust(robust: Any) -> Robust | None:

@@ -100,7 +100,10 @@ def noisy(x: Array) -> Array:
 def companions(size: Size) -> dict[str, Companion]:
     """By name. What is not said otherwise is published: trained on the K-L divergence, with a reconstruction term."""
     near = Robust(size.epsilon, bounds=(0.0, 1.0))
-    round_too = Robust({"Linf": size.epsilon, "L2": 15 * size.epsilon}, bounds=(0.0, 1.0))
+    round_too, closer = (
+        Robust({"Linf": share * size.epsilon, "L2": 15 * share * size.epsilon}, bounds=(0.0, 1.0))
+        for share in (1, 0.25)
+    )
     ae: dict[str, Any] = {"epochs": size.ae_epochs, "w_recon": 0.1}
     student: dict[str, Any] = {"epochs": size.student_epochs}
     kld, half, jeffreys = {"loss_type": "kld"}, {"loss_type": "kld", "temperature": 0.5}, {"loss_type": "jeffreys"}
@@ -124,6 +127,9 @@ def companions(size: Size) -> dict[str, Companion]:
         "copy, robust": distilled(kld, {**student, "robust": near}, is_attacked=True, student="copy"),
         "copy, robust in two norms, long": distilled(
             kld, {"robust": round_too}, is_attacked=True, student="copy", is_long=True
+        ),
+        "copy, a quarter as robust in two norms, long": distilled(
+            kld, {"robust": closer}, is_attacked=True, student="copy", is_long=True
         ),
         "autoencoder, robust, Jeffreys": redrawn(jeffreys, {**ae, "robust": near}, is_attacked=True),
     }
@@ -227,6 +233,14 @@ def figures(judged: Judged, truth: dict[str, Array], predicted: dict[str, Array]
     return found
 
 
+PAIRS = (
+    ["autoencoder", "student"],
+    ["student, robust", "student, robust, Jeffreys"],
+    ["copy, robust in two norms, long", "copy, a quarter as robust in two norms, long"],
+)
+"""Companions that are also heard together."""
+
+
 def p_values(held_out: Array, score: Array) -> Array:
     """Conformal p-values."""
     ordered = np.sort(held_out)
@@ -265,7 +279,7 @@ def combined(said: dict[str, dict[str, Said]]) -> dict[str, Judged]:
     for name in said:
         found[f"{name}: smaller p-value, Jeffreys and doubt"] = joined([name], [jeffreys, doubt], smallest)
         found[f"{name}: product of p-values, Jeffreys and doubt"] = joined([name], [jeffreys, doubt], product)
-    for two in (["autoencoder", "student"], ["student, robust", "student, robust, Jeffreys"]):
+    for two in PAIRS:
         if all(name in said for name in two):
             title = " and ".join(two)
             found[f"{title}: smaller p-value, K-L"] = joined(two, [published], smallest)
@@ -383,21 +397,22 @@ def bench(dataset: str, seed: int, keep: Path) -> Bench:
     return Bench(dataset, seed, SIZES[dataset], data, model, rows, keep)
 
 
-def measured(name: str, on: Bench, known: Any) -> tuple[dict[str, Any], dict[str, Said]]:
+def measured(name: str, on: Bench, known: Any, *, knowingly: bool = True) -> tuple[dict[str, Any], dict[str, Said]]:
     """Train a companion, or load it, and try every score on it.
 
     Args:
         name: of the companion.
         on: what is measured on.
         known: what was found of it before; None for nothing.
+        knowingly: whether those who know the guard attack it too, where that was not done before.
     """
     companion, folder, started = companions(on.size)[name], on.keep / name, time.monotonic()
     if folder.is_dir() and known:
-        detector, seconds = demur.load_detector(folder), known["fit_seconds"]
+        detector, seconds, trained_on = demur.load_detector(folder), known["fit_seconds"], known.get("trained_on")
     else:
         print(f"\n{name}", flush=True)
         detector = trained(companion, on.model, on.data, on.size, on.seed)
-        seconds = round(time.monotonic() - started)
+        seconds, trained_on = round(time.monotonic() - started), machine()
         detector.save(folder)
     said = {title: said_of(detector, part.x) for title, part in on.rows.items()}
     opinion = {title: both.opinion.argmax(axis=1) for title, both in said.items()}
@@ -411,11 +426,12 @@ def measured(name: str, on: Bench, known: Any) -> tuple[dict[str, Any], dict[str
     before = (known or {}).get("adaptive", {})
     adaptive = {score: before[score] for score in (PUBLISHED, DEFAULT) if score in before}
     both = {PUBLISHED: {"score_type": "kld"}, DEFAULT: {"score_type": "jeffreys", "w_uncertainty": weight}}
-    for score, settings in both.items() if companion.is_attacked else ():
+    for score, settings in both.items() if companion.is_attacked and knowingly else ():
         if score not in adaptive:
             adaptive[score] = against_those_who_know(detector, settings, on.data, on.seed)
     return {
         "fit_seconds": seconds,
+        "trained_on": trained_on,
         "balance": round(weight, 3),
         "scores": {
             score: figures(Judged(found, opinion), on.truth, predicted(said)) for score, found in judged.items()
@@ -435,6 +451,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", default=Path("/tmp/demur-ablation"))
     parser.add_argument("--companions", nargs="*", metavar="NAME", help="default: all that are missing")
+    parser.add_argument("--no-adaptive", action="store_true", help="leave attacks on the guard to another run")
     arguments = parser.parse_args()
     on = bench(arguments.dataset, arguments.seed, arguments.keep / f"{arguments.dataset}-{arguments.seed}")
     file = ROOT / "results" / f"ablation-{on.dataset}-{on.seed}.json"
@@ -451,7 +468,9 @@ def main() -> int:
     said: dict[str, dict[str, Said]] = {}
     for name in arguments.companions or companions(on.size):
         started = time.monotonic()
-        document["companions"][name], said[name] = measured(name, on, document["companions"].get(name))
+        document["companions"][name], said[name] = measured(
+            name, on, document["companions"].get(name), knowingly=not arguments.no_adaptive
+        )
         classes = predicted(said[name])
         document["combined"] |= {title: figures(found, on.truth, classes) for title, found in combined(said).items()}
         file.parent.mkdir(exist_ok=True)

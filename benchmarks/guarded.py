@@ -35,6 +35,8 @@ class Guarded(NamedTuple):
     learning_rate: float = 2e-3
     is_augmented: bool = False
     """Whether training images are mirrored and moved by up to 4 pixels."""
+    weight_decay: float = 0.0
+    """Decoupled from the gradient."""
 
 
 def standardised_residual(depth: int) -> Callable[[tuple[int, ...], int], Any]:
@@ -51,8 +53,8 @@ def standardised_residual(depth: int) -> Callable[[tuple[int, ...], int], Any]:
 CLASSIFIERS = {
     "mnist": Guarded("mnist", build_classifier, 6),
     "fashion_mnist": Guarded("fashion_mnist", build_classifier, 12),
-    "cifar10": Guarded("cifar10", standardised_residual(20), 24, 128, 4e-3, is_augmented=True),
-    "cifar10-full": Guarded("cifar10", standardised_residual(56), 200, 128, 4e-3, is_augmented=True),
+    "cifar10": Guarded("cifar10", standardised_residual(20), 24, 128, 4e-3, True, 5e-4),
+    "cifar10-full": Guarded("cifar10", standardised_residual(56), 40, 128, 4e-3, True, 5e-2),
 }
 
 
@@ -93,7 +95,7 @@ def classifier_of(name: str, data: datasets.Dataset, seed: int) -> Any:
     rate = keras.optimizers.schedules.CosineDecay(
         plan.learning_rate / 20, steps, warmup_target=plan.learning_rate, warmup_steps=steps // 6
     )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=5e-4 if plan.is_augmented else 0.0)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=plan.weight_decay)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=xla_setting())
     if plan.is_augmented:
         model.fit(Augmented(x, y, plan.batch_size, seed), epochs=plan.epochs, verbose=2)

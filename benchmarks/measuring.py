@@ -66,4 +66,22 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
+        **_accelerator(keras.backend.backend()),
     }
+
+
+def _accelerator(backend: str) -> dict[str, str]:
+    """Its name, where the backend has one."""
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return {} if device.platform == "cpu" else {"accelerator": device.device_kind}
+    if backend == "torch":
+        import torch
+
+        return {"accelerator": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else {}
+    import tensorflow as tf
+
+    found = tf.config.list_physical_devices("GPU")
+    return {"accelerator": tf.config.experimental.get_device_details(found[0])["device_name"]} if found else {}

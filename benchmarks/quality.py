@@ -5,8 +5,8 @@
 Without a configuration, runs all that a CPU can; `--list` names them. Each goes through `demur.evaluate`, and what that
 found goes to benchmarks/results/CONFIGURATION-SEED.json. The classifier of a data set and seed is trained once and kept
 in benchmarks/models/, so that a row can be repeated (benchmarks/guarded.py). Data come from `$DEMUR_DATA`, or are
-downloaded by Keras. `--keep` keeps the attacked images, so that an interrupted run goes on, and attacks on one
-classifier serve all configurations.
+downloaded by Keras. `--keep` keeps detectors and attacked images, so that an interrupted run goes on, on another
+machine if need be, and attacks on one classifier serve all configurations.
 """
 
 import argparse
@@ -55,12 +55,16 @@ class Configuration(NamedTuple):
     """Images that are attacked."""
     corruptions: Any = None
     needs_gpu: bool = False
+    is_attacked_knowingly: bool = True
+    """Whether those who know the guard attack it too, and by all that is measured; else by the published attacks."""
 
 
 PUBLISHED: dict[str, Any] = {"score_type": "kld"}
 SHARPENED: dict[str, Any] = {"score_type": "kld", "temperature": 0.5}
 HIDDEN: dict[str, Any] = {"score_type": "kld", "hidden_layer_kld": {-3: 20}}
 SMALL_AE: dict[str, Any] = {"w_recon": 0.1, "epochs": 8}
+FULL_AE: dict[str, Any] = {"epochs": 20, "batch_size": 128}
+FULL: dict[str, Any] = {"needs_gpu": True, "is_attacked_knowingly": False}
 NEARBY = Robust(0.1, bounds=(0.0, 1.0))
 NEARBY_COLOUR = Robust(8 / 255, bounds=(0.0, 1.0))
 
@@ -88,12 +92,20 @@ CONFIGURATIONS = {
         16_000,
         corruptions="default",
     ),
-    **{
-        f"cifar10-full-{name}": Configuration(
-            "cifar10-full", AdversarialAE, settings, {"epochs": 40, "batch_size": 64}, None, 2000, "default", True
-        )
-        for name, settings in {"ae": PUBLISHED, "ae-sharpened": SHARPENED, "ae-hidden": HIDDEN}.items()
-    },
+    "cifar10-full-ae": Configuration("cifar10-full", AdversarialAE, PUBLISHED, FULL_AE, corruptions="default", **FULL),
+    "cifar10-full-ae-sharpened": Configuration("cifar10-full", AdversarialAE, SHARPENED, FULL_AE, **FULL),
+    "cifar10-full-ae-hidden": Configuration("cifar10-full", AdversarialAE, HIDDEN, FULL_AE, **FULL),
+    "cifar10-full-distillation": Configuration(
+        "cifar10-full", ModelDistillation, PUBLISHED, {"epochs": 20, "batch_size": 128}, corruptions="default", **FULL
+    ),
+    "cifar10-full-distillation-copy": Configuration(
+        "cifar10-full",
+        ModelDistillation,
+        {"distilled_model": "copy"},
+        {"epochs": 6, "batch_size": 128, "robust": Robust({"Linf": 2 / 255, "L2": 0.12}, bounds=(0.0, 1.0))},
+        corruptions="default",
+        **FULL,
+    ),
 }
 
 
@@ -109,11 +121,25 @@ def detector_of(configuration: Configuration, model: Any, data: datasets.Dataset
     return detector.infer_threshold(data.held_out.x, fpr=FPR)
 
 
-def attacks_for(shape: tuple[int, ...]) -> list[Any]:
-    """The published attacks, PGD, and those by someone who knows the guard."""
+def kept_or_trained(name: str, model: Any, data: datasets.Dataset, seed: int, keep: Path | None) -> tuple[Any, Any]:
+    """The detector, and the machine that it was trained on: from the folder, if it is there, or trained and kept."""
+    if keep is None:
+        return detector_of(CONFIGURATIONS[name], model, data, seed), machine()
+    folder, beside = keep / f"{name}-{seed}", keep / f"{name}-{seed}.json"
+    if not folder.is_dir():
+        detector_of(CONFIGURATIONS[name], model, data, seed).save(folder)
+        beside.write_text(json.dumps(machine()), encoding="utf-8")
+    return demur.load_detector(folder), json.loads(beside.read_text(encoding="utf-8"))
+
+
+def attacks_for(shape: tuple[int, ...], *, knowing: bool) -> list[Any]:
+    """The published attacks; and, if asked for, two more, and those by someone who knows the guard."""
     epsilons = default_epsilons(shape, (0.0, 1.0))
     linf = epsilons["Linf"]
-    known = [CarliniWagner(), ConfidentCarliniWagner(), SLIDE(epsilons["L1"]), PGD(linf)]
+    known = [CarliniWagner(), SLIDE(epsilons["L1"])]
+    if not knowing:
+        return known
+    known += [ConfidentCarliniWagner(), PGD(linf)]
     adaptive = (WeightedPGD, SelectivePGD, OrthogonalPGD, BothPathsPGD, DefendedPathPGD)
     return [*known, *(kind(linf) for kind in adaptive)]
 
@@ -123,26 +149,25 @@ def run(name: str, seed: int, keep: Path | None) -> None:
     configuration, started = CONFIGURATIONS[name], time.monotonic()
     data = datasets.load(CLASSIFIERS[configuration.classifier].dataset, seed=seed)
     model = classifier_of(configuration.classifier, data, seed)
-    detector = detector_of(configuration, model, data, seed)
+    detector, trained_on = kept_or_trained(name, model, data, seed, keep)
     chosen = np.random.default_rng(seed).permutation(len(data.test.y))[: configuration.tested]
     evaluation = demur.evaluate(
         detector,
         data.test.x[chosen],
         data.test.y[chosen],
-        attacks=attacks_for(data.test.x.shape[1:]),
+        attacks=attacks_for(data.test.x.shape[1:], knowing=configuration.is_attacked_knowingly),
         corruptions=configuration.corruptions,
         X_train=data.train.x[:5000],
         class_names=data.class_names,
         seed=seed,
         out=None if keep is None else keep / f"{configuration.classifier}-{seed}",
     )
-    if keep is not None:
-        detector.save(keep / f"{name}-{seed}")
     clean = detector.correct(data.test.x)["data"]
     document = {
         "configuration": name,
         "seed": seed,
         "machine": machine(),
+        "trained_on": trained_on,
         "seconds": round(time.monotonic() - started),
         "test": {
             "rows": len(data.test.y),

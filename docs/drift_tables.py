@@ -110,3 +110,20 @@ def delay(row: Any) -> str:
     if middle is None:
         return f"found {share(row['found'])}" if row["found"] else "not found"
     return f"{middle} ({late or 'later'})"
+
+
+def example(dataset: str) -> Table:
+    """What the example of harmful drift found by severity, and on batches and a stream."""
+    found = json.loads((RESULTS / f"harmful-drift-{dataset}.json").read_text(encoding="utf-8"))
+    clean = found["clean_accuracy"]
+    rows = [["unchanged", share(clean, 1), "", "", ""]]
+    for row in found["severities"]:
+        accuracies = [share(row[key], 1) for key in ("accuracy", "estimated_accuracy")]
+        scores = [f"{row[key]:.2f}" for key in ("harmful_score", "harmless_score")]
+        rows.append([f"severity {row['severity']}", *accuracies, *scores])
+    for row in found["p_values"]:
+        rows.append([f"p, {share(row['share'])} drifted", "", "", *(f"{row[k]:.3f}" for k in ("harmful", "harmless"))])
+    stream = found["stream"]
+    delay = "no alarm" if stream["alarm_at"] is None else f"{stream['alarm_at'] - stream['turns_at']:,} scores"
+    rows.append(["stream: from drift to alarm", "", "", delay, ""])
+    return ["", "accuracy", "estimated", "harmful", "harmless"], rows

@@ -244,11 +244,12 @@ def quality_against_the_paper() -> str:
                 ]
             )
     for found in quality():
+        network = "ResNet-56" if "-full-" in found["configuration"] else "ResNet-20"
         for threat in (t for t in found["threats"] if t["threat"] in ("C&W", "SLIDE")):
             rows.append(
                 [
                     f"{found['configuration']}, seed {found['seed']}",
-                    f"ResNet-20, {percent(found['test']['accuracy'])}",
+                    f"{network}, {percent(found['test']['accuracy'])}",
                     threat["threat"],
                     f"{threat['auroc_successful']:.3f}",
                     percent(threat["always_corrected"]),
@@ -340,6 +341,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "drift-accuracy": lambda: markdown(*drift_tables.accuracy()),
     "drift-stream-alarms": lambda: markdown(*drift_tables.false_alarms()),
     "drift-stream-delays": lambda: markdown(*drift_tables.delays()),
+    "harmful-drift-cifar10": lambda: markdown(*drift_tables.example("cifar10")),
+    "harmful-drift-fashion_mnist": lambda: markdown(*drift_tables.example("fashion_mnist")),
     "quality-corruptions": quality_corruptions,
     "published": lambda: markdown(*ablation_tables.against_the_paper()),
     "ablation-scores-student": lambda: ablation("score", ablation_tables.by_score("student")),

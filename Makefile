@@ -1,7 +1,7 @@
 # make demo   train, attack and correct, on real images, and show the table and the picture
 # make test   everything CI checks
 # make bench  the measurements that the documentation shows
-# make examples  the examples, in full: a PyTorch network, boosted trees, text, an ONNX file
+# make examples  the examples, in full: a PyTorch network, boosted trees, text, an ONNX file, harmful drift
 # All set up a virtual environment of their own in .venv first. BACKEND=torch or jax runs the demo on another backend.
 
 PYTHON ?= python3

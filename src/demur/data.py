@@ -304,6 +304,18 @@ def check_whole(name: str, value: Any, least: int) -> None:
         raise InvalidSetting(f"{name} is a whole number of at least {least}; got {value!r}")
 
 
+def as_array(values: Any, name: str) -> npt.NDArray[Any]:
+    """An array of what may be lists.
+
+    Raises:
+        ShapeMismatch: the lists in it are of several lengths.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ShapeMismatch(f"{name} must be an array, or lists of one length each: {error}") from error
+
+
 def check_classes(y: Any, n: int, name: str = "y", what: str = "the true class, for each of the {n} rows") -> Labels:
     """Classes as an array of whole numbers, `(n,)`.
 
@@ -316,7 +328,7 @@ def check_classes(y: Any, n: int, name: str = "y", what: str = "the true class, 
     Raises:
         ShapeMismatch: another number of them, or not whole numbers.
     """
-    classes = np.asarray(y)
+    classes = as_array(y, name)
     if classes.shape != (n,) or classes.dtype.kind not in "iu":
         raise ShapeMismatch(
             f"{name} must hold one whole number, {what.format(n=n)}; got shape {classes.shape} of {classes.dtype}"

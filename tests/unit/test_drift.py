@@ -103,6 +103,7 @@ def test_classes_with_calibration_scores_of_their_own_are_put_together():
         ({"scores": [1.0, np.nan]}, NonFinite, "1 of 2 scores are not finite: 1"),
         ({"scores": [[1.0]]}, ShapeMismatch, "of shape"),
         ({"scores": ["a"]}, ShapeMismatch, "must be numbers"),
+        ({"scores": [1.0, [2.0, 3.0]]}, ShapeMismatch, "lists of one length each"),
         ({}, InvalidSetting, "pass rows, X, or scores="),
         ({"X": np.zeros((2, 2)), "scores": [1.0]}, InvalidSetting, "and not both"),
         ({"X": np.zeros((2, 2))}, WrongType, "nothing to score rows with"),

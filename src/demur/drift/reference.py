@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.calibration import Calibration
-from demur.data import check_classes, row_list
+from demur.data import as_array, check_classes, row_list
 from demur.detectors.base import Detector
 from demur.drift.conditional import conditional_p_values
 from demur.drift.evidence import Array, Observed
@@ -68,7 +68,7 @@ def scores_of(
     if (X is None) == (scores is None):
         raise InvalidSetting("pass rows, X, or scores=, and not both")
     if scores is not None:
-        found = np.atleast_1d(np.asarray(scores))
+        found = np.atleast_1d(as_array(scores, "scores"))
         if found.ndim != 1 or found.dtype.kind not in "fiu":
             raise ShapeMismatch(f"scores must be numbers of shape (n,); got shape {found.shape} of {found.dtype}")
     elif not isinstance(detector, Detector):
@@ -96,7 +96,9 @@ def _classes(predicted: Any, n: int) -> npt.NDArray[np.int64]:
         raise InvalidSetting(
             "each predicted class has calibration scores of its own: pass predicted=, the classifier's classes, too"
         )
-    return check_classes(np.atleast_1d(np.asarray(predicted)), n, "predicted", "a class, for each of the {n} scores")
+    return check_classes(
+        np.atleast_1d(as_array(predicted, "predicted")), n, "predicted", "a class, for each of the {n} scores"
+    )
 
 
 class Reference:

@@ -100,7 +100,10 @@ def arguments(doc: str | None) -> argparse.Namespace:
     parser.add_argument("--detector", type=Path, metavar="FOLDER", help="a saved detector, not the ready student")
     parser.add_argument("--name", default="student", help="what to call it")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what is said of the images, for another run")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if (asked.detector is None) != (asked.name == "student"):
+        parser.error("--detector and --name go together: results of another detector must not replace the student's")
+    return asked
 
 
 def write(kind: str, asked: argparse.Namespace, found: dict[str, Any]) -> None:

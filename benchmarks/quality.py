@@ -127,8 +127,9 @@ def kept_or_trained(name: str, model: Any, data: datasets.Dataset, seed: int, ke
         return detector_of(CONFIGURATIONS[name], model, data, seed), machine()
     folder, beside = keep / f"{name}-{seed}", keep / f"{name}-{seed}.json"
     if not folder.is_dir():
-        detector_of(CONFIGURATIONS[name], model, data, seed).save(folder)
+        keep.mkdir(parents=True, exist_ok=True)
         beside.write_text(json.dumps(machine()), encoding="utf-8")
+        detector_of(CONFIGURATIONS[name], model, data, seed).save(folder)
     return demur.load_detector(folder), json.loads(beside.read_text(encoding="utf-8"))
 
 

@@ -16,8 +16,7 @@ from demur.calibration import (
     percentile_threshold,
 )
 from demur.errors import InvalidSetting, NotCalibrated, TooFewInstances
-from demur.results import Floats, PredictData
-from demur.scoring import Scored
+from demur.results import CorrectData, Floats, PredictData, Scored
 
 Control = Literal["fdr"] | None
 
@@ -52,6 +51,24 @@ def decide(
         data["is_adversarial"] = np.asarray(scored.score > limit)
     data["is_adversarial"][scored.invalid] = True
     return data
+
+
+def correction(scored: Scored, flagged: PredictData, *, all_predictions: bool) -> CorrectData:
+    """Classes: the opinion's where an instance is flagged, the classifier's elsewhere and where it is invalid.
+
+    Args:
+        scored: what the graph says of the instances, with class labels.
+        flagged: what `decide` made of it.
+        all_predictions: whether the classifier's and the opinion's class of each instance are told too.
+    """
+    corrected = np.where(flagged["is_adversarial"], scored.y_opinion, scored.y)
+    corrected[scored.invalid] = scored.y[scored.invalid]
+    return CorrectData(
+        **flagged,
+        corrected=corrected,
+        no_defense=scored.y if all_predictions else None,
+        defense=scored.y_opinion if all_predictions else None,
+    )
 
 
 def check_control(control: Control, level: float, calibration: Calibration | None) -> None:

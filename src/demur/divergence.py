@@ -4,7 +4,9 @@ Everything here takes and returns backend tensors of log-probabilities `(n, clas
 keeps each result finite and unsaturated where working on probabilities would round to 0 and 1.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from keras import ops
@@ -24,6 +26,36 @@ LOG_FLOOR = -1e30
 """Stands for log(0). Low enough to mean zero, high enough that temperature and products keep it finite."""
 
 
+_basic = contextvars.ContextVar("basic", default=False)
+
+
+@contextlib.contextmanager
+def basic_operations() -> Iterator[None]:
+    """Have `log1p` and `expm1` made of operations that ONNX has: it has neither of the two. For tracing a graph."""
+    token = _basic.set(True)
+    try:
+        yield
+    finally:
+        _basic.reset(token)
+
+
+def log1p(x: Tensor) -> Tensor:
+    """`log(1 + x)` of numbers from 0 on, exact where they are small."""
+    if not _basic.get():
+        return ops.log1p(x)
+    # What is lost in rounding 1 + x is made up for by the quotient (Kahan; Goldberg, 1991, theorem 4).
+    total = 1.0 + x
+    lost = total == 1.0
+    return ops.where(lost, x, ops.log(total) * (x / ops.where(lost, 1.0, total - 1.0)))
+
+
+def expm1(x: Tensor) -> Tensor:
+    """`exp(x) - 1`, exact where x is small."""
+    if not _basic.get():
+        return ops.expm1(x)
+    return ops.tanh(x / 2.0) * (ops.exp(x) + 1.0)
+
+
 def log_softmax(logits: Tensor) -> Tensor:
     """Turn logits `(n, classes)` into float32 log-probabilities; a logit of minus infinity becomes a finite one.
 
@@ -34,7 +66,7 @@ def log_softmax(logits: Tensor) -> Tensor:
     shifted = logits - ops.max(logits, axis=-1, keepdims=True)
     ties = ops.sum(ops.cast(shifted >= 0, "float32"), axis=-1, keepdims=True) - 1.0
     rest = ops.sum(ops.where(shifted < 0, ops.exp(shifted), 0.0), axis=-1, keepdims=True) + ties
-    return shifted - ops.log1p(rest)
+    return shifted - log1p(rest)
 
 
 def log_probabilities(probabilities: Tensor) -> Tensor:
@@ -60,7 +92,7 @@ def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     small = ops.where(ops.abs(d) < SMALL, d, 0.0)
     series = small * small * (1 / 2 + small * (1 / 6 + small * (1 / 24)))
     middling = ops.minimum(d, LARGE)
-    direct = ops.expm1(middling) - middling
+    direct = expm1(middling) - middling
     large = ops.exp(log_q) - p * (1.0 + ops.maximum(d, LARGE))
     return ops.sum(ops.where(d > LARGE, large, p * ops.where(ops.abs(d) < SMALL, series, direct)), axis=-1)
 

@@ -1,12 +1,25 @@
 """What detectors return: plain dicts of NumPy arrays, typed."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+
+
+class Scored(NamedTuple):
+    """What a detector's graph says of `n` rows."""
+
+    score: Floats
+    """`(n,)`, in nats; infinite for an invalid row."""
+    y: npt.NDArray[Any]
+    """The reference: class labels `(n,)`, int64, or probabilities `(n, classes)` if they were asked for."""
+    y_opinion: npt.NDArray[Any]
+    """The opinion, likewise."""
+    invalid: Labels
+    """`(k,)`, the rows that cannot be judged: they hold NaN or infinity, or the networks return it for them."""
 
 
 class Meta(TypedDict):

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,24 +12,11 @@ from demur.data import Rows, finite_rows, mapped, row_count, row_list
 from demur.errors import NonFinite
 from demur.graph import Network, Outputs
 from demur.progress import progress
-from demur.results import Floats, Labels
+from demur.results import Scored
 from demur.sources import Source
 
 IN_MEMORY = 100_000_000
 """Bytes up to which the reference of a data set is kept in memory while it is trained on."""
-
-
-class Scored(NamedTuple):
-    """What a detector's graph says of `n` rows."""
-
-    score: Floats
-    """`(n,)`, in nats; infinite for an invalid row."""
-    y: npt.NDArray[Any]
-    """The reference: class labels `(n,)`, int64, or probabilities `(n, classes)` if they were asked for."""
-    y_opinion: npt.NDArray[Any]
-    """The opinion, likewise."""
-    invalid: Labels
-    """`(k,)`, the rows that cannot be judged: they hold NaN or infinity, or the networks return it for them."""
 
 
 def over_batches(network: Network, source: Source, batch_size: int, verbose: bool = False) -> Iterator[Outputs]:

@@ -35,7 +35,7 @@ from demur.data import (
     shapes_of,
     taken,
 )
-from demur.decision import Control, calibrate, check_control, decide
+from demur.decision import Control, calibrate, check_control, correction, decide
 from demur.divergence import DIVERGENCES
 from demur.errors import (
     InvalidSetting,
@@ -48,10 +48,10 @@ from demur.errors import (
 from demur.feeding import Drawn, StreamBatches, TrainingBatches, some_of
 from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
 from demur.harm import HarmCalibration
-from demur.results import CorrectData, CorrectResult, Floats, Meta, PredictData, PredictResult
+from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
 from demur.robustness import Robust, as_robust
 from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route
-from demur.scoring import Scored, gathered, over_batches, score_rows, spacious
+from demur.scoring import gathered, over_batches, score_rows, spacious
 from demur.sources import CheckedSource, Source, as_source, first_rows
 from demur.training import (
     Objective,
@@ -686,15 +686,7 @@ class Detector(abc.ABC):
         scored, flagged = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             flagged["instance_score"] = None
-        no_defense, defense = scored.y, scored.y_opinion
-        corrected = np.where(flagged["is_adversarial"], defense, no_defense)
-        corrected[scored.invalid] = no_defense[scored.invalid]
-        data = CorrectData(
-            **flagged,
-            corrected=corrected,
-            no_defense=no_defense if return_all_predictions else None,
-            defense=defense if return_all_predictions else None,
-        )
+        data = correction(scored, flagged, all_predictions=return_all_predictions)
         return {"meta": self.meta, "data": data}
 
     def save(self, path: str | Path, *, include_classifier: bool = True) -> None:

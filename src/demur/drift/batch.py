@@ -7,7 +7,6 @@ import numpy as np
 
 from demur._version import __version__
 from demur.data import check_whole, is_number
-from demur.detectors.base import Detector
 from demur.drift.evidence import Array
 from demur.drift.reference import calibration_of, scores_of
 from demur.errors import EmptyInput, InvalidSetting, MissingExtra
@@ -117,7 +116,7 @@ def cliffs_delta(batch: Array, reference: Array) -> float:
 
 def drift_meta(detector: Any, *, online: bool = False) -> Meta:
     """Who says so."""
-    data_type = detector.data_type if isinstance(detector, Detector) else None
+    data_type = getattr(detector, "data_type", None)  # a calibration has none
     return Meta(
         name=type(detector).__name__, detector_type="drift", data_type=data_type, online=online, version=__version__
     )

@@ -12,9 +12,8 @@ import numpy as np
 
 from demur._version import __version__
 from demur.data import check_whole, is_number
-from demur.detectors.base import Detector
 from demur.drift.evidence import Array, Evidence, Observed, Settings
-from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of
+from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of, scores_rows
 from demur.durations import seconds_of
 from demur.errors import CorruptMonitor, InvalidSetting, WrongDetector, WrongType
 from demur.writing import write_text
@@ -100,7 +99,7 @@ class Monitor:
             raise InvalidSetting(f"method is one of {', '.join(map(repr, Evidence.registry))}; got {method!r}")
         if not (is_number(tolerance) and 0 <= tolerance < 1):
             raise InvalidSetting(f"tolerance is a share of the inputs, from 0 to below 1; got {tolerance!r}")
-        self.detector = detector if isinstance(detector, Detector) else None
+        self.detector = detector if scores_rows(detector) else None
         self.alpha, self.method, self.tolerance = float(alpha), method, float(tolerance)
         check_whole("run_length", run_length, 2)
         self.run_length = int(run_length)

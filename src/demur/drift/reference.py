@@ -8,10 +8,14 @@ import numpy.typing as npt
 
 from demur.calibration import Calibration
 from demur.data import as_array, check_classes, row_list
-from demur.detectors.base import Detector
 from demur.drift.conditional import conditional_p_values
 from demur.drift.evidence import Array, Observed
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotCalibrated, ShapeMismatch, WrongType
+
+
+def scores_rows(detector: Any) -> bool:
+    """Whether something is a detector, live or exported, and not just its calibration; asked without Keras."""
+    return hasattr(detector, "calibration") and callable(getattr(detector, "score", None))
 
 
 class Given(NamedTuple):
@@ -34,7 +38,7 @@ def calibration_of(detector: Any) -> Calibration:
     """
     if isinstance(detector, Calibration):
         return detector
-    if not isinstance(detector, Detector):
+    if not scores_rows(detector):
         raise WrongType(
             f"detector is an AdversarialAE or a ModelDistillation, or its calibration; got {type(detector).__name__}"
         )
@@ -43,7 +47,8 @@ def calibration_of(detector: Any) -> Calibration:
             f"{type(detector).__name__} has no calibration scores to compare with: call "
             "infer_threshold(X_held_out, fpr=0.05) first, on rows that fit has not seen"
         )
-    return detector.calibration
+    calibration: Calibration = detector.calibration
+    return calibration
 
 
 def scores_of(
@@ -71,7 +76,7 @@ def scores_of(
         found = np.atleast_1d(as_array(scores, "scores"))
         if found.ndim != 1 or found.dtype.kind not in "fiu":
             raise ShapeMismatch(f"scores must be numbers of shape (n,); got shape {found.shape} of {found.dtype}")
-    elif not isinstance(detector, Detector):
+    elif not scores_rows(detector):
         raise WrongType("there is nothing to score rows with: pass the detector, or scores=")
     elif by_class:
         found, y, _ = detector.score(X, batch_size=batch_size, return_predictions=True)

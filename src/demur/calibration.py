@@ -120,7 +120,14 @@ class ScoreDistribution:
         Of a sketch, as many as are known to be: those up to the rank of its next smaller member.
         """
         found = np.searchsorted(self.kept, np.asarray(scores, "float32"), side="right" if ties else "left")
-        return np.concatenate([[0], _ranks(self.n)])[found]
+        return self._below_by_place()[found]
+
+    def p_values_by_place(self) -> npt.NDArray[np.float64]:
+        """The p-values of scores that are larger than none of the kept ones, than one, and so on: `(m + 1,)`."""
+        return np.asarray((1 + self.n - self._below_by_place()) / (self.n + 1), "float64")
+
+    def _below_by_place(self) -> npt.NDArray[np.int64]:
+        return np.concatenate([[0], _ranks(self.n)])
 
 
 def _ranks(n: int) -> npt.NDArray[np.int64]:
@@ -137,11 +144,15 @@ class Calibration:
         distributions: by predicted class, or one under None for all.
         threshold: what was inferred from them.
         fpr: the false-positive rate asked for; None where the threshold is a percentile, which promises none.
+        percentage: which percentile it is then; None of a calibration that was saved before this was.
+        margin: what was added, in nats.
     """
 
     distributions: Mapping[int | None, ScoreDistribution]
     threshold: Threshold
     fpr: float | None = None
+    percentage: float | None = None
+    margin: float = 0.0
 
     @property
     def by_class(self) -> bool:
@@ -162,8 +173,8 @@ class Calibration:
         """All of it as arrays, for saving."""
         names = {group: "all" if group is None else f"class_{group}" for group in self.distributions}
         arrays: dict[str, npt.NDArray[Any]] = {"threshold": np.asarray(self.threshold)}
-        if self.fpr is not None:
-            arrays["fpr"] = np.asarray(self.fpr)
+        settings = {"fpr": self.fpr, "percentage": self.percentage, "margin": self.margin or None}
+        arrays |= {name: np.asarray(value) for name, value in settings.items() if value is not None}
         for group, distribution in self.distributions.items():
             arrays[f"{names[group]}_scores"] = distribution.kept
             arrays[f"{names[group]}_n"] = np.asarray(distribution.n)
@@ -178,6 +189,8 @@ class Calibration:
             {groups[name]: ScoreDistribution(arrays[f"{name}_scores"], int(arrays[f"{name}_n"])) for name in names},
             arrays["threshold"] if arrays["threshold"].ndim else float(arrays["threshold"]),
             float(arrays["fpr"]) if "fpr" in arrays else None,
+            float(arrays["percentage"]) if "percentage" in arrays else None,
+            float(arrays["margin"]) if "margin" in arrays else 0.0,
         )
 
 

@@ -122,9 +122,10 @@ def calibrate(
             return percentile_threshold(scores, threshold_perc, margin)
         return conformal_threshold(scores, fpr, margin)
 
+    percentage = threshold_perc if fpr is None else None
     if classes is None:
         scores = scored.score[counts]
-        return Calibration({None: ScoreDistribution.of(scores)}, threshold_of(scores), fpr)
+        return Calibration({None: ScoreDistribution.of(scores)}, threshold_of(scores), fpr, percentage, margin)
     needed = 1 if fpr is None else instances_needed(fpr)
     scores_of = [scored.score[counts & (predicted == k)] for k in range(classes)]
     few = [f"class {k} has {len(scores)}" for k, scores in enumerate(scores_of) if len(scores) < needed]
@@ -136,4 +137,5 @@ def calibrate(
     distributions: dict[int | None, ScoreDistribution] = {
         k: ScoreDistribution.of(scores) for k, scores in enumerate(scores_of)
     }
-    return Calibration(distributions, np.array([threshold_of(scores) for scores in scores_of]), fpr)
+    limits = np.array([threshold_of(scores) for scores in scores_of])
+    return Calibration(distributions, limits, fpr, percentage, margin)

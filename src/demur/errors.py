@@ -21,6 +21,9 @@
      ├── CorruptEvaluation (ValueError)         what should be a written evaluation, and is none or unreadable
      ├── CorruptMonitor    (ValueError)         what should be the state of a drift monitor, and is none or unreadable
      ├── WrongClassifier   (ValueError)         a classifier that is not the one a detector was saved with
+     ├── NotExportable     (ValueError)         a detector that cannot be written as one ONNX file
+     ├── ExportDiffers     (RuntimeError)       an exported file that does not answer as the detector does
+     ├── LossTooLarge      (ValueError)         a file of less precision that loses more than may be lost
      ├── WrongDetector     (ValueError)         a detector that is not the one a monitor watched
      └── MissingExtra      (ImportError)        an optional package that is not installed
 
@@ -114,6 +117,18 @@ class WrongClassifier(DemurError, ValueError):
 
 class WrongDetector(DemurError, ValueError):
     """The detector given is not the one, calibrated as it was, that the monitor watched."""
+
+
+class NotExportable(DemurError, ValueError):
+    """A detector cannot be written as one ONNX file."""
+
+
+class ExportDiffers(DemurError, RuntimeError):
+    """An exported file does not answer as the detector does."""
+
+
+class LossTooLarge(DemurError, ValueError):
+    """A file of less precision would lose more than it may."""
 
 
 class MissingExtra(DemurError, ImportError):

@@ -5,7 +5,7 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import keras
 import numpy as np
@@ -63,6 +63,9 @@ from demur.training import (
     steps_together,
     xla_setting,
 )
+
+if TYPE_CHECKING:
+    from demur.export import Exported
 
 OnInvalid = Literal["raise", "flag"]
 """What becomes of a row that cannot be judged: an error, or a flag."""
@@ -722,6 +725,61 @@ class Detector(abc.ABC):
         learned = {"calibration": self.calibration, "harm": self.harm}
         arrays = {name: part.as_arrays() for name, part in learned.items() if part is not None}
         storage.write(Path(path), document, parts, arrays)
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        opset: int = 18,
+        float16: bool = False,
+        int8: bool = False,
+        X: Any = None,
+        X_adversarial: Any = None,
+        max_loss: float = 0.01,
+    ) -> "Exported":
+        """Write the whole procedure as one ONNX file: networks, threshold and calibration scores, for any batch size.
+
+        Its input is called `x` (or by the names of a dict of inputs), and `threshold` is another with the detector's as
+        its default. Its outputs: `instance_score`, `is_adversarial`, `p_value` (of a calibrated detector), `corrected`,
+        `no_defense`, `defense`, and `probabilities`, those of the class that `corrected` names: the opinion's where
+        flagged, elsewhere the classifier's own, not sharpened by a temperature. For those who ask: `reference`,
+        `opinion` and, of an autoencoder, `reconstruction`. A row that cannot be judged has a score of infinity and is
+        flagged. `demur.runtime.load` runs the file without Keras. It is loaded and compared with the detector before
+        it takes the place of what was there.
+
+        Args:
+            path: the file, `.onnx`.
+            opset: ONNX's operation set, 13 or more.
+            float16: compute the networks in half precision: half the size, and quicker where the hardware has it.
+            int8: weights of convolutions and dense layers as bytes (dynamic quantisation): a quarter of the size.
+            X: `(n, *input_shape)`, normal rows as `infer_threshold` takes them. Needed with less precision, to infer
+                the threshold and p-values anew from the file's scores and to measure what is lost; without it, the
+                file is compared with the detector on made-up rows.
+            X_adversarial: `(m, *input_shape)`, rows that should be flagged, to measure on; None for `X` with noise.
+            max_loss: how much AUROC, and which share of the answers, less precision may cost.
+
+        Returns:
+            What was written: its size, how far it is from the detector, what less precision costs.
+
+        Raises:
+            ThresholdNotSet, NotFitted: there is nothing to decide by, or the shape of the rows is not known yet.
+            NotExportable: the classifier is outside of the graph, or uses something that ONNX has not.
+            ExportDiffers: the file does not answer as the detector does. Nothing is written.
+            LossTooLarge: less precision costs more than `max_loss`. Nothing is written.
+            MissingExtra, InvalidSetting, FileNotFoundError: see `demur.errors`.
+        """
+        from demur.export import export
+
+        return export(
+            self,
+            path,
+            opset=opset,
+            float16=float16,
+            int8=int8,
+            X=X,
+            X_adversarial=X_adversarial,
+            max_loss=max_loss,
+        )
 
     # Shared by the methods above ----------------------------------------------------------------------------------
 

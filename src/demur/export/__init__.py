@@ -1,0 +1,5 @@
+"""A detector as one ONNX file: the networks, the threshold and the calibration scores. One file a concern."""
+
+from demur.export.writing import Exported, export
+
+__all__ = ["Exported", "export"]

@@ -1,0 +1,232 @@
+"""Networks of less precision: smaller files, and what they cost, measured before anything is written."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.calibration import Calibration, Threshold
+from demur.data import Rows, batches, check_layout, mapped, row_count
+from demur.decision import calibrate
+from demur.errors import LossTooLarge, NotExportable
+from demur.export.checking import check_decisions
+from demur.export.network import NetworkModel, quiet
+from demur.guard_file import OPINION, REFERENCE
+from demur.metrics import auroc
+from demur.results import Scored
+from demur.runtime import Guard
+
+if TYPE_CHECKING:
+    from demur.detectors.base import Detector
+
+MakeGuard: TypeAlias = Callable[[NetworkModel, Threshold, Calibration | None], Guard]
+"""Writes a file and loads it."""
+
+HALVED = {
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "Relu",
+    "LeakyRelu",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Transpose",
+}
+"""What is computed in float16. Divergences, and the logarithms under them, stay in float32: halves end at 65,504."""
+
+QUANTISED = ["MatMul", "Gemm", "Conv"]
+"""Whose weights become bytes."""
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What less precision costs.
+
+    Attributes:
+        auroc: of the detector as it lives, clean rows against bad ones.
+        auroc_reduced: of the file.
+        agreement: the share of all these rows that both flag alike and give the same class.
+        rows: how many there were, clean and bad.
+    """
+
+    auroc: float
+    auroc_reduced: float
+    agreement: float
+    rows: int
+
+    @property
+    def largest(self) -> float:
+        """The larger of what is lost in AUROC and in agreement."""
+        return max(self.auroc - self.auroc_reduced, 1.0 - self.agreement)
+
+
+def reduced(
+    detector: "Detector",
+    network: NetworkModel,
+    precision: str,
+    guard_of: MakeGuard,
+    rows: Rows,
+    X_adversarial: Any,
+    max_loss: float,
+) -> Loss:
+    """Write a guard of less precision, with a threshold and p-values from its own scores, and measure what it costs.
+
+    Args:
+        detector: as it lives.
+        network: its networks, converted.
+        precision: "float16" or "int8".
+        guard_of: writes and loads a file; the last one that it wrote counts.
+        rows: normal ones, `(n, *input_shape)`, to calibrate anew and to measure on.
+        X_adversarial: bad ones; None for the normal ones with noise.
+        max_loss: what may be lost, of AUROC and of agreement.
+
+    Raises:
+        LossTooLarge: more is lost.
+        NotExportable: onnxruntime cannot convert or run the networks so.
+    """
+    bad = (
+        noisy(rows)
+        if X_adversarial is None
+        else check_layout(X_adversarial, detector.classifier.layout, "X_adversarial")
+    )
+    try:
+        with quiet():
+            smaller = network._replace(model=PRECISIONS[precision](network.model))
+        guard = guard_of(smaller, *_old_limits(detector))
+        clean = answers(guard, rows)
+    except Exception as error:  # of onnxruntime, which has no base for its own
+        raise NotExportable(f"the networks cannot be made {precision}: {type(error).__name__}: {error}") from error
+    guard = guard_of(smaller, *recalibrated(detector, clean))
+    clean = answers(guard, rows)
+    check_decisions(guard, clean)
+    loss = measured(detector, clean, answers(guard, bad), rows, bad)
+    if loss.largest > max_loss:
+        raise LossTooLarge(
+            f"{precision} costs too much, and nothing was written: AUROC {loss.auroc_reduced:.4f} instead of "
+            f"{loss.auroc:.4f}, and {loss.agreement:.2%} of {loss.rows:,} rows are answered as before; max_loss is "
+            f"{max_loss:g}. Pass a larger one if that is acceptable, or export without {precision}"
+        )
+    return loss
+
+
+def noisy(rows: Rows) -> Rows:
+    """Rows with Gaussian noise, as wide as half of what each feature varies by; whole numbers come from other rows."""
+    rng = np.random.default_rng(0)
+
+    def changed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if array.dtype.kind != "f":
+            return array[rng.permutation(len(array))]
+        noise = rng.standard_normal(array.shape, dtype="float32") * (0.5 * array.std(axis=0, keepdims=True) + 1e-3)
+        return np.asarray(array + noise, array.dtype)
+
+    return mapped(changed, rows)
+
+
+def answers(guard: Guard, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+    """All that a guard says of rows."""
+    parts = [guard.run(guard.feed(batch), tuple(guard.outputs)) for batch in batches(rows, BATCH)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def recalibrated(detector: "Detector", found: dict[str, npt.NDArray[Any]]) -> tuple[Threshold, Calibration | None]:
+    """The threshold and the calibration that normal rows' new scores make; a threshold set by hand stays."""
+    threshold, before = _old_limits(detector)
+    if before is None:
+        return threshold, None
+    y, y_opinion = found[REFERENCE].argmax(axis=1), found[OPINION].argmax(axis=1)
+    invalid = np.flatnonzero(~np.isfinite(found["instance_score"]))
+    calibration = calibrate(
+        Scored(found["instance_score"], y, y_opinion, invalid),
+        fpr=before.fpr,
+        threshold_perc=_percentage(before),
+        margin=before.margin,
+        labels=None,
+        classes=detector.classifier.classes if before.by_class else None,
+    )
+    is_inferred = np.array_equal(np.asarray(before.threshold), np.asarray(threshold))
+    return (calibration.threshold if is_inferred else threshold), calibration
+
+
+def _percentage(calibration: Calibration) -> float:
+    """Which percentile the threshold is; of a calibration that does not say, the share of scores up to it."""
+    if calibration.percentage is not None:
+        return calibration.percentage
+    limits = np.atleast_1d(np.asarray(calibration.threshold) - calibration.margin)
+    kept = [distribution.kept for distribution in calibration.distributions.values()]
+    return 100.0 * float(np.mean([np.mean(scores <= limit) for scores, limit in zip(kept, limits, strict=True)]))
+
+
+def measured(
+    detector: "Detector",
+    clean: dict[str, npt.NDArray[Any]],
+    bad: dict[str, npt.NDArray[Any]],
+    rows: Rows,
+    bad_rows: Rows,
+) -> Loss:
+    """Compare what a file says of clean and bad rows with what its detector does."""
+    live = [detector.correct(x)["data"] for x in (rows, bad_rows)]
+    scores = [np.asarray(data["instance_score"]) for data in live]
+    alike = [
+        (data["is_adversarial"] == found["is_adversarial"]) & (data["corrected"] == found["corrected"])
+        for data, found in zip(live, (clean, bad), strict=True)
+    ]
+    return Loss(
+        auroc=auroc(scores[0], scores[1]),
+        auroc_reduced=auroc(clean["instance_score"], bad["instance_score"]),
+        agreement=float(np.concatenate(alike).mean()),
+        rows=row_count(rows) + row_count(bad_rows),
+    )
+
+
+def _old_limits(detector: "Detector") -> tuple[Threshold, Calibration | None]:
+    return detector.threshold, detector.calibration  # type: ignore[return-value]
+
+
+def _halved(model: Any) -> Any:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    others = {node.op_type for node in model.graph.node} - HALVED
+    halved = OnnxModel(convert_float_to_float16(model, keep_io_types=True, op_block_list=sorted(others)))
+    _without_detours(halved.model)
+    halved.remove_unused_constant()
+    halved.topological_sort()
+    return halved.model
+
+
+def _without_detours(model: Any) -> None:
+    """Remove casts from float32 to float16 and back: they only round, the outputs of the graph above all."""
+    from onnx import TensorProto
+
+    casts = {node.output[0]: node for node in model.graph.node if node.op_type == "Cast"}
+    down = {name: node.input[0] for name, node in casts.items() if node.attribute[0].i == TensorProto.FLOAT16}
+    for node in casts.values():
+        if node.attribute[0].i == TensorProto.FLOAT and node.input[0] in down:
+            node.op_type, node.input[0] = "Identity", down[node.input[0]]
+            del node.attribute[:]
+    used = {name for node in model.graph.node for name in node.input} | {entry.name for entry in model.graph.output}
+    for node in [casts[name] for name in down if name not in used]:
+        model.graph.node.remove(node)
+
+
+def _quantised(model: Any) -> Any:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
+        onnx.save(model, before)
+        quantize_dynamic(before, after, weight_type=QuantType.QUInt8, op_types_to_quantize=QUANTISED)
+        return onnx.load(str(after))
+
+
+PRECISIONS: dict[str, Callable[[Any], Any]] = {"float16": _halved, "int8": _quantised}
+"""What makes a model of less precision, by name."""

@@ -1,0 +1,207 @@
+"""What a guard does after its networks, as ONNX: from scores to flags, p-values and corrected classes.
+
+The same as `demur.decision` and `demur.calibration`, in the operations that every runtime has, and exactly: thresholds
+and calibration scores are compared as float32, as the live detector does.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.calibration import Calibration, ScoreDistribution, Threshold
+from demur.data import Field, Layout, flat
+from demur.export.network import CLASSIFIED, SCORE, NetworkModel
+from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
+
+ROWS = "n"
+"""The name of the batch dimension."""
+
+
+class Nodes:
+    """A graph that nodes are added to, one after the other. Tensors are known by their names."""
+
+    def __init__(self, graph: Any) -> None:
+        from onnx import helper, numpy_helper
+
+        self.graph, self._helper, self._arrays = graph, helper, numpy_helper
+        self._count = 0
+
+    def add(self, op: str, *inputs: Any, name: str | None = None, **attributes: Any) -> str:
+        """Add a node; arrays among its inputs become constants. Returns the name of its output."""
+        self._count += 1
+        output = name or f"decision/{op}_{self._count}"
+        ends = [end if isinstance(end, str) else self.constant(end) for end in inputs]
+        self.graph.node.append(self._helper.make_node(op, ends, [output], name=f"node/{output}", **attributes))
+        return output
+
+    def constant(self, array: npt.NDArray[Any], name: str | None = None) -> str:
+        """Add a constant; its name."""
+        self._count += 1
+        title = name or f"decision/constant_{self._count}"
+        self.graph.initializer.append(self._arrays.from_array(np.asarray(array, order="C"), title))
+        return title
+
+    def cast(self, x: str, dtype: str) -> str:
+        """Add a node that changes the type of numbers."""
+        return self.add("Cast", x, to=self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def add_procedure(
+    network: NetworkModel, layout: Layout, classes: int, threshold: Threshold, calibration: Calibration | None
+) -> Any:
+    """Complete the networks' model to a guard's.
+
+    Args:
+        network: the networks, converted.
+        layout: of the rows.
+        classes: how many there are.
+        threshold: the default of the input of that name.
+        calibration: for p-values; None to leave them out.
+
+    Returns:
+        The model, `onnx.ModelProto`.
+    """
+    from onnx import TensorProto
+
+    model, found = network.model, network.outputs
+    nodes = Nodes(model.graph)
+    score = nodes.add("Reshape", found[SCORE], np.array([-1], "int64"))
+    judged = _finite(nodes, score)
+    for name, field in zip(network.inputs, flat(layout), strict=True):
+        if np.dtype(field.dtype).kind == "f":
+            judged = nodes.add("And", judged, _finite_rows(nodes, name, str(field.dtype)))
+    nodes.add("Where", judged, score, np.float32(np.inf).reshape(()), name="instance_score")
+    nodes.add("ArgMax", found[REFERENCE], axis=-1, keepdims=0, name="no_defense")
+    nodes.add("ArgMax", found[OPINION], axis=-1, keepdims=0, name="defense")
+    _flag(nodes, threshold, judged)
+    correctable = nodes.add("And", "is_adversarial", judged)
+    nodes.add("Where", correctable, "defense", "no_defense", name="corrected")
+    by_row = nodes.add("Unsqueeze", correctable, np.array([1], "int64"))
+    nodes.add("Where", by_row, found[OPINION], found.get(CLASSIFIED, found[REFERENCE]), name="probabilities")
+    if calibration is not None:
+        _p_value(nodes, calibration, classes)
+    for name in (REFERENCE, OPINION, RECONSTRUCTION):
+        if name in found and found[name] != name:
+            nodes.add("Identity", found[name], name=name)
+
+    outputs: list[tuple[str, int, Sequence[int | str]]] = [
+        ("instance_score", TensorProto.FLOAT, ()),
+        ("is_adversarial", TensorProto.BOOL, ()),
+        *([("p_value", TensorProto.DOUBLE, ())] if calibration is not None else []),
+        ("corrected", TensorProto.INT64, ()),
+        ("no_defense", TensorProto.INT64, ()),
+        ("defense", TensorProto.INT64, ()),
+        ("probabilities", TensorProto.FLOAT, (classes,)),
+        (REFERENCE, TensorProto.FLOAT, (classes,)),
+        (OPINION, TensorProto.FLOAT, (classes,)),
+    ]
+    if RECONSTRUCTION in found and isinstance(layout, Field):
+        outputs.append((RECONSTRUCTION, TensorProto.FLOAT, _sizes(layout)))
+    _declare(model, network.inputs, flat(layout), np.shape(threshold), outputs)
+    return model
+
+
+def _finite(nodes: Nodes, x: str, dtype: str = "float32") -> str:
+    """Which numbers are neither NaN nor infinite: no comparison holds for NaN."""
+    largest = np.asarray(np.finfo(dtype).max, dtype)
+    if dtype == "float64":  # what does not fit into float32 is as good as infinite
+        largest = np.asarray(np.finfo("float32").max, dtype)
+    return nodes.add("LessOrEqual", nodes.add("Abs", x), largest)
+
+
+def _finite_rows(nodes: Nodes, x: str, dtype: str) -> str:
+    """Which rows hold nothing but finite numbers."""
+    wrong = nodes.cast(nodes.add("Not", _finite(nodes, x, dtype)), "float32")
+    count = nodes.add("ReduceSum", nodes.add("Flatten", wrong, axis=1), np.array([1], "int64"), keepdims=0)
+    return nodes.add("Less", count, np.float32(0.5).reshape(()))
+
+
+def _flag(nodes: Nodes, threshold: Threshold, judged: str) -> None:
+    """Flag what lies above the threshold, an input with a default, and what cannot be judged."""
+    nodes.constant(as_float32(threshold), THRESHOLD)
+    limit = THRESHOLD if np.ndim(threshold) == 0 else nodes.add("Gather", THRESHOLD, "no_defense", axis=0)
+    above = nodes.add("Greater", "instance_score", limit)
+    nodes.add("Or", above, nodes.add("Not", judged), name="is_adversarial")
+
+
+def as_float32(threshold: Threshold) -> npt.NDArray[np.float32]:
+    """The float32 threshold that flags the same float32 scores.
+
+    NumPy rounds one number to float32 before it compares it. Those of an array stay float64, so they are rounded down:
+    a float32 score lies above one exactly if it lies above the largest float32 that is not larger.
+    """
+    rounded = np.asarray(threshold, "float32")
+    if np.ndim(threshold) == 0:
+        return rounded
+    lower = np.nextafter(rounded, np.float32(-np.inf))
+    return np.where(rounded.astype("float64") > np.asarray(threshold), lower, rounded).astype("float32")
+
+
+def _p_value(nodes: Nodes, calibration: Calibration, classes: int) -> None:
+    """Look scores up among the sorted calibration scores: first in which block, then where in the block."""
+    groups = list(range(classes)) if calibration.by_class else [None]
+    distributions = [calibration.distributions[group] for group in groups]
+    size = max(1, int(np.ceil(np.sqrt(max(len(distribution.kept) for distribution in distributions)))))
+    count = max(-(-len(distribution.kept) // size) for distribution in distributions)
+    blocks = np.stack([_blocks(distribution.kept, size, count) for distribution in distributions])
+    tables = np.stack([_p_values(distribution, size * count) for distribution in distributions])
+
+    score = nodes.add("Unsqueeze", "instance_score", np.array([1], "int64"))
+    ends: Any = blocks[0, :, -1][None] if len(groups) == 1 else nodes.add("Gather", blocks[:, :, -1], "no_defense")
+    block = nodes.add("Min", _smaller(nodes, ends, score), np.int64(count - 1).reshape(()))
+    place = block
+    if len(groups) > 1:
+        place = nodes.add("Add", block, nodes.add("Mul", "no_defense", np.int64(count).reshape(())))
+    members = nodes.add("Gather", blocks.reshape(-1, size), place, axis=0)
+    begin = nodes.add("Mul", block, np.int64(size).reshape(()))
+    position = nodes.add("Add", begin, _smaller(nodes, members, score))
+    if len(groups) > 1:
+        offset = nodes.add("Mul", "no_defense", np.int64(tables.shape[1]).reshape(()))
+        position = nodes.add("Add", position, offset)
+    nodes.add("Gather", tables.ravel(), position, axis=0, name="p_value")
+
+
+def _smaller(nodes: Nodes, sorted_scores: Any, score: str) -> str:
+    """How many of each row of scores are smaller than the row's one: int64 `(n,)`."""
+    less = nodes.cast(nodes.add("Less", sorted_scores, score), "float32")
+    return nodes.cast(nodes.add("ReduceSum", less, np.array([1], "int64"), keepdims=0), "int64")
+
+
+def _blocks(kept: npt.NDArray[np.float32], size: int, count: int) -> npt.NDArray[np.float32]:
+    filled = np.full(size * count, np.inf, "float32")
+    filled[: len(kept)] = kept
+    return filled.reshape(count, size)
+
+
+def _p_values(distribution: ScoreDistribution, longest: int) -> npt.NDArray[np.float64]:
+    """The p-value of a score, by how many of the calibration scores that were kept are smaller: `(longest + 1,)`."""
+    kept = distribution.kept
+    found = distribution.p_values_by_place()
+    return np.concatenate([found, np.full(longest - len(kept), found[-1])])
+
+
+def _declare(
+    model: Any,
+    names: Sequence[str],
+    fields: Sequence[Field],
+    threshold_shape: tuple[int, ...],
+    outputs: Sequence[tuple[str, int, Sequence[int | str]]],
+) -> None:
+    """Say what the graph takes and returns, with a batch of any size."""
+    from onnx import TensorProto, helper
+
+    graph = model.graph
+    del graph.input[:], graph.output[:], graph.value_info[:]
+    for name, field in zip(names, fields, strict=True):
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(field.dtype))
+        graph.input.append(helper.make_tensor_value_info(name, kind, [ROWS, *_sizes(field, name)]))
+    graph.input.append(helper.make_tensor_value_info(THRESHOLD, TensorProto.FLOAT, threshold_shape))
+    for name, dtype, shape in outputs:
+        graph.output.append(helper.make_tensor_value_info(name, dtype, [ROWS, *shape]))
+
+
+def _sizes(field: Field, name: str = "x") -> list[int | str]:
+    """The sizes of a row; names for those that may be any."""
+    return [f"{name}_{i}" if size is None else size for i, size in enumerate(field.shape)]

@@ -1,0 +1,149 @@
+"""`detector.export`: from a detector to a checked file."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from demur._version import __version__
+from demur.calibration import Calibration, Threshold
+from demur.data import check_layout, check_whole, taken
+from demur.errors import InvalidSetting, NotFitted, ThresholdNotSet
+from demur.export.checking import SIZES, check_same, made_up_rows
+from demur.export.network import NetworkModel, network_of
+from demur.export.precision import PRECISIONS, Loss, reduced
+from demur.export.procedure import add_procedure
+from demur.guard_file import Description, sealed
+from demur.runtime import Guard
+
+if TYPE_CHECKING:
+    from demur.detectors.base import Detector
+
+OPSET = 18
+LEAST_OPSET = 13
+IR_VERSION = 10
+"""Of the format; onnxruntime reads it from 1.18 on."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: of the file.
+        bytes: its size.
+        precision: "float32", "float16" or "int8".
+        difference: the largest difference of a score or probability from the detector's, on a few rows; relative, of a
+            score above 1. None of a file of less precision, which is not meant to be equal.
+        loss: what less precision has cost, as measured; None of a file of full precision.
+    """
+
+    path: Path
+    bytes: int
+    precision: str
+    difference: float | None
+    loss: Loss | None
+
+
+def export(
+    detector: "Detector",
+    path: str | Path,
+    *,
+    opset: int = OPSET,
+    float16: bool = False,
+    int8: bool = False,
+    X: Any = None,
+    X_adversarial: Any = None,
+    max_loss: float = 0.01,
+) -> Exported:
+    """Write a detector as one ONNX file; see `Detector.export`."""
+    target = Path(path)
+    _check(detector, target, opset, float16, int8)
+    precision = "float16" if float16 else "int8" if int8 else "float32"
+    if precision not in PRECISIONS and X_adversarial is not None:
+        raise InvalidSetting("X_adversarial tells what less precision costs: pass float16=True or int8=True with it")
+    if precision in PRECISIONS and X is None:
+        raise InvalidSetting(f"{precision} needs X=, rows as infer_threshold takes them, to measure what it costs")
+    rows = made_up_rows(detector.classifier.layout) if X is None else check_layout(X, detector.classifier.layout)
+    network = network_of(detector, opset)
+    loss = None
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as folder:
+        draft = Path(folder) / target.name
+
+        def guard_of(model: NetworkModel, threshold: Threshold, calibration: Calibration | None) -> Guard:
+            draft.write_bytes(_contents(detector, model, threshold, calibration, precision))
+            return Guard(draft)
+
+        if precision in PRECISIONS:
+            loss = reduced(detector, network, precision, guard_of, rows, X_adversarial, max_loss)
+            difference = None
+        else:
+            guard = guard_of(network, _threshold(detector), detector.calibration)
+            difference = check_same(detector, guard, taken(rows, slice(0, max(SIZES))))
+        with draft.open("rb") as stream:
+            os.fsync(stream.fileno())
+        size = draft.stat().st_size
+        draft.replace(target)
+    return Exported(target, size, precision, difference, loss)
+
+
+def _contents(
+    detector: "Detector", network: NetworkModel, threshold: Threshold, calibration: Calibration | None, precision: str
+) -> bytes:
+    """A guard's file."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(network.model)
+    layout = detector.classifier.layout
+    model = add_procedure(network._replace(model=copy), layout, detector.classifier.classes, threshold, calibration)
+    description = Description(
+        detector=type(detector).__name__,
+        threshold=threshold,
+        layout=layout,
+        inputs=network.inputs,
+        classes=detector.classifier.classes,
+        temperature=detector.temperature,
+        on_invalid=detector.on_invalid,
+        data_type=detector.data_type,
+        channels_first=detector.channels_first,
+        classifier=detector.classifier.fingerprint(),
+        precision=precision,
+        versions={"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()},
+        calibration=calibration,
+        harm=detector.harm,
+    )
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, description.as_metadata())
+    model.producer_name, model.producer_version, model.domain = "demur", __version__, "demur"
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    model.graph.name = "guard"
+    model.graph.doc_string = model.doc_string = ""
+    onnx.checker.check_model(model)
+    return sealed(model.SerializeToString())
+
+
+def _threshold(detector: "Detector") -> Threshold:
+    if detector.threshold is None:
+        raise ThresholdNotSet(
+            f"{type(detector).__name__} has no threshold yet, and a guard decides: call infer_threshold(X, fpr=0.05)"
+        )
+    return detector.threshold
+
+
+def _check(detector: "Detector", target: Path, opset: int, float16: bool, int8: bool) -> None:
+    check_whole("opset", opset, LEAST_OPSET)
+    if float16 and int8:
+        raise InvalidSetting("float16 and int8 are two ways to less precision: pass one of them")
+    if target.suffix != ".onnx":
+        raise InvalidSetting(f"a guard is written to a .onnx file; got {target}")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder: name a file in it")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} to: make it first")
+    if not detector.is_ready:
+        raise NotFitted("there is nothing to export yet: the shape of the rows is not known before fit(X)")
+    _threshold(detector)

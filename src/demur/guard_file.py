@@ -1,0 +1,179 @@
+"""What an exported guard says of itself beside its graph, and the checksum of the file. Needs no ONNX package.
+
+The file's metadata hold strings by name. `demur.sha256` is the SHA-256 of the whole file with 64 zeros in the place of
+that value, so a file that was damaged or cut off is told from the one that was written. It guards against accidents,
+not against somebody who writes a new file.
+"""
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from demur._version import __version__
+from demur.calibration import Calibration, Threshold
+from demur.data import Layout, as_json, from_json
+from demur.errors import CorruptDetector, NotADetector
+from demur.harm import HarmCalibration
+
+FORMAT = 1
+PREFIX = "demur."
+SHA256 = PREFIX + "sha256"
+UNSEALED = "0" * 64
+
+REFERENCE, OPINION, RECONSTRUCTION = "reference", "opinion", "reconstruction"
+"""Outputs: the classifier's probabilities, sharpened by the temperature; the opinion's; and what the companion made."""
+ON_DEMAND = (REFERENCE, OPINION, RECONSTRUCTION)
+"""Outputs that are there for those who ask for them."""
+THRESHOLD = "threshold"
+"""The name of the input that holds the threshold."""
+
+
+class Description(NamedTuple):
+    """What the metadata of a guard hold."""
+
+    detector: str
+    """The name of its class."""
+    threshold: Threshold
+    """In nats."""
+    layout: Layout
+    """Of the rows."""
+    inputs: tuple[str, ...]
+    """The names of the arrays of the rows, in the graph, in the layout's order."""
+    classes: int
+    temperature: float
+    on_invalid: str
+    """"raise" or "flag"."""
+    data_type: str | None
+    channels_first: bool
+    """Whether rows are images as PyTorch has them, `(channels, height, width)`."""
+    classifier: str | None
+    """A SHA-256 of what the classifier has learned."""
+    precision: str
+    """"float32", "float16" or "int8": of the networks' weights."""
+    versions: Mapping[str, str]
+    """Of demur, Keras and others that made the file."""
+    calibration: Calibration | None
+    harm: HarmCalibration | None
+
+    def as_metadata(self) -> dict[str, str]:
+        """The metadata, not sealed yet."""
+        threshold = self.threshold.tolist() if isinstance(self.threshold, np.ndarray) else self.threshold
+        values = {
+            "format": FORMAT,
+            "detector": self.detector,
+            "threshold": threshold,
+            "fpr": None if self.calibration is None else self.calibration.fpr,
+            "temperature": self.temperature,
+            "classes": self.classes,
+            "layout": as_json(self.layout),
+            "inputs": list(self.inputs),
+            "on_invalid": self.on_invalid,
+            "data_type": self.data_type,
+            "channels_first": self.channels_first,
+            "classifier": self.classifier,
+            "precision": self.precision,
+            "versions": dict(self.versions),
+            "version": __version__,
+        }
+        metadata = {PREFIX + name: json.dumps(value) for name, value in values.items()}
+        learned = {"calibration": self.calibration, "harm": self.harm}
+        packed = {PREFIX + name: _packed(part.as_arrays()) for name, part in learned.items() if part is not None}
+        return {**metadata, **packed, SHA256: UNSEALED}
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str], name: str) -> "Description":
+        """Read metadata.
+
+        Args:
+            metadata: of the file.
+            name: of the file, for messages.
+
+        Raises:
+            NotADetector: they are not a guard's, or a newer demur's.
+        """
+        if PREFIX + "format" not in metadata:
+            raise NotADetector(
+                f"{name} is an ONNX model, but no guard: guards are written by detector.export(path) or demur export"
+            )
+        try:
+            found = {key.removeprefix(PREFIX): text for key, text in metadata.items() if key.startswith(PREFIX)}
+            if json.loads(found["format"]) != FORMAT:
+                raise NotADetector(
+                    f"{name} has format {found['format']}, and this demur {__version__} reads {FORMAT}: upgrade demur"
+                )
+            arrays = {key: _unpacked(found.pop(key)) for key in ("calibration", "harm") if key in found}
+            found.pop("sha256", None)
+            values = {key: json.loads(text) for key, text in found.items()}
+            threshold = values["threshold"]
+            return cls(
+                detector=values["detector"],
+                threshold=np.array(threshold, "float64") if isinstance(threshold, list) else float(threshold),
+                layout=from_json(values["layout"]),
+                inputs=tuple(values["inputs"]),
+                classes=int(values["classes"]),
+                temperature=float(values["temperature"]),
+                on_invalid=values["on_invalid"],
+                data_type=values["data_type"],
+                channels_first=bool(values["channels_first"]),
+                classifier=values["classifier"],
+                precision=values["precision"],
+                versions=values["versions"],
+                calibration=Calibration.from_arrays(arrays["calibration"]) if "calibration" in arrays else None,
+                harm=HarmCalibration.from_arrays(arrays["harm"]) if "harm" in arrays else None,
+            )
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            if isinstance(error, NotADetector):
+                raise
+            raise NotADetector(f"{name} does not describe a whole guard: {error!r}") from error
+
+
+def sealed(contents: bytes) -> bytes:
+    """A guard's bytes with the checksum in them, from those with zeros in its place."""
+    begin = _place(contents, UNSEALED.encode())
+    return contents[:begin] + hashlib.sha256(contents).hexdigest().encode() + contents[begin + len(UNSEALED) :]
+
+
+def check_seal(contents: bytes, sha256: str | None, path: Path) -> None:
+    """Raise CorruptDetector unless a guard's bytes are those that were written.
+
+    Args:
+        contents: of the file.
+        sha256: what its metadata say.
+        path: of the file, for messages.
+    """
+    if sha256 is None or len(sha256) != len(UNSEALED):
+        raise CorruptDetector(f"{path} has no checksum: it is not the file that was exported")
+    begin = _place(contents, sha256.encode())
+    digest = hashlib.sha256(contents[:begin])
+    digest.update(UNSEALED.encode())
+    digest.update(memoryview(contents)[begin + len(UNSEALED) :])
+    if digest.hexdigest() != sha256:
+        raise CorruptDetector(f"{path} is not the file that was exported: its SHA-256 has changed. Export it again")
+
+
+def _place(contents: bytes, value: bytes) -> int:
+    """Where the checksum stands: after its name, in the file's last bytes that hold both."""
+    name = SHA256.encode()
+    begin = contents.rfind(name)
+    found = contents.find(value, begin) if begin >= 0 else -1
+    if found < 0:
+        raise CorruptDetector("the file holds no checksum: it is not one that was exported")
+    return found
+
+
+def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def _unpacked(text: str) -> dict[str, npt.NDArray[Any]]:
+    with np.load(io.BytesIO(base64.b64decode(text, validate=True)), allow_pickle=False) as arrays:
+        return dict(arrays)

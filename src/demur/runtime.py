@@ -1,0 +1,381 @@
+"""An exported guard, run by onnxruntime: the same `score`, `predict` and `correct`. No Keras; NumPy and one wheel.
+
+guard = demur.runtime.load("guard.onnx")
+guard.correct(X)["data"]["corrected"]
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from demur._version import __version__
+from demur.calibration import Threshold
+from demur.data import (
+    Field,
+    Layout,
+    Rows,
+    batches,
+    cast,
+    check_layout,
+    check_whole,
+    flat,
+    is_number,
+    row_count,
+    row_list,
+    shapes_of,
+)
+from demur.decision import Control, check_control, correction, decide
+from demur.errors import DetectorNotFound, InvalidSetting, MissingExtra, NonFinite, NotADetector
+from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, SHA256, THRESHOLD, Description, check_seal
+from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
+
+DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(bool)": "bool",
+}
+"""Types of tensors as onnxruntime calls them, and as NumPy does."""
+
+
+def load(path: str | Path, *, threads: int | None = None, providers: Sequence[Any] | None = None) -> "Guard":
+    """Load a guard that `detector.export` has written.
+
+    Args:
+        path: the file.
+        threads: that one call may use; None for one a core.
+        providers: of onnxruntime, the first that is there is used; None for the CPU.
+
+    Raises:
+        DetectorNotFound: there is no such file.
+        NotADetector: it is not a guard.
+        CorruptDetector: it is not the file that was written.
+        MissingExtra: onnxruntime is not installed.
+    """
+    return Guard(path, threads=threads, providers=providers)
+
+
+class Guard:
+    """A detector in one ONNX file. Several threads may use the same one.
+
+    Args:
+        path: the file.
+        threads: see `load`.
+        providers: see `load`.
+
+    Attributes:
+        path: the file.
+        name: its stem.
+        sha256: of the file's bytes.
+        metadata: what the file says of itself, as it stands there.
+        inputs: name and field, of one row, of each array that the graph takes.
+        outputs: the same of what it returns.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None, providers: Sequence[Any] | None = None) -> None:
+        self.path = Path(path)
+        contents = _contents(self.path)
+        self._session = _session(contents, self.path, threads, providers)
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self._description = Description.of(self.metadata, self.path.name)
+        check_seal(contents, self.metadata.get(SHA256), self.path)
+        self.sha256 = hashlib.sha256(contents).hexdigest()
+        self.name = self.path.stem
+        self.inputs = {entry.name: _field(entry) for entry in self._session.get_inputs()}
+        self.outputs = {entry.name: _field(entry) for entry in self._session.get_outputs()}
+        self.default_outputs = tuple(name for name in self.outputs if name not in ON_DEMAND)
+
+    # What it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def detector(self) -> str:
+        """The class of the detector that was exported."""
+        return self._description.detector
+
+    @property
+    def layout(self) -> Layout:
+        """What one row is."""
+        return self._description.layout
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of one row, without the batch: a tuple, or a tuple or dict of them."""
+        return shapes_of(self.layout)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self._description.classes
+
+    @property
+    def threshold(self) -> Threshold:
+        """Scores strictly above it are flagged; in nats. An array `(classes,)` where each class has its own."""
+        return self._description.threshold
+
+    @property
+    def calibration(self) -> Any:
+        """The scores that p-values are read off, a `demur.calibration.Calibration`; None if there are none."""
+        return self._description.calibration
+
+    @property
+    def harm(self) -> Any:
+        """What scores say of errors, a `demur.harm.HarmCalibration`; None if that was not learned."""
+        return self._description.harm
+
+    @property
+    def temperature(self) -> float:
+        """What the classifier's distribution is sharpened by before it is compared."""
+        return self._description.temperature
+
+    @property
+    def on_invalid(self) -> str:
+        """What becomes of a row that cannot be judged: "raise" or "flag"."""
+        return self._description.on_invalid
+
+    @property
+    def data_type(self) -> str | None:
+        """What the detector was told its data are."""
+        return self._description.data_type
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether rows are images as PyTorch has them, `(channels, height, width)`."""
+        return self._description.channels_first
+
+    @property
+    def precision(self) -> str:
+        """Of the networks' weights: "float32", "float16" or "int8"."""
+        return self._description.precision
+
+    @property
+    def meta(self) -> Meta:
+        """Who gives the opinion; a copy."""
+        return Meta(
+            name=self.detector,
+            detector_type="adversarial",
+            data_type=self.data_type,
+            online=False,
+            version=__version__,
+        )
+
+    def __repr__(self) -> str:
+        threshold = np.array2string(np.asarray(self.threshold), precision=4)
+        return f"<Guard {self.path.name}: {self.detector}, inputs {self.input_shape}, threshold {threshold}>"
+
+    # Answering ----------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        feed: Mapping[str, npt.NDArray[Any]],
+        outputs: Sequence[str] | None = None,
+        threshold: float | npt.NDArray[Any] | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Run the graph once, on arrays as it takes them: nothing is checked, cast or split.
+
+        A row that cannot be judged gets a score of infinity and is flagged, whatever `on_invalid` says.
+
+        Args:
+            feed: `(n, ...)`, for each name in `inputs`.
+            outputs: names of what is wanted; None for `default_outputs`.
+            threshold: in nats, to use this once: a number, or `(classes,)` for a detector that has one for each.
+
+        Returns:
+            `(n, ...)`, for each output.
+        """
+        names = self.default_outputs if outputs is None else tuple(outputs)
+        given = dict(feed)
+        if threshold is not None:
+            given[THRESHOLD] = np.broadcast_to(np.asarray(threshold, "float32"), np.shape(self.threshold))
+        return dict(zip(names, self._session.run(names, given), strict=True))
+
+    @overload
+    def score(self, X: Any, *, batch_size: int = 256, return_predictions: Literal[False] = False) -> Floats: ...
+
+    @overload
+    def score(
+        self, X: Any, *, batch_size: int = 256, return_predictions: Literal[True]
+    ) -> tuple[Floats, Floats, Floats]: ...
+
+    def score(
+        self, X: Any, *, batch_size: int = 256, return_predictions: bool = False
+    ) -> Floats | tuple[Floats, Floats, Floats]:
+        """Return how far the opinion is from the classifier's prediction: float32 `(n,)`, in nats.
+
+        Args:
+            X: `(n, *input_shape)`.
+            batch_size: rows a pass; the result does not depend on it.
+            return_predictions: also return the classifier's probabilities, sharpened by the temperature, and the
+                opinion's; float32 `(n, classes)` each.
+
+        Raises:
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
+        """
+        names = ["instance_score", *((REFERENCE, OPINION) if return_predictions else ())]
+        found = self._over_batches(X, batch_size, names, None)
+        self._check_judged(found["instance_score"])
+        if return_predictions:
+            return found["instance_score"], found[REFERENCE], found[OPINION]
+        return found["instance_score"]
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        batch_size: int = 256,
+        return_instance_score: bool = True,
+        control: Control = None,
+        level: float = 0.05,
+        threshold: Any = None,
+    ) -> PredictResult:
+        """Flag the instances whose score lies strictly above the threshold, or those that `control` picks.
+
+        Args:
+            X: `(n, *input_shape)`.
+            batch_size: rows a pass.
+            return_instance_score: whether the result holds the scores too.
+            control: "fdr" to bound the share of normal instances among those flagged; see `Detector.predict`.
+            level: see `control`.
+            threshold: to use this once, in nats; None for the guard's own.
+
+        Returns:
+            What `Detector.predict` does.
+
+        Raises:
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
+        """
+        _, data = self._decided(X, batch_size, control, level, threshold)
+        if not return_instance_score:
+            data["instance_score"] = None
+        return {"meta": self.meta, "data": data}
+
+    def correct(
+        self,
+        X: Any,
+        *,
+        batch_size: int = 256,
+        return_instance_score: bool = True,
+        return_all_predictions: bool = True,
+        control: Control = None,
+        level: float = 0.05,
+        threshold: Any = None,
+    ) -> CorrectResult:
+        """Predict classes: the opinion's where an instance is flagged, the classifier's elsewhere.
+
+        Args:
+            X: `(n, *input_shape)`.
+            batch_size: rows a pass.
+            return_instance_score: whether the result holds the scores too.
+            return_all_predictions: whether it holds `no_defense` and `defense`, the classifier's and the opinion's
+                class of each instance, too.
+            control: see `predict`.
+            level: see `predict`.
+            threshold: see `predict`.
+
+        Returns:
+            What `Detector.correct` does.
+
+        Raises:
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
+        """
+        scored, flagged = self._decided(X, batch_size, control, level, threshold)
+        if not return_instance_score:
+            flagged["instance_score"] = None
+        return {"meta": self.meta, "data": correction(scored, flagged, all_predictions=return_all_predictions)}
+
+    def feed(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+        """Rows as the graph takes them, cast, by the names of its inputs."""
+        return dict(zip(self._description.inputs, flat(cast(rows, self.layout)), strict=True))
+
+    def _decided(
+        self, X: Any, batch_size: int, control: Control, level: float, threshold: Any
+    ) -> tuple[Scored, PredictData]:
+        check_control(control, level, self.calibration)
+        limit = self.threshold if threshold is None else self._checked_threshold(threshold)
+        found = self._over_batches(X, batch_size, ["instance_score", "no_defense", "defense"], None)
+        score = found["instance_score"]
+        invalid = self._check_judged(score)
+        scored = Scored(score, found["no_defense"], found["defense"], invalid)
+        data = decide(scored, limit, self.calibration, control, level)
+        if self.on_invalid == "flag":
+            data["invalid"] = invalid
+        if self.harm is not None:
+            data["harm_probability"] = self.harm.probability(score)
+        return scored, data
+
+    def _checked_threshold(self, threshold: Any) -> Threshold:
+        if is_number(threshold) and not isinstance(self.threshold, np.ndarray):
+            return float(threshold)
+        limits = np.broadcast_to(np.asarray(threshold, "float64"), np.shape(self.threshold))
+        if not np.isfinite(limits).all():
+            raise InvalidSetting(f"threshold is a finite number of nats; got {threshold!r}")
+        return limits
+
+    def _over_batches(
+        self, X: Any, batch_size: int, names: Sequence[str], threshold: Any
+    ) -> dict[str, npt.NDArray[Any]]:
+        check_whole("batch_size", batch_size, 1)
+        rows = check_layout(X, self.layout, finite=self.on_invalid == "raise")
+        n, arrays = row_count(rows), dict[str, npt.NDArray[Any]]()
+        start = 0
+        for batch in batches(rows, batch_size):
+            found = self.run(self.feed(batch), names, threshold)
+            if row_count(batch) == n:
+                return found
+            for name, array in found.items():
+                whole = arrays.setdefault(name, np.empty((n, *array.shape[1:]), array.dtype))
+                whole[start : start + len(array)] = array
+            start += row_count(batch)
+        return arrays
+
+    def _check_judged(self, score: Floats) -> npt.NDArray[np.int64]:
+        """Which rows cannot be judged.
+
+        Raises:
+            NonFinite: there are some, and the detector raises an error for them.
+        """
+        invalid = np.flatnonzero(~np.isfinite(score)).astype("int64")
+        if len(invalid) and self.on_invalid == "raise":
+            raise NonFinite(
+                f"the score of {len(invalid)} of {len(score)} rows is not finite: {row_list(invalid)}; the classifier "
+                "or the companion returns NaN or infinity for them"
+            )
+        return invalid
+
+
+def _contents(path: Path) -> bytes:
+    if path.is_dir():
+        raise NotADetector(f"{path} is a folder: demur.load_detector reads it; demur export makes an ONNX file of it")
+    if not path.exists():
+        raise DetectorNotFound(f"there is no guard at {path}: no such file")
+    return path.read_bytes()
+
+
+def _session(contents: bytes, path: Path, threads: int | None, providers: Sequence[Any] | None) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtra("onnxruntime", "onnx") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        check_whole("threads", threads, 1)
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(contents, options, providers=providers or ["CPUExecutionProvider"])
+    except ValueError as error:
+        raise InvalidSetting(f"providers: {error}") from error
+    except Exception as error:  # onnxruntime's own errors have no base but this
+        raise NotADetector(f"onnxruntime cannot load {path}: {str(error).splitlines()[0]}") from error
+
+
+def _field(entry: Any) -> Field:
+    shape = tuple(size if isinstance(size, int) else None for size in entry.shape[1:])
+    return Field(shape, DTYPES.get(entry.type))

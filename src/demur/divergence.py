@@ -43,10 +43,8 @@ def log1p(x: Tensor) -> Tensor:
     """`log(1 + x)` of numbers from 0 on, exact where they are small."""
     if not _basic.get():
         return ops.log1p(x)
-    # What is lost in rounding 1 + x is made up for by the quotient (Kahan; Goldberg, 1991, theorem 4).
     total = 1.0 + x
-    lost = total == 1.0
-    return ops.where(lost, x, ops.log(total) * (x / ops.where(lost, 1.0, total - 1.0)))
+    return ops.log(total) + (x - (total - 1.0)) / total  # what was lost in rounding 1 + x, to first order
 
 
 def expm1(x: Tensor) -> Tensor:
@@ -64,19 +62,20 @@ def log_softmax(logits: Tensor) -> Tensor:
     """
     logits = ops.maximum(ops.cast(logits, "float32"), LOG_FLOOR)
     shifted = logits - ops.max(logits, axis=-1, keepdims=True)
-    ties = ops.sum(ops.cast(shifted >= 0, "float32"), axis=-1, keepdims=True) - 1.0
-    rest = ops.sum(ops.where(shifted < 0, ops.exp(shifted), 0.0), axis=-1, keepdims=True) + ties
+    largest = ops.cast(shifted >= 0, "float32")
+    ties = ops.sum(largest, axis=-1, keepdims=True) - 1.0
+    rest = ops.sum(ops.exp(shifted) - largest, axis=-1, keepdims=True) + ties
     return shifted - log1p(rest)
 
 
 def log_probabilities(probabilities: Tensor) -> Tensor:
-    """Take the logarithm of probabilities `(n, classes)`, clipped at 1e-7."""
-    return ops.log(ops.clip(ops.cast(probabilities, "float32"), PROBABILITY_FLOOR, 1.0))
+    """Take the logarithm of probabilities `(n, classes)`, clipped at 1e-7, and have them sum to 1 again."""
+    return log_softmax(ops.log(ops.clip(ops.cast(probabilities, "float32"), PROBABILITY_FLOOR, 1.0)))
 
 
 def sharpen(log_p: Tensor, temperature: float) -> Tensor:
     """Temper log-probabilities: below 1 sharpens, above 1 flattens. Equals `p^(1/T) / sum p^(1/T)` in log space."""
-    return log_softmax(log_p / temperature)
+    return log_p if temperature == 1.0 else log_softmax(log_p / temperature)
 
 
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -102,7 +101,11 @@ def jeffreys(log_p: Tensor, log_q: Tensor) -> Tensor:
 
     Where K-L is capped by how unsure `q` is, this one grows with how sure `p` is of what `q` does not say.
     """
-    return kl(log_p, log_q) + kl(log_q, log_p)
+    d = log_q - log_p
+    # That is `sum_k (q_k - p_k) d_k`, and `q - p` is `p expm1(d)` where they are close; no term is negative.
+    p = ops.exp(log_p)
+    gap = ops.where(d > LARGE, ops.exp(log_q) - p, p * expm1(ops.minimum(d, LARGE)))
+    return ops.sum(gap * d, axis=-1)
 
 
 def uncertainty(log_p: Tensor) -> Tensor:

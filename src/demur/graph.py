@@ -90,12 +90,17 @@ class DetectorGraph(keras.Model):  # type: ignore[misc]
 
     def explained(self, x: Any, reference: list[Tensor]) -> tuple[list[Tensor], Any]:
         """The same, and the companion's reconstruction of the batch; None where it makes none."""
-        opinion, reconstruction = self.views.opinion(x, False)
-        score = self.views.score(reference, opinion)
+        (score, *views), reconstruction = self.compared(x, reference)
         for part in [] if reconstruction is None else flat(reconstruction):
             # The classifier may hide what is wrong with its input: TensorFlow's fused ReLU turns NaN into 0.
             finite = ops.isfinite(ops.cast(part, "float32"))
             score = ops.where(ops.all(finite, axis=list(range(1, len(part.shape)))), score, np.nan)
+        return [score, *views], reconstruction
+
+    def compared(self, x: Any, reference: list[Tensor]) -> tuple[list[Tensor], Any]:
+        """The same, of a score that may be finite where the reconstruction is not."""
+        opinion, reconstruction = self.views.opinion(x, False)
+        score = self.views.score(reference, opinion)
         return [score, ops.exp(reference[0]), ops.exp(opinion[0])], reconstruction
 
 

@@ -136,36 +136,34 @@ class Description(NamedTuple):
 
 def sealed(contents: bytes) -> bytes:
     """A guard's bytes with the checksum in them, from those with zeros in its place."""
-    begin = _place(contents, UNSEALED.encode())
+    begin = _place(contents)
+    if begin is None or contents[begin : begin + len(UNSEALED)] != UNSEALED.encode():
+        raise CorruptDetector("there is no place for a checksum: the bytes are no new guard's")
     return contents[:begin] + hashlib.sha256(contents).hexdigest().encode() + contents[begin + len(UNSEALED) :]
 
 
-def check_seal(contents: bytes, sha256: str | None, path: Path) -> None:
-    """Raise CorruptDetector unless a guard's bytes are those that were written.
+def check_seal(contents: bytes, path: Path) -> None:
+    """Raise CorruptDetector if a guard's bytes are not those that were written; other files pass.
 
     Args:
         contents: of the file.
-        sha256: what its metadata say.
         path: of the file, for messages.
     """
-    if sha256 is None or len(sha256) != len(UNSEALED):
-        raise CorruptDetector(f"{path} has no checksum: it is not the file that was exported")
-    begin = _place(contents, sha256.encode())
+    begin = _place(contents)
+    if begin is None:
+        return
+    value = contents[begin : begin + len(UNSEALED)]
     digest = hashlib.sha256(contents[:begin])
     digest.update(UNSEALED.encode())
     digest.update(memoryview(contents)[begin + len(UNSEALED) :])
-    if digest.hexdigest() != sha256:
+    if digest.hexdigest().encode() != value:
         raise CorruptDetector(f"{path} is not the file that was exported: its SHA-256 has changed. Export it again")
 
 
-def _place(contents: bytes, value: bytes) -> int:
-    """Where the checksum stands: after its name, in the file's last bytes that hold both."""
-    name = SHA256.encode()
-    begin = contents.rfind(name)
-    found = contents.find(value, begin) if begin >= 0 else -1
-    if found < 0:
-        raise CorruptDetector("the file holds no checksum: it is not one that was exported")
-    return found
+def _place(contents: bytes) -> int | None:
+    """Where the checksum stands: two bytes, of what protocol buffers call tag and length, after its name."""
+    begin = contents.rfind(SHA256.encode())
+    return None if begin < 0 else begin + len(SHA256) + 2
 
 
 def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> str:

@@ -29,21 +29,10 @@ from demur.data import (
     shapes_of,
 )
 from demur.decision import Control, check_control, correction, decide
-from demur.errors import DetectorNotFound, InvalidSetting, MissingExtra, NonFinite, NotADetector
-from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, SHA256, THRESHOLD, Description, check_seal
+from demur.errors import DetectorNotFound, InvalidSetting, NonFinite, NotADetector
+from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, THRESHOLD, Description, check_seal
+from demur.onnx_session import DTYPES, onnxruntime_module
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
-
-DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(int64)": "int64",
-    "tensor(int32)": "int32",
-    "tensor(uint8)": "uint8",
-    "tensor(int8)": "int8",
-    "tensor(bool)": "bool",
-}
-"""Types of tensors as onnxruntime calls them, and as NumPy does."""
 
 
 def load(path: str | Path, *, threads: int | None = None, providers: Sequence[Any] | None = None) -> "Guard":
@@ -83,10 +72,10 @@ class Guard:
     def __init__(self, path: str | Path, *, threads: int | None = None, providers: Sequence[Any] | None = None) -> None:
         self.path = Path(path)
         contents = _contents(self.path)
+        check_seal(contents, self.path)
         self._session = _session(contents, self.path, threads, providers)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self._description = Description.of(self.metadata, self.path.name)
-        check_seal(contents, self.metadata.get(SHA256), self.path)
         self.sha256 = hashlib.sha256(contents).hexdigest()
         self.name = self.path.stem
         self.inputs = {entry.name: _field(entry) for entry in self._session.get_inputs()}
@@ -359,10 +348,7 @@ def _contents(path: Path) -> bytes:
 
 
 def _session(contents: bytes, path: Path, threads: int | None, providers: Sequence[Any] | None) -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtra("onnxruntime", "onnx") from None
+    onnxruntime = onnxruntime_module()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:

@@ -229,7 +229,7 @@ class BlackBoxClassifier(Classifier):
             return log_softmax_of(output)
         check_probabilities(output, self.role)
         output = np.concatenate([1 - output, output], axis=1) if output.shape[1] == 1 else output
-        return np.asarray(np.log(np.clip(output, PROBABILITY_FLOOR, 1.0)), "float32")
+        return log_softmax_of(np.log(np.clip(output, PROBABILITY_FLOOR, 1.0)))
 
     def _learn_classes(self, found: int) -> None:
         if self.classes and found != self.classes:

@@ -9,18 +9,8 @@ import numpy as np
 
 from demur.classifiers.base import BlackBoxClassifier
 from demur.data import Field, Layout, Rows, batches, mapped, row_count
-from demur.errors import MissingExtra, ShapeMismatch
-
-TYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(int64)": "int64",
-    "tensor(int32)": "int32",
-    "tensor(uint8)": "uint8",
-    "tensor(int8)": "int8",
-    "tensor(bool)": "bool",
-}
+from demur.errors import ShapeMismatch
+from demur.onnx_session import DTYPES, onnxruntime_module
 
 
 class OnnxClassifier(BlackBoxClassifier):
@@ -43,10 +33,7 @@ class OnnxClassifier(BlackBoxClassifier):
             return model
         if not Path(model).is_file():
             raise FileNotFoundError(f"there is no file {model}")
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingExtra("onnxruntime", "onnx") from None
+        onnxruntime = onnxruntime_module()
         return onnxruntime.InferenceSession(str(model), providers=onnxruntime.get_available_providers())
 
     @classmethod
@@ -106,6 +93,6 @@ class OnnxClassifier(BlackBoxClassifier):
 
 def _field(entry: Any) -> Field:
     shape = tuple(size if isinstance(size, int) else None for size in entry.shape[1:])
-    if entry.type not in TYPES:
+    if entry.type not in DTYPES:
         raise ShapeMismatch(f"the ONNX model's input {entry.name} is a {entry.type}, which no array of numbers is")
-    return Field(shape, TYPES[entry.type])
+    return Field(shape, DTYPES[entry.type])

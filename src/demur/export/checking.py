@@ -50,7 +50,7 @@ def check_same(detector: "Detector", guard: Guard, rows: Rows) -> float:
     largest = 0.0
     for size in sorted({min(size, row_count(rows)) for size in SIZES}):
         some = taken(rows, slice(0, size))
-        live = dict(zip(("instance_score", REFERENCE, OPINION), _scores(detector, some), strict=True))
+        live = dict(zip(("instance_score", REFERENCE, OPINION), live_scores(detector, some), strict=True))
         found = guard.run(guard.feed(some), tuple(guard.outputs))
         for name, expected in live.items():
             off = np.abs(found[name] - expected) / np.maximum(1.0, np.abs(expected))
@@ -86,5 +86,6 @@ def check_decisions(guard: Guard, found: dict[str, npt.NDArray[Any]]) -> None:
         raise ExportDiffers("the file's probabilities do not sum to 1: nothing was written; please report")
 
 
-def _scores(detector: "Detector", rows: Rows) -> tuple[npt.NDArray[Any], ...]:
+def live_scores(detector: "Detector", rows: Rows) -> tuple[npt.NDArray[Any], ...]:
+    """Scores, and the probabilities of both sides."""
     return detector.score(rows, return_predictions=True)

@@ -16,6 +16,7 @@ from demur.classifiers.base import probe
 from demur.data import Columns, Field, Layout, flat
 from demur.divergence import Tensor, basic_operations, log_softmax
 from demur.errors import MissingExtra, NotExportable
+from demur.export.rewriting import rewritten
 from demur.graph import DetectorGraph
 from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
 
@@ -58,7 +59,9 @@ class GuardGraph(keras.Model):  # type: ignore[misc]
     def call(self, x: Any) -> list[Tensor]:
         """Judge a batch."""
         reference = self.detector.views.reference(x)
-        (score, y, y_opinion), reconstruction = self.detector.explained(x, reference)
+        # The procedure looks at a reconstruction that is returned by itself.
+        judge = self.detector.compared if self.reconstructs else self.detector.explained
+        (score, y, y_opinion), reconstruction = judge(x, reference)
         outputs = [score, y, y_opinion]
         if self.temperature != 1.0:
             # What sharpening has done is undone on the logarithms, where nothing has underflowed.
@@ -87,8 +90,9 @@ def network_of(detector: "Detector", opset: int) -> NetworkModel:
     exported = GuardGraph(detector.graph, detector.temperature, reconstructs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        _convert(exported, layout, names, path, opset)
-        model = _onnx().load(str(path))
+        with _constant([*detector.graph.parts, detector.classifier]):
+            _convert(exported, layout, names, path, opset)
+        model = rewritten(_onnx().load(str(path)))
     return _named(model, layout, names, roles)
 
 
@@ -111,6 +115,22 @@ def _convert(exported: GuardGraph, layout: Layout, names: tuple[str, ...], path:
                 f"the networks cannot be written as ONNX, operation set {opset}, from {backend}: "
                 f"{type(error).__name__}: {reason[0] if reason else ''}"
             ) from error
+
+
+@contextlib.contextmanager
+def _constant(layers: list[Any]) -> Iterator[None]:
+    """Have PyTorch take weights for constants, as its tracer only does of those that need no gradient."""
+    held = [getattr(layer, name, None) for layer in layers for name in ("model", "module")]
+    modules = [module for module in [*layers, *held] if hasattr(module, "parameters")]
+    weights = [weight for module in modules for weight in module.parameters()]
+    before = [weight.requires_grad for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        for weight, needed in zip(weights, before, strict=True):
+            weight.requires_grad_(needed)
 
 
 def _named(model: Any, layout: Layout, names: tuple[str, ...], roles: list[str]) -> NetworkModel:

@@ -17,6 +17,7 @@ from demur.export.checking import check_decisions
 from demur.export.network import NetworkModel, quiet
 from demur.guard_file import OPINION, REFERENCE
 from demur.metrics import auroc
+from demur.onnx_session import onnxruntime_module
 from demur.results import Scored
 from demur.runtime import Guard
 
@@ -191,6 +192,7 @@ def _old_limits(detector: "Detector") -> tuple[Threshold, Calibration | None]:
 
 
 def _halved(model: Any) -> Any:
+    onnxruntime_module()
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -219,6 +221,8 @@ def _without_detours(model: Any) -> None:
 
 def _quantised(model: Any) -> Any:
     import onnx
+
+    onnxruntime_module()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder:

@@ -65,13 +65,16 @@ def add_procedure(
     """
     from onnx import TensorProto
 
-    model, found = network.model, network.outputs
+    model, found = network.model, dict(network.outputs)
+    for name in (REFERENCE, OPINION, RECONSTRUCTION):
+        if name in found:
+            found[name] = _renamed(model.graph, found[name], name)
     nodes = Nodes(model.graph)
     score = nodes.add("Reshape", found[SCORE], np.array([-1], "int64"))
-    judged = _finite(nodes, score)
-    for name, field in zip(network.inputs, flat(layout), strict=True):
-        if np.dtype(field.dtype).kind == "f":
-            judged = nodes.add("And", judged, _finite_rows(nodes, name, str(field.dtype)))
+    looked_at = {name: field for name, field in zip(network.inputs, flat(layout), strict=True) if _is_float(field)}
+    if RECONSTRUCTION in found:
+        looked_at[found[RECONSTRUCTION]] = layout
+    judged = _judged(nodes, score, {name: len(field.shape) for name, field in looked_at.items()})
     nodes.add("Where", judged, score, np.float32(np.inf).reshape(()), name="instance_score")
     nodes.add("ArgMax", found[REFERENCE], axis=-1, keepdims=0, name="no_defense")
     nodes.add("ArgMax", found[OPINION], axis=-1, keepdims=0, name="defense")
@@ -82,10 +85,6 @@ def add_procedure(
     nodes.add("Where", by_row, found[OPINION], found.get(CLASSIFIED, found[REFERENCE]), name="probabilities")
     if calibration is not None:
         _p_value(nodes, calibration, classes)
-    for name in (REFERENCE, OPINION, RECONSTRUCTION):
-        if name in found and found[name] != name:
-            nodes.add("Identity", found[name], name=name)
-
     outputs: list[tuple[str, int, Sequence[int | str]]] = [
         ("instance_score", TensorProto.FLOAT, ()),
         ("is_adversarial", TensorProto.BOOL, ()),
@@ -103,19 +102,26 @@ def add_procedure(
     return model
 
 
-def _finite(nodes: Nodes, x: str, dtype: str = "float32") -> str:
-    """Which numbers are neither NaN nor infinite: no comparison holds for NaN."""
-    largest = np.asarray(np.finfo(dtype).max, dtype)
-    if dtype == "float64":  # what does not fit into float32 is as good as infinite
-        largest = np.asarray(np.finfo("float32").max, dtype)
-    return nodes.add("LessOrEqual", nodes.add("Abs", x), largest)
+def _is_float(field: Field) -> bool:
+    return np.dtype(field.dtype).kind == "f"
 
 
-def _finite_rows(nodes: Nodes, x: str, dtype: str) -> str:
-    """Which rows hold nothing but finite numbers."""
-    wrong = nodes.cast(nodes.add("Not", _finite(nodes, x, dtype)), "float32")
-    count = nodes.add("ReduceSum", nodes.add("Flatten", wrong, axis=1), np.array([1], "int64"), keepdims=0)
-    return nodes.add("Less", count, np.float32(0.5).reshape(()))
+def _judged(nodes: Nodes, score: str, looked_at: dict[str, int]) -> str:
+    """Which rows can be judged: their score is finite, and so are all numbers in them and in the reconstruction.
+
+    One sum tells, because NaN and infinity stay in it.
+
+    Args:
+        nodes: of the graph.
+        score: `(n,)`.
+        looked_at: tensors `(n, ...)`, and how many dimensions a row of them has.
+    """
+    sums = [
+        nodes.cast(nodes.add("ReduceSum", name, np.arange(1, rank + 1), keepdims=0), "float32")
+        for name, rank in looked_at.items()
+    ]
+    total = nodes.add("Sum", score, *sums) if sums else score
+    return nodes.add("LessOrEqual", nodes.add("Abs", total), np.finfo("float32").max.reshape(()))
 
 
 def _flag(nodes: Nodes, threshold: Threshold, judged: str) -> None:
@@ -180,6 +186,16 @@ def _p_values(distribution: ScoreDistribution, longest: int) -> npt.NDArray[np.f
     kept = distribution.kept
     found = distribution.p_values_by_place()
     return np.concatenate([found, np.full(longest - len(kept), found[-1])])
+
+
+def _renamed(graph: Any, name: str, new: str) -> str:
+    """Give a tensor another name."""
+    for node in graph.node:
+        for ends in (node.input, node.output):
+            for i, end in enumerate(ends):
+                if end == name:
+                    ends[i] = new
+    return new
 
 
 def _declare(

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demur import cli
-from demur.cli import files, models
+from demur import cli, starting
+from demur.cli import files
 from demur.errors import DemurError, InvalidSetting, MissingExtra
 
 COLUMNS = {
@@ -576,27 +576,27 @@ def test_demo_gets_its_options(monkeypatch, tmp_path):
 )
 def test_first_installed_backend_is_chosen(fresh_process, installed, chosen):
     fresh_process(installed)
-    models.choose_backend()
+    starting.choose_backend()
     assert os.environ["KERAS_BACKEND"] == chosen
 
 
 def test_backend_of_the_user_is_kept_if_it_is_there(fresh_process, monkeypatch):
     fresh_process(["tensorflow", "jax"])
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    models.choose_backend()
+    starting.choose_backend()
     assert os.environ["KERAS_BACKEND"] == "jax"
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     with pytest.raises(MissingExtra, match=r"demur\[torch\]"):
-        models.choose_backend()
+        starting.choose_backend()
     monkeypatch.setenv("KERAS_BACKEND", "numpy")
     with pytest.raises(InvalidSetting, match="tensorflow, jax, torch"):
-        models.choose_backend()
+        starting.choose_backend()
 
 
 def test_no_backend(fresh_process):
     fresh_process([])
     with pytest.raises(DemurError, match=r"pip install 'demur\[tensorflow-cpu\]'"):
-        models.choose_backend()
+        starting.choose_backend()
 
 
 @pytest.fixture
@@ -606,13 +606,13 @@ def fresh_process(monkeypatch):
     def pretend(installed):
         monkeypatch.delitem(sys.modules, "keras", raising=False)
         monkeypatch.setenv("KERAS_BACKEND", "")  # so that what is set is undone
-        monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: name if name in installed else None)
+        monkeypatch.setattr(starting.importlib.util, "find_spec", lambda name: name if name in installed else None)
 
     return pretend
 
 
 def test_chatter_is_held_back_unless_the_import_fails(capfd):
-    with models._hushed():
+    with starting._hushed():
         os.write(2, b"chatter\n")
     assert capfd.readouterr().err == ""
 
@@ -620,7 +620,7 @@ def test_chatter_is_held_back_unless_the_import_fails(capfd):
         os.write(2, b"what went wrong\n")
         raise ImportError
 
-    with pytest.raises(ImportError), models._hushed():
+    with pytest.raises(ImportError), starting._hushed():
         fail()
     os.write(2, b"and on\n")
     assert capfd.readouterr().err == "what went wrong\nand on\n"

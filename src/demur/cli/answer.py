@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur.cli.files import check_output, read_rows, write_table
-from demur.cli.models import start_keras
 from demur.cli.options import Commands, add_command, add_data, add_folder, shows_bar
 from demur.errors import ThresholdNotSet
+from demur.starting import start_keras
 
 if TYPE_CHECKING:
     import numpy.typing as npt

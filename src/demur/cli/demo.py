@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from demur.cli.models import start_keras
 from demur.cli.options import Commands, add_command, natural_number
+from demur.starting import start_keras
 
 
 def register(commands: Commands) -> None:

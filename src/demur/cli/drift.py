@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from demur.cli.files import check_writable, read_rows
-from demur.cli.models import start_keras
 from demur.cli.options import Commands, add_command, scale_factor, whole_number
 from demur.errors import InvalidSetting
+from demur.starting import start_keras
 
 if TYPE_CHECKING:
     from demur.drift import DriftData, Monitor

@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 from demur.cli.files import check_writable, read_rows
-from demur.cli.models import start_keras
 from demur.cli.options import Commands, add_command, add_folder, natural_number, scale_factor
 from demur.errors import ThresholdNotSet
+from demur.starting import start_keras
 
 NORMS = ("Linf", "L2", "L1")
 

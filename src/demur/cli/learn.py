@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from demur.cli.files import check_writable, read_rows
-from demur.cli.models import load_model, start_keras
+from demur.cli.models import load_model
 from demur.cli.options import (
     Commands,
     add_command,
@@ -20,6 +20,7 @@ from demur.cli.options import (
     shows_bar,
     whole_number,
 )
+from demur.starting import start_keras
 
 AE, DISTILLATION, COPY = "adversarial-ae", "model-distillation", "copy"
 DIVERGENCES = ("kld", "xent", "jeffreys")

@@ -1,0 +1,75 @@
+"""Keras for demur's own programs, the command line and the server: its backend, and no chatter while it is imported."""
+
+import contextlib
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from demur.errors import DemurError, InvalidSetting, MissingExtra
+
+EXTRAS = {"tensorflow": "tensorflow-cpu", "jax": "jax", "torch": "torch"}
+"""The extra that installs each backend; the first one installed is used."""
+
+
+def start_keras() -> None:
+    """Choose Keras's backend and import both. To be called before anything else imports Keras."""
+    choose_backend()
+    # TensorFlow's C++ side talks while it is imported, some of it whatever level is set. A level of the user's own
+    # means that it is wanted.
+    hush = contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _hushed()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with hush:
+        import keras  # noqa: F401
+
+        # Where TensorFlow is installed, Keras imports it to load a model, on the other backends too.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorflow")
+            logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Hold back what is written to the process's standard error, by C++ too; it is shown after all if this fails."""
+    if sys.stderr is None:  # closed by whoever started the process
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def choose_backend() -> None:
+    """Say what Keras shall compute with, unless KERAS_BACKEND already does.
+
+    Raises:
+        DemurError: no backend is installed.
+        MissingExtra: the one that KERAS_BACKEND names is not.
+        InvalidSetting: KERAS_BACKEND names none that demur can train with.
+    """
+    wanted = os.environ.get("KERAS_BACKEND")
+    if wanted and wanted not in EXTRAS:
+        raise InvalidSetting(f"KERAS_BACKEND is one of {', '.join(EXTRAS)}; got {wanted!r}")
+    if wanted and importlib.util.find_spec(wanted) is None:
+        raise MissingExtra(wanted, EXTRAS[wanted])
+    if wanted or "keras" in sys.modules:
+        return
+    installed = next((name for name in EXTRAS if importlib.util.find_spec(name) is not None), None)
+    if installed is None:
+        raise DemurError(
+            "Keras computes with TensorFlow, JAX or PyTorch, and none of them is installed: "
+            "pip install 'demur[tensorflow-cpu]'"
+        )
+    os.environ["KERAS_BACKEND"] = installed

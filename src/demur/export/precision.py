@@ -13,7 +13,7 @@ from demur.calibration import Calibration, Threshold
 from demur.data import Rows, batches, check_layout, mapped, row_count
 from demur.decision import calibrate
 from demur.errors import LossTooLarge, NotExportable
-from demur.export.checking import check_decisions
+from demur.export.checking import check_decisions, live_scores
 from demur.export.network import NetworkModel, quiet
 from demur.guard_file import OPINION, REFERENCE
 from demur.metrics import auroc
@@ -54,7 +54,8 @@ class Loss:
     Attributes:
         auroc: of the detector as it lives, clean rows against bad ones.
         auroc_reduced: of the file.
-        agreement: the share of all these rows that both flag alike and give the same class.
+        agreement: the share of all these rows that both flag alike and give the same class, each with the threshold
+            that the clean ones make.
         rows: how many there were, clean and bad.
     """
 
@@ -172,19 +173,33 @@ def measured(
     rows: Rows,
     bad_rows: Rows,
 ) -> Loss:
-    """Compare what a file says of clean and bad rows with what its detector does."""
-    live = [detector.correct(x)["data"] for x in (rows, bad_rows)]
-    scores = [np.asarray(data["instance_score"]) for data in live]
+    """Compare what a file says of clean and bad rows with what its detector does, with a threshold from the same rows.
+
+    With the detector's own threshold, from other rows perhaps, they would differ for that reason too.
+    """
+    live = [_live(detector, x) for x in (rows, bad_rows)]
+    threshold, _ = recalibrated(detector, live[0])
     alike = [
-        (data["is_adversarial"] == found["is_adversarial"]) & (data["corrected"] == found["corrected"])
-        for data, found in zip(live, (clean, bad), strict=True)
+        _verdicts(a, threshold) == np.where(found["is_adversarial"], -1 - found["corrected"], found["corrected"])
+        for a, found in zip(live, (clean, bad), strict=True)
     ]
     return Loss(
-        auroc=auroc(scores[0], scores[1]),
+        auroc=auroc(live[0]["instance_score"], live[1]["instance_score"]),
         auroc_reduced=auroc(clean["instance_score"], bad["instance_score"]),
         agreement=float(np.concatenate(alike).mean()),
         rows=row_count(rows) + row_count(bad_rows),
     )
+
+
+def _live(detector: "Detector", rows: Rows) -> dict[str, npt.NDArray[Any]]:
+    return dict(zip(("instance_score", REFERENCE, OPINION), live_scores(detector, rows), strict=True))
+
+
+def _verdicts(found: dict[str, npt.NDArray[Any]], threshold: Threshold) -> npt.NDArray[np.int64]:
+    """The class given to each row; of flagged ones, -1 less that."""
+    y, y_opinion = found[REFERENCE].argmax(axis=1), found[OPINION].argmax(axis=1)
+    limit = threshold[y] if isinstance(threshold, np.ndarray) else threshold
+    return np.asarray(np.where(found["instance_score"] > limit, -1 - y_opinion, y), "int64")
 
 
 def _old_limits(detector: "Detector") -> tuple[Threshold, Calibration | None]:

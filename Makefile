@@ -11,16 +11,18 @@ BACKEND ?= tensorflow
 DATASET ?= digits
 EXAMPLES ?= torch_fashion_mnist boosted_trees text_token_ids onnx_file
 
-.PHONY: demo test bench examples lint types layers pytest pytest-tensorflow pytest-jax pytest-torch clean
+.PHONY: demo test bench examples lint types layers pytest pytest-programs pytest-tensorflow pytest-jax pytest-torch clean
 
 demo: $(VENV)/demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/demur demo --dataset $(DATASET)
 
 test: lint types layers pytest
 
-# On a quiet machine; rewrites docs/results, and the tables that are made from it. Takes about half an hour.
+# On a quiet machine; rewrites docs/results, and the tables that are made from it. Takes about an hour; the server's needs Debian's wrk.
 bench: $(VENV)/dev
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/speed.py
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/runtime.py
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/serve.py
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/training_step.py
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/growth.py
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/pipeline.py
@@ -50,12 +52,13 @@ layers: $(VENV)/dev
 	$(BIN)/lint-imports
 
 # Keras fixes its backend when it is imported: one process a backend. `make -j2 test` runs two of them at once.
-pytest: pytest-tensorflow pytest-jax pytest-torch
+pytest: pytest-tensorflow pytest-programs pytest-jax pytest-torch
 
-pytest-tensorflow: $(VENV)/dev
-	KERAS_BACKEND=tensorflow $(BIN)/pytest
+# The programs, the server and what needs no network: on TensorFlow. Some tests make environments of their own in .venv.
+pytest-programs: $(VENV)/dev
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider tests/unit tests/properties tests/serve tests/e2e
 
-pytest-jax pytest-torch: pytest-%: $(VENV)/dev
+pytest-tensorflow pytest-jax pytest-torch: pytest-%: $(VENV)/dev
 	KERAS_BACKEND=$* $(BIN)/pytest -p no:cacheprovider tests/contract tests/parity
 
 $(VENV)/bin/pip:

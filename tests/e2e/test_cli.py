@@ -507,7 +507,7 @@ def test_help_imports_nothing_heavy():
     code = """
 import sys
 from demur.cli import main
-commands = ["fit", "threshold", "score", "predict", "correct", "demo"]
+commands = ["fit", "threshold", "score", "predict", "correct", "export", "serve", "demo"]
 for arguments in [["--help"], ["--version"], *([command, "--help"] for command in commands)]:
     try:
         main(arguments)

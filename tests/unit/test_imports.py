@@ -11,7 +11,18 @@ from demur.errors import MissingExtra
 
 
 @pytest.mark.parametrize(
-    "module", ["demur", "demur.errors", "demur.calibration", "demur.metrics", "demur.data", "demur.cli"]
+    "module",
+    [
+        "demur",
+        "demur.errors",
+        "demur.calibration",
+        "demur.metrics",
+        "demur.data",
+        "demur.cli",
+        "demur.runtime",
+        "demur.drift.monitor",
+        "demur.serve.launch",
+    ],
 )
 def test_import_leaves_keras_alone(module):
     code = f"import sys, {module}; print(sorted({{'keras', 'tensorflow', 'torch', 'jax'}} & set(sys.modules)))"
@@ -36,6 +47,24 @@ def test_detectors_import_no_package_of_any_classifier():
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_runtime_needs_numpy_alone_until_a_guard_is_loaded():
+    code = "import sys, demur.runtime; print(sorted({'onnxruntime', 'onnx', 'scipy', 'h5py'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
+def test_onnxruntime_reports_to_nobody_unless_told_to(given, expected):
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {} if given is None else {"ORT_DISABLE_TELEMETRY": given}
+    code = (
+        "import os; from demur.onnx_session import onnxruntime_module; onnxruntime_module();"
+        "print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected
 
 
 def test_public_names_are_there_and_listed():

@@ -1,0 +1,77 @@
+"""`demur export`: a detector as one ONNX file."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from demur.cli.files import check_file, read_rows
+from demur.cli.options import Commands, add_command, add_folder, scale_factor, show_next, whole_number
+from demur.errors import InvalidSetting
+from demur.starting import start_keras
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "export",
+        run,
+        "write a detector as one ONNX file: networks, threshold and calibration",
+        "It is compared with the detector before it is written. demur.runtime and demur serve run it without Keras.",
+    )
+    add_folder(parser)
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE.onnx", help="where to write it")
+    parser.add_argument(
+        "--opset", type=whole_number, default=18, metavar="N", help="ONNX operation set; default: %(default)s"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="FILE[:KEY]",
+        help="normal data: to compare on, and needed for less precision, whose threshold is inferred from it anew",
+    )
+    parser.add_argument("--scale", type=scale_factor, metavar="FACTOR", help="multiply the data by this, as float32")
+    smaller = parser.add_argument_group("less precision")
+    which = smaller.add_mutually_exclusive_group()
+    which.add_argument("--float16", action="store_true", help="half the size, and quicker where hardware has it")
+    which.add_argument("--int8", action="store_true", help="weights as bytes: a quarter of the size")
+    smaller.add_argument("--bad", metavar="FILE[:KEY]", help="data that should be flagged, to measure the loss on")
+    smaller.add_argument(
+        "--max-loss",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="what may be lost of AUROC and of agreement; default: %(default)s",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file, and say what it is."""
+    check_file(args.out, (".onnx",), "a guard is")
+    if args.bad is not None and not (args.float16 or args.int8):
+        raise InvalidSetting("--bad tells what less precision costs: pass --float16 or --int8 with it")
+    X = None if args.data is None else read_rows(args.data, args.scale)
+    bad = None if args.bad is None else read_rows(args.bad, args.scale)
+    start_keras()
+    from demur.loading import load_detector
+
+    detector = load_detector(args.folder)
+    written = detector.export(
+        args.out,
+        opset=args.opset,
+        float16=args.float16,
+        int8=args.int8,
+        X=X,
+        X_adversarial=bad,
+        max_loss=args.max_loss,
+    )
+    print(f"{type(detector).__name__}, {written.precision}, {written.bytes / 1e6:,.2f} MB")
+    if written.loss is None:
+        print(f"  compared with the detector: {written.difference:.1e} apart at most")
+    else:
+        loss = written.loss
+        print(f"  AUROC {loss.auroc_reduced:.4f}, of the detector {loss.auroc:.4f}, on {loss.rows:,} inputs")
+        print(f"  agreement {loss.agreement:.2%}".replace("%", " %"))
+    print(f"written to {args.out}")
+    args.scale = None  # what comes next takes no data
+    show_next(args, "in front of the classifier", f"serve {shlex.quote(str(args.out))}")
+    return 0

@@ -1,0 +1,275 @@
+"""Requests that wait together are run together: adaptive batching without a timer."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from demur.serve.protocol import Array, ProtocolError
+
+logger = logging.getLogger("demur.serve.batching")
+
+Arrays = dict[str, Array]
+RETRY_SECONDS = 1
+
+
+class Runs(Protocol):
+    """What runs a batch: a guard."""
+
+    @property
+    def default_outputs(self) -> tuple[str, ...]:
+        """What is returned where nothing is asked for."""
+        ...
+
+    def run(self, feed: Arrays, outputs: Sequence[str] | None = None, threshold: Any = None) -> Arrays:
+        """One pass: `(n, ...)` by name to `(n, ...)` by name."""
+        ...
+
+
+@dataclass(slots=True)
+class Job:
+    """Rows that wait for a batch."""
+
+    guard: Any
+    feed: Arrays
+    rows: int
+    extra: tuple[str, ...]
+    threshold: float | None
+    future: asyncio.Future[Arrays]
+    kind: Any = field(init=False)
+    """Jobs of one kind can be run together: with the same guard and threshold, on rows of the same shape."""
+
+    def __post_init__(self) -> None:
+        self.kind = (id(self.guard), self.threshold, *(array.shape[1:] for array in self.feed.values()))
+
+
+class Batcher:
+    """Runs the requests for one model, those that wait at the same time together.
+
+    A request that finds nothing running is run at once. While a batch runs, requests gather, and form the next one. No
+    timer is involved: nobody waits for others to come. A guard that takes long gathers more: its batches are larger.
+
+    All methods are called in one event loop; guards run in a thread of the batcher's own.
+
+    Args:
+        name: of the model.
+        max_batch: rows that one pass takes.
+        max_queue: rows that may wait.
+        observe: called in the thread, after the answers are on their way, with the guard, a batch, what came of it and
+            the threshold that took the place of the guard's own, if one did.
+        ran: called in the thread with the rows and the seconds of each pass.
+        waits: called in the event loop with the number of rows that wait, whenever it changes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_batch: int,
+        max_queue: int,
+        observe: Callable[[Any, Arrays, Arrays, float | None], None] | None = None,
+        ran: Callable[[int, float], None] | None = None,
+        waits: Callable[[int], None] | None = None,
+    ) -> None:
+        self.max_batch, self.max_queue = max_batch, max_queue
+        self.waiting = 0
+        """Rows that wait."""
+        self._observe, self._ran, self._waits = observe, ran, waits
+        self._jobs: deque[Job] = deque()
+        self._is_running = False
+        self._is_closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        # A guard that never returns must not keep the process from its end.
+        threading.Thread(target=self._work_on, name=f"demur-{name}", daemon=True).start()
+
+    async def run(
+        self,
+        guard: Runs,
+        feed: Arrays,
+        rows: int,
+        *,
+        extra: tuple[str, ...] = (),
+        threshold: float | None = None,
+    ) -> Arrays:
+        """Run rows through a guard, with others that wait or alone.
+
+        If it is cancelled before its batch starts, the rows are not run.
+
+        Args:
+            guard: what runs them.
+            feed: `(rows, ...)` by name.
+            rows: how many.
+            extra: outputs that are wanted beside the guard's default ones.
+            threshold: to be used in place of the guard's own.
+
+        Returns:
+            The guard's default outputs, and at least those of `extra`.
+
+        Raises:
+            ProtocolError: the queue is full, or closed.
+        """
+        if self._is_closed:
+            raise ProtocolError(503, "the server is shutting down", retry_after=RETRY_SECONDS)
+        if self.waiting + rows > self.max_queue:
+            raise ProtocolError(
+                503, f"the queue is full: {self.waiting} rows wait; try again later", retry_after=RETRY_SECONDS
+            )
+        loop = asyncio.get_running_loop()
+        job = Job(guard, feed, rows, extra, threshold, loop.create_future())
+        self._jobs.append(job)
+        self._count(rows)
+        if not self._is_running:
+            # At the end of this turn of the loop: requests that the network brought together are run together.
+            self._is_running = True
+            self._idle.clear()
+            loop.call_soon(self._next)
+        return await job.future
+
+    async def close(self) -> None:
+        """Take no more, finish what was taken, and have all of it looked at."""
+        self._is_closed = True
+        await self._idle.wait()
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._tasks.put(lambda: loop.call_soon_threadsafe(ended.set))
+        self._tasks.put(None)
+        await ended.wait()
+
+    def _count(self, rows: int) -> None:
+        self.waiting += rows
+        if self._waits is not None:
+            self._waits(self.waiting)
+
+    def _next(self) -> None:
+        """Start the next batch, if anything waits."""
+        batch = self._taken()
+        if not batch:
+            self._is_running = False
+            self._idle.set()
+            return
+        self._tasks.put(functools.partial(self._work, batch, asyncio.get_running_loop()))
+
+    def _taken(self) -> list[Job]:
+        """Take from the queue what the next batch is: what waits longest, and what fits to it.
+
+        Those whose sender has gone are dropped.
+        """
+        batch: list[Job] = []
+        others: deque[Job] = deque()
+        rows = 0
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job.future.done():
+                self._count(-job.rows)
+            elif batch and job.kind != batch[0].kind:
+                others.append(job)
+            elif batch and rows + job.rows > self.max_batch:
+                others.append(job)
+                break
+            else:
+                batch.append(job)
+                rows += job.rows
+        others.extend(self._jobs)
+        self._jobs = others
+        self._count(-rows)
+        return batch
+
+    # In the thread ------------------------------------------------------------------------------------------------
+
+    def _work_on(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+
+    def _work(self, batch: list[Job], loop: asyncio.AbstractEventLoop) -> None:
+        seen: list[tuple[Job, Arrays, Arrays]] = []
+        answers: list[Arrays | BaseException]
+        try:
+            feed = _joined([job.feed for job in batch])
+            outputs = self._passes(batch, feed)
+            answers = [*_parts(outputs, [job.rows for job in batch])]
+            seen = [(batch[0], feed, outputs)]
+        except BaseException as error:  # whoever waits must hear of it, whatever it is
+            # One bad request shall not spoil the others.
+            answers = [error] if len(batch) == 1 else [self._alone(job) for job in batch]
+            found = zip(batch, answers, strict=True)
+            seen = [(job, job.feed, answer) for job, answer in found if isinstance(answer, dict)]
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(self._finish, batch, answers)
+        if self._observe is None:
+            return
+        try:
+            for job, fed, came in seen:
+                self._observe(job.guard, fed, came, job.threshold)
+        except Exception:
+            logger.exception("looking at a batch failed; the answers were sent")
+
+    def _alone(self, job: Job) -> Arrays | BaseException:
+        try:
+            return self._passes([job], job.feed)
+        except BaseException as error:
+            return error
+
+    def _passes(self, batch: list[Job], feed: Arrays) -> Arrays:
+        """Run a batch; one that is larger than a pass may be, in several passes."""
+        guard = batch[0].guard
+        wanted: tuple[str, ...] = guard.default_outputs
+        extra = {name: None for job in batch for name in job.extra}
+        if extra:  # what costs something is computed only where one of the requests asks for it
+            wanted = (*wanted, *extra)
+        rows = sum(job.rows for job in batch)
+        found = []
+        for start in range(0, rows, self.max_batch):
+            begun = time.perf_counter()
+            if rows <= self.max_batch:
+                part = feed
+            else:
+                if batch[0].future.cancelled():
+                    raise asyncio.CancelledError
+                part = {name: array[start : start + self.max_batch] for name, array in feed.items()}
+            found.append(guard.run(part, wanted, batch[0].threshold))
+            if self._ran is not None:
+                self._ran(min(self.max_batch, rows - start), time.perf_counter() - begun)
+        return _joined(found)
+
+    # In the event loop --------------------------------------------------------------------------------------------
+
+    def _finish(self, batch: list[Job], answers: list[Arrays | BaseException]) -> None:
+        for job, answer in zip(batch, answers, strict=True):
+            if job.future.done():
+                continue
+            if isinstance(answer, dict):
+                job.future.set_result(answer)
+            elif isinstance(answer, asyncio.CancelledError):
+                job.future.cancel()
+            else:
+                job.future.set_exception(answer)
+        self._next()
+
+
+def _joined(parts: list[Arrays]) -> Arrays:
+    """Arrays one after the other, by name."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _parts(arrays: Arrays, sizes: list[int]) -> Iterable[Arrays]:
+    """The rows of each request."""
+    if len(sizes) == 1:
+        yield arrays
+        return
+    start = 0
+    for size in sizes:
+        yield {name: array[start : start + size] for name, array in arrays.items()}
+        start += size

@@ -1,0 +1,63 @@
+"""The way from the body of a request for inference to that of its answer, over HTTP."""
+
+import time
+from typing import Any
+
+from demur.serve.bodies import read_request, write_response
+from demur.serve.limits import Receive, read_body, unpacked
+from demur.serve.protocol import InferRequest, ProtocolError
+from demur.serve.service import Service
+
+Headers = list[tuple[bytes, bytes]]
+
+JSON, BINARY = b"application/json", b"application/octet-stream"
+FIGURES = "demur.figures"
+"""In the scope: what the log and the trace say of the request."""
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+class Inference:
+    """The way from the body of a request for inference to that of its answer."""
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._settings = service, service.settings
+
+    async def answer(self, scope: Any, receive: Receive, name: str, version: str | None) -> tuple[bytes, Headers]:
+        """Answer one request: a body, and headers.
+
+        Raises:
+            ProtocolError: it cannot be answered.
+            Gone: the client has.
+        """
+        figures = scope[FIGURES]
+        figures["model"] = name[:80]
+        self._service.served(name, version)
+        begun = time.perf_counter()
+        try:
+            asked = await self._read(scope["headers"], receive)
+        except ProtocolError as error:
+            self._service.telemetry.request(name, "http", error.status, time.perf_counter() - begun)
+            raise
+        found = await self._service.infer(name, version, asked)
+        figures["rows"], figures["flagged"] = found.rows, found.flagged
+        body, header_length = write_response(found, asked)
+        if header_length is None:
+            return body, [(b"content-type", JSON)]
+        return body, [(b"content-type", BINARY), (HEADER_LENGTH.lower().encode(), str(header_length).encode())]
+
+    async def _read(self, headers: Headers, receive: Receive) -> InferRequest:
+        settings = self._settings
+        declared, encoding, length = None, b"", b""
+        for name, value in headers:
+            if name == b"content-length":
+                declared = int(value)  # which the HTTP parser has checked
+            elif name == b"content-encoding":
+                encoding = value
+            elif name == b"inference-header-content-length":
+                length = value
+        body = await read_body(receive, declared, settings.max_body, settings.request_seconds)
+        if encoding:
+            body = await unpacked(body, encoding, settings.max_body)
+        if length and not (length.isdigit() and len(length) < 20):
+            raise ProtocolError(400, f"{HEADER_LENGTH} is a number of bytes; got {length[:80].decode('latin-1')!r}")
+        return read_request(body, int(length) if length else None, max_depth=settings.max_depth)

@@ -1,0 +1,265 @@
+"""What one client can take: the size of a body, the time it takes, connections that are open, heads that never end."""
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from demur.serve.protocol import ProtocolError, error_body
+from demur.serve.settings import Settings
+
+MAX_HEAD = 65_536
+"""Bytes of a request's head."""
+LINGER_SECONDS = 0.5
+"""How long connections between two requests stay open when the server shuts down: what is on its way still arrives."""
+GONE = "demur.gone"
+"""In the scope: a function to be called when the client has gone."""
+DECOMPRESSORS = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
+IN_LOOP = 65_536
+"""Bytes of a compressed body that are unpacked without a thread."""
+
+Receive = Callable[[], Awaitable[Any]]
+
+
+class Gone(Exception):
+    """The client has closed the connection."""
+
+
+# Bodies ---------------------------------------------------------------------------------------------------------------
+
+
+async def read_body(receive: Receive, declared: int | None, limit: int, seconds: float) -> bytes:
+    """Read the body of a request.
+
+    A body that is too large is read to its end all the same, but not kept, unless it is much too large: closing a
+    connection on which data arrive would lose the answer.
+
+    Args:
+        receive: of ASGI.
+        declared: the `Content-Length`, if there is one.
+        limit: most bytes.
+        seconds: until it has come whole.
+
+    Raises:
+        ProtocolError: it is too large, or took too long.
+        Gone: the client has.
+    """
+    too_large = ProtocolError(413, f"the body is larger than {limit} bytes")
+    if declared is not None and declared > 2 * limit:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Gone
+                chunk: bytes = message.get("body", b"")
+                size += len(chunk)
+                if size <= limit:
+                    chunks.append(chunk)
+                elif size > 2 * limit:
+                    raise too_large
+                else:
+                    chunks.clear()
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        raise ProtocolError(408, f"the body did not come whole within {seconds:g} seconds") from None
+    if size > limit:
+        raise too_large
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """A body as it was before it was compressed.
+
+    Raises:
+        ProtocolError: it is compressed in another way, is damaged, or is too large: no more than that is unpacked.
+    """
+    encoding = encoding.strip().lower()
+    if encoding in (b"", b"identity"):
+        return body
+    if encoding not in DECOMPRESSORS:
+        raise ProtocolError(415, f"Content-Encoding is gzip, deflate or none; got {encoding[:80].decode('latin-1')}")
+    if len(body) <= IN_LOOP and limit <= 1024 * IN_LOOP:
+        return _unpacked(body, DECOMPRESSORS[encoding], limit)
+    return await asyncio.to_thread(_unpacked, body, DECOMPRESSORS[encoding], limit)
+
+
+def _unpacked(body: bytes, window: int, limit: int) -> bytes:
+    parts = zlib.decompressobj(window)
+    try:
+        whole = parts.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise ProtocolError(400, f"the body is not compressed as Content-Encoding says: {error}") from None
+    if len(whole) > limit:
+        raise ProtocolError(413, f"the body, unpacked, is larger than {limit} bytes")
+    if not parts.eof or parts.unused_data:
+        raise ProtocolError(400, "the compressed body ends too early, or more follows it")
+    return whole
+
+
+# Connections ----------------------------------------------------------------------------------------------------------
+
+
+def protocol_class(settings: Settings) -> type[asyncio.Protocol]:
+    """The protocol that uvicorn shall speak on each connection: its own, and less patient.
+
+    uvicorn has no limit on the time that a head takes, on its size, or on the time that an answer takes to be read.
+    """
+    base: Any = H11Protocol
+    with contextlib.suppress(ImportError):
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+        base = HttpToolsProtocol
+    return type("Connection", (Impatient, base), {"limits": settings})
+
+
+class Impatient:
+    """What is added to a protocol of uvicorn: a mixin. What it overrides is what asyncio and uvicorn call."""
+
+    limits: Settings
+    cycle: Any
+    connections: set[Any]
+    flow: Any
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+
+    _head: asyncio.TimerHandle | None = None
+    """Until when the head of a request must have come."""
+    _stalled: asyncio.TimerHandle | None = None
+    """Until when the client must have read some of the answer."""
+    _answered: Any = None
+    """The request that is being answered, where others may have come after it on the same connection."""
+    _head_bytes = 0
+    _is_ending = False
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """A client has connected."""
+        super().connection_made(transport)  # type: ignore[misc]
+        if len(self.connections) > self.limits.max_connections:
+            self._refuse(503, f"{self.limits.max_connections} connections are open already", retry_after=1)
+            return
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes came."""
+        if self.transport.is_closing():
+            return
+        if not self._is_busy:
+            self._head_bytes += len(data)
+            if self._head is None:
+                self._wait_for_head()
+        super().data_received(data)  # type: ignore[misc]
+        if self._is_busy:
+            self._head_bytes = 0
+            self._no_longer("_head")
+        elif self._head_bytes > MAX_HEAD:
+            self._refuse(431, f"the head of a request is larger than {MAX_HEAD} bytes")
+
+    def on_response_complete(self) -> None:
+        """An answer was sent."""
+        super().on_response_complete()  # type: ignore[misc]
+        if self._is_ending and not self._is_busy and not self.transport.is_closing():
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        cycle = self._answered or self.cycle
+        gone = None
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True  # which uvicorn sets of the last request that came, not of the one it answers
+            gone = cycle.scope.get(GONE)
+        self._no_longer("_head")
+        self._no_longer("_stalled")
+        super().connection_lost(exc)  # type: ignore[misc]
+        if gone is not None:
+            gone()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)  # type: ignore[misc]
+
+    def shutdown(self) -> None:
+        """The server ends: what comes within a moment is answered still."""
+        self._is_ending = True
+        if self._is_busy:
+            super().shutdown()  # type: ignore[misc]
+        elif not self.transport.is_closing():
+            self.loop.call_later(LINGER_SECONDS, self._end)
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()  # type: ignore[misc]
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than answers come."""
+        super().pause_writing()  # type: ignore[misc]
+        self._no_longer("_stalled")
+        self._stalled = self.loop.call_later(self.limits.request_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()  # type: ignore[misc]
+        self._no_longer("_stalled")
+
+    def timeout_keep_alive_handler(self) -> None:
+        """There was no other request."""
+        if self.transport.get_write_buffer_size():  # whoever does not read would hold the connection for ever
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()  # type: ignore[misc]
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is not HTTP."""
+        self._refuse(400, msg)
+
+    def _wait_for_head(self) -> None:
+        self._head = self.loop.call_later(self.limits.head_seconds, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head = None
+        if self._is_busy or self.transport.is_closing():
+            return
+        if self._head_bytes:
+            self._refuse(408, f"the head of the request did not come whole within {self.limits.head_seconds:g} seconds")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, message: str, retry_after: int | None = None) -> None:
+        """Answer without a request, and close."""
+        if self.transport.is_closing():
+            return
+        body = error_body(message)
+        lines = [
+            f"HTTP/1.1 {status} {REASONS[status]}",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+        ]
+        lines += ["connection: close"] + ([] if retry_after is None else [f"retry-after: {retry_after}"])
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self.transport.close()
+
+    def _no_longer(self, timer: str) -> None:
+        handle = getattr(self, timer)
+        if handle is not None:
+            handle.cancel()
+            setattr(self, timer, None)
+
+
+REASONS = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}

@@ -1,0 +1,287 @@
+"""What the server does, whatever the transport: checks requests, runs them, and says what is served."""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from demur._version import __version__
+from demur.data import Field, fits, is_number, row_list
+from demur.serve.batching import Arrays, Batcher
+from demur.serve.live import verdicts
+from demur.serve.models import POLL_SECONDS, Models, Served, version_of
+from demur.serve.protocol import (
+    CLIENT_GONE,
+    Array,
+    InferRequest,
+    InferResponse,
+    ProtocolError,
+    datatype_of,
+    holds,
+    shown,
+)
+from demur.serve.settings import Settings
+from demur.serve.telemetry import Telemetry
+from demur.serve.watch import Watch
+
+logger = logging.getLogger("demur.serve.service")
+
+EXTENSIONS = ["binary_tensor_data"]
+
+
+class Service:
+    """The models, and what is done with them. To be made and used in one event loop.
+
+    Args:
+        models: what is served.
+        settings: see there.
+
+    Attributes:
+        telemetry: counts what happens.
+        is_stopping: whether the server shuts down.
+    """
+
+    def __init__(self, models: Models, settings: Settings | None = None) -> None:
+        self.models = models
+        self.settings = Settings() if settings is None else settings
+        self.telemetry = Telemetry()
+        self.is_stopping = False
+        self._polling: asyncio.Task[None] | None = None
+        self._refreshing = asyncio.Lock()
+        state = None if self.settings.state is None else Path(self.settings.state)
+        for served in models.values():
+            served.watch = Watch(
+                served.guard,
+                served.name,
+                self.telemetry,
+                state=state,
+                webhooks=self.settings.webhooks,
+                monitor=self.settings.monitor,
+                version=served.version,
+            )
+            served.batcher = self._batcher(served)
+
+    def _batcher(self, served: Served) -> Batcher:
+        name = served.name
+
+        def observe(guard: Any, feed: Arrays, outputs: Arrays, threshold: float | None) -> None:
+            if guard is not served.guard:
+                return  # the last requests to a guard that was replaced say nothing about the new one
+            if threshold is not None:  # what one request asked for is no verdict of the guard's
+                scores, classes, others = (outputs[key] for key in ("instance_score", "no_defense", "defense"))
+                flagged, corrected = verdicts(scores, classes, others, guard.threshold)
+                outputs = outputs | {"is_adversarial": flagged, "corrected": corrected}
+            served.watch.saw(feed, outputs)
+
+        return Batcher(
+            name,
+            max_batch=self.settings.max_batch,
+            max_queue=self.settings.max_queue,
+            observe=observe,
+            ran=lambda rows, seconds: self.telemetry.batch(name, rows, seconds),
+            waits=lambda rows: self.telemetry.queue(name, rows),
+        )
+
+    # Health and metadata ------------------------------------------------------------------------------------------
+
+    def is_live(self) -> bool:
+        """Whether the server runs."""
+        return True
+
+    def is_ready(self) -> bool:
+        """Whether it takes requests: models are there from the start, so until it shuts down."""
+        return not self.is_stopping
+
+    def model_ready(self, name: str, version: str | None = None) -> bool:
+        """Whether a model takes requests.
+
+        Raises:
+            ProtocolError: there is no such model or version.
+        """
+        self.served(name, version)
+        return self.is_ready()
+
+    def server_metadata(self) -> dict[str, Any]:
+        """What the protocol says of a server."""
+        return {"name": "demur", "version": __version__, "extensions": EXTENSIONS}
+
+    def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """What the protocol says of a model; sizes that may be any are -1.
+
+        Raises:
+            ProtocolError: there is no such model or version.
+        """
+        served = self.served(name, version)
+        guard = served.guard
+        return {
+            "name": name,
+            "versions": [served.version],
+            "platform": "onnx_onnxv1" if served.path.suffix.lower() == ".onnx" else "keras",
+            "inputs": [_described(name, field) for name, field in guard.inputs.items()],
+            "outputs": [_described(name, field) for name, field in guard.outputs.items()],
+        }
+
+    def served(self, name: str, version: str | None = None) -> Served:
+        """A model.
+
+        Raises:
+            ProtocolError: there is no such model or version.
+        """
+        served = self.models.get(name)
+        if served is None:
+            raise ProtocolError(404, f"there is no model {shown(name)}; there are {', '.join(self.models)}")
+        if version is not None and version != served.version:
+            raise ProtocolError(404, f"there is no version {shown(version)} of {name}; there is {served.version}")
+        return served
+
+    # Answering ----------------------------------------------------------------------------------------------------
+
+    async def infer(
+        self, name: str, version: str | None, request: InferRequest, *, protocol: str = "http"
+    ) -> InferResponse:
+        """Answer a request.
+
+        Args:
+            name: of the model.
+            version: of the model; None for the one that is served.
+            request: what is asked. Numbers of another type than the guard's are cast, never rescaled.
+            protocol: that it came by, for the metrics.
+
+        Raises:
+            ProtocolError: it cannot be answered.
+        """
+        begun = time.perf_counter()
+        status = 500
+        try:
+            response = await self._infer(name, version, request)
+            status = 200
+            return response
+        except ProtocolError as error:
+            status = error.status
+            raise
+        except asyncio.CancelledError:
+            status = CLIENT_GONE
+            raise
+        finally:
+            self.telemetry.request(name, protocol, status, time.perf_counter() - begun)
+
+    async def _infer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
+        served = self.served(name, version)
+        guard = served.guard
+        feed, rows = self._feed(guard, request.inputs)
+        names = tuple(output.name for output in request.outputs) or guard.default_outputs
+        extra = tuple(output for output in names if output not in guard.default_outputs)
+        unknown = [output for output in extra if output not in guard.outputs]
+        if unknown:
+            raise ProtocolError(400, f"there is no output {shown(unknown[0])}; there are {', '.join(guard.outputs)}")
+        threshold = self._threshold(request.parameters)
+        try:
+            async with asyncio.timeout(self.settings.request_seconds):
+                outputs = await served.batcher.run(guard, feed, rows, extra=extra, threshold=threshold)
+        except TimeoutError:
+            raise ProtocolError(504, f"there was no answer within {self.settings.request_seconds:g} seconds") from None
+        if guard.on_invalid == "raise":
+            _check_judged(outputs["instance_score"])
+        chosen = {output: outputs[output] for output in names}
+        flagged = int(np.count_nonzero(outputs["is_adversarial"]))
+        return InferResponse(name, version_of(guard), request.id, chosen, rows, flagged)
+
+    def _feed(self, guard: Any, inputs: dict[str, Array]) -> tuple[Arrays, int]:
+        """The arrays as the guard takes them, and how many rows they have."""
+        if inputs.keys() != guard.inputs.keys():
+            raise ProtocolError(
+                400, f"the inputs are {', '.join(guard.inputs)}; got {', '.join(name[:80] for name in inputs)}"
+            )
+        feed = {name: _cast(name, inputs[name], field) for name, field in guard.inputs.items()}
+        sizes = {len(array) for array in feed.values()}
+        if len(sizes) > 1:
+            raise ProtocolError(400, f"the inputs must have as many rows; got {', '.join(map(str, sorted(sizes)))}")
+        rows = sizes.pop()
+        if rows == 0:
+            raise ProtocolError(400, "there are no rows; send at least one")
+        if rows > self.settings.max_queue:
+            raise ProtocolError(413, f"a request may have {self.settings.max_queue} rows; got {rows}: send several")
+        return feed, rows
+
+    def _threshold(self, parameters: dict[str, Any]) -> float | None:
+        threshold = parameters.get("threshold")
+        if threshold is None:
+            return None
+        if not self.settings.allow_threshold:
+            raise ProtocolError(400, "the threshold is set by the operator of this server: leave the parameter out")
+        if isinstance(threshold, bool) or not is_number(threshold):
+            raise ProtocolError(400, f"the parameter threshold is a finite number of nats; got {shown(threshold)}")
+        return float(threshold)
+
+    # Living -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look for new files, unless the settings say otherwise."""
+        if self.settings.reload and self._polling is None:
+            self._polling = asyncio.get_running_loop().create_task(self._poll())
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self.refresh()
+            except Exception:
+                logger.exception("looking for new files failed")
+
+    async def refresh(self, *, force: bool = False) -> list[str]:
+        """Serve what has been written anew; see `Models.refresh`."""
+        async with self._refreshing:
+            replaced = await self.models.refresh(force=force)
+            for name in replaced:
+                served = self.models[name]
+                served.watch.version = served.version
+                await asyncio.to_thread(served.watch.replaced, served.guard)
+            return replaced
+
+    async def close(self) -> None:
+        """Finish what was accepted, and save what the monitors know."""
+        self.is_stopping = True
+        if self._polling is not None:
+            self._polling.cancel()
+        try:
+            await asyncio.gather(*(served.batcher.close() for served in self.models.values()))
+        finally:
+            for served in self.models.values():
+                await asyncio.to_thread(served.watch.close)
+
+
+def _described(name: str, field: Field) -> dict[str, Any]:
+    shape = [-1, *(-1 if size is None else size for size in field.shape)]
+    return {"name": name, "datatype": datatype_of(field.dtype or "float32"), "shape": shape}
+
+
+def _cast(name: str, array: Array, field: Field) -> Array:
+    """An input as the guard takes it: of its type, and shape."""
+    if array.ndim == 0 or not fits(array.shape[1:], field.shape):
+        want = [-1, *(-1 if size is None else size for size in field.shape)]
+        hint = ""
+        if fits(array.shape, field.shape):
+            hint = f"; a single row is sent as {[1, *array.shape]}"
+        raise ProtocolError(400, f"input {name!r} must have shape {want}; got {list(array.shape)}{hint}")
+    dtype = np.dtype(field.dtype or "float32")
+    if array.dtype == dtype:
+        return array
+    if dtype.kind in "iu" and not holds(array, dtype):
+        raise ProtocolError(400, f"input {name!r} is of whole numbers in the range of {datatype_of(dtype)}")
+    if dtype.kind == "b" and not np.isin(array, (0, 1)).all():
+        raise ProtocolError(400, f"input {name!r} is BOOL: 0 and 1, or true and false")
+    with np.errstate(over="ignore"):  # what is beyond the range becomes infinite, and is told as a row
+        return array.astype(dtype)
+
+
+def _check_judged(scores: Array) -> None:
+    invalid = np.flatnonzero(~np.isfinite(scores))
+    if len(invalid):
+        raise ProtocolError(
+            400,
+            f"{len(invalid)} of {len(scores)} rows cannot be judged: {row_list(invalid)}; they hold NaN, infinity or "
+            "numbers beyond float32, or the networks return such for them",
+        )

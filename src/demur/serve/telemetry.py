@@ -1,0 +1,255 @@
+"""What the server tells Prometheus: requests, batches, what was flagged, scores, and drift."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.utils import floatToGoString
+
+from demur.calibration import Calibration
+
+OTHER = "other"
+"""The model's name in the figures of requests for a model that is not served: there could be any number of those."""
+SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+SHARES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+"""Quantiles of the calibration scores that the score histogram has bounds at."""
+BEYOND = 6
+"""Doublings above the largest of these that it has bounds at, too."""
+KEPT_SECONDS = 1024
+"""The last requests whose times are kept, for medians."""
+
+
+class Telemetry:
+    """Counts what happens, in a registry of its own, so that several servers can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        new: dict[str, Any] = {"registry": self.registry}
+        self._requests = Counter(
+            "demur_requests", "Requests answered, by status.", ("model", "protocol", "status"), **new
+        )
+        self._seconds = Histogram(
+            "demur_request_seconds",
+            "Time from a request to its answer.",
+            ("model", "protocol"),
+            buckets=SECONDS,
+            **new,
+        )
+        self._sizes = Histogram("demur_batch_size", "Inputs judged together.", ("model",), buckets=SIZES, **new)
+        self._batches = Histogram(
+            "demur_batch_seconds", "Time that a batch took in the runtime.", ("model",), buckets=SECONDS, **new
+        )
+        self._queue = Gauge("demur_queue_length", "Inputs that wait for a batch.", ("model",), **new)
+        self._inputs = Counter("demur_inputs", "Inputs judged.", ("model",), **new)
+        self._flagged = Counter("demur_flagged", "Inputs flagged.", ("model",), **new)
+        self._invalid = Counter(
+            "demur_invalid_inputs", "Inputs that cannot be judged: NaN or infinite.", ("model",), **new
+        )
+        self._evidence = Gauge(
+            "demur_drift_log_evidence", "Natural logarithm of the evidence for drift.", ("model",), **new
+        )
+        self._limit = Gauge("demur_drift_limit", "Natural logarithm of the evidence that is enough.", ("model",), **new)
+        self._alarm = Gauge("demur_drift_alarm", "1 while there is a drift alarm.", ("model",), **new)
+        self._alarms = Counter("demur_drift_alarms", "Drift alarms since the server started.", ("model",), **new)
+        self._deliveries = Counter(
+            "demur_webhook_deliveries", "Alarms told to a webhook, by outcome.", ("model", "outcome"), **new
+        )
+        self._failures = Counter(
+            "demur_watch_failures", "Errors in watching, which do not touch answers.", ("model", "kind"), **new
+        )
+        self._info = Gauge(
+            "demur_model_info", "1 for each model served.", ("model", "version", "detector", "sha256"), **new
+        )
+        self._told: dict[str, tuple[str, ...]] = {}
+        self._scores = _Scores()
+        self.registry.register(self._scores)
+        self._recent: dict[str, _Recent] = {}
+        self._children: dict[Any, Any] = {}
+        self._before: list[Callable[[], None]] = []
+
+    # What is served ----------------------------------------------------------------------------------------------
+
+    def model(self, model: str, guard: Any, version: str = "1") -> None:
+        """A model is served from now on, or its guard was replaced: only such names become labels."""
+        if model in self._told:
+            self._info.remove(*self._told[model])
+        self._told[model] = (model, version, str(guard.detector), str(guard.sha256))
+        self._info.labels(*self._told[model]).set(1)
+        self._scores.bounds(model, score_bounds(guard.calibration, guard.threshold))
+        self._recent.setdefault(model, _Recent())
+        for counter in (self._inputs, self._flagged, self._invalid, self._alarms):
+            counter.labels(model)  # a figure that is 0 is there, so that rates can be taken of it
+
+    def before_exposition(self, function: Callable[[], None]) -> None:
+        """Have a function called before each exposition: one that hands in what is not counted yet."""
+        self._before.append(function)
+
+    # What happens ------------------------------------------------------------------------------------------------
+
+    def request(self, model: str, protocol: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        model = model if model in self._told else OTHER
+        self._child(self._requests, model, protocol, str(status)).inc()
+        self._child(self._seconds, model, protocol).observe(seconds)
+        if status in (0, 200) and model in self._recent:  # 0 is OK in gRPC
+            self._recent[model].add(seconds)
+
+    def batch(self, model: str, size: int, seconds: float) -> None:
+        """A batch went through the runtime."""
+        self._child(self._sizes, model).observe(size)
+        self._child(self._batches, model).observe(seconds)
+
+    def queue(self, model: str, waiting: int) -> None:
+        """So many inputs wait now."""
+        self._child(self._queue, model).set(waiting)
+
+    def judged(self, model: str, scores: npt.NDArray[Any], flagged: npt.NDArray[Any]) -> None:
+        """Inputs got scores, `(n,)`, and verdicts, `(n,)`; those that cannot be judged are counted apart.
+
+        A model's watch calls this: nobody else need.
+        """
+        valid = np.isfinite(scores)
+        count = int(np.count_nonzero(valid))
+        if count < len(scores):
+            self._child(self._invalid, model).inc(len(scores) - count)
+            scores, flagged = scores[valid], flagged[valid]
+        self._child(self._inputs, model).inc(count)
+        self._child(self._flagged, model).inc(int(np.count_nonzero(flagged)))
+        self._scores.add(model, scores)
+
+    def drift(self, model: str, log_evidence: float, log_limit: float, *, alarm: bool) -> None:
+        """What the drift monitor says now."""
+        self._child(self._evidence, model).set(log_evidence)
+        self._child(self._limit, model).set(log_limit)
+        self._child(self._alarm, model).set(alarm)
+
+    def drift_alarm(self, model: str) -> None:
+        """The drift monitor raised an alarm."""
+        self._child(self._alarms, model).inc()
+
+    def delivery(self, model: str, outcome: str) -> None:
+        """An alarm's way to a webhook ended: "delivered", "failed", or "dropped" as too many waited."""
+        self._child(self._deliveries, model, outcome).inc()
+
+    def failure(self, model: str, kind: str) -> None:
+        """Watching failed; `kind` names a class of error."""
+        self._child(self._failures, model, kind).inc()
+
+    # What it says ------------------------------------------------------------------------------------------------
+
+    def times(self, model: str) -> dict[str, float | None]:
+        """Of the last 1,024 requests answered: the 50th and 99th percentile of their times, in seconds."""
+        return self._recent[model].percentiles() if model in self._recent else {"p50": None, "p99": None}
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The body for `/metrics` and its content type: OpenMetrics where the `Accept` header asks for it."""
+        for function in self._before:
+            function()
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type
+
+    def _child(self, metric: Any, *labels: str) -> Any:
+        # `labels()` takes a lock and checks names at each call: several times what an increment costs.
+        key = (id(metric), *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
+
+
+class _Recent:
+    """The times of the last requests, in constant memory."""
+
+    def __init__(self) -> None:
+        self._seconds = np.zeros(KEPT_SECONDS, "float32")
+        self._count = 0
+
+    def add(self, seconds: float) -> None:
+        self._seconds[self._count % KEPT_SECONDS] = seconds
+        self._count += 1
+
+    def percentiles(self) -> dict[str, float | None]:
+        seconds = self._seconds[: self._count]
+        if not len(seconds):
+            return {"p50": None, "p99": None}
+        middle, late = np.percentile(seconds, (50, 99))
+        return {"p50": float(middle), "p99": float(late)}
+
+
+class _Scores:
+    """The histogram of scores: a batch at a time, without a loop over its rows."""
+
+    def __init__(self) -> None:
+        self._bounds: dict[str, npt.NDArray[np.float64]] = {}
+        self._counts: dict[str, npt.NDArray[np.int64]] = {}
+        self._sums: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def bounds(self, model: str, bounds: npt.NDArray[np.float64]) -> None:
+        """Count between these bounds; counting begins anew where they are others than before."""
+        with self._lock:
+            if model in self._bounds and np.array_equal(bounds, self._bounds[model]):
+                return
+            self._bounds[model] = bounds
+            self._counts[model] = np.zeros(len(bounds) + 1, "int64")
+            self._sums[model] = 0.0
+
+    def add(self, model: str, scores: npt.NDArray[Any]) -> None:
+        """Count scores, all finite."""
+        with self._lock:
+            places = np.searchsorted(self._bounds[model], scores)
+            self._counts[model] += np.bincount(places, minlength=len(self._counts[model]))
+            self._sums[model] += float(np.sum(scores, dtype="float64"))
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The family of histograms, as Prometheus has it: counts of all that is at most a bound."""
+        family = HistogramMetricFamily("demur_score", "Scores of inputs, in nats.", labels=("model",))
+        with self._lock:
+            for model, bounds in self._bounds.items():
+                names = [*map(floatToGoString, bounds.tolist()), "+Inf"]
+                cumulative = np.cumsum(self._counts[model]).astype(float).tolist()
+                family.add_metric((model,), list(zip(names, cumulative, strict=True)), self._sums[model])
+        yield family
+
+    def describe(self) -> list[HistogramMetricFamily]:
+        """Its name, so that registering does not collect."""
+        return [HistogramMetricFamily("demur_score", "Scores of inputs, in nats.", labels=("model",))]
+
+
+def score_bounds(calibration: Calibration | None, threshold: Any) -> npt.NDArray[np.float64]:
+    """Bounds for a histogram of scores: where calibration scores lie, the threshold exactly, and doublings above.
+
+    Without either, powers of ten.
+    """
+    levels = np.atleast_1d(np.asarray(np.nan if threshold is None else threshold, "float64")).ravel()
+    levels = levels[np.isfinite(levels) & (levels > 0)]
+    found = [levels.min(), levels.max()] if len(levels) else []
+    if calibration is not None:
+        found += [float(f"{bound:.4g}") for bound in quantiles(calibration, SHARES)]
+    found = [float(bound) for bound in found if bound > 0]
+    if not found:
+        return np.logspace(-6, 2, 9)
+    return np.unique([*found, *(max(found) * 2.0 ** np.arange(1, BEYOND + 1)).tolist()])
+
+
+def quantiles(calibration: Calibration, shares: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """Quantiles of the calibration scores of all classes together."""
+    scores, weights = weighted(calibration.distributions)
+    order = np.argsort(scores, kind="stable")
+    reached = np.cumsum(weights[order]) / weights.sum()
+    places = np.minimum(np.searchsorted(reached, np.asarray(shares) - 1e-12), len(scores) - 1)
+    found: npt.NDArray[np.float64] = scores[order][places]
+    return found
+
+
+def weighted(distributions: Mapping[int | None, Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The calibration scores that are kept, and how many each stands for."""
+    scores = np.concatenate([one.kept for one in distributions.values()]).astype("float64")
+    return scores, np.concatenate([np.full(len(one.kept), one.n / len(one.kept)) for one in distributions.values()])

@@ -1,0 +1,87 @@
+"""`demur export` in a temporary folder: what it prints, writes and refuses."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import demur.runtime
+from demur import cli
+
+ROUNDING = 1e-5
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A detector with a threshold, made by the commands, and rows."""
+    folder = tmp_path_factory.mktemp("data")
+    images = (load_digits().images.reshape(-1, 64) / 16).astype("float32")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Input((64,)), keras.layers.Dense(10, activation="softmax")])
+    model.save(folder / "classifier.keras")
+    np.save(folder / "train.npy", images[:300])
+    np.save(folder / "held_out.npy", images[300:700])
+    np.save(folder / "bytes.npy", (images[300:400] * 16).astype("uint8"))
+    guard = str(folder / "guard")
+    fit = ["fit", str(folder / "classifier.keras"), "--data", str(folder / "train.npy"), "--out", guard]
+    assert cli.main([*fit, "--detector", "model-distillation", "--epochs", "1", "--quiet"]) == 0
+    assert cli.main(["threshold", guard, "--data", str(folder / "held_out.npy"), "--fpr", "0.1", "--quiet"]) == 0
+    return folder
+
+
+def run(*arguments):
+    return cli.main(["export", *map(str, arguments)])
+
+
+def test_the_file_is_the_detector(data, tmp_path, capsys):
+    out = tmp_path / "guard.onnx"
+    assert run(data / "guard", "-o", out) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("ModelDistillation, float32, ")
+    assert f"written to {out}" in printed
+    assert f"demur serve {out}" in printed
+    guard = demur.runtime.load(out)
+    X = np.load(data / "held_out.npy")
+    live = demur.load_detector(data / "guard")
+    np.testing.assert_allclose(guard.score(X), live.score(X), atol=ROUNDING)
+    assert guard.threshold == live.threshold
+
+
+def test_data_are_scaled_as_by_other_commands(data, tmp_path, capsys):
+    out = tmp_path / "guard.onnx"
+    assert run(data / "guard", "-o", out, "--data", data / "bytes.npy", "--scale", "0.0625", "--opset", "15") == 0
+    assert "compared with the detector" in capsys.readouterr().out
+
+
+def test_less_precision_says_what_it_costs(data, tmp_path, capsys):
+    out = tmp_path / "guard.onnx"
+    arguments = [data / "guard", "-o", out, "--int8", "--data", data / "held_out.npy"]
+    assert run(*arguments, "--max-loss", "0.5") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("ModelDistillation, int8, ")
+    assert "AUROC" in printed
+    assert "agreement" in printed
+    assert json.loads(demur.runtime.load(out).metadata["demur.precision"]) == "int8"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "guard.txt"], ".onnx"),
+        (["-o", "none/guard.onnx"], "make it first"),
+        (["-o", "guard.onnx", "--int8"], "needs X="),
+        (["-o", "guard.onnx", "--bad", "bad.npy"], "--float16 or --int8"),
+        (["-o", "guard.onnx", "--opset", "3"], "opset"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_told_in_one_line(data, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert run(data / "guard", *arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("demur: error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from demur.serve.bodies import depth, read_request, write_response
+from demur.serve.bodies import CHUNK, MOST_ESCAPES, is_deeper, read_request, write_response
 from demur.serve.protocol import (
     DATATYPES,
     InferRequest,
@@ -237,8 +237,27 @@ def test_depth_is_that_of_the_document(value):
         inner = part.values() if isinstance(part, dict) else part
         return 1 + max(map(deep, inner), default=0) if isinstance(part, list | dict) else 0
 
-    assert depth(json.dumps(value).encode()) == deep(value)
-    assert depth(orjson.dumps(value)) == deep(value)
+    for text in (json.dumps(value).encode(), orjson.dumps(value)):
+        assert is_deeper(text, deep(value) - 1) == (deep(value) > 0)
+        assert not is_deeper(text, deep(value))
+
+
+def test_depth_is_told_across_chunks():
+    flat = b"[" + b"[]," * CHUNK + b"[[]]]"
+    assert not is_deeper(flat, 3)
+    assert is_deeper(flat, 2)
+
+
+def test_a_bomb_of_escapes_is_not_looked_at():
+    assert "escaped characters" in refused(b'{"inputs": [' + b"[" * 20 + b'"' + b"\\\\" * MOST_ESCAPES + b'"')
+
+
+def test_more_json_than_may_be_is_refused_before_it_is_parsed():
+    body, length = with_binary(np.zeros((4, 100), "float32"))
+    read_request(body, length, max_json=length)  # binary data do not count
+    with pytest.raises(ProtocolError, match="binary tensors") as error:
+        read_request(body, length, max_json=length - 1)
+    assert error.value.status == 413
 
 
 @given(st.binary(max_size=60), st.none() | st.integers(-3, 70))

@@ -83,6 +83,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--max-body-mb", type=_seconds, default=32.0, metavar="MB", help="largest body; default: %(default)g"
     )
     group.add_argument(
+        "--max-json-mb",
+        type=_seconds,
+        default=4.0,
+        metavar="MB",
+        help="most JSON in it: more comes as binary tensors; default: %(default)g",
+    )
+    group.add_argument(
         "--max-connections", type=whole_number, default=1000, metavar="N", help="open at once; default: %(default)s"
     )
     group.add_argument(
@@ -165,6 +172,7 @@ def run(args: argparse.Namespace) -> int:
         max_queue=args.max_queue,
         threads=args.threads,
         max_body_mb=args.max_body_mb,
+        max_json_mb=args.max_json_mb,
         max_connections=args.max_connections,
         request_seconds=args.request_seconds,
         allow_threshold=args.allow_threshold,

@@ -30,6 +30,9 @@ from demur.serve.protocol import (
 STRINGS = re.compile(rb'"[^"]*"')
 ESCAPES = re.compile(rb"\\.", re.DOTALL)
 NOT_STRUCTURE = bytes(sorted(set(range(256)) - set(b'[]{}"')))
+MOST_ESCAPES = 10_000
+CHUNK = 65_536
+"""Brackets that are looked at together: a bomb of them is told by its beginning."""
 OPENING = np.zeros(256, np.int32)
 OPENING[list(b"[{")], OPENING[list(b"]}")] = 1, -1
 
@@ -37,13 +40,16 @@ OPENING[list(b"[{")], OPENING[list(b"]}")] = 1, -1
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
-def read_request(body: bytes, header_length: int | None = None, *, max_depth: int = 16) -> InferRequest:
+def read_request(
+    body: bytes, header_length: int | None = None, *, max_depth: int = 16, max_json: int = 4 * 2**20
+) -> InferRequest:
     """Read a request.
 
     Args:
         body: JSON, and after it the binary tensors.
         header_length: how much of it is JSON; None for all.
         max_depth: deepest nesting of the JSON.
+        max_json: bytes of JSON; nobody else is answered while it is parsed.
 
     Raises:
         ProtocolError: it is none; the message says what is wrong.
@@ -56,6 +62,10 @@ def read_request(body: bytes, header_length: int | None = None, *, max_depth: in
                 400, f"Inference-Header-Content-Length is {header_length}, and the body has {len(body)} bytes"
             )
         head, binary = body[:header_length], memoryview(body)[header_length:]
+    if len(head) > max_json:
+        raise ProtocolError(
+            413, f"the JSON of a request may have {max_json} bytes, and this has {len(head)}: send binary tensors"
+        )
     document = _document(head, max_depth)
     given = document.get("inputs")
     if not isinstance(given, list) or not given:
@@ -77,19 +87,29 @@ def read_request(body: bytes, header_length: int | None = None, *, max_depth: in
     return InferRequest(inputs, identifier, _wanted(document.get("outputs"), parameters), parameters)
 
 
-def depth(text: bytes) -> int:
-    """How deep JSON is nested, without parsing it; of what is no JSON, a number that means nothing."""
+def is_deeper(text: bytes, most: int) -> bool:
+    """Whether JSON is nested deeper than that, without parsing it; of what is no JSON, the answer means nothing.
+
+    Raises:
+        ProtocolError: it has so many escapes that looking at them would take long.
+    """
     if b"\\" in text:
+        if text.count(b"\\") > MOST_ESCAPES:
+            raise ProtocolError(400, f"the JSON has more than {MOST_ESCAPES} escaped characters")
         text = ESCAPES.sub(b"", text)
-    structure = STRINGS.sub(b"", text.translate(None, NOT_STRUCTURE))
-    if not structure:
-        return 0
-    return int(np.cumsum(OPENING[np.frombuffer(structure, np.uint8)]).max())
+    structure = np.frombuffer(STRINGS.sub(b"", text.translate(None, NOT_STRUCTURE)), np.uint8)
+    depth = 0
+    for begin in range(0, len(structure), CHUNK):
+        steps = np.cumsum(OPENING[structure[begin : begin + CHUNK]])
+        if depth + steps.max() > most:
+            return True
+        depth += int(steps[-1])
+    return False
 
 
 def _document(text: bytes, max_depth: int) -> dict[str, Any]:
     # What is nested deeper has at least so many brackets: most bodies are flat, and not looked at twice.
-    if text.count(b"[") + text.count(b"{") > max_depth and depth(text) > max_depth:
+    if text.count(b"[") + text.count(b"{") > max_depth and is_deeper(text, max_depth):
         raise ProtocolError(400, f"the JSON is nested deeper than {max_depth} levels")
     try:
         document = orjson.loads(text)

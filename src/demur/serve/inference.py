@@ -1,5 +1,7 @@
 """The way from the body of a request for inference to that of its answer, over HTTP."""
 
+import asyncio
+import functools
 import time
 from typing import Any
 
@@ -11,6 +13,8 @@ from demur.serve.service import Service
 Headers = list[tuple[bytes, bytes]]
 
 JSON, BINARY = b"application/json", b"application/octet-stream"
+AT_ONCE = 65_536
+"""Bytes that are read without a thread."""
 FIGURES = "demur.figures"
 """In the scope: what the log and the trace say of the request."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -60,4 +64,12 @@ class Inference:
             body = await unpacked(body, encoding, settings.max_body)
         if length and not (length.isdigit() and len(length) < 20):
             raise ProtocolError(400, f"{HEADER_LENGTH} is a number of bytes; got {length[:80].decode('latin-1')!r}")
-        return read_request(body, int(length) if length else None, max_depth=settings.max_depth)
+        read = functools.partial(
+            read_request,
+            body,
+            int(length) if length else None,
+            max_depth=settings.max_depth,
+            max_json=settings.max_json,
+        )
+        # A small one is read at once; of a large one others are answered in between.
+        return read() if len(body) <= AT_ONCE else await asyncio.to_thread(read)

@@ -26,6 +26,7 @@ class Settings:
         max_queue: rows that may wait, of a model, and rows of a request.
         threads: that one pass may use; None for one a core.
         max_body_mb: largest body of a request, in MiB, unpacked if it was compressed.
+        max_json_mb: most JSON in it, in MiB; larger tensors come as binary data.
         max_depth: deepest nesting of JSON.
         max_connections: open at once.
         head_seconds: until the head of a request has come whole.
@@ -57,6 +58,7 @@ class Settings:
     max_queue: int = 4096
     threads: int | None = None
     max_body_mb: float = 32.0
+    max_json_mb: float = 4.0
     max_depth: int = 16
     max_connections: int = 1000
     head_seconds: float = 10.0
@@ -78,7 +80,7 @@ class Settings:
                 raise InvalidSetting(f"{name} is a whole number of at least 1; got {getattr(self, name)!r}")
         if self.threads is not None and self.threads < 1:
             raise InvalidSetting(f"threads is a whole number of at least 1, or None; got {self.threads!r}")
-        for name in ("max_body_mb", "head_seconds", "request_seconds", "idle_seconds"):
+        for name in ("max_body_mb", "max_json_mb", "head_seconds", "request_seconds", "idle_seconds"):
             if not getattr(self, name) > 0:
                 raise InvalidSetting(f"{name} is a number above 0; got {getattr(self, name)!r}")
         if not self.shutdown_seconds >= 0:
@@ -118,3 +120,8 @@ class Settings:
         known = {field.name for field in fields(cls)}
         lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
         return cls(**{name: value for name, value in (given | lists).items() if name in known})
+
+    @property
+    def max_json(self) -> int:
+        """Most JSON of a request, in bytes."""
+        return int(self.max_json_mb * 2**20)

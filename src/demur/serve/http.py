@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -159,15 +159,15 @@ def _json(document: Any, status: int = 200) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     """What the router refuses: paths and methods that there are not."""
-    assert isinstance(error, HTTPException)
-    phrase = HTTPStatus(error.status_code).phrase.lower()
+    refused = cast("HTTPException", error)  # which it is registered for
+    phrase = HTTPStatus(refused.status_code).phrase.lower()
     message = f"{phrase}: {request.method} {request.url.path[:200]}"
-    return Response(error_body(message), error.status_code, headers=error.headers, media_type=JSON.decode())
+    return Response(error_body(message), refused.status_code, headers=refused.headers, media_type=JSON.decode())
 
 
 async def _protocol_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ProtocolError)
-    return Response(error_body(error.message), error.status, media_type=JSON.decode())
+    refused = cast("ProtocolError", error)  # which it is registered for
+    return Response(error_body(refused.message), refused.status, media_type=JSON.decode())
 
 
 async def _failed(request: Request, _: Exception) -> Response:

@@ -114,8 +114,7 @@ class Recent:
             return
         self._earliest = now + 1 / RECONSTRUCTIONS
         entry = waiting[-1]  # the newest first: with many, the oldest are gone soon
-        row, entry.row = entry.row, None
-        assert row is not None
+        row, entry.row = entry.row or {}, None
         feed = {name: array[None] for name, array in row.items()}
         made = self._guard.run(feed, outputs=("reconstruction",))["reconstruction"][0]
         entry.pictures["reconstruction"] = png(self._pixels(np.asarray(made)))

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from typing import cast
 
 from demur.serve.launch import PATIENCE, listening, run
 from demur.serve.settings import Settings
@@ -80,10 +81,10 @@ class Supervisor:
         finally:
             os.close(writing)
         self._child = child
-        assert child.stdin is not None
+        stdin = cast("asyncio.StreamWriter", child.stdin)  # there, because a pipe was asked for
         with contextlib.suppress(OSError):
-            child.stdin.write(self.settings.to_json().encode() + b"\n")
-            await child.stdin.drain()
+            stdin.write(self.settings.to_json().encode() + b"\n")
+            await stdin.drain()
         if self._is_stopping:
             self._pass_on(signal.SIGTERM)
         waiting = asyncio.ensure_future(child.wait())

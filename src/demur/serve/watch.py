@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -298,19 +298,19 @@ class Watch:
     def _alarmed(self, alarm: Alarm) -> None:
         """The monitor has raised an alarm: log it, count it, send it. Never raises."""
         try:
-            assert self._monitor is not None
+            monitor = cast("Monitor", self._monitor)  # it calls this
             data = {
                 "model": self.name,
                 "version": self.version,
                 "detector": str(self.guard.detector),
                 "scores": alarm.at,
                 "evidence": float(np.exp(min(alarm.log_evidence, 700.0))),
-                "limit": self._monitor.limit,
-                "method": self._monitor.method,
-                "alpha": self._monitor.alpha,
-                "tolerance": self._monitor.tolerance,
+                "limit": monitor.limit,
+                "method": monitor.method,
+                "alpha": monitor.alpha,
+                "tolerance": monitor.tolerance,
                 "flagged_rate": self._lately.flagged / max(len(self._lately), 1),
-                "alarms": self._monitor.alarm_count,
+                "alarms": monitor.alarm_count,
             }
             logger.warning(
                 "harmful drift in the inputs of model %s", self.name, extra={FIELDS: {"event": "drift_alarm"} | data}

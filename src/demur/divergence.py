@@ -101,7 +101,7 @@ def jeffreys(log_p: Tensor, log_q: Tensor) -> Tensor:
 
     Where K-L is capped by how unsure `q` is, this one grows with how sure `p` is of what `q` does not say.
     """
-    d = log_q - log_p
+    d = ops.subtract(log_q, log_p)
     # That is `sum_k (q_k - p_k) d_k`, and `q - p` is `p expm1(d)` where they are close; no term is negative.
     p = ops.exp(log_p)
     gap = ops.where(d > LARGE, ops.exp(log_q) - p, p * expm1(ops.minimum(d, LARGE)))

@@ -74,9 +74,7 @@ def main() -> int:
     quick = parser.parse_args().quick
     results = {
         "machine": machine() | {"onnxruntime": onnxruntime.__version__},
-        "guards": {
-            title: {kind: measured(name, kind, quick) for kind in KINDS} for title, name in CLASSIFIERS.items()
-        },
+        "guards": {title: {kind: measured(name, kind, quick) for kind in KINDS} for title, name in CLASSIFIERS.items()},
     }
     if not quick:
         (ROOT / "docs/results/precision.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -124,7 +124,7 @@ def main() -> int:
             ways = guards(network, Path(folder), quick)
         shape = rows_shape(network)
         results["networks"][network] = {
-            kind: measured(asking, shape, 2 if quick else 9) for kind, asking in ways.items()
+            kind: measured(asking, shape, 2 if quick else 5) for kind, asking in ways.items()
         }
         for kind, found in results["networks"][network].items():
             for what, figures in found.items():

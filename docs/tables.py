@@ -16,6 +16,8 @@ from typing import Any
 
 import ablation_tables
 import drift_tables
+import runtime_tables
+import serve_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -343,6 +345,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "drift-stream-delays": lambda: markdown(*drift_tables.delays()),
     "harmful-drift-cifar10": lambda: markdown(*drift_tables.example("cifar10")),
     "harmful-drift-fashion_mnist": lambda: markdown(*drift_tables.example("fashion_mnist")),
+    "runtime": lambda: markdown(*runtime_tables.runtime()),
+    "precision": lambda: markdown(*runtime_tables.precision()),
+    "serve-load": lambda: markdown(*serve_tables.load()),
+    "serve-alone": lambda: markdown(*serve_tables.alone()),
+    "serve-constant-rate": lambda: markdown(*serve_tables.constant()),
+    "serve-soak": lambda: markdown(*serve_tables.soak()),
+    "serve-faults": lambda: markdown(*serve_tables.faults()),
     "quality-corruptions": quality_corruptions,
     "published": lambda: markdown(*ablation_tables.against_the_paper()),
     "ablation-scores-student": lambda: ablation("score", ablation_tables.by_score("student")),

@@ -39,7 +39,7 @@ def load(folder: Path, quick: bool, say: Say) -> dict[str, Any]:
         form: write_requests(folder / f"requests-{number}", [make(X[i : i + 1]) for i in range(SENT)])
         for number, (form, make) in enumerate(FORMS.items())
     }
-    seconds, rounds = (2, 1) if quick else (10, 3)
+    seconds, rounds = (2, 1) if quick else (3, 2)
     found: dict[str, Any] = {"seconds": seconds, "rounds": rounds, "guard_ms": own_milliseconds(folder, X)}
     say(f"the guard alone: {found['guard_ms']:.3f} ms for one row")
     with started(folder) as contenders:
@@ -56,7 +56,7 @@ def load(folder: Path, quick: bool, say: Say) -> dict[str, Any]:
     found["closed_loop"] = nested(measured)
     binary = found["closed_loop"]["demur"]["binary"]
     found["peak"] = max(row["per_second"] for row in binary.values())
-    found["half_of_peak"] = constant_rate(folder, X, requests["binary"], found["peak"] / 2, 3 * seconds, say)
+    found["half_of_peak"] = constant_rate(folder, X, requests["binary"], found["peak"] / 2, 5 * seconds, say)
     return found
 
 

@@ -18,6 +18,7 @@ from demur.data import (
     Field,
     Layout,
     Rows,
+    as_array,
     batches,
     cast,
     check_layout,
@@ -208,7 +209,7 @@ class Guard:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         names = ["instance_score", *((REFERENCE, OPINION) if return_predictions else ())]
-        found = self._over_batches(X, batch_size, names, None)
+        found = self._over_batches(X, batch_size, names)
         self._check_judged(found["instance_score"])
         if return_predictions:
             return found["instance_score"], found[REFERENCE], found[OPINION]
@@ -288,7 +289,7 @@ class Guard:
     ) -> tuple[Scored, PredictData]:
         check_control(control, level, self.calibration)
         limit = self.threshold if threshold is None else self._checked_threshold(threshold)
-        found = self._over_batches(X, batch_size, ["instance_score", "no_defense", "defense"], None)
+        found = self._over_batches(X, batch_size, ["instance_score", "no_defense", "defense"])
         score = found["instance_score"]
         invalid = self._check_judged(score)
         scored = Scored(score, found["no_defense"], found["defense"], invalid)
@@ -300,22 +301,23 @@ class Guard:
         return scored, data
 
     def _checked_threshold(self, threshold: Any) -> Threshold:
-        if is_number(threshold) and not isinstance(self.threshold, np.ndarray):
-            return float(threshold)
-        limits = np.broadcast_to(np.asarray(threshold, "float64"), np.shape(self.threshold))
-        if not np.isfinite(limits).all():
-            raise InvalidSetting(f"threshold is a finite number of nats; got {threshold!r}")
-        return limits
+        if is_number(threshold):
+            same = float(threshold)
+            return np.full(self.classes, same) if isinstance(self.threshold, np.ndarray) else same
+        given = isinstance(threshold, list | tuple | np.ndarray) and isinstance(self.threshold, np.ndarray)
+        limits = as_array(threshold, "threshold") if given else np.array(np.nan)
+        if limits.shape != (self.classes,) or limits.dtype.kind not in "fiu" or not np.isfinite(limits).all():
+            more = f", or {self.classes} of them" if isinstance(self.threshold, np.ndarray) else ""
+            raise InvalidSetting(f"threshold is a finite number of nats{more}; got {threshold!r}")
+        return limits.astype("float64")
 
-    def _over_batches(
-        self, X: Any, batch_size: int, names: Sequence[str], threshold: Any
-    ) -> dict[str, npt.NDArray[Any]]:
+    def _over_batches(self, X: Any, batch_size: int, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         check_whole("batch_size", batch_size, 1)
         rows = check_layout(X, self.layout, finite=self.on_invalid == "raise")
         n, arrays = row_count(rows), dict[str, npt.NDArray[Any]]()
         start = 0
         for batch in batches(rows, batch_size):
-            found = self.run(self.feed(batch), names, threshold)
+            found = self.run(self.feed(batch), names)
             if row_count(batch) == n:
                 return found
             for name, array in found.items():
@@ -354,6 +356,14 @@ def _session(contents: bytes, path: Path, threads: int | None, providers: Sequen
     if threads is not None:
         check_whole("threads", threads, 1)
         options.intra_op_num_threads = threads
+    known = onnxruntime.get_available_providers()
+    wrong = [
+        name
+        for name in (entry if isinstance(entry, str) else entry[0] for entry in providers or ())
+        if name not in known
+    ]
+    if wrong:  # onnxruntime would take the CPU instead, with a warning
+        raise InvalidSetting(f"this onnxruntime has the providers {', '.join(known)}; got {wrong[0]!r}")
     try:
         return onnxruntime.InferenceSession(contents, options, providers=providers or ["CPUExecutionProvider"])
     except ValueError as error:

@@ -124,6 +124,20 @@ def test_the_threshold_is_an_input_with_a_default(exported, rows):
         np.testing.assert_array_equal(data["is_adversarial"], scores > threshold)
 
 
+@pytest.mark.parametrize("wrong", ["high", [1.0, 2.0], float("nan"), object(), bool], ids=str)
+def test_a_threshold_that_is_none_is_told(exported, rows, wrong):
+    _, guard, _ = exported
+    for ask in (guard.predict, guard.correct):
+        with pytest.raises(InvalidSetting, match="finite number of nats"):
+            ask(rows, threshold=wrong)
+
+
+def test_a_provider_that_there_is_not_is_told(exported):
+    _, guard, _ = exported
+    with pytest.raises(InvalidSetting, match="CPUExecutionProvider"):
+        demur.runtime.load(guard.path, providers=["NoExecutionProvider"])
+
+
 def test_a_row_that_cannot_be_judged_is_flagged_and_disturbs_no_other(exported, rows):
     _, guard, _ = exported
     spoiled = rows.copy()
@@ -339,6 +353,8 @@ def test_wrong_settings_are_told_at_once(exported, tmp_path):
         ({"opset": 9}, "opset"),
         ({"float16": True, "int8": True}, "two ways"),
         ({"int8": True}, "needs X="),
+        ({"max_loss": float("nan")}, "max_loss"),
+        ({"max_loss": "little"}, "max_loss"),
         ({"X_adversarial": np.zeros((1, 8, 8, 1))}, "less precision"),
     ):
         with pytest.raises(InvalidSetting, match=message):

@@ -110,7 +110,7 @@ def reduced(
     clean = answers(guard, rows)
     check_decisions(guard, clean)
     loss = measured(detector, clean, answers(guard, bad), rows, bad)
-    if loss.largest > max_loss:
+    if not loss.largest <= max_loss:
         raise LossTooLarge(
             f"{precision} costs too much, and nothing was written: AUROC {loss.auroc_reduced:.4f} instead of "
             f"{loss.auroc:.4f}, and {loss.agreement:.2%} of {loss.rows:,} rows are answered as before; max_loss is "

@@ -10,7 +10,7 @@ import keras
 
 from demur._version import __version__
 from demur.calibration import Calibration, Threshold
-from demur.data import check_layout, check_whole, taken
+from demur.data import check_layout, check_whole, is_number, taken
 from demur.errors import InvalidSetting, NotFitted, ThresholdNotSet
 from demur.export.checking import SIZES, check_same, made_up_rows
 from demur.export.network import NetworkModel, network_of
@@ -62,6 +62,8 @@ def export(
     """Write a detector as one ONNX file; see `Detector.export`."""
     target = Path(path)
     _check(detector, target, opset, float16, int8)
+    if not is_number(max_loss):
+        raise InvalidSetting(f"max_loss is a finite number, a share such as 0.01; got {max_loss!r}")
     precision = "float16" if float16 else "int8" if int8 else "float32"
     if precision not in PRECISIONS and X_adversarial is not None:
         raise InvalidSetting("X_adversarial tells what less precision costs: pass float16=True or int8=True with it")

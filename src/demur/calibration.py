@@ -24,6 +24,10 @@ SKETCH_SIZE = 10_000
 def percentile_threshold(scores: Scores, threshold_perc: float, margin: float = 0.0) -> float:
     """The `threshold_perc` percentile (linear interpolation) of the scores, plus a margin. Promises no rate.
 
+    Examples:
+        >>> percentile_threshold([0.1, 0.2, 0.3, 0.4, 0.5], threshold_perc=75)
+        0.4
+
     Args:
         scores: `(n,)`, the scores of normal instances, in nats.
         threshold_perc: percentage, from 0 to 100, of `scores` that shall lie at or below the threshold.
@@ -46,6 +50,10 @@ def conformal_threshold(scores: Scores, fpr: float, margin: float = 0.0) -> floa
     calibration scores and a new one are exchangeable, the new one lies strictly above the threshold with a probability
     of at most `fpr`, over the draw of both, for any distribution of scores, ties included.
 
+    Examples:
+        >>> conformal_threshold(np.arange(1.0, 20.0), fpr=0.1)
+        18.0
+
     Args:
         scores: `(n,)`, the scores of normal instances that the detector was not trained on, in nats.
         fpr: false-positive rate, above 0 and below 1.
@@ -58,18 +66,34 @@ def conformal_threshold(scores: Scores, fpr: float, margin: float = 0.0) -> floa
     """
     check_margin(margin)
     check_scores(scores)
+    place = conformal_rank(len(scores), fpr) - 1
+    return float(np.partition(scores, place)[place]) + margin
+
+
+def conformal_rank(n: int, fpr: float) -> int:
+    """The rank, from 1, of the score that is the threshold, of n: `ceil((n + 1)(1 - fpr))`.
+
+    Raises:
+        InvalidSetting: `fpr` is not between 0 and 1.
+        TooFewInstances: no threshold can promise so low a rate from so few scores.
+    """
     # (n + 1) fpr in rational arithmetic: 20 * (1 - 0.05) is 19 here, and not the next float above it.
-    allowed = math.floor((len(scores) + 1) * rational(fpr))
+    allowed = math.floor((n + 1) * rational(fpr))
     if allowed < 1:
         raise TooFewInstances(
-            f"a false-positive rate of {fpr:g} needs at least {instances_needed(fpr)} instances; got {len(scores)}: "
+            f"a false-positive rate of {fpr:g} needs at least {instances_needed(fpr)} instances; got {n}: "
             "pass more, or ask for a higher rate"
         )
-    return float(np.partition(scores, len(scores) - allowed)[len(scores) - allowed]) + margin
+    return n + 1 - allowed
 
 
 def instances_needed(fpr: float) -> int:
-    """The fewest calibration scores that can promise a false-positive rate: the least n with `(n + 1) fpr >= 1`."""
+    """The fewest calibration scores that can promise a false-positive rate: the least n with `(n + 1) fpr >= 1`.
+
+    Examples:
+        >>> instances_needed(0.05), instances_needed(0.01)
+        (19, 99)
+    """
     return math.ceil(1 / rational(fpr)) - 1
 
 
@@ -91,6 +115,10 @@ class ScoreDistribution:
     Beyond 10,000 scores a sketch of 10,000 of them is kept: those of the ranks `ceil(j n / 10,000)`. A p-value from the
     sketch is never below the exact one, and above it by less than 1/10,000.
 
+    Examples:
+        >>> ScoreDistribution.of([0.1, 0.2, 0.3, 0.4]).p_values([0.05, 0.35, 9.0]).tolist()
+        [1.0, 0.4, 0.2]
+
     Attributes:
         kept: `(m,)`, ascending, float32.
         n: how many scores they stand for.
@@ -104,7 +132,7 @@ class ScoreDistribution:
         """Sort scores and keep at most 10,000 of them."""
         check_scores(scores)
         ordered = np.sort(np.asarray(scores, "float32"))
-        return cls(ordered[_ranks(len(ordered)) - 1], len(ordered))
+        return cls(ordered[kept_ranks(len(ordered), SKETCH_SIZE) - 1], len(ordered))
 
     def p_values(self, scores: Scores) -> npt.NDArray[np.float64]:
         """`(1 + #{calibration scores >= s}) / (n + 1)` for each score: `(k,)`, at most 1 and at least `1 / (n + 1)`.
@@ -127,18 +155,24 @@ class ScoreDistribution:
         return np.asarray((1 + self.n - self._below_by_place()) / (self.n + 1), "float64")
 
     def _below_by_place(self) -> npt.NDArray[np.int64]:
-        return np.concatenate([[0], _ranks(self.n)])
+        return np.concatenate([[0], kept_ranks(self.n, SKETCH_SIZE)])
 
 
-def _ranks(n: int) -> npt.NDArray[np.int64]:
-    """The ranks, from 1, of the scores that are kept of n."""
-    m = min(n, SKETCH_SIZE)
+def kept_ranks(n: int, size: int) -> npt.NDArray[np.int64]:
+    """The ranks, from 1, of the at most `size` scores that are kept of n."""
+    m = min(n, size)
     return -(-np.arange(1, m + 1, dtype="int64") * n // m)
 
 
 @dataclass(frozen=True)
 class Calibration:
     """What a detector remembers of its normal scores: their distribution, for all classes or for each predicted one.
+
+    Examples:
+        >>> distribution = ScoreDistribution.of([0.1, 0.2, 0.3, 0.4])
+        >>> calibration = Calibration({None: distribution}, threshold=0.4, fpr=0.2)
+        >>> calibration.p_values(np.array([0.35, 9.0]), predicted=np.array([0, 1])).tolist()
+        [0.4, 0.2]
 
     Attributes:
         distributions: by predicted class, or one under None for all.
@@ -200,6 +234,10 @@ def benjamini_hochberg(p_values: npt.NDArray[np.floating[Any]], level: float) ->
     The step-up procedure of Benjamini & Hochberg, 1995: the k smallest, for the largest k with `p_(k) <= k level / n`.
     Conformal p-values against one calibration set depend on each other in a way that keeps it valid (Bates et al.,
     2023, arXiv:2104.08279).
+
+    Examples:
+        >>> benjamini_hochberg(np.array([0.001, 0.02, 0.04, 0.8]), level=0.05).tolist()
+        [True, True, False, False]
 
     Raises:
         InvalidSetting: `level` is not between 0 and 1.

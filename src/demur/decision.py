@@ -1,5 +1,6 @@
 """From scores to decisions: which instances are flagged, by a threshold or so that few of the flags are false."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -7,16 +8,14 @@ import numpy.typing as npt
 
 from demur.calibration import (
     Calibration,
-    ScoreDistribution,
     Threshold,
     benjamini_hochberg,
     check_level,
-    conformal_threshold,
     instances_needed,
-    percentile_threshold,
 )
 from demur.errors import InvalidSetting, NotCalibrated, TooFewInstances
-from demur.results import CorrectData, Floats, PredictData, Scored
+from demur.results import CorrectData, Floats, Labels, PredictData, Scored
+from demur.sketch import ScoreSketch
 
 Control = Literal["fdr"] | None
 
@@ -110,32 +109,45 @@ def calibrate(
         TooFewInstances: for the rate, of all or of a class; the message names the class.
         InvalidSetting: a rate, percentile or margin outside what it can mean.
     """
-    predicted = scored.y
+    sketches = grouped(scored.score, scored.y, labels, classes)
+    return calibration_of(sketches, fpr=fpr, threshold_perc=threshold_perc, margin=margin)
+
+
+def grouped(
+    score: Floats, predicted: Labels, labels: npt.NDArray[np.integer[Any]] | None, classes: int | None
+) -> dict[int | None, ScoreSketch]:
+    """Scores that count, for each predicted class or, under None, for all: see `calibrate`."""
     counts = np.ones(len(predicted), bool) if labels is None else predicted == labels
-    if not counts.any():
+    if classes is None:
+        return {None: ScoreSketch.of(score[counts])}
+    return {k: ScoreSketch.of(score[counts & (predicted == k)]) for k in range(classes)}
+
+
+def calibration_of(
+    sketches: Mapping[int | None, ScoreSketch], *, fpr: float | None, threshold_perc: float, margin: float
+) -> Calibration:
+    """Set thresholds from the scores that count, of each group: see `calibrate`."""
+    if not any(sketch.n for sketch in sketches.values()):
         raise TooFewInstances(
             "the classifier gets no instance right, so none can calibrate: are the labels its classes?"
         )
 
-    def threshold_of(scores: Floats) -> float:
+    def threshold_of(sketch: ScoreSketch) -> float:
         if fpr is None:
-            return percentile_threshold(scores, threshold_perc, margin)
-        return conformal_threshold(scores, fpr, margin)
+            return sketch.percentile_threshold(threshold_perc, margin)
+        return sketch.conformal_threshold(fpr, margin)
 
     percentage = threshold_perc if fpr is None else None
-    if classes is None:
-        scores = scored.score[counts]
-        return Calibration({None: ScoreDistribution.of(scores)}, threshold_of(scores), fpr, percentage, margin)
+    if None in sketches:
+        limit = threshold_of(sketches[None])
+        return Calibration({None: sketches[None].distribution()}, limit, fpr, percentage, margin)
     needed = 1 if fpr is None else instances_needed(fpr)
-    scores_of = [scored.score[counts & (predicted == k)] for k in range(classes)]
-    few = [f"class {k} has {len(scores)}" for k, scores in enumerate(scores_of) if len(scores) < needed]
+    few = [f"class {group} has {sketch.n}" for group, sketch in sketches.items() if sketch.n < needed]
     if few:
         raise TooFewInstances(
             f"a threshold for each predicted class needs at least {needed} instances of each: {', '.join(few)}; "
             "pass more, ask for a higher rate, or leave groups out"
         )
-    distributions: dict[int | None, ScoreDistribution] = {
-        k: ScoreDistribution.of(scores) for k, scores in enumerate(scores_of)
-    }
-    limits = np.array([threshold_of(scores) for scores in scores_of])
+    distributions = {group: sketch.distribution() for group, sketch in sketches.items()}
+    limits = np.array([threshold_of(sketch) for sketch in sketches.values()])
     return Calibration(distributions, limits, fpr, percentage, margin)

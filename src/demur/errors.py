@@ -9,6 +9,8 @@
      ├── EmptyInput        (ValueError)         no rows
      ├── TooFewInstances   (ValueError)         fewer rows than a promise needs
      ├── NonFinite         (ValueError)         NaN or infinity, in the data or in a score
+     ├── RowsFailed        (ValueError)         single rows of many that cannot be answered; it names them
+     ├── UnfinishedBatch   (RuntimeError)       a batch job that workers died of
      ├── NotADistribution  (ValueError)         outputs that are no class probabilities
      ├── UnknownLayer      (ValueError)         a layer that the classifier does not have
      ├── NoGraph           (ValueError)         hidden layers asked of a model without a graph
@@ -30,9 +32,20 @@
 Each also is the builtin that people already catch, and its message says what was expected, what came and what to do.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class DemurError(Exception):
-    """Base of all errors raised by demur."""
+    """Base of all errors raised by demur.
+
+    Examples:
+        >>> try:
+        ...     detector.predict(X_new[:, :4])
+        ... except DemurError as error:
+        ...     print(type(error).__name__, isinstance(error, ValueError))
+        ShapeMismatch True
+    """
 
 
 class InvalidSetting(DemurError, ValueError):
@@ -65,6 +78,28 @@ class TooFewInstances(DemurError, ValueError):
 
 class NonFinite(DemurError, ValueError):
     """NaN or infinity where a finite number is needed."""
+
+
+class RowsFailed(DemurError, ValueError):
+    """Single rows of many cannot be answered.
+
+    Attributes:
+        faults: by the row's id, why.
+    """
+
+    def __init__(self, faults: Mapping[Any, str]) -> None:
+        super().__init__(dict(faults))
+        self.faults = dict(faults)
+
+    def __str__(self) -> str:
+        shown = [f"{name}: {reason}" for name, reason in list(self.faults.items())[:10]]
+        more = "" if len(self.faults) <= 10 else f"; and {len(self.faults) - 10} more"
+        rows = "1 row" if len(self.faults) == 1 else f"{len(self.faults)} rows"
+        return f"{rows} cannot be answered: {'; '.join(shown)}{more}. on_error='skip' goes on without them"
+
+
+class UnfinishedBatch(DemurError, RuntimeError):
+    """A batch job ended because workers died, again and again, of the same rows."""
 
 
 class NotADistribution(DemurError, ValueError):
@@ -136,3 +171,7 @@ class MissingExtra(DemurError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs the package {package!r}, which is not installed: pip install 'demur[{extra}]'")
+        self.package, self.extra = package, extra
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.package, self.extra)

@@ -14,6 +14,7 @@ from demur.data import (
     batches,
     check_layout,
     describe_layout,
+    flat,
     is_table,
     layout_of,
     mapped,
@@ -68,6 +69,12 @@ def is_stream(X: Any) -> bool:
     if hasattr(X, "__array__") or is_table(X) or isinstance(X, list | tuple | dict | str | bytes):
         return False
     return hasattr(X, "__iter__") or _is_indexed(X)
+
+
+def is_collection(X: Any) -> bool:
+    """Whether these are rows of Dask's: a collection, or a tuple or dict of its arrays."""
+    parts = flat(X)
+    return bool(parts) and all(hasattr(part, "__dask_graph__") for part in parts)
 
 
 def first_rows(X: Any, name: str = "X") -> tuple[Rows, Any]:

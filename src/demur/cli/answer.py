@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur.cli import batch
 from demur.cli.files import check_output, read_rows, write_table
 from demur.cli.options import Commands, add_command, add_data, add_folder, shows_bar
 from demur.errors import ThresholdNotSet
@@ -13,6 +14,7 @@ from demur.starting import start_keras
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+BATCH_SIZE = 256
 COMMANDS = {
     "score": (
         "score inputs: how far the detector's opinion is from the classifier's",
@@ -34,18 +36,28 @@ def register(commands: Commands) -> None:
     """Add the commands to the parser."""
     for name, (summary, more) in COMMANDS.items():
         parser = add_command(commands, name, run, summary, more)
-        add_folder(parser)
-        add_data(parser, "the inputs", batch_size=256)
+        if name == "score":
+            parser.add_argument("folder", nargs="+", metavar="FOLDER", help="the detector; with --guard, the data")
+        else:
+            add_folder(parser)
+        add_data(parser, "the inputs", batch_size=None if name == "score" else BATCH_SIZE, required=name != "score")
         parser.add_argument(
             "--out",
-            type=Path,
+            type=str if name == "score" else Path,
             metavar="FILE",
-            help="write one row an input to this .npz, .csv or .parquet file; without it, only a summary is shown",
+            help="write one row an input to this .npz, .csv or .parquet file; without it, only a summary is shown"
+            + ("; with --guard, a folder" if name == "score" else ""),
         )
+        if name == "score":
+            batch.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Have a detector score, flag or correct inputs; write what it says and show a summary."""
+    if args.command == "score":
+        if args.guard is not None:
+            return batch.run(args)
+        _as_the_others(args)
     if args.out is not None:
         check_output(args.out)
     X = read_rows(args.data, args.scale)
@@ -74,6 +86,17 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         print(f"written to {args.out}")
     return 0
+
+
+def _as_the_others(args: argparse.Namespace) -> None:
+    """Read the arguments of `demur score FOLDER --data FILE` as those of `predict` and `correct` are."""
+    if args.data is None:
+        args.parser.error("the following arguments are required: --data, or --guard for many rows on a cluster")
+    if len(args.folder) > 1:
+        args.parser.error(f"one folder, of one detector; got {' '.join(args.folder)}")
+    args.folder = Path(args.folder[0])
+    args.out = None if args.out is None else Path(args.out)
+    args.batch_size = args.batch_size or BATCH_SIZE
 
 
 def summary(columns: "dict[str, npt.NDArray[Any]]", threshold: Any) -> dict[str, str]:

@@ -26,9 +26,11 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the detector, as demur fit has saved it")
 
 
-def add_data(parser: argparse.ArgumentParser, what: str, batch_size: int) -> None:
+def add_data(parser: argparse.ArgumentParser, what: str, batch_size: int | None, *, required: bool = True) -> None:
     """Add the options that say which rows to work on, and how."""
-    parser.add_argument("--data", required=True, metavar="FILE[:KEY]", help=f"{what}: .npy, or .npz and an array in it")
+    parser.add_argument(
+        "--data", required=required, metavar="FILE[:KEY]", help=f"{what}: .npy, or .npz and an array in it"
+    )
     parser.add_argument(
         "--scale",
         type=scale_factor,
@@ -37,7 +39,11 @@ def add_data(parser: argparse.ArgumentParser, what: str, batch_size: int) -> Non
         "demur never rescales by itself, so use the same with every command",
     )
     parser.add_argument(
-        "--batch-size", type=whole_number, default=batch_size, metavar="N", help="rows a step; default: %(default)s"
+        "--batch-size",
+        type=whole_number,
+        default=batch_size,
+        metavar="N",
+        help=f"rows a step; default: {'256, or what memory allows' if batch_size is None else batch_size}",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

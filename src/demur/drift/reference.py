@@ -11,6 +11,7 @@ from demur.data import as_array, check_classes, row_list
 from demur.drift.conditional import conditional_p_values
 from demur.drift.evidence import Array, Observed
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotCalibrated, ShapeMismatch, WrongType
+from demur.sources import is_collection
 
 
 def scores_rows(detector: Any) -> bool:
@@ -58,7 +59,7 @@ def scores_of(
 
     Args:
         detector: a detector, or its calibration.
-        X: rows.
+        X: rows; those of a Dask collection are scored where they are.
         scores: `(n,)`, in their place.
         predicted: `(n,)`, the classes of given scores.
         by_class: whether classes are needed.
@@ -78,6 +79,10 @@ def scores_of(
             raise ShapeMismatch(f"scores must be numbers of shape (n,); got shape {found.shape} of {found.dtype}")
     elif not scores_rows(detector):
         raise WrongType("there is nothing to score rows with: pass the detector, or scores=")
+    elif is_collection(X):
+        from demur.batch.gathering import gathered
+
+        found, predicted = gathered(detector, X, batch_size=batch_size)
     elif by_class:
         found, y, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
         predicted = y.argmax(axis=1)

@@ -1,0 +1,12 @@
+"""Many rows, on one machine or a cluster: Dask, and thin adapters for Spark and Ray over the same core.
+
+    demur.batch.score("guard.onnx", "rows/*.parquet", out="scores/", client="tcp://scheduler:8786")
+
+Nothing here imports Keras; a live detector brings it along to the workers.
+"""
+
+from demur.batch.answering import OUTPUTS, Answers, answers
+from demur.batch.scoring import score
+from demur.batch.writing import Written
+
+__all__ = ["OUTPUTS", "Answers", "Written", "answers", "score"]

@@ -1,0 +1,196 @@
+"""From a batch of rows to columns: the core of every engine. A pure function; NumPy only."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.data import Layout, Rows, batches, check_layout, finite_rows, is_table, row_count, taken
+from demur.decision import correction, decide
+from demur.errors import (
+    DemurError,
+    InvalidSetting,
+    NonFinite,
+    NotCalibrated,
+    NotFitted,
+    RowsFailed,
+    ThresholdNotSet,
+)
+from demur.results import Scored
+
+OnError = Literal["raise", "skip"]
+"""What becomes of rows that cannot be answered: an error, or a row without an answer that says why."""
+
+OUTPUTS: Mapping[str, str] = {
+    "instance_score": "float32",
+    "is_adversarial": "bool",
+    "p_value": "float64",
+    "harm_probability": "float64",
+    "corrected": "int64",
+    "no_defense": "int64",
+    "defense": "int64",
+    "reference": "float32",
+    "opinion": "float32",
+}
+"""What can be asked for, and its type: one value a row, but for the last two, `(classes,)`."""
+
+DISTRIBUTIONS = ("reference", "opinion")
+DECIDED = ("is_adversarial", "corrected")
+ROWS_AT_ONCE = 256
+
+
+class Answers(NamedTuple):
+    """What is said of `n` rows."""
+
+    columns: dict[str, npt.NDArray[Any]]
+    """By output: `(n,)`, or `(n, classes)`. Of a row in `faults` they mean nothing."""
+    faults: dict[int, str]
+    """Rows that cannot be answered, by their number, and why."""
+
+
+def default_outputs(guard: Any) -> tuple[str, ...]:
+    """What is told of each row where nothing is asked for: all that the guard can tell but whole distributions."""
+    return tuple(name for name in OUTPUTS if name not in DISTRIBUTIONS and _reason_against(guard, name) is None)
+
+
+def check_outputs(guard: Any, outputs: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of what is asked for; None for `default_outputs`.
+
+    Raises:
+        InvalidSetting: one is unknown, or there is none.
+        ThresholdNotSet, NotCalibrated: one needs what the guard has not.
+    """
+    if outputs is None:
+        return default_outputs(guard)
+    names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    unknown = [name for name in names if name not in OUTPUTS]
+    if unknown or not names or len(set(names)) < len(names):
+        raise InvalidSetting(f"outputs are some of {', '.join(OUTPUTS)}, each once; got {outputs!r}")
+    for name in names:
+        reason = _reason_against(guard, name)
+        if reason is not None:
+            raise reason
+    return names
+
+
+def _reason_against(guard: Any, name: str) -> DemurError | None:
+    if name in DECIDED and guard.threshold is None:
+        return ThresholdNotSet(f"{name} needs a threshold, and there is none: call infer_threshold(X) first")
+    if name == "p_value" and guard.calibration is None:
+        return NotCalibrated("p_value needs calibration scores, and there are none: call infer_threshold(X) first")
+    if name == "harm_probability" and guard.harm is None:
+        return NotCalibrated("harm_probability is learned by demur.drift.calibrate_accuracy, which was not called")
+    return None
+
+
+def answers(
+    guard: Any,
+    X: Rows,
+    outputs: Sequence[str] | None = None,
+    *,
+    batch_size: int = ROWS_AT_ONCE,
+    on_error: OnError = "raise",
+    names: Any = None,
+    faults: Mapping[int, str] | None = None,
+) -> Answers:
+    """Answer for rows. A row that makes the networks fail is found by halving its batch; the others keep their answers.
+
+    Args:
+        guard: a detector, live or exported (`demur.runtime.load`).
+        X: `(n, *input_shape)`.
+        outputs: names in `OUTPUTS`; None for what the guard can tell of each row.
+        batch_size: rows a pass; fewer where memory runs out.
+        on_error: "raise", or "skip" to list such rows in `faults`. A detector with `on_invalid="flag"` flags what holds
+            NaN, and that is no error.
+        names: of the rows, by number, for the message; None for their numbers.
+        faults: rows that are known to be unusable, by number, and why; they are not looked at.
+
+    Raises:
+        RowsFailed: rows cannot be answered, and `on_error` is "raise"; names up to ten of them.
+        InvalidSetting, ThresholdNotSet, NotCalibrated: see `check_outputs`.
+        WrongType, ShapeMismatch, EmptyInput: the rows are none for this guard; see `demur.errors`.
+    """
+    if on_error not in ("raise", "skip"):
+        raise InvalidSetting(f"on_error is 'raise' or 'skip'; got {on_error!r}")
+    wanted = check_outputs(guard, outputs)
+    rows = check_layout(X, layout_of(guard), finite=False)
+    found = Answers({name: _space(guard, name, row_count(rows)) for name in wanted}, dict(faults or {}))
+    start = 0
+    for batch in batches(rows, batch_size):
+        usable = np.array([start + i for i in range(row_count(batch)) if start + i not in found.faults], int)
+        if len(usable) == row_count(batch):
+            _answer(guard, batch, usable, found)
+        elif len(usable):
+            _answer(guard, taken(batch, usable - start), usable, found)
+        start += row_count(batch)
+        if found.faults and on_error == "raise":
+            raise RowsFailed({i if names is None else names[i]: reason for i, reason in found.faults.items()})
+    return found
+
+
+def _space(guard: Any, name: str, n: int) -> npt.NDArray[Any]:
+    shape = (n, classes_of(guard)) if name in DISTRIBUTIONS else (n,)
+    return np.zeros(shape, OUTPUTS[name])
+
+
+def layout_of(guard: Any) -> Layout:
+    """What one row is, for a detector, live or exported.
+
+    Raises:
+        NotFitted: a live one has not seen rows yet, and its classifier does not know.
+    """
+    if hasattr(guard, "layout"):
+        return guard.layout  # type: ignore[no-any-return]
+    if not guard.is_ready:
+        raise NotFitted(f"{type(guard).__name__} has not seen rows yet: call fit(X), or give it an input_shape")
+    return guard.classifier.layout  # type: ignore[no-any-return]
+
+
+def classes_of(guard: Any) -> int:
+    """How many classes there are, for a detector, live or exported."""
+    return guard.classes if hasattr(guard, "classes") else guard.classifier.classes  # type: ignore[no-any-return]
+
+
+def _answer(guard: Any, rows: Rows, numbers: npt.NDArray[np.int_], found: Answers) -> None:
+    """Answer for rows whose numbers are these; if that fails, for each half of them."""
+    try:
+        answered = _asked(guard, rows, list(found.columns))
+    except Exception as error:  # whatever a classifier, a runtime or a lack of memory raises
+        if isinstance(error, NonFinite) and not is_table(rows) and not (usable := finite_rows(rows)).all():
+            found.faults.update(dict.fromkeys(numbers[~usable].tolist(), "it holds NaN or infinity"))
+            if usable.any():
+                _answer(guard, taken(rows, usable), numbers[usable], found)
+            return
+        if len(numbers) == 1:
+            found.faults[int(numbers[0])] = _reason(error)
+            return
+        middle = len(numbers) // 2
+        for half in (slice(0, middle), slice(middle, None)):
+            _answer(guard, taken(rows, half), numbers[half], found)
+        return
+    for name, column in found.columns.items():
+        column[numbers] = answered[name]
+
+
+def _asked(guard: Any, rows: Rows, names: list[str]) -> Mapping[str, Any]:
+    n = row_count(rows)
+    if names == ["instance_score"]:
+        return {"instance_score": guard.score(rows, batch_size=n)}
+    if guard.threshold is not None and not set(names) & set(DISTRIBUTIONS):
+        answer: Mapping[str, Any] = guard.correct(rows, batch_size=n)["data"]
+        return answer
+    score, reference, opinion = guard.score(rows, batch_size=n, return_predictions=True)
+    invalid = np.flatnonzero(~np.isfinite(score))
+    scored = Scored(score, reference.argmax(axis=1), opinion.argmax(axis=1), invalid)
+    data = correction(scored, decide(scored, guard.threshold, guard.calibration, None, 0.05), all_predictions=True)
+    harm = {} if guard.harm is None else {"harm_probability": guard.harm.probability(score)}
+    return {**data, **harm, "reference": reference, "opinion": opinion}
+
+
+def _reason(error: Exception) -> str:
+    """Why one row failed, in one line."""
+    if isinstance(error, NonFinite):
+        return "the classifier or the companion returns NaN or infinity for it"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]

@@ -1,0 +1,103 @@
+"""Thresholds and p-values from the scores of a Dask collection: sketches of its parts, merged."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from demur.batch.answering import classes_of, layout_of
+from demur.batch.collections import parts_of
+from demur.batch.gathering import sent
+from demur.batch.job import Job, answered
+from demur.batch.tables import Reading
+from demur.calibration import Calibration
+from demur.data import check_classes
+from demur.decision import calibration_of, grouped
+from demur.errors import NonFinite, ShapeMismatch, WrongType
+from demur.sketch import ScoreSketch
+
+TOGETHER = 16
+"""Sketches that one task merges."""
+
+Sketches = dict[int | None, ScoreSketch]
+
+
+def calibrated(
+    detector: Any,
+    X: Any,
+    *,
+    fpr: float | None,
+    threshold_perc: float,
+    margin: float,
+    labels: Any,
+    by_class: bool,
+    batch_size: int,
+) -> Calibration:
+    """Calibrate a live detector on a Dask collection, by the current client's workers or Dask's own scheduler.
+
+    Of at most a million scores, a group, the result is that of the same rows in memory. Of more, the threshold is that
+    of a rank higher by at most `ScoreSketch.error`, and never a lower one, so a promised rate holds.
+
+    Args:
+        detector: the detector.
+        X: a Dask array, or a tuple or dict of them; a bag or DataFrame.
+        fpr: see `Detector.infer_threshold`, as for the next two.
+        threshold_perc: see there.
+        margin: see there.
+        labels: `(n,)`, true classes; an array, of Dask or not.
+        by_class: whether each predicted class has a threshold of its own.
+        batch_size: rows a pass.
+
+    Raises:
+        NonFinite, RowsFailed: rows cannot be judged.
+        TooFewInstances, InvalidSetting, ShapeMismatch, WrongType, MissingExtra: see `demur.errors`.
+    """
+    guarded = sent(detector)  # says so if Dask is not there
+    import dask
+
+    reading = Reading(layout_of(detector), channels_first=getattr(detector, "channels_first", False))
+    job = Job.in_memory(guarded.ref, ("instance_score", "no_defense"), reading, batch_size)
+    classes = classes_of(detector) if by_class else None
+    parts = parts_of(X, reading.layout, ())
+    sketches = [
+        dask.delayed(sketched)(job, part, true, classes)
+        for part, true in zip(parts, _labels_of(labels, X, len(parts)), strict=True)
+    ]
+    while len(sketches) > 1:
+        sketches = [
+            dask.delayed(merged)(sketches[start : start + TOGETHER]) for start in range(0, len(sketches), TOGETHER)
+        ]
+    (found,) = dask.compute(sketches[0])
+    return calibration_of(found, fpr=fpr, threshold_perc=threshold_perc, margin=margin)
+
+
+def sketched(job: Job, part: Any, labels: Any, classes: int | None) -> Sketches:
+    """The scores of a part that count."""
+    table = answered(job, part)
+    score, predicted = (table[name].to_numpy() for name in ("instance_score", "no_defense"))
+    if not np.isfinite(score).all():
+        raise NonFinite(f"{(~np.isfinite(score)).sum()} of {len(score)} rows of a part cannot be judged; remove them")
+    true = None if labels is None else check_classes(np.asarray(labels), len(score), "labels")
+    return grouped(score, predicted, true, classes)
+
+
+def merged(parts: Sequence[Sketches]) -> Sketches:
+    """The sketches of several parts as those of one."""
+    return {group: ScoreSketch.merged([part[group] for part in parts]) for group in parts[0]}
+
+
+def _labels_of(labels: Any, X: Any, parts: int) -> list[Any]:
+    """True classes, for each part."""
+    if labels is None:
+        return [None] * parts
+    if hasattr(labels, "to_delayed"):
+        found = list(np.ravel(labels.to_delayed()))
+        if len(found) != parts:
+            raise ShapeMismatch(f"labels must have the {parts} chunks of X; got {len(found)}: labels.rechunk(...)")
+        return found
+    if not hasattr(X, "chunks"):
+        raise WrongType("labels of a DataFrame or a bag are a Dask collection with its partitions")
+    ends = list(itertools.accumulate(n for n in X.chunks[0] if n))
+    true = check_classes(labels, ends[-1], "labels")
+    return np.split(true, ends[:-1])

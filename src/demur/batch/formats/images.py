@@ -1,0 +1,54 @@
+"""Image files: each is one row, named by its path."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from demur.batch.formats.base import FILE, Asked, Format, Piece, Store
+from demur.batch.pictures import decoded
+from demur.batch.tables import Batch, Faults, Reading, arrow, stacked
+from demur.data import Field
+from demur.errors import InvalidSetting, ShapeMismatch
+
+
+@dataclass(frozen=True)
+class ImagePiece(Piece):
+    """Some image files."""
+
+    paths: tuple[str, ...]
+
+    def batches(self, store: Store, reading: Reading, size: int) -> Iterator[Batch]:
+        """Read and decode the files."""
+        layout = reading.layout
+        if not (isinstance(layout, Field) and len(layout.shape) in (2, 3)):
+            raise ShapeMismatch("image files are for a classifier that takes images")
+        files = store.files
+        for start in range(0, len(self.paths), size):
+            paths, faults = self.paths[start : start + size], Faults()
+            found: list[npt.NDArray[Any] | None] = []
+            for number, path in enumerate(paths):
+                try:
+                    contents = files.cat_file(path)
+                except OSError as error:
+                    faults[number] = f"it cannot be read: {error.strerror or error}"
+                    found.append(None)
+                    continue
+                found.append(decoded(contents, layout.shape, reading.channels_first, faults, number))
+            rows = reading.scaled(stacked(found, layout, faults))
+            yield Batch(arrow().table({FILE: list(paths)}), rows, faults)
+
+
+class Images(Format):
+    """PNG, JPEG and what else Pillow reads."""
+
+    suffixes = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+    @classmethod
+    def pieces(cls, store: Store, paths: Sequence[str], asked: Asked) -> list[Piece]:  # noqa: ARG003 - nothing is read yet
+        """Some files each."""
+        if asked.ids:
+            raise InvalidSetting("id: image files have no columns; they are named by their path")
+        step = asked.part_rows
+        return [ImagePiece(tuple(paths[start : start + step])) for start in range(0, len(paths), step)]

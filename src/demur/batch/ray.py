@@ -1,0 +1,38 @@
+"""Scores on Ray Data: batches of columns in, the same batches with answers out.
+
+ray.data.read_parquet("rows").map_batches(Answering, fn_constructor_args=["guard.onnx"], concurrency=8, num_cpus=1)
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from demur.batch.answering import answers
+from demur.data import Field
+from demur.runtime import load
+
+
+class Answering:
+    """An actor that holds a guard; Ray makes one for each of `concurrency`.
+
+    Args:
+        guard: the path of an exported guard, where every node can read it.
+        outputs: names in `demur.batch.OUTPUTS`; None for what the guard can tell of each row.
+        column: with the rows; a guard of several named inputs finds them by their names.
+        scale: multiply rows by it, as float32.
+    """
+
+    def __init__(self, guard: str | Path, outputs: Any = None, column: str = "x", scale: float = 1.0) -> None:
+        self.guard, self.outputs, self.column, self.scale = load(guard, threads=1), outputs, column, scale
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Answer for a batch."""
+        layout = self.guard.layout
+        rows: Any = (
+            {name: batch[name] for name in layout} if isinstance(layout, dict) else np.asarray(batch[self.column])
+        )
+        if isinstance(layout, Field):
+            rows = rows.reshape(len(rows), *(size or -1 for size in layout.shape))
+            rows = rows if self.scale == 1 else rows.astype("float32") * np.float32(self.scale)
+        return {**batch, **answers(self.guard, rows, self.outputs).columns}

@@ -39,11 +39,13 @@ NOTES = {
 }
 
 
-def options(about: str) -> argparse.Namespace:
-    """The command line of every example."""
+def options(about: str, *, plot: bool = False) -> argparse.Namespace:
+    """The command line of every example; `plot` for one that draws, too."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="little data and short training, as the tests run it")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures to this JSON file")
+    if plot:
+        parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what came out in this picture")
     return parser.parse_args()
 
 
@@ -88,16 +90,7 @@ def betrayed(p_value: np.ndarray, batch: int) -> float:
 def report(results: dict[str, Any], packages: list[str], out: Path | None) -> None:
     """Print the table of what the detectors caught, and write the file if there shall be one."""
     columns = columns_of(results)
-    table = [["test rows", *(COLUMNS[key] for key in columns)]]
-    for name, found in results["detectors"].items():
-        table.append([name, *[""] * len(columns)])
-        table += [[f"  {title}", *(cell(key, row.get(key)) for key in columns)] for title, row in found["rows"].items()]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    print()
-    for first, *others in table:
-        cells = (text.rjust(width) for text, width in zip(others, widths[1:], strict=True))
-        print("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-    print()
+    print("", *lines(results), "", sep="\n")
     for key in columns:
         print(f"{COLUMNS[key]:13}  {NOTES[key]}")
     if out is not None:
@@ -105,6 +98,22 @@ def report(results: dict[str, Any], packages: list[str], out: Path | None) -> No
         titles = {key: COLUMNS[key] for key in columns}
         document = {"versions": versions, "fpr": FPR, **results, "columns": titles}
         out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def lines(results: dict[str, Any]) -> list[str]:
+    """The table as it is printed."""
+    columns = columns_of(results)
+    table = [["test rows", *(COLUMNS[key] for key in columns)]]
+    for name, found in results["detectors"].items():
+        table.append([name, *[""] * len(columns)])
+        table += [[f"  {title}", *(cell(key, row.get(key)) for key in columns)] for title, row in found["rows"].items()]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            [first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, widths[1:], strict=True))]
+        ).rstrip()
+        for first, *others in table
+    ]
 
 
 def columns_of(results: dict[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # before Keras is imported
 
 import keras
 import numpy as np
+from drift_report import BATCH, STREAM_SHARE, draw, lines
 
 import demur
 from demur import ModelDistillation, datasets, drift
@@ -27,9 +28,7 @@ MODELS = Path(__file__).resolve().parent.parent / "benchmarks/models"
 CORRUPTIONS = ("gaussian noise", "impulse noise", "gaussian blur", "contrast", "fog", "pixelate", "jpeg compression")
 SEVERITIES = (1, 2, 3, 4, 5)
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
-BATCH = 100
 STREAM = 2000
-STREAM_SHARE = 0.3
 
 
 class Plan(NamedTuple):
@@ -127,44 +126,6 @@ def watched(detector: Any, found: Drifted) -> dict[str, Any]:
     }
 
 
-def picture(results: dict[str, Any], file: Path) -> None:
-    """The four findings in one figure."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    FigureCanvasAgg(figure)
-    (top_left, top_right), (bottom_left, bottom_right) = figure.subplots(2, 2)
-    rows = results["severities"]
-    x = [row["severity"] for row in rows]
-    top_left.plot(x, [100 * row["accuracy"] for row in rows], "o-", label="accuracy")
-    top_left.plot(x, [100 * row["estimated_accuracy"] for row in rows], "s--", label="estimated, without labels")
-    top_left.set(title="Corruption hurts", xlabel="severity", ylabel="%", xticks=x, ylim=(0, 100))
-    top_right.plot(x, [row["harmful_score"] for row in rows], "o-", color="tab:red", label="harmful")
-    top_right.plot(x, [row["harmless_score"] for row in rows], "s-", color="tab:green", label="harmless")
-    top_right.set(title="Scores tell which", xlabel="severity", ylabel="mean score (nats)", xticks=x)
-    top_right.set_ylim(bottom=0)
-    rows = results["p_values"]
-    x = [100 * row["share"] for row in rows]
-    bottom_left.plot(x, [row["harmful"] for row in rows], "o-", color="tab:red", label="harmful")
-    bottom_left.plot(x, [row["harmless"] for row in rows], "s-", color="tab:green", label="harmless")
-    bottom_left.set(title=f"Batches of {BATCH}", xlabel="% of the batch that has drifted", ylabel="mean p-value")
-    stream = results["stream"]
-    bottom_right.plot(np.arange(1, STREAM + 1), stream["log_evidence"], label="evidence")
-    bottom_right.axhline(stream["log_limit"], color="tab:red", linestyle="--", label="alarm")
-    bottom_right.axvline(stream["turns_at"], color="grey", linestyle=":", label="drift begins")
-    bottom_right.set(
-        title=f"A stream of which {100 * STREAM_SHARE:g} % turn bad",
-        xlabel="scores",
-        ylabel="log evidence",
-        ylim=(min(stream["log_evidence"]) - 1, 4 * stream["log_limit"]),
-    )
-    for ax in (top_left, top_right, bottom_left, bottom_right):
-        ax.legend(frameon=False)
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=110)
-
-
 def main() -> None:
     """Do all of it, print what was found, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -190,22 +151,11 @@ def main() -> None:
         "p_values": mean_p_values(detector, found, plan.repeats),
         "stream": watched(detector, found),
     }
-    print(f"\naccuracy on unchanged images: {100 * results['clean_accuracy']:.1f} %\n")
-    print("severity  accuracy  estimated  harmful score  harmless score")
-    for row in found.severities:
-        accuracies = f"{100 * row['accuracy']:>6.1f} %   {100 * row['estimated_accuracy']:>6.1f} %"
-        print(f"{row['severity']:>8}  {accuracies}  {row['harmful_score']:>13.2f}  {row['harmless_score']:>14.2f}")
-    print(f"\nmean p-value of batches of {BATCH}\n   drifted  harmful  harmless")
-    for row in results["p_values"]:
-        print(f"{100 * row['share']:>8.0f} %  {row['harmful']:>7.3f}  {row['harmless']:>8.3f}")
-    stream = results["stream"]
-    at = stream["alarm_at"]
-    after = "no alarm" if at is None else f"alarm after {at - stream['turns_at']} more"
-    print(f"\nof a stream {100 * STREAM_SHARE:g} % turn bad after {stream['turns_at']:,} scores: {after}")
+    print("", *lines(results), sep="\n")
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if arguments.plot is not None:
-        picture(results, arguments.plot)
+        draw(results, arguments.plot)
 
 
 if __name__ == "__main__":

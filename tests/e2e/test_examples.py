@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {
+    "keras_fashion_mnist": "tensorflow",
     "torch_fashion_mnist": "torch",
     "boosted_trees": "tensorflow",
     "text_token_ids": "tensorflow",
@@ -26,6 +27,8 @@ def results(tmp_path_factory):
     def run(name):
         file = tmp_path_factory.mktemp(name) / "results.json"
         command = [sys.executable, ROOT / "examples" / f"{name}.py", "--small", "--out", file]
+        if name == "keras_fashion_mnist":
+            command += ["--plot", file.with_suffix(".png")]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         environment.pop("KERAS_BACKEND", None)
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
@@ -34,7 +37,7 @@ def results(tmp_path_factory):
         for detector, measured in found["detectors"].items():
             assert f"\n{detector}\n" in done.stdout
             assert all(f"\n  {title} " in done.stdout for title in measured["rows"])
-        return found
+        return found | {"picture": file.with_suffix(".png")}
 
     return run
 
@@ -50,6 +53,17 @@ def test_examples_keep_the_rate_of_false_alarms(results, name, backend):
         assert clean["accuracy"] > 0.8
         assert clean["corrected"] > clean["accuracy"] - 0.05
         assert all(row["accuracy"] <= clean["accuracy"] + 0.02 for row in measured["rows"].values())
+
+
+def test_a_keras_network_is_guarded_and_its_guard_kept(results):
+    found = results("keras_fashion_mnist")
+    assert found["difference_after_loading"] <= 1e-6
+    assert found["picture"].stat().st_size > 20_000
+    rows = found["detectors"]["AdversarialAE"]["rows"]
+    for attack in ("FGSM eps 0.1", "PGD eps 0.1"):
+        assert rows[attack]["accuracy"] < rows["unchanged"]["accuracy"] - 0.1
+        assert rows[attack]["auroc"] > 0.85
+    assert rows["PGD eps 0.1"]["corrected"] > rows["PGD eps 0.1"]["accuracy"] + 0.05
 
 
 def test_a_pytorch_network_is_guarded_by_both_detectors(results):
@@ -95,8 +109,12 @@ def test_examples_are_documented(name):
     page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
     assert f"<!-- table: {name} -->" in page
     assert f"`python examples/{name}.py --out docs/results/example-{name}.json`" in page
-    apart = ["common", "harmful_drift_cifar10"]
-    assert sorted(path.stem for path in (ROOT / "examples").glob("*.py")) == sorted([*EXAMPLES, *apart])
+
+
+def test_every_script_is_tried_somewhere():
+    elsewhere = {"common", "drift_report", "endpoint_client", "endpoint_guard", "harmful_drift_cifar10"}
+    elsewhere |= {"several_devices"}  # tests/contract/test_several_devices.py
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} <= {*EXAMPLES, *elsewhere}
 
 
 def test_harmful_drift_is_told_from_harmless(tmp_path):

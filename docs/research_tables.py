@@ -1,0 +1,212 @@
+"""The tables of docs/threat_models.md and docs/numbers.md: who gets through, and where every figure comes from."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ablation_tables import DEFAULT, NAMES, attacked, runs
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("docs/results", "benchmarks/results")
+
+Table = tuple[list[str], list[list[str]]]
+"""The heading, and the rows."""
+
+COMPANIONS = {
+    "student": "ready student",
+    "autoencoder": "autoencoder",
+    "copy, robust": "copy, robust in Linf",
+    "copy, robust in two norms, long": "copy, robust in two norms",
+}
+
+
+def threats() -> Table:
+    """By data set and companion, under the default score: the worst who does not know the guard, and who does."""
+    table = []
+    for dataset, title in NAMES.items():
+        table.append([f"**{title}**", *[""] * 6])
+        for name, called in COMPANIONS.items():
+            having = [seed["companions"][name] for seed in runs(dataset) if name in seed["companions"]]
+            knowing = [one["adaptive"][DEFAULT] for one in having if DEFAULT in one.get("adaptive", {})]
+            if not knowing:
+                continue
+            attacks = [attacked(one["scores"][DEFAULT]) for one in having]
+            worst = [min(rows.values(), key=lambda row: row["auroc"]) for rows in attacks]
+            table.append(
+                [
+                    called,
+                    str(len(having)),
+                    f"{statistics.mean(row['auroc'] for row in worst):.3f}",
+                    percent(row["tpr_at_5_fpr"] for row in worst),
+                    f"{statistics.mean(row['auroc'] for row in knowing):.3f}",
+                    percent(row["tpr_at_5_fpr"] for row in knowing),
+                    percent(row["corrected"] for row in knowing),
+                ]
+            )
+    head = [
+        "companion",
+        "seeds",
+        "worst, not knowing: AUROC",
+        "caught",
+        "knowing: AUROC",
+        "caught",
+        "`correct` is right",
+    ]
+    return head, table
+
+
+def percent(shares: Any) -> str:
+    """A mean share as a percentage."""
+    return f"{100 * statistics.mean(shares):.0f} %"
+
+
+class Source(NamedTuple):
+    """Where the figures in some files come from."""
+
+    files: str
+    """A pattern, from the root."""
+    page: str
+    """Where they are shown, as a link."""
+    command: str
+    seeds: str = "0"
+    took: str = ""
+    """Where neither the file nor the script tells: empty."""
+
+
+SOURCES = (
+    Source("docs/results/demo-*.json", "[The demonstration](index.md)", "make demo DATASET=..."),
+    Source(
+        "docs/results/false-positive-rate.json",
+        "[Rates](calibration.md)",
+        "python benchmarks/false_positive_rate.py",
+        "0; 200 splits",
+    ),
+    Source("docs/results/ties.json", "[Rates](calibration.md)", "python benchmarks/ties.py"),
+    Source("docs/results/speed.json", "[Speed](speed.md)", "python benchmarks/speed.py", "medians"),
+    Source("docs/results/training-step.json", "[Speed](speed.md)", "python benchmarks/training_step.py", "medians"),
+    Source("docs/results/growth.json", "[Speed](speed.md)", "python benchmarks/growth.py", "medians"),
+    Source(
+        "docs/results/cold-start-*.json",
+        "[Speed](speed.md)",
+        "KERAS_BACKEND=... python benchmarks/cold_start.py",
+        "medians of 3",
+    ),
+    Source(
+        "docs/results/upsampling-*.json",
+        "[Speed](speed.md)",
+        "KERAS_BACKEND=... python benchmarks/upsampling.py",
+        "medians",
+    ),
+    Source(
+        "docs/results/torch-fit.json",
+        "[Speed](speed.md)",
+        "KERAS_BACKEND=torch python benchmarks/torch_fit.py",
+        "medians",
+    ),
+    Source("docs/results/pipeline.json", "[Speed](speed.md)", "python benchmarks/pipeline.py", "15 epochs"),
+    Source("docs/results/memory.json", "[Memory](memory.md)", "python benchmarks/memory.py", ""),
+    Source("docs/results/runtime.json", "[Export](export.md)", "python benchmarks/runtime.py", "medians"),
+    Source("docs/results/precision.json", "[Export](export.md)", "python benchmarks/precision.py"),
+    Source("docs/results/serve.json", "[The server](serve.md)", "python benchmarks/serve.py", "", "40 min"),
+    Source(
+        "docs/results/drift-batches-*-student.json",
+        "[Drift](drift.md)",
+        "python benchmarks/drift_batches.py DATASET",
+        "0; 300 batches",
+    ),
+    Source(
+        "docs/results/drift-batches-*-copy.json",
+        "[Drift](drift.md)",
+        "python benchmarks/drift_batches.py DATASET --detector FOLDER --name copy",
+        "0; 300 batches",
+    ),
+    Source(
+        "docs/results/drift-streams.json",
+        "[Drift](drift.md)",
+        "python benchmarks/drift_streams.py",
+        "a stream each",
+        "30 min",
+    ),
+    Source(
+        "docs/results/drift-accuracy-*-student.json", "[Drift](drift.md)", "python benchmarks/drift_accuracy.py DATASET"
+    ),
+    Source(
+        "docs/results/drift-accuracy-*-copy.json",
+        "[Drift](drift.md)",
+        "python benchmarks/drift_accuracy.py DATASET --detector FOLDER --name copy",
+    ),
+    Source(
+        "docs/results/harmful-drift-*.json",
+        "[Harmful drift](harmful_drift.md)",
+        "python examples/harmful_drift_cifar10.py --dataset DATASET",
+    ),
+    Source("docs/results/example-*.json", "[Examples](examples.md)", "python examples/NAME.py"),
+    Source(
+        "docs/results/alibi-arguments.json",
+        "[Moving over](tutorials/from_alibi_detect.md)",
+        "python benchmarks/compare_arguments.py --peer PYTHON",
+        "",
+    ),
+    Source("docs/results/report-*.json", "[Read a report](reading_a_report.md)", "python docs/pictures/report.py"),
+    Source("docs/results/tutorial-*.json", "[Tutorials](tutorials/endpoint.md)", "python docs/pictures/tutorials.py"),
+    Source(
+        "benchmarks/results/ablation-*.json",
+        "[Benchmarks](benchmarks.md)",
+        "python benchmarks/ablation.py DATASET --seed N",
+        "in the name",
+    ),
+    Source(
+        "benchmarks/results/cifar10-*.json",
+        "[Benchmarks](benchmarks.md)",
+        "python benchmarks/quality.py CONFIGURATION",
+        "in the name",
+    ),
+)
+"""Every file of results is of exactly one of these: a test sees to that."""
+
+
+def numbers() -> Table:
+    """Each file of results: its page, its command, and what it says of itself."""
+    table: list[list[str]] = []
+    files = every_file()
+    for page in dict.fromkeys(source.page for source in SOURCES):
+        table.append([f"**{page}**", "", "", "", ""])
+        for source in (source for source in SOURCES if source.page == page):
+            for file in (file for file in files if owner(file) == source):
+                document = json.loads(file.read_text(encoding="utf-8"))
+                name = f"`{file.relative_to(ROOT).as_posix()}`"
+                last = took(document) or source.took
+                table.append([name, f"`{source.command}`", source.seeds, machine(document), last])
+    return ["file", "made by", "seed", "machine", "took"], table
+
+
+def owner(file: Path) -> Source | None:
+    """The source of a file: the longest pattern that fits, if only one does."""
+    fitting = [source for source in SOURCES if file.match(source.files)]
+    return max(fitting, key=lambda source: len(source.files), default=None)
+
+
+def every_file() -> list[Path]:
+    """All files of results."""
+    return sorted(file for folder in FOLDERS for file in (ROOT / folder).glob("*.json"))
+
+
+def machine(document: Any) -> str:
+    """Cores and backend, as the file says."""
+    said = document.get("machine") or {}
+    backend = said.get("backend") or document.get("backend") or ""
+    cores = said.get("cores") or document.get("cores")
+    parts = [f"{cores} core{'' if cores == 1 else 's'}" if cores else "", backend]
+    trained = [one.get("trained_on") for one in [document, *document.get("companions", {}).values()]]
+    chips = {one["accelerator"] for one in trained if one and "accelerator" in one}
+    return ", ".join([part for part in parts if part] + [f"trained on an {chip}" for chip in sorted(chips)])
+
+
+def took(document: Any) -> str:
+    """How long it took, where the file says so."""
+    seconds = document.get("seconds")
+    if seconds is None and "companions" in document:
+        seconds = sum(one.get("fit_seconds", 0) for one in document["companions"].values())
+        return f"{seconds / 60:.0f} min of training"
+    return "" if seconds is None else f"{seconds / 60:.0f} min"

@@ -1,0 +1,50 @@
+"""docs/numbers.md says of every file of results, and of every picture, where it comes from."""
+
+import fnmatch
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "numbers.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import research_tables
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+    return research_tables
+
+
+def test_every_file_of_results_is_named_once_and_each_named_one_is_there(tables):
+    there = [file.relative_to(ROOT).as_posix() for file in tables.every_file()]
+    named = re.findall(r"^\| `((?:docs|benchmarks)/results/[^`]+)` \|", PAGE, re.MULTILINE)
+    assert len(there) > 40
+    hint = "add the file to SOURCES in docs/research_tables.py, and run python docs/tables.py"
+    assert sorted(named) == sorted(there), hint
+
+
+def test_every_source_has_a_script_that_is_there(tables):
+    for source in tables.SOURCES:
+        script = re.search(r"(?:benchmarks|examples|docs)/[\w/]+\.py", source.command)
+        if script and "NAME" not in script[0]:
+            assert (ROOT / script[0]).is_file(), source.command
+        else:
+            assert source.command.startswith("make ") or "NAME" in source.command
+
+
+def test_every_picture_is_named_and_made_by_a_script_that_is_there():
+    section = PAGE.split("## The pictures")[1]
+    rows = re.findall(r"^\| (`[^|]*\.png[^|]*`) \|.*\| `([^`]*)` \|$", section, re.MULTILINE)
+    patterns = [pattern for names, _ in rows for pattern in re.findall(r"`([^`]+)`", names)]
+    for picture in (ROOT / "docs" / "images").glob("*.*"):
+        fitting = [pattern for pattern in patterns if fnmatch.fnmatch(picture.name, pattern)]
+        assert len(fitting) == 1, f"{picture.name} is named {len(fitting)} times in docs/numbers.md"
+    for _, command in rows:
+        script = re.search(r"\S+\.py", command)
+        assert command.startswith("make ") if script is None else (ROOT / script[0]).is_file(), command

@@ -94,6 +94,13 @@ def test_the_state_of_the_monitors_is_kept_when_the_server_ends(tmp_path):
     assert json.loads((tmp_path / "guard.json").read_text())["count"] == 5
 
 
+def test_the_monitors_watch_as_they_are_told(tmp_path):
+    with Running(state=str(tmp_path), alpha=0.002, tolerance=0.03, cooldown=70) as server:
+        httpx.post(server.url + INFER, json=document(images(5)))
+    kept = json.loads((tmp_path / "guard.json").read_text())["settings"]
+    assert (kept["alpha"], kept["tolerance"], kept["cooldown"]) == (0.002, 0.03, 70)
+
+
 # Settings -------------------------------------------------------------------------------------------------------------
 
 
@@ -117,6 +124,10 @@ def test_settings_survive_the_way_to_the_child():
         ({"shutdown_seconds": -1}, "shutdown_seconds"),
         ({"port": 70_000}, "port"),
         ({"threads": 0}, "threads"),
+        ({"alpha": 0}, "alpha is the chance"),
+        ({"alpha": float("nan")}, "alpha is the chance"),
+        ({"tolerance": 1}, "tolerance is a share"),
+        ({"cooldown": 0}, "cooldown is a whole number"),
         ({"tls_cert": "x"}, "both a certificate and its key"),
     ],
 )

@@ -105,6 +105,19 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("watching for harmful drift")
     group.add_argument("--no-monitor", action="store_true", help="do not watch")
     group.add_argument(
+        "--alpha", type=float, default=0.01, metavar="A", help="chance of ever raising a false alarm; default: 0.01"
+    )
+    group.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of the inputs, that may be bad without an alarm; default: 0",
+    )
+    group.add_argument(
+        "--cooldown", type=whole_number, metavar="N", help="inputs after an alarm; default: the alarm stays"
+    )
+    group.add_argument(
         "--state",
         type=Path,
         metavar="DIR",
@@ -177,6 +190,9 @@ def run(args: argparse.Namespace) -> int:
         request_seconds=args.request_seconds,
         allow_threshold=args.allow_threshold,
         monitor=not args.no_monitor,
+        alpha=args.alpha,
+        tolerance=args.tolerance,
+        cooldown=args.cooldown,
         state=_text(args.state or (None if args.no_monitor else usual_state(args.port))),
         webhooks=tuple(args.webhook),
         reload=not args.no_reload,

@@ -35,6 +35,12 @@ EXTENSIONS = ["binary_tensor_data"]
 class Service:
     """The models, and what is done with them. To be made and used in one event loop.
 
+    Examples:
+        >>> from demur.serve.models import Models, load_guard
+        >>> service = Service(Models.load(["guard.onnx"], load_guard), Settings(monitor=False))
+        >>> [served.name for served in service.models.values()]
+        ['guard']
+
     Args:
         models: what is served.
         settings: see there.
@@ -60,6 +66,9 @@ class Service:
                 state=state,
                 webhooks=self.settings.webhooks,
                 monitor=self.settings.monitor,
+                alpha=self.settings.alpha,
+                tolerance=self.settings.tolerance,
+                cooldown=self.settings.cooldown,
                 version=served.version,
             )
             served.batcher = self._batcher(served)

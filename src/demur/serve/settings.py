@@ -12,6 +12,11 @@ from demur.errors import InvalidSetting
 class Settings:
     """How to serve; each is an option of `demur serve`.
 
+    Examples:
+        >>> settings = Settings(paths=("guard.onnx",), port=0, max_batch=128)
+        >>> settings.is_local, settings.scheme
+        (True, 'http')
+
     Attributes:
         paths: guards in ONNX files, or folders of saved detectors; NAME=PATH for one that is served by another name.
         host: address to listen on.
@@ -34,6 +39,9 @@ class Settings:
         idle_seconds: that a connection may stay open between two requests.
         allow_threshold: whether requests may bring a threshold of their own.
         monitor: whether to watch for harmful drift.
+        alpha: the chance that a monitor ever raises a false alarm.
+        tolerance: share of the inputs that may be bad without an alarm.
+        cooldown: inputs after an alarm until evidence is gathered anew; None: until somebody ends the alarm.
         state: folder in which the monitors keep their state; None: none is kept.
         webhooks: addresses that alarms are posted to.
         reload: whether to look for new files each second.
@@ -66,6 +74,9 @@ class Settings:
     idle_seconds: float = 75.0
     allow_threshold: bool = False
     monitor: bool = True
+    alpha: float = 0.01
+    tolerance: float = 0.0
+    cooldown: int | None = None
     state: str | None = None
     webhooks: tuple[str, ...] = ()
     reload: bool = True
@@ -83,6 +94,12 @@ class Settings:
         for name in ("max_body_mb", "max_json_mb", "head_seconds", "request_seconds", "idle_seconds"):
             if not getattr(self, name) > 0:
                 raise InvalidSetting(f"{name} is a number above 0; got {getattr(self, name)!r}")
+        if not 0 < self.alpha < 1:
+            raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {self.alpha!r}")
+        if not 0 <= self.tolerance < 1:
+            raise InvalidSetting(f"tolerance is a share of the inputs, from 0 to below 1; got {self.tolerance!r}")
+        if self.cooldown is not None and self.cooldown < 1:
+            raise InvalidSetting(f"cooldown is a whole number of at least 1, or None; got {self.cooldown!r}")
         if not self.shutdown_seconds >= 0:
             raise InvalidSetting(f"shutdown_seconds is a number not below 0; got {self.shutdown_seconds!r}")
         for name in ("port", "grpc_port"):

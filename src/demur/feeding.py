@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.data import Layout, Rows, cast, check_layout, flat, is_table, row_count, taken
+from demur.devices import ONE, Devices
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch
 from demur.sources import Source
 
@@ -30,6 +31,7 @@ class Drawn(keras.utils.PyDataset):  # type: ignore[misc]
     Args:
         layout: of the companion's rows.
         prepare: makes the trainer's inputs of a batch.
+        devices: those that the batches go to.
     """
 
     again = True
@@ -37,9 +39,9 @@ class Drawn(keras.utils.PyDataset):  # type: ignore[misc]
     reference_shapes: Sequence[tuple[int, ...]] = ()
     """Of each view, `(classes,)`, if the inputs hold a reference."""
 
-    def __init__(self, layout: Layout, prepare: Prepare) -> None:
+    def __init__(self, layout: Layout, prepare: Prepare, devices: Devices = ONE) -> None:
         super().__init__()
-        self.layout, self.prepare = layout, prepare
+        self.layout, self.prepare, self.devices = layout, prepare, devices
         self.error: Exception | None = None
         """What went wrong in drawing a batch; TensorFlow would wrap it in an error of its own."""
 
@@ -70,6 +72,7 @@ class TrainingBatches(Drawn):
         layout: see `Drawn`.
         prepare: see `Drawn`.
         shuffle_seed: seed of the order; None keeps the rows in order.
+        devices: see `Drawn`.
     """
 
     def __init__(
@@ -81,8 +84,9 @@ class TrainingBatches(Drawn):
         layout: Layout,
         prepare: Prepare,
         shuffle_seed: int | None = None,
+        devices: Devices = ONE,
     ) -> None:
-        super().__init__(layout, prepare)
+        super().__init__(layout, prepare, devices)
         self.rows, self.reference, self.size = rows, reference, batch_size
         self.reference_shapes = [view.shape[1:] for view in reference or ()]
         self.rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
@@ -96,10 +100,11 @@ class TrainingBatches(Drawn):
         """The batch of that number in this epoch's order."""
         # Sorted, so that rows on disk are read in one direction; the batch is the same set.
         chosen = np.sort(self.order[index * self.size : (index + 1) * self.size])
-        inputs = self.prepare(taken(self.rows, chosen))
+        own = self.devices.own(chosen)
+        inputs = self.prepare(taken(self.rows, own))
         if self.reference is not None:
-            inputs["reference"] = tuple(view[chosen] for view in self.reference)
-        return inputs
+            inputs["reference"] = tuple(view[own] for view in self.reference)
+        return self.devices.sent(inputs, len(chosen))
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's order."""
@@ -115,13 +120,20 @@ class StreamBatches(Drawn):
         layout: see `Drawn`.
         prepare: see `Drawn`.
         epochs: how often it shall be drawn.
+        devices: see `Drawn`.
 
     Raises:
-        InvalidSetting: more often than once, of a stream that can be drawn only once.
+        InvalidSetting: more often than once, of a stream that can be drawn only once; or to several processes, of
+            which each would draw other batches.
     """
 
-    def __init__(self, source: Source, layout: Layout, prepare: Prepare, epochs: int) -> None:
-        super().__init__(layout, prepare)
+    def __init__(self, source: Source, layout: Layout, prepare: Prepare, epochs: int, devices: Devices = ONE) -> None:
+        super().__init__(layout, prepare, devices)
+        if devices.processes > 1:
+            raise InvalidSetting(
+                f"a stream cannot be shared out among {devices.processes} processes, as each would draw its own: pass "
+                "X as an array; np.memmap or np.load(..., mmap_mode='r') reads one from disk as it is needed"
+            )
         if epochs > 1 and not source.again:
             raise InvalidSetting(
                 f"X can be drawn only once, so it has one epoch; got epochs={epochs}: pass epochs=1, or a stream that "
@@ -143,7 +155,7 @@ class StreamBatches(Drawn):
         if index == 0:
             self.iterator = self._drawn()
         try:
-            return self.prepare(next(self.iterator))
+            return self._inputs_of(next(self.iterator))
         except StopIteration:
             raise EmptyInput(
                 f"X ended after {index} batches, and had {self.length} before: pass a stream that is the same each time"
@@ -153,7 +165,7 @@ class StreamBatches(Drawn):
         """Yield the one epoch there is."""
         try:
             for batch in self._drawn():
-                yield (self.prepare(batch),)
+                yield (self._inputs_of(batch),)
         except Exception as error:
             self.error = error
             raise
@@ -161,6 +173,9 @@ class StreamBatches(Drawn):
     def some_rows(self) -> Iterator[Rows]:
         """Yield the first rows that were drawn."""
         yield from self.kept
+
+    def _inputs_of(self, batch: Rows) -> dict[str, Any]:
+        return self.devices.sent(self.prepare(batch), row_count(batch))
 
     def _drawn(self) -> Iterator[Rows]:
         """The source's batches; the first ones are kept."""
@@ -211,29 +226,33 @@ def _tensorflow_dataset(batches: Drawn) -> Any:
     """
     import tensorflow as tf
 
-    fields = flat(batches.layout)
-    types = [*(tf.as_dtype(field.dtype) for field in fields), *(tf.float32 for _ in batches.reference_shapes)]
-    shapes = [[None, *shape] for shape in (*(field.shape for field in fields), *batches.reference_shapes)]
+    fields, axes = flat(batches.layout), batches.devices.axes
+    beside = batches.devices.beside
+    floats = [*batches.reference_shapes, *(() for _ in beside)]
+    types = [*(tf.as_dtype(field.dtype) for field in fields), *(tf.float32 for _ in floats)]
+    shapes = [[*axes, *shape] for shape in (*(field.shape for field in fields), *floats)]
     once = None if batches.again else batches.once()
 
     def draw(index: npt.NDArray[Any]) -> list[Any]:
         if once is not None:
             drawn = next(once, None)
-            arrays = _no_rows(shapes, types) if drawn is None else _arrays(drawn[0])
+            arrays = _no_rows(shapes, types) if drawn is None else _arrays(drawn[0], beside)
             return [drawn is not None, *arrays]
         (inputs,) = batches[int(index)]
         if index == len(batches) - 1:
             batches.on_epoch_end()
-        return [True, *_arrays(inputs)]
+        return [True, *_arrays(inputs, beside)]
 
     def shaped(_: Any, *arrays: Any) -> Any:
         for array, shape in zip(arrays, shapes, strict=True):
             array.set_shape(shape)
-        x, reference = arrays[: len(fields)], arrays[len(fields) :]
+        x, more = arrays[: len(fields)], arrays[len(fields) :]
+        reference, others = more[: len(batches.reference_shapes)], more[len(batches.reference_shapes) :]
         names = batches.layout if isinstance(batches.layout, dict) else None
         structure = dict(zip(names, x, strict=True)) if names is not None else tuple(x)
         inputs = {"x": structure if isinstance(batches.layout, dict | tuple) else x[0]}
-        return ({**inputs, **({"reference": tuple(reference)} if reference else {})},)
+        inputs |= {"reference": tuple(reference)} if reference else {}
+        return ({**inputs, **dict(zip(beside, others, strict=True))},)
 
     steps = tf.data.Dataset.counter() if once is not None else tf.data.Dataset.range(len(batches))
     dataset = steps.map(lambda index: tuple(tf.numpy_function(draw, [index], [tf.bool, *types])))
@@ -244,8 +263,8 @@ def _tensorflow_dataset(batches: Drawn) -> Any:
     return dataset.map(shaped).prefetch(2).with_options(options)
 
 
-def _arrays(inputs: dict[str, Any]) -> list[Any]:
-    return [*flat(inputs["x"]), *inputs.get("reference", ())]
+def _arrays(inputs: dict[str, Any], beside: Sequence[str]) -> list[Any]:
+    return [*flat(inputs["x"]), *inputs.get("reference", ()), *(inputs[name] for name in beside)]
 
 
 def _no_rows(shapes: list[list[Any]], types: list[Any]) -> list[npt.NDArray[Any]]:

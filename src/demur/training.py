@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from demur.data import Field, Layout, flat, is_number, mapped
+from demur.devices import ONE, Devices, Whole
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.feeding import Drawn, TrainingBatches, fed
@@ -43,10 +44,12 @@ class Objective:
             if not (is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InvalidSetting(f"{name} is a finite number not below 0; got {getattr(self, name)!r}")
 
-    def __call__(self, x: Any, reference: list[Tensor], opinion: list[Tensor], reconstruction: Any) -> Tensor:
-        """Return the scalar loss of a batch, from log-probabilities."""
+    def __call__(
+        self, x: Any, reference: list[Tensor], opinion: list[Tensor], reconstruction: Any, batch: Whole
+    ) -> Tensor:
+        """Return the scalar loss of a batch, from log-probabilities; or a device's part of it, of its share of one."""
         compared = self._compare(reference, opinion)
-        loss = self.w_model * ops.mean(compared)
+        loss = self.w_model * batch.mean(compared)
         if self.w_recon > 0:
             if len(compared.shape) == 0:
                 raise ShapeMismatch(
@@ -54,8 +57,8 @@ class Objective:
                 )
             errors = flat(mapped(_squared_error, x, reconstruction))
             error = add_up(errors) / len(errors)
-            scale = ops.stop_gradient(ops.std(compared) / (ops.std(error) + EPSILON))
-            loss = loss + self.w_recon * scale * ops.mean(error)
+            scale = ops.stop_gradient(batch.std(compared) / (batch.std(error) + EPSILON))
+            loss = loss + self.w_recon * scale * batch.mean(error)
         return loss
 
     def _compare(self, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:
@@ -121,16 +124,25 @@ class Trainer(keras.Model):  # type: ignore[misc]
         objective: what to minimise.
         metrics: Keras metrics by the name to show them under, of the opinion against the reference.
         robust: how to perturb the rows that count besides the unchanged ones; None for not at all.
+        devices: those that are trained on.
     """
 
     def __init__(
-        self, companion: Any, objective: Objective, metrics: dict[str, Any], robust: Robust | None = None
+        self,
+        companion: Any,
+        objective: Objective,
+        metrics: dict[str, Any],
+        robust: Robust | None = None,
+        devices: Devices = ONE,
     ) -> None:
         super().__init__(dtype="float32", autocast=False, name="trainer")
         self.companion = companion
         self.objective = objective
         self.robust = robust
         self.shown = metrics
+        self.devices = devices
+        # On several devices Keras would weigh a batch's loss by the rows of a share, and not by those that count.
+        self.losses_shown = None if devices is ONE else keras.metrics.Mean(name="loss")
         self.built = companion.built
 
     def fit(self, x: Drawn, validation_data: Drawn | None = None, **kwargs: Any) -> Any:
@@ -142,6 +154,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         on_jax = keras.backend.backend() == "jax"
         before = [(variable, variable.numpy()) for variable in self.companion.variables] if on_jax else []
         held_out = None if validation_data is None else fed(validation_data)
+        kwargs["callbacks"] = self.devices.start(self, kwargs.get("callbacks") or [])
         try:
             with warnings.catch_warnings():
                 if not x.again:  # that it runs out of data is what a stream is expected to do
@@ -157,22 +170,38 @@ class Trainer(keras.Model):  # type: ignore[misc]
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Tensor]:
         """Return the loss of a batch, scalar, and both views of its prediction."""
+        inputs, batch = self.devices.received(inputs)
         x = inputs["x"]
         reference = inputs.get("reference") or self.objective.views.reference(x)
         reference = [ops.stop_gradient(log_p) for log_p in reference]
         opinion, reconstruction = self.objective.views.opinion(x, training)
-        loss = self.objective(x, reference, opinion, reconstruction)
+        terms = []
         if self.robust is not None and training:
-            loss = loss + self.robust.weight * self._loss_nearby(self.robust, x, reference)
-        # Read here and not in compute_loss: JAX shows a layer's regularisation losses only inside the call.
-        loss = add_up([loss, *self.companion.losses])
-        return {"loss": loss, "reference": ops.exp(reference[0]), "opinion": ops.exp(opinion[0])}
+            terms.append(self.robust.weight * self._loss_nearby(self.robust, x, reference, batch))
+        # Read here and not in compute_loss: JAX shows a layer's regularisation losses only inside the call. And before
+        # replicas wait for one another, as the objective may have them do: they share the layers, and these the list.
+        terms += batch.losses(self.companion)
+        loss = add_up([self.objective(x, reference, opinion, reconstruction, batch), *terms])
+        if self.devices is ONE:
+            return {"loss": loss, "reference": ops.exp(reference[0]), "opinion": ops.exp(opinion[0])}
+        views = {"reference": ops.exp(reference[0]), "opinion": ops.exp(opinion[0])}
+        loss, rows = batch.shown(loss, reference[0])
+        return {"loss": loss, "rows": rows, **{name: batch.counted(view) for name, view in views.items()}}
 
-    def _loss_nearby(self, robust: Robust, x: Tensor, reference: list[Tensor]) -> Tensor:
+    def _loss_nearby(self, robust: Robust, x: Tensor, reference: list[Tensor], batch: Whole) -> Tensor:
         """The mean score of the rows near by that the companion is least sure of: the reference stays that of `x`."""
         views = self.objective.views
         nearby = robust.perturbed(lambda x: views.losses(reference, views.opinion(x, False).log_probabilities), x)
-        return ops.mean(views.losses(reference, views.opinion(nearby, True).log_probabilities))
+        return batch.mean(views.losses(reference, views.opinion(nearby, True).log_probabilities))
+
+    def train_step(self, *arguments: Any) -> Any:
+        """Take a step, as Keras does or as the devices need it."""
+        return self.devices.step(self, arguments, super().train_step)
+
+    def _maybe_symbolic_build(self, *arguments: Any, **settings: Any) -> None:
+        """Not under a strategy, where all is built: TensorFlow would draw batches for it, and change their order."""
+        if self.devices is ONE:
+            super()._maybe_symbolic_build(*arguments, **settings)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -182,18 +211,24 @@ class Trainer(keras.Model):  # type: ignore[misc]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Update the metrics of the opinion against the reference."""
+        if self.losses_shown is not None:
+            self.losses_shown.update_state(y_pred["loss"], sample_weight=y_pred["rows"])
+        views = [y_pred["reference"], y_pred["opinion"]]
+        views = self.devices.all_rows(views) if self.shown else views
         for metric in self.shown.values():
-            metric.update_state(y_pred["reference"], y_pred["opinion"])
+            metric.update_state(*views)
         return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Return the loss and the metrics by name."""
-        return {"loss": self._loss_tracker.result(), **{name: metric.result() for name, metric in self.shown.items()}}
+        losses = self._loss_tracker if self.losses_shown is None else self.losses_shown
+        return {"loss": losses.result(), **{name: metric.result() for name, metric in self.shown.items()}}
 
     @property
     def metrics(self) -> list[Any]:
         """The trainer's own metrics; those that the companion was compiled with stay untouched."""
-        return [*([self._loss_tracker] if self.compiled else []), *self.shown.values()]
+        losses = [] if self.losses_shown is None else [self.losses_shown]
+        return [*([self._loss_tracker] if self.compiled else []), *losses, *self.shown.values()]
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Save the companion: what a `ModelCheckpoint` writes is the model that is being trained."""
@@ -254,26 +289,31 @@ def frozen(models: Iterable[Any]) -> Iterator[None]:
 class StopBetweenSteps(keras.callbacks.Callback):  # type: ignore[misc]
     """Raises KeyboardInterrupt after the training step during which it was asked to.
 
-    In the middle of a step the weights may be in the backend's hands (JAX has given their buffers away).
+    In the middle of a step the weights may be in the backend's hands (JAX has given their buffers away). Processes that
+    train together stop after the same step.
     """
 
     asked = False
 
+    def __init__(self, devices: Devices) -> None:
+        super().__init__()
+        self.devices = devices
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Stop, if asked to."""
-        if self.asked:
+        if self.devices.any(self.asked):
             raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[list[Any]]:
+def interruptible(devices: Devices) -> Iterator[list[Any]]:
     """While it lasts, a first Ctrl-C stops training between two steps; a second one at once. Yields callbacks."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or (
         threading.current_thread() is not threading.main_thread()
     ):
         yield []  # Ctrl-C is somebody else's business
         return
-    stop = StopBetweenSteps()
+    stop = StopBetweenSteps(devices)
 
     def ask(number: int, frame: Any) -> None:
         if stop.asked:
@@ -301,6 +341,8 @@ def steps_together(parts: Iterable[Any], layout: Layout, batches: Drawn, batch_s
     longer, or there are few, there is nothing to gain; where a callback looks at each batch, it shall see each.
     """
     if keras.backend.backend() != "tensorflow" or not (isinstance(layout, Field) and len(layout.shape) == 1):
+        return 1
+    if batches.devices is not ONE:
         return 1
     if not isinstance(batches, TrainingBatches) or len(batches) < 4 * TOGETHER:
         return 1

@@ -41,10 +41,12 @@ class AdversarialAE(Detector):
     prediction on `x'` replaces the one on `x` where the score lies above the threshold. The method is that of Vacanti &
     Van Looveren, 2020 (arXiv:2002.09364), whose score `score_type="kld"` gives.
 
-    Example:
-        >>> detector = AdversarialAE(model=classifier)                      # doctest: +SKIP
-        >>> detector.fit(X_train).infer_threshold(X_held_out)               # doctest: +SKIP
-        >>> detector.correct(X)["data"]["corrected"]                        # doctest: +SKIP
+    Examples:
+        >>> detector = AdversarialAE(model=classifier)
+        >>> detector.fit(X_train, epochs=1, verbose=False).infer_threshold(X_held_out, fpr=0.05)
+        <AdversarialAE on 'digits', inputs (8, 8, 1), threshold ...>
+        >>> detector.correct(X_new)["data"]["corrected"].shape
+        (40,)
 
     Args:
         model: the classifier, `(n, *input_shape) -> (n, classes)` of probabilities, or `(n, 1)` of the second of two
@@ -54,8 +56,9 @@ class AdversarialAE(Detector):
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
         ae: the autoencoder, any Keras model that returns the shape it takes, or on the PyTorch backend a
             `torch.nn.Module`. It is trained in place. Of rows that are several arrays it takes and returns as many.
-        encoder_net, decoder_net: the autoencoder as two Keras models instead. With neither, `demur.nets.autoencoder`
-            builds one.
+        encoder_net: the autoencoder's first half, a Keras model, to be given with the other half instead of `ae`. With
+            none of them, `demur.nets.autoencoder` builds one.
+        decoder_net: its second half.
         hidden_layer_kld: `{layer index or name: output dimension}`. Each adds a head: the classifier's feature map of
             that layer, flattened, through a random, seeded, never-trained Dense and a softmax. The divergence between
             the heads on `x` and on `x'` is added to the loss and to the score. Of a PyTorch module, submodules by name,
@@ -234,7 +237,12 @@ class AdversarialAE(Detector):
         )
 
     def reconstruct(self, X: Any, *, batch_size: int = 256) -> Any:
-        """Return the reconstructions `x'` of inputs: float32 `(n, *input_shape)`, or several where rows are several."""
+        """Return the reconstructions `x'` of inputs: float32 `(n, *input_shape)`, or several where rows are several.
+
+        Examples:
+            >>> detector.reconstruct(X_new).shape
+            (40, 8, 8, 1)
+        """
         check_whole("batch_size", batch_size, 1)
         X = self._ready_for(X)
         source = self._source(X)

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from demur import storage
 from demur._version import __version__
 from demur.calibration import Calibration, Threshold, check_percentile, rational
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
+from demur.classifiers.answers import row_keys
 from demur.classifiers.keras_model import known_layout
 from demur.classifiers.torch_module import is_module
 from demur.copying import copied, made_again, state_of
@@ -36,6 +38,7 @@ from demur.data import (
     taken,
 )
 from demur.decision import Control, calibrate, check_control, correction, decide
+from demur.devices import Devices, active
 from demur.divergence import DIVERGENCES
 from demur.errors import (
     InvalidSetting,
@@ -52,7 +55,7 @@ from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResul
 from demur.robustness import Robust, as_robust
 from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route
 from demur.scoring import gathered, over_batches, score_rows, spacious
-from demur.sources import CheckedSource, Source, as_source, first_rows
+from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection
 from demur.training import (
     Objective,
     Trainer,
@@ -97,6 +100,12 @@ class Detector(abc.ABC):
 
     A subclass names its companion and builds the two halves of its graph in `views`; it is then known to
     `load_detector` and to the contract tests by its class name.
+
+    Examples:
+        >>> isinstance(detector, Detector)
+        True
+        >>> Detector.registry["AdversarialAE"].companion_name
+        'autoencoder'
     """
 
     registry: ClassVar[dict[str, type["Detector"]]] = {}
@@ -444,10 +453,14 @@ class Detector(abc.ABC):
         if held_out is not None and held_out.rows is None:
             raise WrongType("validation_data is an array of inputs")
         objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
+        devices = active(self.companion)
+        self._check_alike(devices, source, {"epochs": epochs, "batch_size": batch_size, "seed": self.seed})
+        verbose = verbose if devices.rank == 0 else False
         show = bool(verbose)
 
         def in_memory(source: Source, preprocess_fn: Any, shuffle_seed: int | None) -> Drawn:
-            reference = self._reference(source, max(batch_size, 256), show) if preprocess_fn is None else None
+            size = max(batch_size, 256)
+            reference = self._reference(source, size, show, devices) if preprocess_fn is None else None
             return TrainingBatches(
                 self.route.training_rows(source.rows) if preprocess_fn is None else source.rows,
                 reference,
@@ -455,27 +468,31 @@ class Detector(abc.ABC):
                 layout=self.companion_layout,
                 prepare=self.route.prepare(preprocess_fn, is_answered=reference is not None),
                 shuffle_seed=shuffle_seed,
+                devices=devices,
             )
 
-        trainer = Trainer(self.companion, objective, named_metrics(log_metric), self._robust(robust))
+        with devices.scope():
+            trainer = Trainer(self.companion, objective, named_metrics(log_metric), self._robust(robust), devices)
         fixed = [part for part in self.parts.values() if part is not self.companion and hasattr(part, "parameters")]
         is_stream = source.rows is None
+        asking = self.route.prepare(preprocess_fn, is_answered=False)
         batches = (
-            StreamBatches(source, self.companion_layout, self.route.prepare(preprocess_fn, is_answered=False), epochs)
+            StreamBatches(source, self.companion_layout, asking, epochs, devices)
             if is_stream
             else in_memory(source, preprocess_fn, self.seed)
         )
         batches.reference_shapes = batches.reference_shapes or self.route.reference_shapes
         validation_batches = None if held_out is None else in_memory(held_out, None, None)
-        trainer.compile(
-            optimizer=_optimizer(optimizer),
-            jit_compile=xla_setting() if jit_compile is None else jit_compile,
-            steps_per_execution=steps_per_execution
-            or steps_together(self._layers, self.companion_layout, batches, batch_size, callbacks),
-        )
+        with devices.scope():
+            trainer.compile(
+                optimizer=_optimizer(optimizer),
+                jit_compile=xla_setting() if jit_compile is None else jit_compile,
+                steps_per_execution=steps_per_execution
+                or steps_together(self._layers, self.companion_layout, batches, batch_size, callbacks),
+            )
         self._forget_calibration()
         try:
-            with frozen(fixed), interruptible() as stop:
+            with devices.scope(), frozen(fixed), interruptible(devices) as stop:
                 trainer.fit(
                     batches,
                     epochs=epochs,
@@ -486,18 +503,27 @@ class Detector(abc.ABC):
                 )
         except KeyboardInterrupt:
             self.history = trainer.history.history
-            self._set_balance(source, batches)
+            self._set_balance(source, batches, devices)
             raise KeyboardInterrupt(
                 f"fit was interrupted after {len(trainer.history.epoch)} of {epochs} epochs: the detector is usable "
                 f"with the {self.companion_name}'s weights so far, the classifier is as it was, and fit(X) goes on"
             ) from None
         self.history = trainer.history.history
         self.is_fitted = True
-        self._set_balance(source, batches)
+        self._set_balance(source, batches, devices)
         self.route.forget()
         return self
 
-    def _set_balance(self, source: Source, drawn: Drawn) -> None:
+    def _check_alike(self, devices: Devices, source: Source, settings: dict[str, Any]) -> None:
+        """Check that processes which train together were given the same."""
+        if devices.processes == 1:
+            return
+        if source.rows is not None:
+            settings["the number of rows"] = row_count(source.rows)
+            settings["the rows"] = hashlib.sha256(b"".join(row_keys(some_of(source.rows)))).hexdigest()
+        devices.check_alike({**settings, "the classifier's weights": self.classifier.fingerprint()})
+
+    def _set_balance(self, source: Source, drawn: Drawn, devices: Devices) -> None:
         """Weigh the classifier's uncertainty so that on training rows it reaches as far as the divergence.
 
         The weight is the ratio of their 95th percentiles: at a threshold that flags a few per cent, each of the two
@@ -514,7 +540,7 @@ class Detector(abc.ABC):
         if able.any():
             doubt = -np.log(np.maximum(found.y[able].max(axis=1), TINY))
             ratio = np.quantile(found.score[able], BALANCED_AT) / max(np.quantile(doubt, BALANCED_AT), NO_DOUBT)
-            self._balance.weight.assign(ratio)
+            self._balance.weight.assign(devices.alike(ratio))
 
     def _robust(self, robust: Any) -> Robust | None:
         found, layout = as_robust(robust), self.companion_layout
@@ -549,9 +575,13 @@ class Detector(abc.ABC):
         false-positive rate is at most `fpr`, whatever the distribution of the scores. A percentile promises nothing.
         Beyond 10,000 scores a sketch of 10,000 is kept; a p-value from it is too high by less than 1/10,000.
 
+        Examples:
+            >>> detector.infer_threshold(X_held_out, fpr=0.05).calibration.fpr
+            0.05
+
         Args:
-            X: `(n, *input_shape)` or a stream of such rows, held out from `fit`. NaN in it is an error, whatever
-                `on_invalid` says.
+            X: `(n, *input_shape)` or a stream of such rows, held out from `fit`; or a Dask array, bag or DataFrame of
+                them, which is scored where its parts are. NaN in it is an error, whatever `on_invalid` says.
             fpr: false-positive rate, above 0 and below 1; takes the place of `threshold_perc`.
             threshold_perc: percentage of `X` that shall not be flagged, 0 to 100.
             margin: added to the threshold, in nats. A negative one breaks what `fpr` promises.
@@ -576,6 +606,21 @@ class Detector(abc.ABC):
                 raise InvalidSetting("fpr and threshold_perc are two ways to a threshold: pass one of them")
         if groups not in (None, "predicted"):
             raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
+        if is_collection(X):
+            from demur.batch.calibrating import calibrated
+
+            self.calibration = calibrated(
+                self,
+                X,
+                fpr=fpr,
+                threshold_perc=threshold_perc,
+                margin=margin,
+                labels=labels,
+                by_class=groups == "predicted",
+                batch_size=batch_size,
+            )
+            self.threshold = self.calibration.threshold
+            return self
         if labels is not None and hasattr(X, "__array__"):
             check_classes(labels, len(X), "labels")
         scored = self._scored(X, batch_size, verbose, flag_invalid=False)
@@ -607,6 +652,11 @@ class Detector(abc.ABC):
     ) -> Floats | tuple[Floats, Floats, Floats]:
         """Return how far the opinion is from the classifier's prediction: float32 `(n,)`, in nats.
 
+        Examples:
+            >>> score, reference, opinion = detector.score(X_new, return_predictions=True)
+            >>> score.shape, reference.shape, opinion.shape
+            ((40,), (40, 10), (40, 10))
+
         Args:
             X: `(n, *input_shape)`, or a stream of batches of such rows, as `fit` takes it.
             batch_size: rows a forward pass; the result does not depend on it.
@@ -631,6 +681,11 @@ class Detector(abc.ABC):
         verbose: bool = False,
     ) -> PredictResult:
         """Flag the instances whose score lies strictly above the threshold, or those that `control` picks.
+
+        Examples:
+            >>> data = detector.predict(X_new)["data"]
+            >>> bool((data["is_adversarial"] == (data["instance_score"] > detector.threshold)).all())
+            True
 
         Args:
             X: `(n, *input_shape)`, or a stream of batches of such rows, as `fit` takes it.
@@ -667,6 +722,12 @@ class Detector(abc.ABC):
         verbose: bool = False,
     ) -> CorrectResult:
         """Predict classes: the opinion's where an instance is flagged, the classifier's elsewhere.
+
+        Examples:
+            >>> data = detector.correct(X_new)["data"]
+            >>> expected = np.where(data["is_adversarial"], data["defense"], data["no_defense"])
+            >>> bool((data["corrected"] == expected).all())
+            True
 
         Args:
             X: `(n, *input_shape)`, or a stream of batches of such rows, as `fit` takes it.
@@ -746,6 +807,10 @@ class Detector(abc.ABC):
         `opinion` and, of an autoencoder, `reconstruction`. A row that cannot be judged has a score of infinity and is
         flagged. `demur.runtime.load` runs the file without Keras. It is loaded and compared with the detector before
         it takes the place of what was there.
+
+        Examples:
+            >>> detector.export("exported.onnx").precision                     # doctest: +SKIP
+            'float32'
 
         Args:
             path: the file, `.onnx`.
@@ -839,11 +904,17 @@ class Detector(abc.ABC):
     def _scoring(self) -> Network:
         return self.route.scoring(self.graph)
 
-    def _reference(self, rows: Source, batch_size: int, verbose: bool) -> list[npt.NDArray[Any]]:
+    def _reference(self, source: Source, batch_size: int, verbose: bool, devices: Devices) -> list[npt.NDArray[Any]]:
         """The reference views' log-probabilities of all rows, computed once for all epochs."""
         network = self.route.reference(self.views, [part for part in self._layers if part is not self.companion])
-        passes = over_batches(network, rows, batch_size, verbose and not self.classifier.in_graph)
-        return gathered(passes, 0 if rows.rows is None else row_count(rows.rows), spacious)
+        rows: Any = source.rows
+
+        def compute(part: slice) -> list[npt.NDArray[Any]]:
+            own = CheckedSource(ArraySource(taken(rows, part)), self._check_classifier)
+            passes = over_batches(network, own, batch_size, verbose and not self.classifier.in_graph)
+            return gathered(passes, part.stop - part.start, spacious)
+
+        return devices.gathered(row_count(rows), compute, spacious)
 
 
 def _optimizer(optimizer: Any) -> Any:

@@ -26,10 +26,12 @@ class ModelDistillation(Detector):
     both ways, joined with the classifier's own uncertainty. It is high for inputs that were corrupted or
     have drifted in a way that changes the classifier's prediction, and lower for those that were corrupted harmlessly.
 
-    Example:
-        >>> detector = ModelDistillation(model=classifier)                  # doctest: +SKIP
-        >>> detector.fit(X_train).infer_threshold(X_held_out)               # doctest: +SKIP
-        >>> detector.predict(X)["data"]["is_adversarial"]                   # doctest: +SKIP
+    Examples:
+        >>> detector = ModelDistillation(model=forest)
+        >>> detector.fit(rows, epochs=1, verbose=False).infer_threshold(new_rows, threshold_perc=95)
+        <ModelDistillation on 'RandomForestClassifier', inputs (13,), threshold ...>
+        >>> detector.predict(new_rows)["data"]["is_adversarial"].dtype
+        dtype('bool')
 
     Args:
         model: the classifier, `(n, *input_shape) -> (n, classes)` of probabilities, or `(n, 1)` of the second of two

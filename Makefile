@@ -1,7 +1,9 @@
 # make demo   train, attack and correct, on real images, and show the table and the picture
 # make test   everything CI checks
+# make docs   the documentation, as a site in ./site that needs no server
 # make bench  the measurements that the documentation shows
-# make examples  the examples, in full: a PyTorch network, boosted trees, text, an ONNX file, harmful drift
+# make examples  the examples, in full: a Keras and a PyTorch network, boosted trees, text, an ONNX file, harmful drift
+# make adapters  the adapters for Spark (which needs Java) and Ray, on these engines
 # All set up a virtual environment of their own in .venv first. BACKEND=torch or jax runs the demo on another backend.
 
 PYTHON ?= python3
@@ -9,9 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 BACKEND ?= tensorflow
 DATASET ?= digits
-EXAMPLES ?= torch_fashion_mnist boosted_trees text_token_ids onnx_file
+EXAMPLES ?= keras_fashion_mnist torch_fashion_mnist boosted_trees text_token_ids onnx_file
 
-.PHONY: demo test bench examples lint types layers pytest pytest-programs pytest-tensorflow pytest-jax pytest-torch clean
+.PHONY: demo test docs bench examples adapters lint types layers pytest pytest-programs pytest-tensorflow pytest-jax pytest-torch clean
 
 demo: $(VENV)/demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/demur demo --dataset $(DATASET)
@@ -32,7 +34,13 @@ bench: $(VENV)/dev
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/memory.py
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/ties.py
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/false_positive_rate.py
+	for p in throughput kills memory; do KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/batch.py $$p || exit 1; done
+	$(BIN)/python benchmarks/several_devices.py
 	$(BIN)/python docs/tables.py
+
+# Half a gigabyte of Spark and Ray: not part of `make test`, which skips what needs them.
+adapters: $(VENV)/adapters
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider tests/e2e/test_batch_adapters.py
 
 # Rewrites docs/results/example-*.json and the tables in docs/examples.md. Takes about a quarter of an hour.
 examples: $(VENV)/examples
@@ -40,6 +48,11 @@ examples: $(VENV)/examples
 	for d in fashion_mnist cifar10; do $(BIN)/python examples/harmful_drift_cifar10.py --dataset $$d \
 		--out docs/results/harmful-drift-$$d.json --plot docs/images/harmful-drift-$$d.png || exit 1; done
 	$(BIN)/python docs/tables.py
+
+# Neither a server nor a network is needed to read it: open site/index.html. Not --quiet, which would hide warnings from strict mode.
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "written to site/index.html"
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -83,10 +96,19 @@ $(VENV)/examples: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --editable '.[examples,tensorflow-cpu,torch]'
 	touch $@
 
+$(VENV)/adapters: $(VENV)/dev
+	$(BIN)/pip install --quiet --editable '.[ray,spark]'
+	touch $@
+
+# Signatures are broken into lines by ruff.
+$(VENV)/docs: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --editable '.[docs]' ruff
+	touch $@
+
 $(VENV)/dev: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable '.[dev,tensorflow-cpu,jax,torch]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -40,6 +40,11 @@ def load(name: str, *, seed: int = 0) -> Dataset:
     `digits` comes with scikit-learn. The others are read from `$DEMUR_DATA/<name>.npz` (`x_train`, `y_train`,
     `x_test`, `y_test`, uint8) if that variable is set, and are downloaded by `keras.datasets` otherwise.
 
+    Examples:
+        >>> data = load("digits")
+        >>> data.train.x.shape, len(data.held_out.y), data.class_names[:3]
+        ((1000, 8, 8, 1), 400, ['0', '1', '2'])
+
     Args:
         name: "digits", "fashion_mnist", "mnist" or "cifar10".
         seed: of the split; the published test set stays the test set.

@@ -74,7 +74,13 @@ def log_probabilities(probabilities: Tensor) -> Tensor:
 
 
 def sharpen(log_p: Tensor, temperature: float) -> Tensor:
-    """Temper log-probabilities: below 1 sharpens, above 1 flattens. Equals `p^(1/T) / sum p^(1/T)` in log space."""
+    """Temper log-probabilities: below 1 sharpens, above 1 flattens. Equals `p^(1/T) / sum p^(1/T)` in log space.
+
+    Examples:
+        >>> log_p = np.log([[0.5, 0.25, 0.25]])
+        >>> [round(float(np.exp(float(p))), 3) for p in sharpen(log_p, 0.5)[0]]
+        [0.667, 0.167, 0.167]
+    """
     return log_p if temperature == 1.0 else log_softmax(log_p / temperature)
 
 
@@ -84,6 +90,11 @@ def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     Both distributions sum to 1, so `q_k - p_k` may be added to each term: `sum_k p_k (exp(d_k) - 1 - d_k)` with
     `d = log q - log p`. No term is negative then, so nothing cancels, and divergences keep their relative precision
     down to 1e-37 where the sum as it is defined drowns in rounding errors below 1e-7.
+
+    Examples:
+        >>> log_p, log_q = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
+        >>> round(float(kl(log_p, log_q)[0]), 4)
+        0.5108
     """
     p, d = ops.exp(log_p), log_q - log_p
     # Three ways to the same term, for small, middling and large d; each is fed only what it can bear, because the
@@ -100,6 +111,11 @@ def jeffreys(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Jeffreys' divergence, `KL(p || q) + KL(q || p)` of each row, in nats: `(n,)` (Jeffreys, 1946).
 
     Where K-L is capped by how unsure `q` is, this one grows with how sure `p` is of what `q` does not say.
+
+    Examples:
+        >>> log_p, log_q = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
+        >>> round(float(jeffreys(log_p, log_q)[0]), 4)
+        0.8789
     """
     d = ops.subtract(log_q, log_p)
     # That is `sum_k (q_k - p_k) d_k`, and `q - p` is `p expm1(d)` where they are close; no term is negative.

@@ -23,6 +23,12 @@ def load_detector(
 ) -> Detector:
     """Load a detector that `save` has written, on whichever Keras backend is in use. Runs no code from the folder.
 
+    Examples:
+        >>> detector.save("guard")
+        >>> guard = load_detector("guard")
+        >>> np.allclose(guard.score(X_new), detector.score(X_new), atol=1e-5)
+        True
+
     Args:
         path: the folder.
         model: the classifier, to use instead of the saved one; needed if it was not saved, and for any that is not a

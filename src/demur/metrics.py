@@ -13,6 +13,10 @@ Scores = npt.NDArray[np.floating[Any]]
 def auroc(score_clean: Scores, score_bad: Scores) -> float:
     """Area under the ROC curve: the chance that a bad input scores above a clean one, ties counting half.
 
+    Examples:
+        >>> auroc([0.1, 0.2, 0.3], [0.25, 0.4])
+        0.8333333333333334
+
     Args:
         score_clean: `(n,)`, scores of clean inputs.
         score_bad: `(m,)`, scores of inputs that should be flagged.
@@ -27,6 +31,10 @@ def auroc(score_clean: Scores, score_bad: Scores) -> float:
 
 def flagged_rate(score: Scores, threshold: float) -> float:
     """Share of the scores strictly above the threshold: on clean inputs the false-positive rate, on bad the true.
+
+    Examples:
+        >>> flagged_rate([0.1, 0.2, 0.3, 0.9], threshold=0.25)
+        0.5
 
     Raises:
         EmptyInput: there are no scores.
@@ -47,6 +55,11 @@ class HarmSplit(NamedTuple):
 
 def split_by_harm(y: npt.NDArray[Any], before: npt.NDArray[Any], after: npt.NDArray[Any]) -> HarmSplit:
     """Split instances by what a corruption did to the classifier's prediction.
+
+    Examples:
+        >>> split = split_by_harm(y=[0, 1, 1], before=[0, 1, 0], after=[1, 1, 1])
+        >>> split.harmful.tolist(), split.harmless.tolist()
+        ([True, False, False], [False, True, False])
 
     Args:
         y: `(n,)`, true classes.
@@ -85,6 +98,11 @@ def evaluate_scores(score_clean: Scores, score_bad: Scores, *, resamples: int = 
     Average precision depends on how many inputs of each kind there are. Intervals are percentiles of the bootstrap
     (Efron & Tibshirani, 1993): clean and bad scores are resampled apart, with replacement.
 
+    Examples:
+        >>> found = evaluate_scores([0.1, 0.2, 0.3], [0.25, 0.4, 0.5])
+        >>> round(found["auroc"].value, 3), found["tpr_at_5_fpr"].value
+        (0.889, 0.6666666666666666)
+
     Args:
         score_clean: `(n,)`, scores of clean inputs; infinity is a score like any other.
         score_bad: `(m,)`, scores of inputs that should be flagged.
@@ -118,6 +136,10 @@ def evaluate_scores(score_clean: Scores, score_bad: Scores, *, resamples: int = 
 def share(values: npt.ArrayLike) -> Estimate:
     """A share of yes among yes and no, with its 95 % interval by Wilson's score (Wilson, 1927).
 
+    Examples:
+        >>> share([True, True, True, False])
+        Estimate(value=0.75, low=0.30..., high=0.95...)
+
     Raises:
         EmptyInput: there are none.
     """
@@ -135,6 +157,10 @@ def cohens_d(one: Scores, other: Scores) -> float | None:
     """By how many pooled standard deviations the mean of one exceeds that of the other (Cohen, 1988).
 
     None where that has no meaning: fewer than two of either, or none that differ.
+
+    Examples:
+        >>> cohens_d([1.0, 2.0, 3.0], [0.0, 1.0, 2.0])
+        1.0
     """
     a, b = np.asarray(one, "float64"), np.asarray(other, "float64")
     if len(a) < 2 or len(b) < 2:
@@ -145,6 +171,11 @@ def cohens_d(one: Scores, other: Scores) -> float | None:
 
 def roc_curve(score_clean: Scores, score_bad: Scores) -> tuple[Scores, Scores]:
     """The ROC curve: false-positive and true-positive rates, each ascending from 0 to 1.
+
+    Examples:
+        >>> false, true = roc_curve([0.1, 0.2], [0.15, 0.3])
+        >>> false.tolist(), true.tolist()
+        ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
 
     Raises:
         EmptyInput, NonFinite: as `auroc`.

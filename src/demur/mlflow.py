@@ -43,6 +43,11 @@ COLUMNS = {
 def save_model(guard: Any, path: str | Path, *, mlflow_model: Model | None = None, **options: Any) -> None:
     """Save a guard as an MLflow model in a new folder.
 
+    Examples:
+        >>> save_model("guard.onnx", "model")
+        >>> load_model("model").detector
+        'AdversarialAE'
+
     Args:
         guard: a calibrated detector, which is exported; or an exported guard, or the path of one.
         path: of the folder.

@@ -47,6 +47,11 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
     - `allow_threshold`: true lets requests bring a threshold, in nats, as the parameter `threshold`. It cannot go with
       MLServer's adaptive batching, which merges the parameters of several requests into one.
     - `threads`: that one pass may use; by default one a core, in each of MLServer's workers.
+
+    Examples:
+        >>> settings = {"name": "digits", "implementation": "demur.mlserver.GuardRuntime",
+        ...             "parameters": {"uri": "./guard.onnx", "extra": {"threads": 1}}}
+        >>> _ = Path("model-settings.json").write_text(json.dumps(settings))
     """
 
     async def load(self) -> bool:

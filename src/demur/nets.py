@@ -26,6 +26,10 @@ def autoencoder(input_shape: Shape, *, code: int = 40, channels_first: bool = Fa
     `(height, width, channels)` of at most 64 pixels a side through strided convolutions and a dense code, as published;
     larger ones through convolutions alone. The output is linear, so any scaling of the inputs will do.
 
+    Examples:
+        >>> autoencoder((8, 8, 1), code=10).output_shape
+        (None, 8, 8, 1)
+
     Args:
         input_shape: shape of one row, without the batch; every size known.
         code: length of the dense code.
@@ -44,6 +48,10 @@ def autoencoder(input_shape: Shape, *, code: int = 40, channels_first: bool = Fa
 
 def student(input_shape: Shape, classes: int, *, channels_first: bool = False, seed: int = 0) -> Any:
     """Build an untrained small classifier `(n, *input_shape) -> (n, classes)` probabilities, to be distilled.
+
+    Examples:
+        >>> student((13,), classes=3).output_shape
+        (None, 3)
 
     Args:
         input_shape: shape of one row, without the batch; every size known.

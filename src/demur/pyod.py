@@ -19,6 +19,11 @@ except ImportError:
 class DemurDetector(BaseDetector):  # type: ignore[misc]
     """Watches a classifier by PyOD's conventions: higher scores are more abnormal, outliers are 1.
 
+    Examples:
+        >>> found = DemurDetector(ModelDistillation(model=forest), contamination=0.05)
+        >>> found.fit(rows).decision_function(new_rows).shape
+        (38,)
+
     Args:
         detector: an `AdversarialAE` or a `ModelDistillation`. If it is not fitted, `fit` trains a copy of it; if it is,
             it is used as it is. It is never changed itself.
@@ -32,9 +37,6 @@ class DemurDetector(BaseDetector):  # type: ignore[misc]
         decision_scores_: of the training rows, `(n,)`, in nats.
         threshold_: what `contamination` makes of them; in nats.
         labels_: of the training rows, `(n,)`: 1 for outliers.
-
-    Example:
-        >>> DemurDetector(ModelDistillation(model=forest)).fit(X).predict(X_new)               # doctest: +SKIP
     """
 
     def __init__(

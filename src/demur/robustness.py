@@ -23,6 +23,12 @@ SMALLEST = 1e-12
 class Robust:
     """How far training rows are perturbed, and how much the perturbed ones count.
 
+    Examples:
+        >>> robust = Robust({"Linf": 0.1, "L2": 1.5}, bounds=(0, 1))
+        >>> guard = ModelDistillation(model=classifier, distilled_model="copy")
+        >>> guard.fit(X_train[:32], robust=robust, epochs=1, verbose=False)
+        <ModelDistillation on 'digits', inputs (8, 8, 1), threshold not set>
+
     Args:
         epsilon: the largest change of a number (L-infinity), in the units of the rows; or a radius for each of the
             norms "Linf" and "L2", such as `{"Linf": 0.1, "L2": 1.5}`: the rows of a batch then take turns.

@@ -1,7 +1,9 @@
 """An exported guard, run by onnxruntime: the same `score`, `predict` and `correct`. No Keras; NumPy and one wheel.
 
-guard = demur.runtime.load("guard.onnx")
-guard.correct(X)["data"]["corrected"]
+Examples:
+    >>> guard = demur.runtime.load("guard.onnx")
+    >>> guard.correct(X_new)["data"]["corrected"].dtype
+    dtype('int64')
 """
 
 import hashlib
@@ -39,6 +41,11 @@ from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResul
 def load(path: str | Path, *, threads: int | None = None, providers: Sequence[Any] | None = None) -> "Guard":
     """Load a guard that `detector.export` has written.
 
+    Examples:
+        >>> guard = load("guard.onnx", threads=1)
+        >>> guard.detector, guard.input_shape
+        ('AdversarialAE', (8, 8, 1))
+
     Args:
         path: the file.
         threads: that one call may use; None for one a core.
@@ -55,6 +62,13 @@ def load(path: str | Path, *, threads: int | None = None, providers: Sequence[An
 
 class Guard:
     """A detector in one ONNX file. Several threads may use the same one.
+
+    Examples:
+        >>> guard = Guard("guard.onnx")
+        >>> np.allclose(guard.score(X_new), detector.score(X_new), atol=1e-4)
+        True
+        >>> guard.correct(X_new)["data"]["corrected"].shape
+        (40,)
 
     Args:
         path: the file.

@@ -25,6 +25,11 @@ class DemurOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     `clone` copies the detector: the classifier is shared, the companion is not.
 
+    Examples:
+        >>> outliers = DemurOutlierDetector(ModelDistillation(model=forest), contamination=0.05)
+        >>> outliers.fit(rows).predict(new_rows).shape
+        (38,)
+
     Args:
         detector: an `AdversarialAE` or a `ModelDistillation`. If it is not fitted, `fit` trains a copy of it; if it is,
             it is used as it is. It is never changed itself.
@@ -38,9 +43,6 @@ class DemurOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         detector_: the fitted detector.
         offset_: subtracted from the scores to get the decision function; in nats.
         n_features_in_, feature_names_in_: of tables, as everywhere in scikit-learn.
-
-    Example:
-        >>> DemurOutlierDetector(ModelDistillation(model=forest)).fit(X).predict(X_new)        # doctest: +SKIP
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the README says is true now: its example runs, its tables are those of the committed results."""
+"""What the README and the quick start say is true now: their examples run, their tables are those measured."""
 
 import re
 import subprocess
@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 from keras import layers
 
+import demur
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUICK_START = (ROOT / "docs/quickstart.md").read_text(encoding="utf-8")
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", page, re.DOTALL)
 
 
 @pytest.fixture
@@ -27,7 +34,7 @@ def classifier():
 
 
 def test_readme_example_runs(classifier, tmp_path, monkeypatch):
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (block,) = blocks(README)
     assert len([line for line in block.splitlines() if line.strip()]) <= 10
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -39,11 +46,48 @@ def test_readme_example_runs(classifier, tmp_path, monkeypatch):
     np.testing.assert_allclose(names["guard"].score(names["x_new"]), names["detector"].score(names["x_new"]), atol=1e-6)
 
 
-def test_readme_tables_are_the_committed_results():
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 100
+
+
+@pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")
+def test_the_quick_start_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    evaluate = demur.evaluate
+    few = {"attacks": ["FGSM"], "corruptions": None, "baselines": None, "verbose": False}
+    monkeypatch.setattr(demur, "evaluate", lambda *args, **kwargs: evaluate(*args, **{**kwargs, **few, "budget": None}))
+    names = {}
+    for block in blocks(QUICK_START):
+        exec(block, names)
+    assert "% of noisy digits are flagged" in capsys.readouterr().out
+    data, answer = names["data"], names["answer"]
+    right = np.mean(answer["no_defense"] == data.test.y)
+    assert right > 0.9
+    assert np.mean(answer["corrected"] == data.test.y) > right - 0.05
+    assert 0 < np.mean(answer["is_adversarial"]) < 0.12
+    assert np.mean(names["flagged"]) > np.mean(answer["is_adversarial"])
+    assert set(answer) >= {"is_adversarial", "instance_score", "p_value", "corrected", "no_defense"}
+    assert (tmp_path / "report.html").is_file()
+    corrected = names["small"].correct(names["x_new"])["data"]["corrected"]
+    np.testing.assert_array_equal(corrected, names["guard"].correct(names["x_new"])["data"]["corrected"])
+
+
+def test_the_quick_start_names_commands_that_there_are():
+    from demur.cli import build_parser
+
+    commands = build_parser()._subparsers._group_actions[0].choices
+    lines = re.findall(r"^\$ demur (.*)$", QUICK_START, re.MULTILINE)
+    assert lines
+    for line in lines:
+        build_parser().parse_args(line.split())
+        assert line.split()[0] in commands
+
+
+def test_tables_are_the_committed_results():
     done = subprocess.run([sys.executable, ROOT / "docs" / "tables.py", "--check"], check=False)
     assert done.returncode == 0, "run python docs/tables.py"
 
 
 def test_readme_names_files_that_exist():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", README):
         assert (ROOT / target).exists(), target

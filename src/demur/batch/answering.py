@@ -96,6 +96,11 @@ def answers(
 ) -> Answers:
     """Answer for rows. A row that makes the networks fail is found by halving its batch; the others keep their answers.
 
+    Examples:
+        >>> found = answers(detector, X_new, ["instance_score", "corrected"])
+        >>> found.columns["corrected"].shape, found.faults
+        ((40,), {})
+
     Args:
         guard: a detector, live or exported (`demur.runtime.load`).
         X: `(n, *input_shape)`.

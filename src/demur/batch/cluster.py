@@ -64,7 +64,7 @@ def connected(client: Any = None, *, workers: int | None = None, memory_limit: A
         threads_per_worker=1,
         processes=True,
         memory_limit=memory_limit,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=40,
     )
     with cluster, distributed.Client(cluster, set_as_default=False) as found:

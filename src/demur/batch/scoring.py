@@ -47,6 +47,12 @@ def score(
 ) -> Any:
     """Have a guard answer for many rows, on a Dask cluster or on this machine's cores: one row out for one row in.
 
+    Examples:
+        >>> np.save("rows.npy", X_new)
+        >>> lazy = score("guard.onnx", "rows.npy", ["instance_score", "corrected"])
+        >>> list(lazy.columns), len(lazy.compute())
+        (['file', 'row', 'instance_score', 'corrected'], 40)
+
     Args:
         guard: a detector, a guard of `demur.runtime.load`, or the path of an exported one.
         data: a Dask array, bag or DataFrame; or a path, glob or folder, or a list of them, of Parquet, `.npy`, Zarr or

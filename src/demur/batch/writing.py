@@ -79,6 +79,7 @@ def written(
         ]
         futures = client.compute(tasks, retries=RETRIES)
     told = [*_gathered(client, futures, verbose), *(output.read(number) for number in sorted(done))]
+    output.store.files.invalidate_cache()  # the workers have written what this process has listed before
     faults = {name: reason for part in told for name, reason in part.faults.items()}
     return Written(
         output.path,

@@ -37,6 +37,12 @@ UNKNOWN_SIZE = 32
 class Classifier:
     """One classifier of one source. A source of your own subclasses `BlackBoxClassifier` or `GraphClassifier`.
 
+    Examples:
+        >>> issubclass(source_of(classifier), Classifier)
+        True
+        >>> source_of(classifier).in_graph, source_of(forest).in_graph
+        (True, False)
+
     Attributes:
         model: what the user passed.
         layout: what one row is, and what it is cast to.
@@ -99,6 +105,12 @@ class GraphClassifier(keras.layers.Layer, Classifier):  # type: ignore[misc]
     """A classifier inside the graph: `x -> [log-probabilities, feature map, ...]`, differentiable, never trained.
 
     A subclass gives `outputs`; its `__init__` calls `settle` and sets the attributes of `Classifier`.
+
+    Examples:
+        >>> isinstance(detector.classifier, GraphClassifier)
+        True
+        >>> [output.shape[1] for output in detector.classifier(X_new[:2])]
+        [10]
     """
 
     in_graph = True
@@ -131,6 +143,11 @@ class GraphClassifier(keras.layers.Layer, Classifier):  # type: ignore[misc]
 
 class BlackBoxClassifier(Classifier):
     """A classifier outside the graph: rows in, probabilities out, in NumPy. A subclass gives `accepts` and `ask`.
+
+    Examples:
+        >>> source = source_of(forest)
+        >>> issubclass(source, BlackBoxClassifier), source.accepts(forest)
+        (True, True)
 
     Args:
         model: what the user passed.

@@ -33,12 +33,12 @@ class FunctionClassifier(BlackBoxClassifier):
 class BlackBox:
     """A classifier outside the graph that is slow, costly or unreliable: an HTTP endpoint, say.
 
-    Example:
-        >>> def endpoint(rows):                                              # doctest: +SKIP
-        ...     answer = requests.post(URL, json=rows.tolist())
-        ...     answer.raise_for_status()
-        ...     return np.asarray(answer.json())
-        >>> model = BlackBox(endpoint, fingerprint="fraud-v3", cache="answers.sqlite", retries=4, timeout=10)
+    Examples:
+        >>> def endpoint(rows):
+        ...     return forest.predict_proba(rows)  # or an answer from elsewhere
+        >>> model = BlackBox(endpoint, fingerprint="wine-v3", cache="answers.sqlite", retries=4, timeout=10)
+        >>> ModelDistillation(model=model).fit(rows, epochs=1, verbose=False).score(new_rows).shape
+        (38,)
 
     Args:
         predict: a function from a batch of rows to probabilities `(n, classes)`, or any other classifier that demur

@@ -28,6 +28,10 @@ class KerasClassifier(GraphClassifier):
     saturates. Where only probabilities can be had, they are clipped at 1e-7. The model itself is neither copied nor
     changed.
 
+    Examples:
+        >>> KerasClassifier.accepts(classifier)
+        True
+
     Args:
         model: the classifier, `(n, *input_shape) -> (n, classes)`, or `(n, 1)` of the second of two classes.
         layout: of the rows, for a model that does not know its own.

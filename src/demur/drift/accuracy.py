@@ -68,6 +68,12 @@ def calibrate_accuracy(
     The detector keeps it: `estimate_accuracy` needs it, `predict` and `correct` then say of each row how likely the
     classifier is wrong (`data["harm_probability"]`), and `save` writes it.
 
+    Examples:
+        >>> harm = calibrate_accuracy(detector, X_test, y_test, corruptions=["gaussian noise"])
+        >>> estimate = estimate_accuracy(detector, X_new)["data"]
+        >>> 0 <= estimate["accuracy"] <= 1
+        True
+
     Args:
         detector: fitted.
         X: `(n, *input_shape)`, normal rows that `fit` has not seen.

@@ -58,9 +58,14 @@ def test(
     Harmful drift raises scores: the p-value is the chance of scores this large or larger if the batch were like the
     rows that `infer_threshold` was given. That holds because those were held out from `fit`.
 
+    Examples:
+        >>> found = demur.drift.test(detector, X_held_out[:50])["data"]
+        >>> found["n"], found["is_drift"]
+        (50, False)
+
     Args:
         detector: a calibrated detector, or its `calibration` with `scores`.
-        X: `(n, *input_shape)`, the batch, or a stream of such rows.
+        X: `(n, *input_shape)`, the batch, or a stream or a Dask collection of such rows.
         scores: `(n,)`, scores of the batch in nats, in place of `X`.
         alpha: the chance of a false alarm: `is_drift` says whether the p-value is at most this.
         method: "mann-whitney" for the U test (Mann & Whitney, 1947), "ks" for Kolmogorov's & Smirnov's test,

@@ -80,6 +80,10 @@ class Bets:
 class Evidence(abc.ABC):
     """How scores are turned into evidence. A subclass is known by its `name`.
 
+    Examples:
+        >>> sorted(Evidence.registry)
+        ['cusum', 'martingale', 'window']
+
     Attributes:
         limit: the logarithm of the evidence that is enough.
     """
@@ -123,6 +127,10 @@ class Martingale(Evidence):
     mixture over when a drift begins and over what it looks like. Without drift wealth is a supermartingale, so it ever
     reaches `1 / a` with a chance of at most `a` (Ville, 1939; Vovk et al., 2021, arXiv:2102.10439). Of alpha, one half
     is for that, the other for calibration sets on which the p-values fail.
+
+    Examples:
+        >>> Monitor(detector, alpha=0.01, method="martingale").alarms
+        []
 
     Args:
         alpha: the chance of a false alarm.
@@ -181,6 +189,10 @@ class Cusum(Evidence):
     Ramdas & Rinaldo, 2022, arXiv:2203.03532), but for a share alpha of calibration sets. The sums are of the logarithms
     of the same bets that the martingale makes.
 
+    Examples:
+        >>> Monitor(detector, method="cusum", run_length=10_000).alarms
+        []
+
     Args:
         run_length: scores between two false alarms.
         smallest: p-value that there can be.
@@ -219,6 +231,10 @@ class Windows(Evidence):
 
     The k-th gets `alpha 6 / (pi k)^2`, so the chance of ever raising a false alarm is at most alpha, as far as the
     normal approximation of the test holds. The evidence is what was spent over the p-value of the last whole window.
+
+    Examples:
+        >>> Monitor(detector, alpha=0.01, method="window", window=500).alarms
+        []
 
     Args:
         alpha: the chance of a false alarm.

@@ -47,11 +47,11 @@ class Monitor:
     at most `alpha`, however long the stream runs and whenever one looks: over independent rows like those that
     `infer_threshold` was given, and over the draw of these.
 
-    Example:
-        >>> monitor = Monitor(detector, alpha=0.01)                         # doctest: +SKIP
-        >>> for batch in stream:                                            # doctest: +SKIP
-        ...     if monitor.update(batch).alarm:
-        ...         print(monitor.alarms[-1])
+    Examples:
+        >>> monitor = Monitor(detector, alpha=0.01)
+        >>> for batch in np.split(X_new, 4):
+        ...     alarms = monitor.update(batch)
+        >>> monitor.save("monitor.json")
 
     Args:
         detector: calibrated by `infer_threshold`, or its `calibration`, for scores that come from elsewhere.
@@ -130,7 +130,7 @@ class Monitor:
         """Look at what came next: rows, or scores of them, one or many.
 
         Args:
-            X: `(n, *input_shape)`, rows.
+            X: `(n, *input_shape)`, rows, or a Dask collection of them, which is looked at in its order.
             scores: `(n,)` or a number, in nats, in place of rows.
             predicted: `(n,)`, the classes that the classifier predicted, with scores of a detector whose predicted
                 classes have thresholds of their own.

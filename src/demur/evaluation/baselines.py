@@ -20,6 +20,11 @@ from demur.evaluation.target import Array, Target
 class Baseline(abc.ABC):
     """One score, the higher the more suspicious. A subclass is known by its `name`.
 
+    Examples:
+        >>> baseline = Baseline.registry["entropy"](Target(detector))
+        >>> baseline.score(X_new, Target(detector).classifier_outputs(X_new)).shape
+        (40,)
+
     Args:
         target: the guarded classifier.
         training_rows: normal rows, for a baseline that learns.

@@ -187,7 +187,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found. See `to_json`, `to_frame` and `demur report`."""
+    """What `evaluate` found. See `to_json`, `to_frame` and `demur report`.
+
+    Examples:
+        >>> text = evaluation.to_json("evaluation.json")
+        >>> frame = Evaluation.from_json("evaluation.json").to_frame()
+        >>> set(frame["threat"]) == {threat.name for threat in evaluation.threats} | {"unchanged"}
+        True
+    """
 
     detector: str
     classifier: str

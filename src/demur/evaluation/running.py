@@ -67,6 +67,11 @@ def evaluate(
     Attacks change the rows that the classifier gets right; others count as they are. A report of the result is written
     by `demur.report.write_report` or `demur report`.
 
+    Examples:
+        >>> found = evaluate(detector, X_new, y_new, attacks=["FGSM"], corruptions=None, baselines=None, verbose=False)
+        >>> found.rows, [threat.name for threat in found.threats][:1]
+        (40, ['FGSM'])
+
     Args:
         detector: fitted, with a threshold from `infer_threshold`.
         X: `(n, *input_shape)`, test rows that neither training nor calibration has seen.

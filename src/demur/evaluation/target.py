@@ -49,6 +49,11 @@ class Verdict(NamedTuple):
 class Target:
     """A guarded classifier, as attackers see it.
 
+    Examples:
+        >>> target = Target(detector, bounds=(0, 1))
+        >>> target.is_open, target.verdict(X_new).final.shape
+        (True, (40,))
+
     Args:
         detector: ready and with a threshold.
         bounds: smallest and largest value of a number in a row.

@@ -59,7 +59,13 @@ def export(
     X_adversarial: Any = None,
     max_loss: float = 0.01,
 ) -> Exported:
-    """Write a detector as one ONNX file; see `Detector.export`."""
+    """Write a detector as one ONNX file; see `Detector.export`.
+
+    Examples:
+        >>> written = detector.export("exported.onnx")                     # doctest: +SKIP
+        >>> written.precision, written.difference < 1e-4                   # doctest: +SKIP
+        ('float32', True)
+    """
     target = Path(path)
     _check(detector, target, opset, float16, int8)
     if not is_number(max_loss):

@@ -23,6 +23,9 @@ def plot_accuracy(
 ) -> Any:
     """Draw accuracy against an attack's budget or a corruption's severity, with and without the guard.
 
+    Examples:
+        >>> ax = plot_accuracy(evaluation, knowledge="white-box")
+
     Args:
         evaluation: what `evaluate` found.
         name: whose curve to draw; the attack with the most strengths by default. Several of one name, and all of a
@@ -68,6 +71,9 @@ def plot_severity(evaluation: "Evaluation", name: str | None = None, *, ax: Any 
 
     Harmful is what turned a right prediction wrong; harmless, what left it right. A thin line is one corruption, a
     thick one the mean over the rows of all of them.
+
+    Examples:
+        >>> ax = plot_severity(evaluation)
 
     Args:
         evaluation: what `evaluate` found.

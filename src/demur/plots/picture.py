@@ -34,6 +34,11 @@ class Histogram(NamedTuple):
 def attack_picture(path: Path, title: str, rows: Sequence[Row], histograms: Sequence[Histogram]) -> None:
     """Write a picture: rows of images with captions, and below them the scores of each detector.
 
+    Examples:
+        >>> row = Row("original", X_new[:4], captions=["0", "1", "2", "3"], colours=["green"] * 4)
+        >>> scores = Histogram("AdversarialAE", detector.score(X_new), detector.score(1 - X_new), detector.threshold)
+        >>> attack_picture(Path("picture.png"), "Digits", [row], [scores])
+
     Args:
         path: where to write it; the suffix gives the format.
         title: what stands above.

@@ -37,10 +37,10 @@ def plot_instance_score(
 ) -> Any:
     """Draw each instance's score in their order, coloured by class, and the threshold.
 
-    Example:
-        ```python
-        plot_instance_score(detector.predict(x), target=is_attacked, labels=["clean", "attacked"], threshold=0.4)
-        ```
+    Examples:
+        >>> ax = plot_instance_score(detector.predict(X_new), threshold=detector.threshold, log=True)
+        >>> ax.get_ylabel()
+        'score (nats)'
 
     Args:
         preds: what `predict` or `correct` returned, or scores `(n,)`.
@@ -88,6 +88,9 @@ def plot_score_distribution(
 ) -> Any:
     """Draw how scores of clean and of bad inputs are distributed, on a logarithmic axis.
 
+    Examples:
+        >>> ax = plot_score_distribution(detector.score(X_new), detector.score(1 - X_new), detector.threshold)
+
     Args:
         score_clean: `(n,)`, in nats.
         score_bad: `(m,)`; may be empty.
@@ -125,6 +128,9 @@ def plot_score_distribution(
 
 def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) -> Any:
     """Draw ROC curves: what share of bad inputs a threshold flags, against the share of clean ones it flags too.
+
+    Examples:
+        >>> ax = plot_roc({"negatives": (detector.score(X_new), detector.score(1 - X_new))}, log=True)
 
     Args:
         curves: by name, either the scores of clean and of bad inputs, `(score_clean, score_bad)`, or

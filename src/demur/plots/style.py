@@ -9,7 +9,14 @@ import numpy.typing as npt
 from demur.errors import MissingExtra, NonFinite, ShapeMismatch
 from demur.metrics import numbers
 
-CLEAN, BAD, GOOD, INK = "#4477aa", "#cc3311", "#228833", "#222222"
+CLEAN = "#4477aa"
+"""The colour of clean inputs."""
+BAD = "#cc3311"
+"""Of bad inputs, and of what is wrong."""
+GOOD = "#228833"
+"""Of what is right."""
+INK = "#222222"
+"""Of words and lines."""
 
 # Told apart by people with any colour vision, and dark enough on white and light enough on black (after Paul Tol).
 PALETTE = ("#4477aa", "#ee7733", "#aa3377", "#009988", "#997700", "#7788bb")

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | None = None) -> Path:
     """Write an evaluation as one HTML page, which needs no network, no script and no other file.
 
+    Examples:
+        >>> write_report(evaluation, "report.html").stat().st_size > 10_000
+        True
+
     Args:
         evaluation: what `evaluate` found.
         path: where to write it; what is there is replaced, at the end.

@@ -24,6 +24,10 @@ def summary(evaluation: "Evaluation") -> list[str]:
 
     What gets through comes first, then what may flatter the figures, then false alarms, what is caught, corruption,
     what correction does, which baselines do better, and what was left out.
+
+    Examples:
+        >>> len(summary(evaluation)) > 2
+        True
     """
     if not hasattr(evaluation, "of_interest"):
         raise WrongType(

@@ -26,6 +26,12 @@ def build_app(
 ) -> FastAPI:
     """The service as an ASGI application.
 
+    Examples:
+        >>> from demur.serve.models import Models, load_guard
+        >>> app = build_app(Service(Models.load(["guard.onnx"], load_guard)))
+        >>> app.title
+        'demur'
+
     Args:
         service: what answers.
         keys: who may ask; None for everybody.

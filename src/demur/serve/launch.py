@@ -33,6 +33,9 @@ SWITCH_SECONDS = 0.001
 def serve(paths: Iterable[str | Path], *, supervised: bool = False, **settings: Any) -> int:
     """Serve guards until SIGINT or SIGTERM.
 
+    Examples:
+        >>> serve(["guard.onnx"], port=8080, log_format="json")            # doctest: +SKIP
+
     Args:
         paths: guards in ONNX files, or folders of saved detectors; NAME=PATH for one that is served by another name.
         supervised: whether a child process serves, which is started again if it dies.

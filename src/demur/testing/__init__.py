@@ -4,10 +4,16 @@ A check is a function `check_<convention>(make_detector, X)` that raises Asserti
 docstring states the convention. `make_detector` takes nothing and returns a fresh detector, always on one and the same
 classifier and drawing nothing from global random generators; `X` is a small batch of normal data, 20 rows at least.
 
-Example:
-    >>> @pytest.mark.parametrize("check", demur.testing.CHECKS)             # doctest: +SKIP
-    ... def test_my_detector(check):
-    ...     check(lambda: MyDetector(model=classifier), X)
+All of them, with pytest:
+
+```python
+@pytest.mark.parametrize("check", demur.testing.CHECKS)
+def test_my_detector(check):
+    check(lambda: MyDetector(model=classifier), X)
+```
+
+Examples:
+    >>> demur.testing.check_rows_are_independent(lambda: detector, X_new)
 """
 
 from demur.testing.answering import (

@@ -25,6 +25,12 @@ WHITE = "knows classifier and guard, score and threshold included"
 class AdaptiveAttack(Attack):
     """Climbs an objective over the detector's graph.
 
+    Examples:
+        >>> attack = Attack.registry["selective PGD"](0.1, steps=3)
+        >>> changed = attack.run(Target(detector), X_new[:8], y_new[:8]).x
+        >>> bool(np.abs(changed - X_new[:8]).max() <= 0.1001)
+        True
+
     Args:
         epsilon: the largest change, in the units of `norm`.
         norm: "Linf", "L2" or "L1".

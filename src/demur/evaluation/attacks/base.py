@@ -28,6 +28,13 @@ class Attacked(NamedTuple):
 class Attack(abc.ABC):
     """One way to change rows so that a guarded classifier errs. A subclass is known by its `name` once it is imported.
 
+    Examples:
+        >>> sorted(name for name in Attack.registry if name.startswith("PGD"))
+        ['PGD', 'PGD L2', 'PGD on both paths', 'PGD on error and score', 'PGD on the defended path']
+        >>> attack = Attack.registry["PGD"](epsilon=0.1)
+        >>> attack.title, attack.knowledge
+        ('PGD 0.1', 'grey-box')
+
     Args:
         epsilon: the largest change, in the units of `norm`; None for an attack that looks for the smallest change.
 

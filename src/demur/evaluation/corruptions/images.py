@@ -75,6 +75,11 @@ def corrupt(X: npt.NDArray[Any], *, name: str, severity: int, seed: int = 0, sta
     compression of CIFAR-10-C, large ones those of ImageNet-C. Lengths are in proportion to the image, so that 8 and 224
     pixels a side are blurred alike; snow, frost and spatter are drawn from noise instead of photographs.
 
+    Examples:
+        >>> noisy = corrupt(X_new, name="gaussian noise", severity=3, seed=0)
+        >>> noisy.shape, float(noisy.min()) >= 0, float(noisy.max()) <= 1
+        ((40, 8, 8, 1), True, True)
+
     Args:
         X: `(n, height, width, channels)`, in [0, 1], at least 8 pixels a side, 1 or 3 channels.
         name: one of `CORRUPTIONS`.

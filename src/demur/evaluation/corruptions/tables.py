@@ -93,6 +93,10 @@ def corrupt_table(X: Any, *, name: str, severity: int, seed: int = 0, reference:
 
     Columns keep their types: whole numbers stay whole, and within the bounds of their type. What is missing stays so.
 
+    Examples:
+        >>> corrupt_table(new_rows, name="noise", severity=2, reference=rows).shape
+        (38, 13)
+
     Args:
         X: `(n, features)`, or a pandas or polars DataFrame.
         name: one of `TABLE_CORRUPTIONS`.
@@ -125,6 +129,10 @@ def corrupt_table(X: Any, *, name: str, severity: int, seed: int = 0, reference:
 
 def applies(name: str, X: Any) -> bool:
     """Whether a table has the columns that a corruption needs.
+
+    Examples:
+        >>> applies("column swap", rows)
+        True
 
     Raises:
         InvalidSetting: no corruption of that name.

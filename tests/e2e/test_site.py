@@ -1,0 +1,199 @@
+"""The documentation as a site: it builds, its links lead somewhere, it asks nobody for anything, it fits the screen."""
+
+import ast
+import html.parser
+import importlib
+import re
+import subprocess
+import sys
+import urllib.parse
+import zlib
+from dataclasses import is_dataclass
+from pathlib import Path
+
+import pytest
+
+from chromium import Browser, opened
+
+ROOT = Path(__file__).resolve().parents[2]
+PHONE, DESK = 390, 1440
+ADDRESS = re.compile(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d+)?(/[^\s<>\"]*)?$", re.IGNORECASE)
+
+PACKAGES = [
+    "demur",
+    "demur.batch",
+    "demur.classifiers",
+    "demur.detectors",
+    "demur.drift",
+    "demur.evaluation.attacks",
+    "demur.evaluation.corruptions",
+    "demur.export",
+    "demur.plots",
+    "demur.report",
+    "demur.serve",
+    "demur.testing",
+]
+"""What they name in `__all__` is public."""
+WHOLE = [
+    "demur.errors",
+    "demur.runtime",
+    "demur.sklearn",
+    "demur.pyod",
+    "demur.mlflow",
+    "demur.mlserver",
+    "demur.datasets",
+]
+"""Modules of which every name is public that does not begin with an underscore."""
+UNTOLD = {"demur.__version__"}
+
+
+class Page(html.parser.HTMLParser):
+    """What a page refers to, what it loads, and what can be referred to in it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.loaded, self.ids, self.alts = [], [], set(), []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        self.loaded += [given[name] for name in ("src", "srcset", "data", "poster") if given.get(name)]
+        if tag == "link" and given.get("rel") not in ("canonical", "prev", "next"):
+            self.loaded.append(given["href"])
+        if tag == "img":
+            self.alts.append(given.get("alt"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    # Not --quiet: it would leave out warnings, and strict mode counts those that are not left out.
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with opened(Browser, tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+def test_every_link_leads_somewhere(site, pages):
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            target = urllib.parse.urlsplit(link)
+            if target.scheme in ("http", "https"):
+                broken += [] if ADDRESS.match(link) else [(path.name, link)]
+                continue
+            assert target.scheme in ("", "data"), link
+            there = (path.parent / urllib.parse.unquote(target.path)).resolve() if target.path else path
+            there = there / "index.html" if there.is_dir() else there
+            is_known = there.is_relative_to(site) and there.is_file()
+            if is_known and target.fragment and there in pages:
+                is_known = urllib.parse.unquote(target.fragment) in pages[there].ids
+            broken += [] if is_known else [(path.relative_to(site).as_posix(), link)]
+    assert broken == []
+
+
+def test_what_a_page_loads_is_there_and_no_page_asks_another_host(site, pages):
+    for path, page in pages.items():
+        for source in page.loaded:
+            target = urllib.parse.urlsplit(source)
+            assert target.scheme in ("", "data"), (path, source)
+            assert target.netloc == "", (path, source)
+            assert target.scheme or (path.parent / urllib.parse.unquote(target.path)).is_file(), (path, source)
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
+
+
+def test_every_picture_says_what_is_to_be_seen(pages):
+    for path, page in pages.items():
+        assert all(page.alts), path
+
+
+def tree_of(module):
+    """A module that perhaps cannot be imported here."""
+    return ast.parse((ROOT / "src" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+
+
+def public_names():
+    for name in PACKAGES:
+        yield from (f"{name}.{one}" for one in importlib.import_module(name).__all__)
+    for name in WHOLE:
+        definitions = [node for node in tree_of(name).body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+        yield from (f"{name}.{node.name}" for node in definitions if not node.name.startswith("_"))
+
+
+def test_every_public_name_is_on_a_page(site):
+    entries = zlib.decompress((site / "objects.inv").read_bytes().split(b"\n", 4)[4]).decode().splitlines()
+    told = {entry.split()[0] for entry in entries}
+    assert set(public_names()) - told - UNTOLD == set()
+
+
+def public_classes():
+    """Names of classes that one makes oneself, and their docstrings."""
+    for name in PACKAGES:
+        package = importlib.import_module(name)
+        for title in package.__all__:
+            found = getattr(package, title)
+            is_result = hasattr(found, "_fields") or hasattr(found, "__required_keys__") or is_dataclass(found)
+            if isinstance(found, type) and not is_result:
+                yield f"{name}.{title}", found.__doc__ or ""
+    for name in WHOLE:
+        for node in tree_of(name).body:
+            bases = [ast.unparse(base) for base in getattr(node, "bases", [])]
+            if isinstance(node, ast.ClassDef) and "NamedTuple" not in bases and not node.name.startswith("_"):
+                yield f"{name}.{node.name}", ast.get_docstring(node) or ""
+
+
+def test_every_public_class_that_one_makes_has_an_example():
+    docstrings = dict(public_classes())
+    one_of_many = ("demur.errors.", "demur.evaluation.attacks.")  # their base has the example
+    without = [name for name, text in docstrings.items() if ">>>" not in text and not name.startswith(one_of_many)]
+    assert without == []
+    for name in ("demur.errors.DemurError", "demur.evaluation.attacks.Attack"):
+        assert ">>>" in docstrings[name]
+
+
+def test_examples_are_headed_so_that_the_site_shows_them_as_code():
+    wrong = [
+        file.name for file in (ROOT / "src").rglob("*.py") if re.search(r"^\s*Example:$", file.read_text("utf-8"), re.M)
+    ]
+    assert wrong == []
+
+
+SHOWN = ["index", "which_detector", "reading_a_report", "benchmarks", "api/detectors", "api/command_line"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_it_fits_and_complains_of_nothing(site, browser, width, scheme):
+    for name in SHOWN:
+        address = (site / f"{name}.html").as_uri()
+        browser.open(address, width=width, scheme=scheme)
+        assert browser.complaints() == [], name
+        assert all(url.startswith("file:") for url in browser.requests()), browser.requests()
+        assert browser.value("document.documentElement.scrollWidth") <= width, name
+        assert browser.value("document.body.dataset.mdColorScheme") == {"light": "default", "dark": "slate"}[scheme]
+        assert browser.value("[...document.images].every(one => one.complete && one.naturalWidth > 0)"), name
+
+
+def test_a_search_finds_a_name_without_a_server(site, browser):
+    browser.open((site / "index.html").as_uri() + "?q=infer_threshold", width=DESK, scheme="light")
+    for _ in range(100):
+        found = browser.value("[...document.querySelectorAll('.md-search-result__link')].map(one => one.href)")
+        if found:
+            break
+        browser.value("new Promise(done => setTimeout(done, 50))")
+    assert any("api/detectors.html" in link for link in found)

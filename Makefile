@@ -18,7 +18,8 @@ EXAMPLES ?= keras_fashion_mnist torch_fashion_mnist boosted_trees text_token_ids
 demo: $(VENV)/demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/demur demo --dataset $(DATASET)
 
-test: lint types layers pytest
+# The longest first, so that two streams end together.
+test: pytest lint types layers
 
 # On a quiet machine; rewrites docs/results, and the tables that are made from it. Takes about an hour; the server's needs Debian's wrk.
 bench: $(VENV)/dev
@@ -105,9 +106,12 @@ $(VENV)/docs: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --editable '.[docs]' ruff
 	touch $@
 
+# uv installs in seconds what takes pip minutes; PyTorch's CPU build only pip finds. Where uv cannot, pip does it all.
 $(VENV)/dev: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[dev,tensorflow-cpu,jax,torch]'
+	{ $(BIN)/pip install --quiet uv && $(BIN)/uv pip install --quiet --python $(BIN)/python \
+		--editable '.[dev,tensorflow-cpu,jax,torch]' 'tensorflow-cpu>=2.21'; } || \
+		$(BIN)/pip install --quiet --editable '.[dev,tensorflow-cpu,jax,torch]'
 	touch $@
 
 clean:

@@ -30,7 +30,8 @@ def classifier():
         layers.Dense(10, activation="softmax", **models.weights(1)),
     ]
     model = keras.Sequential([layers.Input((8, 8, 1)), *body], name="digits")
-    model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", jit_compile=False)
+    xla = keras.backend.backend() == "jax"  # which takes each operation on its own without
+    model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", jit_compile=xla)
     keras.utils.set_random_seed(0)
     model.fit(*data().train, epochs=6, batch_size=32, verbose=0)
     return model

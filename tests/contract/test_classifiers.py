@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -191,7 +190,6 @@ def test_fresh(kind, source, check):
         return found
 
     check(make, source.rows())
-    gc.collect()
 
 
 @everywhere

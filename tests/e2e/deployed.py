@@ -83,7 +83,7 @@ def environment(name, *requirements, install=None):
     Args:
         name: of its folder.
         *requirements: as pip takes them.
-        install: called with the folder to make it; None: `python -m venv`, and pip installs the requirements.
+        install: called with the folder to make it; None: `python -m venv`, and the requirements are installed.
     """
     folder = ROOT / ".venv" / name
     recipe = hashlib.sha256(json.dumps([requirements, sys.version, str(ROOT)]).encode()).hexdigest()
@@ -92,12 +92,22 @@ def environment(name, *requirements, install=None):
     if made_of.exists() and made_of.read_text() == recipe:
         return python
     if install is None:
-        run(sys.executable, "-m", "venv", "--clear", folder)
-        run(python, "-m", "pip", "install", "--quiet", *requirements)
+        run(sys.executable, "-m", "venv", "--clear", "--without-pip", folder)
+        if not installed_by_uv(python, *requirements):
+            run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *requirements)
     else:
         install(folder)
     made_of.write_text(recipe)
     return python
+
+
+def installed_by_uv(python, *requirements, **options):
+    """Whether uv has installed what pip would: in a second instead of a minute.
+
+    False where it is not there, or does not see the packages that pip sees here.
+    """
+    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), *requirements]
+    return subprocess.run(command, capture_output=True, check=False, **options).returncode == 0
 
 
 def run(*command, **options):

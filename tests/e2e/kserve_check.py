@@ -1,6 +1,7 @@
-"""Compares a manifest with KServe's published Python models and its pods with Kubernetes' schemas. Run with both there.
+"""Compares manifests with KServe's published Python models and their pods with Kubernetes' schemas.
 
-What KServe's models do not say, such as what its webhooks refuse, is not checked.
+Run with both there; it says of each manifest, on a line of its own, that it is valid or what is wrong with it. What
+KServe's models do not say, such as what its webhooks refuse, is not checked.
 """
 
 import re
@@ -48,7 +49,15 @@ def expect(holds, place, what):
         raise ValueError(f"{place} must be {what}")
 
 
-def main(path):
+def verdict(path):
+    try:
+        validate(path)
+    except (ValueError, kubernetes_validate.ValidationError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return "valid"
+
+
+def validate(path):
     for document in yaml.safe_load_all(Path(path).read_text()):
         check(document, MODELS[document["apiVersion"], document["kind"]], document["kind"])
         if document["kind"] == "ServingRuntime":
@@ -56,8 +65,8 @@ def main(path):
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": document["metadata"], "spec": spec}
             for version in (OLDEST, kubernetes_validate.latest_version()):
                 kubernetes_validate.validate(pod, version, strict=True)
-    print("valid")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    for manifest in sys.argv[1:]:
+        print(verdict(manifest))

@@ -77,7 +77,7 @@ def expected(guard, rows):
 def client():
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, memory_limit="3GB", dashboard_address=None, silence_logs=50
+            n_workers=2, threads_per_worker=1, memory_limit="3GB", dashboard_address="127.0.0.1:0", silence_logs=50
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as found,
     ):
@@ -135,7 +135,7 @@ def test_rows_without_an_answer_say_why_and_the_others_have_theirs(guard, rows, 
     X = rows.copy()
     X[[3, 500]] = np.nan
     data = da.from_array(X, chunks=200)
-    with pytest.raises(RowsFailed, match="(3|500): it holds NaN or infinity"):
+    with pytest.raises(RowsFailed, match=r"(3|500): it holds NaN or infinity"):
         batch.score(guard, data).compute()
     found = batch.score(guard, data, on_error="skip").compute()
     assert list(found["row"]) == list(range(N))
@@ -225,7 +225,9 @@ def test_the_guard_is_loaded_once_a_worker_and_tasks_do_not_carry_it(guard, rows
 
 def test_every_row_is_there_once_though_a_worker_is_killed(guard, files, expected, tmp_path):
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+        ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         victim = next(iter(client.run(os.getpid).values()))

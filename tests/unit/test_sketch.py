@@ -65,6 +65,14 @@ def test_a_million_scores_are_kept_to_within_the_stated_error():
     assert exact[int(place)] <= found.percentile_threshold(99.0) <= exact[int(place) + 1 + found.error]
 
 
+def test_two_million_scores_in_parts_are_rounded_by_less_than_ten_ranks():
+    values = np.random.default_rng(0).gamma(1, 1, 2_000_000).astype("float32")
+    sketches = split(values, 20)
+    found = ScoreSketch.merged([ScoreSketch.merged(sketches[:16]), ScoreSketch.merged(sketches[16:])])
+    assert len(found.values) <= 1_000_000
+    assert 0 < found.error < 10
+
+
 def test_what_cannot_calibrate_says_so():
     assert ScoreSketch.of(np.zeros(0, "float32")).n == 0
     with pytest.raises(NonFinite):

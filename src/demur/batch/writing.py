@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import uuid
 from typing import Any, NamedTuple
 
 from demur.batch.collections import parts_of
@@ -68,7 +69,8 @@ def written(
     }
     done = output.begin(manifest, overwrite=overwrite)
     todo = [number for number in range(len(parts)) if number not in done]
-    keys = [f"demur-score-{digest([output, manifest])[:16]}-{number}" for number in todo]
+    run = uuid.uuid4().hex  # a key that the scheduler remembers would not be computed again
+    keys = [f"demur-score-{run}-{number}" for number in todo]
     if found is not None:
         write = functools.partial(write_part, job, output)
         futures = client.map(write, todo, [parts[number] for number in todo], key=keys, retries=RETRIES)

@@ -1,11 +1,12 @@
 """How much load does `demur serve` bear, for how long, and what happens when things go wrong?
 
-    python benchmarks/serve.py [--quick] [--only load,soak,faults] [--out FILE]
+    python benchmarks/serve.py [--quick] [--only load,rates,soak,faults] [--out FILE]
 
 - load: wrk (apt-get install wrk) on loopback, at several numbers of connections and with several forms of bodies; next
   to it uvicorn with nothing behind it, and the same guard in MLServer where tests/e2e/test_mlserver.py has made it an
   environment. Then half of the peak at a constant rate, by a client of ours that counts a latency from when a request
   was due, and by hey (apt-get install hey) where it is installed.
+- rates: requests that arrive at random, at one rate after the other, and how long they take; for docs/scale.md.
 - soak: 10 minutes at 70 % of the peak, and the memory of the process that answers.
 - faults: a killed process, a full queue, malformed requests, clients that leave, new guards, and an orderly end, each
   while clients ask that know the right answers.
@@ -30,10 +31,11 @@ from typing import Any
 from serving import servers, wrk
 from serving.faults import faults
 from serving.load import PEAK_AT, closed_loop, load
+from serving.rates import rates
 from serving.soak import soak
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("load", "soak", "faults")
+PARTS = ("load", "rates", "soak", "faults")
 PACKAGES = ("onnxruntime", "numpy", "fastapi", "uvicorn", "uvloop", "httptools", "orjson", "schemathesis")
 
 
@@ -107,7 +109,7 @@ def main() -> int:
                 if part == "soak":
                     results[part] = soak(folder, peak(folder, results), args.quick, say)
                 else:
-                    results[part] = {"load": load, "faults": faults}[part](folder, args.quick, say)
+                    results[part] = {"load": load, "rates": rates, "faults": faults}[part](folder, args.quick, say)
             except Exception:
                 traceback.print_exc()
                 failed.append(part)

@@ -4,9 +4,9 @@
     KERAS_BACKEND=tensorflow python benchmarks/batch.py kills
     KERAS_BACKEND=tensorflow python benchmarks/batch.py memory
 
-Rows are test images of Fashion-MNIST, drawn with replacement, as 784 bytes each; the guard of `throughput` is the CNN's student of
-`benchmarks/networks.py`, exported, and that of the others a dense network's. Each part writes its entry of
-docs/results/batch.json. `--rows` makes it smaller, and then nothing is written.
+Rows are test images of Fashion-MNIST, drawn with replacement, as 784 bytes each; the guard of `throughput` is the
+CNN's student of `benchmarks/networks.py`, exported, and that of the others a dense network's. Each part writes its
+entry of docs/results/batch.json. `--rows` makes it smaller, and then nothing is written.
 
 throughput: rows a second of one and of two Dask workers, against a pool of as many processes that run the same
 exported guard over the same row groups without Dask; in turn, medians over the rounds, all processes started and warm.
@@ -45,7 +45,7 @@ FILE = 100_000
 RUNS, ROUNDS = 20, 3
 
 
-def write_rows(folder: Path, n: int) -> None:
+def write_rows(folder: Path, n: int, group: int = GROUP) -> None:
     """Parquet files of n rows in all: an id and 784 bytes each."""
     images = (datasets.load("fashion_mnist").test.x * 255).round().astype("uint8").reshape(-1, 784)
     rng = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def write_rows(folder: Path, n: int) -> None:
         rows = images[rng.integers(0, len(images), min(FILE, n - start))]
         column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 784)
         table = pa.table({"id": np.arange(start, start + len(rows)), "image": column})
-        pq.write_table(table, folder / f"{start // FILE:05d}.parquet", row_group_size=GROUP, compression="snappy")
+        pq.write_table(table, folder / f"{start // FILE:05d}.parquet", row_group_size=group, compression="snappy")
 
 
 def write_guard(path: Path, *, dense: bool) -> None:
@@ -151,7 +151,7 @@ def throughput(guard: Path, folder: Path, n: int, rounds: int) -> dict[str, Any]
 
 def kills(guard: Path, folder: Path, n: int, runs: int) -> dict[str, Any]:
     rows, out = folder / "rows", folder / "out"
-    write_rows(rows, n)
+    write_rows(rows, n, GROUP // 2)
     pixels = pq.read_table(rows, columns=["image"])["image"].combine_chunks()
     x = pixels.flatten().to_numpy().reshape(-1, 28, 28, 1)
     alone = demur.runtime.load(guard)
@@ -167,7 +167,7 @@ def kills(guard: Path, folder: Path, n: int, runs: int) -> dict[str, Any]:
         shutil.rmtree(out)
         with cluster(3) as there, Client(there) as client:
             victim = chance.choice(sorted(client.run(os.getpid).values()))
-            after, moment = chance.randrange(parts - 3), chance.uniform(0, 3 * whole / parts)
+            after, moment = chance.randrange(parts - 3), chance.uniform(0, whole / parts)
             happened: list[int] = []
 
             def kill(victim: int = victim, after: int = after, moment: float = moment, told: Any = happened) -> None:

@@ -110,6 +110,19 @@ SOURCES = (
     Source("docs/results/precision.json", "[Export](export.md)", "python benchmarks/precision.py"),
     Source("docs/results/serve.json", "[The server](serve.md)", "python benchmarks/serve.py", "", "40 min"),
     Source(
+        "docs/results/batch.json",
+        "[Batch](batch.md)",
+        "python benchmarks/batch.py throughput, kills, memory",
+        "0",
+        "40 min",
+    ),
+    Source(
+        "docs/results/several-devices.json",
+        "[Several devices](devices.md)",
+        "python benchmarks/several_devices.py",
+        "0",
+    ),
+    Source(
         "docs/results/drift-batches-*-student.json",
         "[Drift](drift.md)",
         "python benchmarks/drift_batches.py DATASET",

@@ -15,12 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import ablation_tables
+import batch_tables
+import devices_tables
 import drift_tables
+import research_tables
 import runtime_tables
+import scale_tables
 import serve_tables
+import tutorial_tables
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/tutorials").glob("*.md"))]
 DEMO = {
     "accuracy": "accuracy",
     "corrected": "corrected",
@@ -197,6 +202,11 @@ def torch_fit_table() -> str:
     return markdown(["autoencoder", "`fit`, samples/s", "the loop", "`fit` takes, of the loop's time"], rows)
 
 
+def report_summary() -> str:
+    """The sentences that a report begins with."""
+    return "\n".join(f"> - {sentence}" for sentence in results("report-digits")["summary"])
+
+
 def example_table(name: str) -> str:
     """What an example's detectors caught, as it prints it."""
     found = results(f"example-{name}")
@@ -362,6 +372,17 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "ablation-combined": lambda: ablation("combination", ablation_tables.by_combination()),
     "ablation-adaptive": lambda: markdown(*ablation_tables.adaptive()),
+    "batch-throughput": lambda: markdown(*batch_tables.throughput()),
+    "batch-proofs": lambda: markdown(*batch_tables.proofs()),
+    "several-devices": lambda: markdown(*devices_tables.differences()),
+    "scale-continuous": lambda: markdown(*scale_tables.continuous()),
+    "scale-traffic": lambda: markdown(*scale_tables.traffic()),
+    "scale-rates": lambda: markdown(*scale_tables.rates()),
+    "scale-endpoints": lambda: markdown(*scale_tables.endpoints()),
+    "threats": lambda: markdown(*research_tables.threats()),
+    "numbers": lambda: markdown(*research_tables.numbers()),
+    "gist": lambda: markdown(*ablation_tables.gist()),
+    "report-summary": report_summary,
     "fashion_mnist": lambda: demo_table("fashion_mnist"),
     "mnist": lambda: demo_table("mnist"),
     "digits": lambda: demo_table("digits"),
@@ -379,10 +400,21 @@ TABLES: dict[str, Callable[[], str]] = {
     "quality-accuracy": quality_accuracy,
     "quality-against-the-paper": quality_against_the_paper,
     "quality-scores": quality_scores,
+    "keras_fashion_mnist": lambda: example_table("keras_fashion_mnist"),
     "torch_fashion_mnist": lambda: example_table("torch_fashion_mnist"),
     "boosted_trees": lambda: example_table("boosted_trees"),
     "text_token_ids": lambda: example_table("text_token_ids"),
     "onnx_file": lambda: example_table("onnx_file"),
+    "printed-keras_fashion_mnist": lambda: tutorial_tables.example("keras_fashion_mnist"),
+    "printed-torch_fashion_mnist": lambda: tutorial_tables.example("torch_fashion_mnist"),
+    "printed-boosted_trees": lambda: tutorial_tables.example("boosted_trees"),
+    "printed-text_token_ids": lambda: tutorial_tables.example("text_token_ids"),
+    "printed-harmful_drift": lambda: tutorial_tables.harmful_drift("fashion_mnist"),
+    "printed-endpoint-guard": lambda: tutorial_tables.endpoint("guard"),
+    "printed-endpoint-answer": lambda: tutorial_tables.endpoint("answer"),
+    "printed-endpoint-client": lambda: tutorial_tables.endpoint("client"),
+    "alibi-seen": lambda: markdown(*tutorial_tables.seen()).replace("---:", "---"),
+    "alibi-scores": lambda: markdown(*tutorial_tables.same_scores()),
 }
 
 

@@ -18,6 +18,7 @@ from demur.calibration import (
     kept_ranks,
     percentile_threshold,
 )
+from demur.errors import EmptyInput
 
 EXACT = 1_000_000
 """Scores that a merged sketch keeps, all of them if they are no more."""
@@ -59,6 +60,8 @@ class ScoreSketch:
             keep: values that are kept.
         """
         parts = list(sketches)
+        if not parts:
+            raise EmptyInput("there is no sketch to merge: pass at least one")
         values = np.concatenate([part.values for part in parts])
         weights = np.concatenate([np.diff(part.upto, prepend=0) for part in parts])
         order = np.argsort(values, kind="stable")

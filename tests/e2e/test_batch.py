@@ -12,6 +12,7 @@ import pytest
 from demur import batch, cli, runtime
 from demur.errors import (
     DetectorNotFound,
+    EmptyInput,
     InvalidSetting,
     NotExportable,
     RowsFailed,
@@ -147,7 +148,7 @@ def test_rows_without_an_answer_say_why_and_the_others_have_theirs(guard, rows, 
 
 
 def test_mistakes_are_told_before_anything_is_computed(guard, files, rows, monkeypatch):
-    monkeypatch.setattr("demur.batch.cluster.TIMEOUT", "1s")
+    monkeypatch.setattr("demur.batch.cluster.TIMEOUT", 1.0)
     with pytest.raises(ShapeMismatch, match="ids="):
         batch.score(guard, files, columns=None, ids=("key", "more", "x"))
     with pytest.raises(WrongType, match="column key holds"):
@@ -175,6 +176,49 @@ def test_mistakes_are_told_before_anything_is_computed(guard, files, rows, monke
         batch.score(guard, unknown[unknown[:, 0, 0, 0] > 0.5])
     with pytest.raises(ShapeMismatch):
         batch.score(guard, da.zeros((10, 3, 3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"outputs": 7}, InvalidSetting, "outputs is a name"),
+        ({"ids": 7}, InvalidSetting, "ids is a name"),
+        ({"columns": [3]}, InvalidSetting, "columns is a name"),
+        ({"columns": "pixels"}, InvalidSetting, "no column pixels; it has key, x, more"),
+        ({"ids": "name"}, InvalidSetting, "no column name; it has key, x, more"),
+        ({"part_rows": 0}, InvalidSetting, "part_rows is a whole number"),
+        ({"storage_options": 3}, InvalidSetting, "storage_options is a dict"),
+        ({"on_error": "ignore"}, InvalidSetting, "on_error is"),
+        ({"client": 3}, WrongType, "client is a"),
+        ({"out": 3}, WrongType, "out is the path"),
+        ({"out": "scores", "workers": 0}, InvalidSetting, "workers is a whole number"),
+        ({"out": "scores", "memory_limit": "much"}, InvalidSetting, "memory_limit is 'auto'"),
+    ],
+)
+def test_settings_without_a_meaning_write_nothing(arguments, error, says, guard, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=says):
+        batch.score(guard, files, **{"ids": "key", "columns": "x", **arguments})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_collections_without_rows_or_ids(guard, rows):
+    import pandas as pd
+
+    with pytest.raises(EmptyInput, match="no rows"):
+        batch.score(guard, da.zeros((0, 8, 8, 1)))
+    nothing = batch.score(guard, bag.from_sequence([], npartitions=1)).compute(scheduler="synchronous")
+    assert (len(nothing), list(nothing.columns)) == (0, ["row", *OUTPUTS])
+    frame = dd.from_pandas(pd.DataFrame(rows[:4].reshape(4, -1)).rename(columns=str), npartitions=1)
+    with pytest.raises(InvalidSetting, match="no column name; the data have 0, 1"):
+        batch.score(guard, frame, ids="name")
+
+
+def test_after_a_scheduler_that_is_not_there_a_local_cluster_starts(guard, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("demur.batch.cluster.TIMEOUT", 1.0)
+    with pytest.raises(InvalidSetting, match="no Dask scheduler"):
+        batch.score(guard, files, ids="key", columns="x", client="tcp://127.0.0.1:9")
+    assert batch.score(guard, files, ids="key", columns="x", out=tmp_path / "out", workers=1).rows == N
 
 
 # Written, on workers --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from demur import runtime
 from demur.batch.ray import Answering
-from demur.errors import InvalidSetting
+from demur.errors import DetectorNotFound, EmptyInput, InvalidSetting, ShapeMismatch
 
 PACKAGE = Path(__file__).parents[2] / "src" / "demur" / "batch"
 
@@ -81,6 +81,14 @@ def test_an_actor_answers_for_batches_of_columns(guard, rows):
     )
     with pytest.raises(InvalidSetting, match="outputs are some of"):
         Answering(guard, ["scores"])(batch)
+    with pytest.raises(ShapeMismatch, match="no column x; the data have y"):
+        Answering(guard)({"y": rows})
+    with pytest.raises(ShapeMismatch, match="a row has the shape"):
+        Answering(guard)({"x": rows[:, 1:]})
+    with pytest.raises(EmptyInput, match="no rows"):
+        Answering(guard)({"x": rows[:0]})
+    with pytest.raises(DetectorNotFound):
+        Answering(guard.with_name("none.onnx"))
 
 
 @pytest.mark.parametrize("name", ["spark", "ray"])

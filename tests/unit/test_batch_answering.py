@@ -10,6 +10,7 @@ from demur.batch.answering import default_outputs
 from demur.calibration import Calibration, ScoreDistribution
 from demur.data import Field
 from demur.errors import (
+    EmptyInput,
     InvalidSetting,
     MissingExtra,
     NonFinite,
@@ -17,6 +18,7 @@ from demur.errors import (
     RowsFailed,
     ShapeMismatch,
     ThresholdNotSet,
+    WrongType,
 )
 
 
@@ -140,6 +142,23 @@ def test_rows_that_are_known_to_be_unusable_are_not_looked_at():
     X[3] = 13
     found = answers(Guard(), X, on_error="skip", faults={3: "no image"})
     assert found.faults == {3: "no image"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"batch_size": 0}, InvalidSetting, "batch_size is a whole number"),
+        ({"batch_size": "many"}, InvalidSetting, "batch_size is a whole number"),
+        ({"outputs": 3}, InvalidSetting, "outputs is a name or a list of names"),
+        ({"outputs": [3]}, InvalidSetting, "outputs is a name or a list of names"),
+        ({"guard": None}, WrongType, "demur.runtime.load returns"),
+        ({"X": rows(0)}, EmptyInput, "no rows"),
+        ({"X": [[1.0, 2.0, 3.0]]}, WrongType, r"np\.asarray"),
+    ],
+)
+def test_what_is_no_question_says_what_would_be(arguments, error, says):
+    with pytest.raises(error, match=says):
+        answers(**{"guard": Guard(), "X": rows(), **arguments})
 
 
 def test_mistakes_that_concern_all_rows_are_no_faults_of_theirs():

@@ -101,8 +101,13 @@ def test_what_cannot_be_read_says_why(tmp_path):
         read(tmp_path / "none.parquet")
     with pytest.raises(FileNotFoundError):
         read(str(tmp_path / "*.parquet"))
-    with pytest.raises(EmptyInput, match="names no files"):
-        read([])
+    for nothing in ([], "", [""]):
+        with pytest.raises(EmptyInput, match="names no files"):
+            read(nothing)
+    with pytest.raises(WrongType, match="a list with int"):
+        read([3])
+    with pytest.raises(InvalidSetting, match="cannot be reached"):
+        read("nowhere://rows/*.parquet")
     (tmp_path / "text.csv").write_text("1,2")
     with pytest.raises(WrongType, match=r"got .*text\.csv"):
         read(tmp_path / "text.csv")

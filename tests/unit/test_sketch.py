@@ -79,5 +79,7 @@ def test_what_cannot_calibrate_says_so():
         ScoreSketch.of(np.array([0.0, np.inf]))
     with pytest.raises(TooFewInstances, match="at least 99"):
         ScoreSketch.merged(split(np.arange(50.0), 5), keep=10).conformal_threshold(0.01)
+    with pytest.raises(EmptyInput, match="no sketch to merge"):
+        ScoreSketch.merged([])
     with pytest.raises(EmptyInput):
         ScoreSketch.of(np.zeros(0)).percentile_threshold(50.0)

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import Layout, Rows, batches, check_layout, finite_rows, is_table, row_count, taken
+from demur.data import Layout, Rows, batches, check_layout, check_whole, finite_rows, is_table, row_count, taken
 from demur.decision import correction, decide
 from demur.errors import (
     DemurError,
@@ -16,6 +16,7 @@ from demur.errors import (
     NotFitted,
     RowsFailed,
     ThresholdNotSet,
+    WrongType,
 )
 from demur.results import Scored
 
@@ -63,7 +64,7 @@ def check_outputs(guard: Any, outputs: Sequence[str] | None) -> tuple[str, ...]:
     """
     if outputs is None:
         return default_outputs(guard)
-    names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    names = as_names(outputs, "outputs")
     unknown = [name for name in names if name not in OUTPUTS]
     if unknown or not names or len(set(names)) < len(names):
         raise InvalidSetting(f"outputs are some of {', '.join(OUTPUTS)}, each once; got {outputs!r}")
@@ -72,6 +73,18 @@ def check_outputs(guard: Any, outputs: Sequence[str] | None) -> tuple[str, ...]:
         if reason is not None:
             raise reason
     return names
+
+
+def as_names(given: Any, name: str) -> tuple[str, ...]:
+    """One name, or several, as a tuple.
+
+    Raises:
+        InvalidSetting: they are no names.
+    """
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
+        raise InvalidSetting(f"{name} is a name or a list of names; got {given!r}")
+    return tuple(names)
 
 
 def _reason_against(guard: Any, name: str) -> DemurError | None:
@@ -118,6 +131,11 @@ def answers(
     """
     if on_error not in ("raise", "skip"):
         raise InvalidSetting(f"on_error is 'raise' or 'skip'; got {on_error!r}")
+    if not hasattr(guard, "threshold"):
+        raise WrongType(
+            f"guard is a detector, or an exported one that demur.runtime.load returns; got {type(guard).__name__}"
+        )
+    check_whole("batch_size", batch_size, 1)
     wanted = check_outputs(guard, outputs)
     rows = check_layout(X, layout_of(guard), finite=False)
     found = Answers({name: _space(guard, name, row_count(rows)) for name in wanted}, dict(faults or {}))

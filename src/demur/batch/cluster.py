@@ -2,14 +2,15 @@
 
 import contextlib
 import importlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 from demur.batch.guards import Packed
 from demur.errors import InvalidSetting, MissingExtra, WrongType
 
-TIMEOUT = "10s"
-"""For a scheduler to answer."""
+TIMEOUT = 10.0
+"""Seconds for a scheduler to answer."""
 
 
 def distributed_module() -> Any:
@@ -51,6 +52,9 @@ def connected(client: Any = None, *, workers: int | None = None, memory_limit: A
         return
     if isinstance(client, str):
         try:
+            # Whether anybody listens, first: a Client that was not made whole can, when it is collected, hang whatever
+            # Dask is starting then.
+            socket.create_connection(distributed.comm.get_address_host_port(client), timeout=TIMEOUT).close()
             found = distributed.Client(client, timeout=TIMEOUT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InvalidSetting(f"there is no Dask scheduler at {client}: {error}") from error
@@ -59,6 +63,7 @@ def connected(client: Any = None, *, workers: int | None = None, memory_limit: A
         return
     if client is not None:
         raise WrongType(f"client is a distributed.Client or the address of a scheduler; got {type(client).__name__}")
+    check_memory(memory_limit)
     cluster = distributed.LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
@@ -69,6 +74,18 @@ def connected(client: Any = None, *, workers: int | None = None, memory_limit: A
     )
     with cluster, distributed.Client(cluster, set_as_default=False) as found:
         yield found
+
+
+def check_memory(memory_limit: Any) -> None:
+    """Raise InvalidSetting unless Dask can read a limit: with one that it cannot, a local cluster never starts."""
+    from dask.utils import parse_bytes
+
+    try:
+        fine = memory_limit in ("auto", None) or parse_bytes(memory_limit) > 0
+    except (ValueError, TypeError, AttributeError):
+        fine = False
+    if not fine:
+        raise InvalidSetting(f"memory_limit is 'auto', or a size like '2GB'; got {memory_limit!r}")
 
 
 def deliver(client: Any, guard: Packed) -> None:

@@ -11,7 +11,7 @@ from demur.batch.formats import Store
 from demur.batch.formats.base import ROW
 from demur.batch.tables import Batch, Faults, Reading, arrow, rows_of, stacked
 from demur.data import Field, Layout, Rows, batches, describe_layout, fits, flat, is_table, row_count
-from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
 
 INDEX = "index"
 """What the index of a DataFrame is called among the ids if it has no name."""
@@ -69,6 +69,8 @@ class ListRows:
     def batches(self, store: Store, reading: Reading, size: int) -> Iterator[Batch]:  # noqa: ARG002
         """Stack rows."""
         layout = reading.layout
+        if not self.rows:  # an empty partition still has a schema
+            yield Batch(arrow().table({ROW: np.zeros(0, "int64")}), None, {})
         if not isinstance(layout, Field):
             raise WrongType(f"the rows of a bag are one array each; the classifier takes {describe_layout(layout)}")
         for start in range(0, len(self.rows), size):
@@ -98,9 +100,7 @@ def parts_of(data: Any, layout: Layout, ids: tuple[str, ...]) -> list[Any]:
     import dask
 
     if hasattr(data, "to_delayed") and is_frame(data):
-        missing = [name for name in ids if name not in data.columns]
-        if missing:
-            raise InvalidSetting(f"ids: there is no column {', '.join(missing)}; it has {', '.join(data.columns)}")
+        check_ids(data, ids)
         return [dask.delayed(FrameRows)(part, ids) for part in data.to_delayed()]
     if ids:
         raise InvalidSetting("ids: arrays and bags have no columns; pass pairs of an id and a row in a bag")
@@ -112,6 +112,15 @@ def parts_of(data: Any, layout: Layout, ids: tuple[str, ...]) -> list[Any]:
         starts = itertools.accumulate(counts, lambda a, b: a + b, initial=dask.delayed(0))
         return [dask.delayed(ListRows)(part, start) for part, start in zip(parts, starts, strict=False)]
     raise WrongType(f"data is a Dask array, bag or DataFrame, or files; got {type(data).__name__}")
+
+
+def check_ids(frame: Any, ids: tuple[str, ...]) -> None:
+    """Raise InvalidSetting unless a DataFrame has the columns that name its rows."""
+    missing = [name for name in ids if name not in frame.columns]
+    if missing:
+        raise InvalidSetting(
+            f"ids: there is no column {', '.join(missing)}; the data have {', '.join(map(str, frame.columns))}"
+        )
 
 
 def is_frame(data: Any) -> bool:
@@ -135,6 +144,8 @@ def _blocks(data: Any, layout: Layout) -> list[Any]:
             raise InvalidSetting("the lengths of the chunks are not known: call X.compute_chunk_sizes() first")
     arrays = [array.rechunk({0: arrays[0].chunks[0]}) for array in arrays]
     lengths = arrays[0].chunks[0]
+    if not sum(lengths):
+        raise EmptyInput("the array has no rows; pass at least one")
     starts = itertools.accumulate(lengths, initial=0)
     blocks = zip(*(array.to_delayed().ravel() for array in arrays), strict=True)
 

@@ -40,10 +40,19 @@ def find(data: Any, asked: Asked, storage_options: dict[str, Any] | None = None)
         EmptyInput: they hold no rows.
     """
     fsspec = fsspec_module()
-    given = [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
-    if not given:
+    paths_given = [data] if isinstance(data, str | os.PathLike) else data
+    wrong = [path for path in paths_given if not isinstance(path, str | os.PathLike)]
+    if wrong:
+        raise WrongType(
+            f"data is paths of files; got a list with {type(wrong[0]).__name__}: np.asarray(...) makes rows of it"
+        )
+    given = [os.fspath(path) for path in paths_given]
+    if not given or not all(given):
         raise EmptyInput("data names no files: pass at least one")
-    places = [fsspec.core.url_to_fs(path, **(storage_options or {})) for path in given]
+    try:
+        places = [fsspec.core.url_to_fs(path, **(storage_options or {})) for path in given]
+    except (ValueError, ImportError) as error:  # no such file system, or its package is not installed
+        raise InvalidSetting(f"{given[0]} is on a file system that cannot be reached: {error}") from error
     protocols = {(files.protocol if isinstance(files.protocol, str) else files.protocol[0]) for files, _ in places}
     if len(protocols) > 1:
         raise InvalidSetting(f"the files must lie on one file system; these are on {', '.join(sorted(protocols))}")

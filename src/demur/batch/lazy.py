@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from demur.batch.answering import OUTPUTS
-from demur.batch.collections import FrameRows, is_frame, parts_of
+from demur.batch.collections import FrameRows, check_ids, is_frame, parts_of
 from demur.batch.finding import Found
 from demur.batch.formats.base import ROW
 from demur.batch.guards import Packed
@@ -22,6 +22,7 @@ def lazily(job: Job, guard: Packed, data: Any, found: Found | None, ids: tuple[s
         meta = _framed(job, empty_table(job, first_look(job, found).schema, guard.guard))
         return dd.from_map(functools.partial(_frame, job), found.pieces, meta=meta, label="demur-score")
     if is_frame(data):
+        check_ids(data, ids)
         meta = _beside(job, ids, data._meta)
         return data.map_partitions(functools.partial(_beside, job, ids), meta=meta)
     parts = parts_of(data, guard.layout, ids)

@@ -6,10 +6,8 @@ ray.data.read_parquet("rows").map_batches(Answering, fn_constructor_args=["guard
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from demur.batch.answering import answers
-from demur.data import Field
+from demur.batch.tables import Reading, rows_of_arrays
 from demur.runtime import load
 
 
@@ -24,15 +22,10 @@ class Answering:
     """
 
     def __init__(self, guard: str | Path, outputs: Any = None, column: str = "x", scale: float = 1.0) -> None:
-        self.guard, self.outputs, self.column, self.scale = load(guard, threads=1), outputs, column, scale
+        self.guard, self.outputs, self.column = load(guard, threads=1), outputs, column
+        self.reading = Reading(self.guard.layout, scale=None if scale == 1 else scale)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Answer for a batch."""
-        layout = self.guard.layout
-        rows: Any = (
-            {name: batch[name] for name in layout} if isinstance(layout, dict) else np.asarray(batch[self.column])
-        )
-        if isinstance(layout, Field):
-            rows = rows.reshape(len(rows), *(size or -1 for size in layout.shape))
-            rows = rows if self.scale == 1 else rows.astype("float32") * np.float32(self.scale)
+        rows = rows_of_arrays(batch, self.reading, self.column)
         return {**batch, **answers(self.guard, rows, self.outputs).columns}

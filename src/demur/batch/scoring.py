@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from demur.batch import cluster
-from demur.batch.answering import OUTPUTS, OnError, check_outputs
+from demur.batch.answering import OUTPUTS, OnError, as_names, check_outputs
 from demur.batch.finding import find
 from demur.batch.formats import Asked, Store
 from demur.batch.formats.base import part_rows as usual_part_rows
@@ -84,14 +84,15 @@ def score(
         UnfinishedBatch: workers died, again and again, of the same rows.
         InvalidSetting, WrongType, ShapeMismatch, EmptyInput, MissingExtra, FileNotFoundError: see `demur.errors`.
     """
-    _check(scale, batch_size, part_rows, on_error)
+    _check(scale, batch_size, part_rows, on_error, workers, storage_options)
     cluster.distributed_module()
     guarded = packed(guard, runtime, usual_folder())
     names = check_outputs(guarded.guard, outputs)
-    reading = Reading(guarded.layout, _names(columns), scale, getattr(guarded.guard, "channels_first", False))
+    chosen = None if columns is None else as_names(columns, "columns")
+    reading = Reading(guarded.layout, chosen, scale, getattr(guarded.guard, "channels_first", False))
     if scale is not None and not isinstance(guarded.layout, Field):
         raise InvalidSetting("scale is for rows that are one array")
-    kept = _names(ids) or ()
+    kept = () if ids is None else as_names(ids, "ids")
     taken = [name for name in kept if name in OUTPUTS or name == ERROR]
     if taken:
         raise InvalidSetting(f"ids: {taken[0]} is the name of an output; rename the column")
@@ -102,10 +103,13 @@ def score(
                 f"data is a Dask array, bag or DataFrame, or paths of files; got {type(data).__name__}: "
                 "detector.score(X) scores what is in memory"
             )
-        found = find(data, Asked(kept, part_rows or usual_part_rows(guarded.layout)), storage_options)
+        asked = Asked(kept, part_rows or usual_part_rows(guarded.layout), chosen or ())
+        found = find(data, asked, storage_options)
         job = dataclasses.replace(job, store=found.store)
     else:
         found = None
+    if out is not None and not isinstance(out, str | os.PathLike):
+        raise WrongType(f"out is the path of a folder; got {type(out).__name__}")
     if out is None:
         with contextlib.suppress(ValueError):
             client = client or cluster.distributed_module().default_client()
@@ -128,18 +132,16 @@ def score(
         )
 
 
-def _check(scale: Any, batch_size: Any, part_rows: Any, on_error: Any) -> None:
+def _check(scale: Any, batch_size: Any, part_rows: Any, on_error: Any, workers: Any, storage_options: Any) -> None:
     if scale is not None and not (is_number(scale) and scale != 0):
         raise InvalidSetting(f"scale is a finite number other than 0; got {scale!r}")
-    for name, value in {"batch_size": batch_size, "part_rows": part_rows}.items():
+    for name, value in {"batch_size": batch_size, "part_rows": part_rows, "workers": workers}.items():
         if value is not None:
             check_whole(name, value, 1)
     if on_error not in ("raise", "skip"):
         raise InvalidSetting(f"on_error is 'raise' or 'skip'; got {on_error!r}")
-
-
-def _names(names: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if names is None else (names,) if isinstance(names, str) else tuple(names)
+    if storage_options is not None and not isinstance(storage_options, dict):
+        raise InvalidSetting(f"storage_options is a dict of what the file system takes; got {storage_options!r}")
 
 
 @functools.cache

@@ -1,15 +1,13 @@
-"""Scores on Spark: a column of rows in, a column of answers out.
-
-frame.withColumn("demur", demur.batch.spark.answers_udf("guard.onnx")("image"))
-"""
+"""Scores on Spark: `frame.withColumn("demur", answers_udf("guard.onnx")("image"))`."""
 
 from pathlib import Path
 from typing import Any
 
-from demur.batch.answering import OUTPUTS, answers, check_outputs
+from demur.batch.answering import DISTRIBUTIONS, OUTPUTS, answers, check_outputs
+from demur.errors import InvalidSetting
 from demur.runtime import load
 
-SQL = {"float32": "float", "float64": "double", "int64": "long", "bool": "byte"}  # `predict_batch_udf` has no booleans
+SQL = {"float32": "float", "float64": "double", "int64": "long", "bool": "byte"}  # there are no booleans
 
 
 def answers_udf(guard: str | Path, outputs: Any = None, scale: float = 1.0, batch_size: int = 256) -> Any:
@@ -25,6 +23,8 @@ def answers_udf(guard: str | Path, outputs: Any = None, scale: float = 1.0, batc
     from pyspark.sql.types import StructType
 
     names, shape = check_outputs(load(guard), outputs), [size or -1 for size in load(guard).input_shape]
+    if set(names) & set(DISTRIBUTIONS):
+        raise InvalidSetting(f"on Spark, outputs are single numbers; got {', '.join(names)}")
 
     def make() -> Any:  # once in each of Spark's Python processes
         loaded = load(guard, threads=1)

@@ -1,7 +1,7 @@
 """From columns to the rows that a guard takes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,6 +111,31 @@ def rows_of(table: Any, reading: Reading, ids: Sequence[str] = ()) -> tuple[Rows
     return (dict(zip(layout, arrays, strict=True)) if isinstance(layout, dict) else tuple(arrays)), faults
 
 
+def rows_of_arrays(columns: Mapping[str, Any], reading: Reading, column: str) -> Rows:
+    """Make rows of a batch of columns that are arrays, `(n, ...)` each, as engines other than Arrow's hand them over.
+
+    Args:
+        columns: by name.
+        reading: how.
+        column: with the rows; several arrays with names of their own are found by these.
+
+    Raises:
+        ShapeMismatch: a column is missing, or holds rows of another size.
+    """
+    layout = reading.layout
+    names = list(layout) if isinstance(layout, dict) else [column]
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise ShapeMismatch(f"there is no column {', '.join(missing)}; the data have {', '.join(columns)}")
+    arrays = {name: np.asarray(columns[name]) for name in names}
+    if not isinstance(layout, Field):
+        return arrays
+    rows = arrays[column]
+    if len(rows) == 0:
+        return rows.reshape(0, *(size or 1 for size in layout.shape))
+    return reading.scaled(_shaped(rows.reshape(len(rows), -1), layout, f"column {column}"))
+
+
 def _present(table: Any, names: Sequence[str]) -> list[str]:
     missing = [name for name in names if name not in table.column_names]
     if missing:
@@ -129,7 +154,7 @@ def _side_by_side(table: Any, names: Sequence[str], field: Field) -> npt.NDArray
     if wrong:
         raise WrongType(
             f"column {wrong[0]} holds {table.schema.field(wrong[0]).type} and no numbers: say which columns make a row "
-            "by columns=, and which name it by id="
+            "by columns=, and which name it by ids="
         )
     numbers = [table[name].to_numpy() for name in names]
     rows = np.column_stack(numbers).astype("float64" if any(a.dtype.kind == "f" for a in numbers) else "int64")
@@ -234,7 +259,7 @@ def _shaped(rows: npt.NDArray[Any], field: Field, what: str) -> npt.NDArray[Any]
     if rows.shape[1] != math.prod(field.shape):  # type: ignore[arg-type]
         raise ShapeMismatch(
             f"a row has the shape {field.shape}, {math.prod(field.shape)} numbers; {what} make {rows.shape[1]}: say "  # type: ignore[arg-type]
-            "which columns make a row by columns=, and which name it by id="
+            "which columns make a row by columns=, and which name it by ids="
         )
     return rows.reshape(len(rows), *field.shape)
 

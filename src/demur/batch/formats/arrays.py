@@ -41,7 +41,7 @@ class ArrayPiece(Piece):
 def cut(piece: type[ArrayPiece], path: str, rows: int, asked: Asked, multiple: int = 1) -> list[Piece]:
     """Cut an array into pieces, at multiples of a number of rows."""
     if asked.ids:
-        raise InvalidSetting(f"id: an array has no columns; rows of {path} are named by their number")
+        raise InvalidSetting(f"ids: an array has no columns; rows of {path} are named by their number")
     step = max(1, math.ceil(asked.part_rows / multiple)) * multiple
     return [piece(path, start, min(start + step, rows)) for start in range(0, rows, step)]
 

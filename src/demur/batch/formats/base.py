@@ -50,10 +50,12 @@ class Asked(NamedTuple):
     Attributes:
         ids: columns that name the rows, and are kept.
         part_rows: rows of a piece of work, about.
+        columns: those that a row is made of, where the caller names them.
     """
 
     ids: tuple[str, ...]
     part_rows: int
+    columns: tuple[str, ...] = ()
 
 
 class Piece(abc.ABC):

@@ -49,6 +49,6 @@ class Images(Format):
     def pieces(cls, store: Store, paths: Sequence[str], asked: Asked) -> list[Piece]:  # noqa: ARG003 - nothing is read yet
         """Some files each."""
         if asked.ids:
-            raise InvalidSetting("id: image files have no columns; they are named by their path")
+            raise InvalidSetting("ids: image files have no columns; they are named by their path")
         step = asked.part_rows
         return [ImagePiece(tuple(paths[start : start + step])) for start in range(0, len(paths), step)]

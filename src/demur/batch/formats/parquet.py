@@ -92,9 +92,9 @@ class Parquet(Format):
             read = list(pool.map(groups, paths))
         spans: list[Span] = []
         for path, (rows, names) in zip(paths, read, strict=True):
-            missing = [name for name in asked.ids if name not in names]
+            missing = [name for name in (*asked.ids, *asked.columns) if name not in names]
             if missing:
-                raise InvalidSetting(f"id: {path} has no column {', '.join(missing)}; it has {', '.join(names)}")
+                raise InvalidSetting(f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}")
             first = 0
             for group, n in enumerate(rows):
                 whole = n < SPLIT * asked.part_rows

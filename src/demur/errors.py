@@ -85,17 +85,18 @@ class RowsFailed(DemurError, ValueError):
 
     Attributes:
         faults: by the row's id, why.
+        advice: what to do with such rows.
     """
 
-    def __init__(self, faults: Mapping[Any, str]) -> None:
-        super().__init__(dict(faults))
-        self.faults = dict(faults)
+    def __init__(self, faults: Mapping[Any, str], advice: str = "on_error='skip' goes on without them") -> None:
+        super().__init__(dict(faults), advice)  # what pickle makes it of again
+        self.faults, self.advice = dict(faults), advice
 
     def __str__(self) -> str:
         shown = [f"{name}: {reason}" for name, reason in list(self.faults.items())[:10]]
         more = "" if len(self.faults) <= 10 else f"; and {len(self.faults) - 10} more"
         rows = "1 row" if len(self.faults) == 1 else f"{len(self.faults)} rows"
-        return f"{rows} cannot be answered: {'; '.join(shown)}{more}. on_error='skip' goes on without them"
+        return f"{rows} cannot be answered: {'; '.join(shown)}{more}. {self.advice}"
 
 
 class UnfinishedBatch(DemurError, RuntimeError):

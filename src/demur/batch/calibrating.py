@@ -8,8 +8,8 @@ import numpy as np
 
 from demur.batch.answering import classes_of, layout_of
 from demur.batch.collections import parts_of
-from demur.batch.gathering import sent
-from demur.batch.job import Job, answered
+from demur.batch.gathering import scores_of_part, sent
+from demur.batch.job import Job
 from demur.batch.tables import Reading
 from demur.calibration import Calibration
 from demur.data import check_classes
@@ -74,8 +74,7 @@ def calibrated(
 
 def sketched(job: Job, part: Any, labels: Any, classes: int | None) -> Sketches:
     """The scores of a part that count."""
-    table = answered(job, part)
-    score, predicted = (table[name].to_numpy() for name in ("instance_score", "no_defense"))
+    score, predicted = scores_of_part(job, part)
     if not np.isfinite(score).all():
         raise NonFinite(f"{(~np.isfinite(score)).sum()} of {len(score)} rows of a part cannot be judged; remove them")
     true = None if labels is None else check_classes(np.asarray(labels), len(score), "labels")

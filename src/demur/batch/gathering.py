@@ -10,6 +10,7 @@ from demur.batch.guards import Packed, packed
 from demur.batch.job import Job, answered
 from demur.batch.scoring import usual_folder
 from demur.batch.tables import Reading
+from demur.errors import RowsFailed
 from demur.results import Floats, Labels
 
 
@@ -50,6 +51,9 @@ def sent(guard: Any) -> Packed:
 
 
 def scores_of_part(job: Job, part: Any) -> tuple[Floats, Labels]:
-    """The scores and predicted classes of a part."""
-    table = answered(job, part)
+    """The scores and predicted classes of a part, all rows of which must be answered."""
+    try:
+        table = answered(job, part)
+    except RowsFailed as error:
+        raise RowsFailed(error.faults, "Remove such rows, or give the classifier what they lack") from None
     return table["instance_score"].to_numpy(), table["no_defense"].to_numpy()

@@ -110,12 +110,12 @@ def corrupt(X: npt.NDArray[Any], *, name: str, severity: int, seed: int = 0, sta
 def _checked(X: Any) -> npt.NDArray[Any]:
     images = check_rows(X, (None, None, None))
     height, width, channels = images.shape[1:]
-    if min(height, width) < SMALLEST:
-        raise ShapeMismatch(f"images must have at least {SMALLEST} pixels a side; got {images.shape}")
     if channels not in (1, 3):
         raise ShapeMismatch(
             f"images must have 1 or 3 channels, the last axis; got {images.shape}: put their axes in that order"
         )
+    if min(height, width) < SMALLEST:
+        raise ShapeMismatch(f"images must have at least {SMALLEST} pixels a side; got {images.shape}")
     low, high = float(images.min()), float(images.max())
     if low < -1e-3 or high > 1 + 1e-3:
         raise InvalidSetting(f"images must be in [0, 1]; got values from {low:g} to {high:g}: rescale them")

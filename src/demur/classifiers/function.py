@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from demur.classes import Said
 from demur.classifiers.answers import OnDisk
 from demur.classifiers.base import BlackBoxClassifier, Classifier
 from demur.data import Layout, Rows, check_whole, is_number
@@ -123,6 +124,13 @@ class PatientClassifier(BlackBoxClassifier):
 
     def known_classes(self) -> int | None:
         return self.inner.known_classes()
+
+    @classmethod
+    def said_by(cls, model: Any) -> Said | None:
+        return _source_of(model.predict).said_by(model.predict)
+
+    def said(self) -> Said | None:
+        return self.inner.said()
 
     @classmethod
     def fingerprint_of(cls, model: Any) -> str | None:

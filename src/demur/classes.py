@@ -267,7 +267,7 @@ def _column(labels: Any, n: int, name: str, what: str, *, indices_do: bool) -> n
 
 def _missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     if values.dtype.kind == "f":
-        return np.isnan(values)
+        return np.asarray(np.isnan(values))
     if values.dtype.kind != "O":
         return np.zeros(len(values), bool)
     return np.fromiter(map(_is_missing, values), bool, len(values))

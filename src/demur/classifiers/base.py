@@ -61,6 +61,9 @@ class Classifier:
     takes_tables: ClassVar[bool] = False
     """Whether its rows are those of a table, whose columns a companion had better get standardised."""
 
+    is_free: bool = False
+    """Whether it may be asked about a few rows more, to tell whether it is still the same."""
+
     model: Any
     layout: Layout
     classes: int
@@ -167,6 +170,7 @@ class BlackBoxClassifier(Classifier):
     """
 
     in_graph = False
+    is_free = True
     kind: ClassVar[str] = "a black box"
     retries: int = 0
     timeout: float | None = None

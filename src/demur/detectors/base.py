@@ -53,7 +53,7 @@ from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
 from demur.harm import HarmCalibration
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
 from demur.robustness import Robust, as_robust
-from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route
+from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route, answered
 from demur.scoring import gathered, over_batches, score_rows, spacious
 from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection
 from demur.training import (
@@ -792,8 +792,9 @@ class Detector(abc.ABC):
         Args:
             path: the folder; made if it does not exist.
             include_classifier: whether the classifier is written too, if it is a Keras model. Of a PyTorch module the
-                state is, as safetensors. For any but a Keras model `load_detector` asks, and checks by the SHA-256 of
-                what it has learned that it is the same.
+                state is, as safetensors. For any but a Keras model `load_detector` asks, and checks that it is the
+                same: by a SHA-256 of what it has learned and, outside of the graph, by its answers on a few made-up
+                rows, which are written with it. For these `save` asks the classifier once, unless it is a `BlackBox`.
 
         Raises:
             NotFitted: the detector has not seen rows yet, and its classifier does not know their shape.
@@ -818,7 +819,7 @@ class Detector(abc.ABC):
             "companion_preprocess": self.companion_preprocess not in (None, PASSTHROUGH),
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
-        learned = {"calibration": self.calibration, "harm": self.harm}
+        learned = {"calibration": self.calibration, "harm": self.harm, "probe": answered(self.route)}
         arrays = {name: part.as_arrays() for name, part in learned.items() if part is not None}
         storage.write(Path(path), document, parts, arrays)
 

@@ -1,7 +1,7 @@
 """Whether a classifier is still the one it was: by its answers on a few rows that nobody has given. NumPy only.
 
-The rows are made up, column by column: numbers drawn around the mean of the rows that were there first, categories drawn
-from those that occur. No row of a caller, and no value of a column that is nearly unique, is kept.
+The rows are made up, column by column: numbers drawn around the mean of the rows that were there first, categories
+drawn from those that occur. No row of a caller, and no value of a column that is nearly unique, is kept.
 """
 
 import json
@@ -100,7 +100,8 @@ def _numbers(values: Array, n: int, rng: np.random.Generator) -> Array:
     x = np.where(known, x, np.nan)
     empty = ~known.any(axis=0)
     x[:, empty] = 0.0
-    drawn = rng.normal(np.nanmean(x, axis=0), 1.5 * np.nanstd(x, axis=0), (n, *x.shape[1:]))
+    spread = np.linspace(0.2, 1.5, n).reshape(-1, *[1] * (x.ndim - 1))  # from ordinary rows to odd ones
+    drawn = np.nanmean(x, axis=0) + spread * np.nanstd(x, axis=0) * rng.normal(size=(n, *x.shape[1:]))
     drawn = np.clip(drawn, np.nanmin(x, axis=0), np.nanmax(x, axis=0))
     whole = np.where(known, x == np.round(np.where(known, x, 0.0)), True).all(axis=0)
     return np.asarray(np.where(whole, np.round(drawn), drawn).astype(values.dtype))

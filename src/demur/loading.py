@@ -79,11 +79,7 @@ def load_detector(
         detector = detector_class.from_parts(parts, settings)
         fitted, weight = document.get("fitted", True), document.get("uncertainty_weight", 0.0)
         detector.resume(document.get("inputs"), parts, fitted, weight)
-        if "calibration" in arrays:
-            detector.calibration = Calibration.from_arrays(arrays["calibration"])
-        if "harm" in arrays:
-            detector.harm = HarmCalibration.from_arrays(arrays["harm"])
-        probe = Probe.from_arrays(arrays["probe"]) if "probe" in arrays else None
+        probe = _take_learned(detector, arrays)
     except ShapeMismatch as error:
         if is_same or saved is None:
             raise
@@ -94,11 +90,21 @@ def load_detector(
         raise NotADetector(f"{path} does not describe a whole {document['detector']}: {error!r}") from error
     if not is_same:
         _check_answers(detector, saved, probe, Path(path))
-    if probe is not None and detector.is_ready:
-        detector.route.probe = probe
     _check_classes(detector, classifier.get("classes"))
     detector.threshold = threshold
     return detector
+
+
+def _take_learned(detector: Detector, arrays: dict[str, storage.Arrays]) -> Probe | None:
+    """Give a detector what it had learned from scores; return what tells its classifier, if there is anything."""
+    if "calibration" in arrays:
+        detector.calibration = Calibration.from_arrays(arrays["calibration"])
+    if "harm" in arrays:
+        detector.harm = HarmCalibration.from_arrays(arrays["harm"])
+    probe = Probe.from_arrays(arrays["probe"]) if "probe" in arrays else None
+    if probe is not None and detector.is_ready:
+        detector.route.probe = probe
+    return probe
 
 
 def _with_state(part: Any, module: Any, name: str) -> Any:
@@ -145,29 +151,30 @@ def _check_answers(detector: Detector, saved: str | None, probe: Probe | None, p
         path: of the detector, for messages.
 
     Raises:
-        WrongClassifier: it answers otherwise.
+        WrongClassifier: it answers otherwise, or was not asked and its weights are others.
     """
     source, classifier = source_of(detector.model), detector.classifier
-    has_digest = not issubclass(source, FunctionClassifier | PatientClassifier | EstimatorClassifier)
     found = None if probe is None or not classifier.is_free else asked(classifier, probe)
-    if probe is not None and found is not None:
-        if probe.differs(found) and saved is not None:
-            raise WrongClassifier(f"{OTHER}: it answers otherwise on the rows that were saved with it. {WHAT_NOW}")
-        if probe.differs(found):
-            warnings.warn(
-                f"{OTHER}, as it seems: a function, it answers otherwise on the rows that were saved with {path}. "
-                f"{WHAT_NOW}. demur.BlackBox(function, fingerprint='name and version') is told apart by name",
-                stacklevel=3,
-            )
-    elif saved is not None and has_digest:
-        raise WrongClassifier(f"{OTHER}: what it has learned is something else. {WHAT_NOW}")
-    elif saved is not None:
-        warnings.warn(
-            f"it cannot be told whether this is the classifier that {path} was saved with: its digest is another, and "
-            "it was not asked. If it is the same one, detector.save(path) keeps what tells it from now on; if not, fit "
-            "a new detector",
-            stacklevel=3,
+    differs = None if probe is None or found is None else probe.differs(found)
+    has_weights = not issubclass(source, FunctionClassifier | PatientClassifier | EstimatorClassifier)
+    if saved is not None and (differs or (differs is None and has_weights)):
+        raise WrongClassifier(f"{OTHER}: {'it answers otherwise' if differs else 'its weights are others'}. {WHAT_NOW}")
+    if differs:
+        _warn(
+            f"{OTHER}, as it seems: a function, it answers otherwise on the made-up rows that are in {path}. {WHAT_NOW}"
+            ". demur.BlackBox(function, fingerprint='name and version') is told by that name"
         )
+    elif saved is not None:
+        answers = "" if differs is None else ". Its answers are the same on the made-up rows that are in the folder"
+        _warn(
+            f"whether this is the classifier that {path} was saved with cannot be told for certain: it is stored "
+            f"otherwise, as when another version of its library reads it{answers}. If it is the same one, "
+            "detector.save(path) remembers it as it is now; if not, fit a new detector"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)  # the line that called load_detector
 
 
 def _check_classes(detector: Detector, saved: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from demur.calibration import Calibration, ScoreDistribution, conformal_threshold
+from demur.classes import Classes
 from demur.data import Field
 from demur.serve.models import Models, Served
 from demur.serve.settings import Settings
@@ -26,7 +27,7 @@ class FakeGuard:
         self.name, self.on_invalid = name, on_invalid
         self.path = Path(f"{name}.onnx")
         self.sha256 = hashlib.sha256(f"{name} {seed} {shape}".encode()).hexdigest()
-        self.detector, self.classes = "AdversarialAE", 10
+        self.detector, self.classes, self.labels = "AdversarialAE", 10, Classes(10)
         self.layout = Field(shape, "float32")
         self.inputs = {"x": self.layout}
         self.metadata = {"demur.detector": "AdversarialAE"}

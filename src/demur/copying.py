@@ -31,6 +31,7 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "inputs": detector.route.settings() if ready else None,
         "fitted": detector.is_fitted,
         "uncertainty_weight": detector.uncertainty_weight,
+        "probe": detector.route.probe if ready else None,
         "threshold": detector.threshold,
         "calibration": detector.calibration,
         "harm": detector.harm,
@@ -42,6 +43,8 @@ def made_again(state: dict[str, Any]) -> "Detector":
     """The detector that a state was taken of."""
     detector: Detector = state["class"].from_parts(state["parts"], state["settings"])
     detector.resume(state["inputs"], state["parts"], state["fitted"], state["uncertainty_weight"])
+    if detector.is_ready and state["probe"] is not None:
+        detector.route.probe = state["probe"]
     detector.threshold = None if state["threshold"] is None else copy.copy(state["threshold"])
     detector.calibration = state["calibration"]
     detector.harm = state["harm"]

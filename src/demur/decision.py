@@ -1,6 +1,6 @@
 """From scores to decisions: which instances are flagged, by a threshold or so that few of the flags are false."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from demur.calibration import (
     check_level,
     instances_needed,
 )
+from demur.classes import UNKNOWN, Classes
 from demur.errors import InvalidSetting, NotCalibrated, TooFewInstances
 from demur.results import CorrectData, Floats, Labels, PredictData, Scored
 from demur.sketch import ScoreSketch
@@ -52,21 +53,24 @@ def decide(
     return data
 
 
-def correction(scored: Scored, flagged: PredictData, *, all_predictions: bool) -> CorrectData:
+def correction(
+    scored: Scored, flagged: PredictData, classes: Classes = UNKNOWN, *, all_predictions: bool
+) -> CorrectData:
     """Classes: the opinion's where an instance is flagged, the classifier's elsewhere and where it is invalid.
 
     Args:
-        scored: what the graph says of the instances, with class labels.
+        scored: what the graph says of the instances, with the indices of classes.
         flagged: what `decide` made of it.
+        classes: what the classes are called.
         all_predictions: whether the classifier's and the opinion's class of each instance are told too.
     """
     corrected = np.where(flagged["is_adversarial"], scored.y_opinion, scored.y)
     corrected[scored.invalid] = scored.y[scored.invalid]
     return CorrectData(
         **flagged,
-        corrected=corrected,
-        no_defense=scored.y if all_predictions else None,
-        defense=scored.y_opinion if all_predictions else None,
+        corrected=classes.named(corrected),
+        no_defense=classes.named(scored.y) if all_predictions else None,
+        defense=classes.named(scored.y_opinion) if all_predictions else None,
     )
 
 
@@ -94,6 +98,7 @@ def calibrate(
     margin: float,
     labels: npt.NDArray[np.integer[Any]] | None,
     classes: int | None,
+    name_of: Callable[[int], str] = str,
 ) -> Calibration:
     """Set thresholds from the scores of normal instances, and keep the scores for p-values.
 
@@ -104,13 +109,14 @@ def calibrate(
         margin: added to each threshold, in nats.
         labels: `(n,)`, true classes: only instances that the classifier gets right count.
         classes: how many there are, for one threshold for each class that the classifier predicts; None for one in all.
+        name_of: what a class is called, for messages.
 
     Raises:
         TooFewInstances: for the rate, of all or of a class; the message names the class.
         InvalidSetting: a rate, percentile or margin outside what it can mean.
     """
     sketches = grouped(scored.score, scored.y, labels, classes)
-    return calibration_of(sketches, fpr=fpr, threshold_perc=threshold_perc, margin=margin)
+    return calibration_of(sketches, fpr=fpr, threshold_perc=threshold_perc, margin=margin, name_of=name_of)
 
 
 def grouped(
@@ -124,7 +130,12 @@ def grouped(
 
 
 def calibration_of(
-    sketches: Mapping[int | None, ScoreSketch], *, fpr: float | None, threshold_perc: float, margin: float
+    sketches: Mapping[int | None, ScoreSketch],
+    *,
+    fpr: float | None,
+    threshold_perc: float,
+    margin: float,
+    name_of: Callable[[int], str] = str,
 ) -> Calibration:
     """Set thresholds from the scores that count, of each group: see `calibrate`."""
     if not any(sketch.n for sketch in sketches.values()):
@@ -142,7 +153,11 @@ def calibration_of(
         limit = threshold_of(sketches[None])
         return Calibration({None: sketches[None].distribution()}, limit, fpr, percentage, margin)
     needed = 1 if fpr is None else instances_needed(fpr)
-    few = [f"class {group} has {sketch.n}" for group, sketch in sketches.items() if sketch.n < needed]
+    few = [
+        f"class {name_of(group)} has {sketch.n}"
+        for group, sketch in sketches.items()
+        if group is not None and sketch.n < needed
+    ]
     if few:
         raise TooFewInstances(
             f"a threshold for each predicted class needs at least {needed} instances of each: {', '.join(few)}; "

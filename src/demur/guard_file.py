@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from demur._version import __version__
 from demur.calibration import Calibration, Threshold
+from demur.classes import Classes
 from demur.data import Layout, as_json, from_json
 from demur.errors import CorruptDetector, NotADetector
 from demur.harm import HarmCalibration
@@ -47,6 +48,7 @@ class Description(NamedTuple):
     inputs: tuple[str, ...]
     """The names of the arrays of the rows, in the graph, in the layout's order."""
     classes: int
+    labels: Classes
     temperature: float
     on_invalid: str
     """"raise" or "flag"."""
@@ -72,6 +74,7 @@ class Description(NamedTuple):
             "fpr": None if self.calibration is None else self.calibration.fpr,
             "temperature": self.temperature,
             "classes": self.classes,
+            "labels": self.labels.as_json(),
             "layout": as_json(self.layout),
             "inputs": list(self.inputs),
             "on_invalid": self.on_invalid,
@@ -118,6 +121,7 @@ class Description(NamedTuple):
                 layout=from_json(values["layout"]),
                 inputs=tuple(values["inputs"]),
                 classes=int(values["classes"]),
+                labels=Classes.from_json(values.get("labels"), int(values["classes"])),
                 temperature=float(values["temperature"]),
                 on_invalid=values["on_invalid"],
                 data_type=values["data_type"],

@@ -1,16 +1,27 @@
 """Detectors from the folders that `save` writes."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from demur import storage
 from demur.calibration import Calibration
-from demur.classifiers import source_of
+from demur.classes import Classes
+from demur.classifiers import BlackBox, source_of
+from demur.classifiers.estimator import EstimatorClassifier, earlier_fingerprint
+from demur.classifiers.function import FunctionClassifier, PatientClassifier
 from demur.classifiers.torch_module import is_module
 from demur.companion import as_companion, load_module
 from demur.detectors.base import Detector
-from demur.errors import NotADetector, WrongClassifier, WrongType
+from demur.errors import NotADetector, ShapeMismatch, WrongClassifier, WrongType
 from demur.harm import HarmCalibration
+from demur.likeness import Probe
+from demur.routes import asked
+
+JOBLIB_DIGITS = 40
+"""Of joblib's hash of an estimator, which earlier versions saved in the place of a SHA-256."""
+OTHER = "this is not the classifier that the detector was saved with"
+WHAT_NOW = "A detector judges one classifier; fit a new one for this"
 
 
 def load_detector(
@@ -32,8 +43,9 @@ def load_detector(
     Args:
         path: the folder.
         model: the classifier, to use instead of the saved one; needed if it was not saved, and for any that is not a
-            Keras model. It must be the one that the detector was saved with: what it has learned is compared, where a
-            source can tell (not of a function without a fingerprint).
+            Keras model. It must be the one that the detector was saved with: what it has learned is compared or, where
+            that differs, its answers on the made-up rows that `save` wrote. There is a warning where neither tells, and
+            where a plain function, which need not answer alike twice, answers otherwise.
         companion: a `torch.nn.Module` like the one that was trained, if that was one: its weights are loaded into it.
         companion_preprocess: what makes the companion's rows, if one of your own did when the detector was saved.
         custom_objects: classes and functions of your own that the models use, by name; passed to Keras.
@@ -50,8 +62,8 @@ def load_detector(
         settings = {"score_type": (settings or {}).get("loss_type", "kld"), "w_uncertainty": 0.0, **settings}
     except (KeyError, TypeError) as error:
         raise NotADetector(f"{path} does not describe a detector that is known here: {error!r}") from error
+    is_same = model is None or _same_by_digest(model, saved)
     if model is not None:
-        _check_fingerprint(model, saved)
         parts["classifier"] = model
     elif "classifier" not in parts or isinstance(parts["classifier"], Path):
         state = parts.get("classifier")
@@ -67,16 +79,32 @@ def load_detector(
         detector = detector_class.from_parts(parts, settings)
         fitted, weight = document.get("fitted", True), document.get("uncertainty_weight", 0.0)
         detector.resume(document.get("inputs"), parts, fitted, weight)
-        if "calibration" in arrays:
-            detector.calibration = Calibration.from_arrays(arrays["calibration"])
-        if "harm" in arrays:
-            detector.harm = HarmCalibration.from_arrays(arrays["harm"])
+        probe = _take_learned(detector, arrays)
+    except ShapeMismatch as error:
+        if is_same or saved is None:
+            raise
+        raise WrongClassifier(f"{OTHER}: {error}. {WHAT_NOW}") from error
     except (KeyError, TypeError) as error:
         if isinstance(error, WrongType):
             raise
         raise NotADetector(f"{path} does not describe a whole {document['detector']}: {error!r}") from error
+    if not is_same:
+        _check_answers(detector, saved, probe, Path(path))
+    _check_classes(detector, classifier.get("classes"))
     detector.threshold = threshold
     return detector
+
+
+def _take_learned(detector: Detector, arrays: dict[str, storage.Arrays]) -> Probe | None:
+    """Give a detector what it had learned from scores; return what tells its classifier, if there is anything."""
+    if "calibration" in arrays:
+        detector.calibration = Calibration.from_arrays(arrays["calibration"])
+    if "harm" in arrays:
+        detector.harm = HarmCalibration.from_arrays(arrays["harm"])
+    probe = Probe.from_arrays(arrays["probe"]) if "probe" in arrays else None
+    if probe is not None and detector.is_ready:
+        detector.route.probe = probe
+    return probe
 
 
 def _with_state(part: Any, module: Any, name: str) -> Any:
@@ -93,10 +121,74 @@ def _with_state(part: Any, module: Any, name: str) -> Any:
     return module
 
 
-def _check_fingerprint(model: Any, saved: str | None) -> None:
-    found = source_of(model).fingerprint_of(model)
-    if saved is not None and found is not None and found != saved:
+def _same_by_digest(model: Any, saved: str | None) -> bool:
+    """Whether the digest of what a classifier has learned is the saved one.
+
+    Raises:
+        WrongClassifier: it is not, and digests of such classifiers change with nothing but what they have learned.
+    """
+    source = source_of(model)
+    found = source.fingerprint_of(source.resolved(model))
+    if saved is None or found == saved:
+        return saved is not None
+    if len(saved) == JOBLIB_DIGITS and issubclass(source, EstimatorClassifier):  # what earlier versions saved
+        return earlier_fingerprint(model) == saved
+    is_named = isinstance(model, BlackBox) and model.fingerprint is not None
+    if is_named or (source.in_graph and found is not None):
+        raise WrongClassifier(f"{OTHER}: its {'fingerprint' if is_named else 'weights'} are others. {WHAT_NOW}")
+    return False
+
+
+def _check_answers(detector: Detector, saved: str | None, probe: Probe | None, path: Path) -> None:
+    """Check a classifier whose digest does not tell: by its answers on made-up rows, where it may be asked.
+
+    A library of another version reads the same estimator into other attributes, and a function has no digest.
+
+    Args:
+        detector: with the classifier.
+        saved: the digest of the classifier that was saved.
+        probe: made-up rows, with the answers of the classifier that was saved; None if there are none.
+        path: of the detector, for messages.
+
+    Raises:
+        WrongClassifier: it answers otherwise, or was not asked and its weights are others.
+    """
+    source, classifier = source_of(detector.model), detector.classifier
+    found = None if probe is None or not classifier.is_free else asked(classifier, probe)
+    differs = None if probe is None or found is None else probe.differs(found)
+    has_weights = not issubclass(source, FunctionClassifier | PatientClassifier | EstimatorClassifier)
+    if saved is not None and (differs or (differs is None and has_weights)):
+        raise WrongClassifier(f"{OTHER}: {'it answers otherwise' if differs else 'its weights are others'}. {WHAT_NOW}")
+    if differs:
+        _warn(
+            f"{OTHER}, as it seems: a function, it answers otherwise on the made-up rows that are in {path}. {WHAT_NOW}"
+            ". demur.BlackBox(function, fingerprint='name and version') is told by that name"
+        )
+    elif saved is not None:
+        answers = "" if differs is None else ". Its answers are the same on the made-up rows that are in the folder"
+        _warn(
+            f"whether this is the classifier that {path} was saved with cannot be told for certain: it is stored "
+            f"otherwise, as when another version of its library reads it{answers}. If it is the same one, "
+            "detector.save(path) remembers it as it is now; if not, fit a new detector"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)  # the line that called load_detector
+
+
+def _check_classes(detector: Detector, saved: Any) -> None:
+    """Check that a classifier calls its classes as it did, or call them so where it does not say.
+
+    Raises:
+        WrongClassifier: it calls them otherwise.
+    """
+    if saved is None:
+        return
+    before = Classes.from_json(saved, detector.labels.count)
+    if detector.classes is None:
+        detector.classes = list(before.names or ())
+    elif detector.classes != before.names:
         raise WrongClassifier(
-            "this is not the classifier that the detector was saved with: its weights are others. A detector judges "
-            "one classifier; fit a new one for this"
+            f"{OTHER}: its classes were {before.described} and are {detector.labels.described}. {WHAT_NOW}"
         )

@@ -38,6 +38,8 @@ COLUMNS = {
     "defense": DataType.long,
 }
 """What is said of each row, as far as the guard says it."""
+CLASSES = {"i": DataType.long, "U": DataType.string, "f": DataType.double, "b": DataType.boolean}
+"""The type of columns of classes, by the kind of the classes' names."""
 
 
 def save_model(guard: Any, path: str | Path, *, mlflow_model: Model | None = None, **options: Any) -> None:
@@ -132,7 +134,12 @@ def signature(guard: runtime.Guard) -> ModelSignature:
         for name, field in fields.items()
     ]
     told = {"p_value": guard.calibration is not None, "harm_probability": guard.harm is not None}
-    columns: list[Any] = [ColSpec(kind, name) for name, kind in COLUMNS.items() if told.get(name, True)]
+    of_classes = CLASSES[guard.labels.dtype.kind]
+    columns: list[Any] = [
+        ColSpec(of_classes if kind == DataType.long else kind, name)
+        for name, kind in COLUMNS.items()
+        if told.get(name, True)
+    ]
     if isinstance(guard.threshold, float):
         threshold = ParamSpec("threshold", DataType.double, guard.threshold)
     else:

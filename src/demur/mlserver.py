@@ -83,11 +83,12 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
         """Inputs and outputs, and which guard this is."""
         found = await super().metadata()
         found.platform = found.platform or PLATFORM
-        threshold = self.guard.threshold
+        threshold, names = self.guard.threshold, self.guard.labels.names
         found.parameters = Parameters(
             detector=self.guard.detector,
             sha256=self.guard.sha256,
             threshold=threshold if isinstance(threshold, float) else threshold.tolist(),
+            **({} if names is None else {"classes": list(names)}),  # what corrected and the like are indices in
         )
         return found
 

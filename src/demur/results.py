@@ -50,11 +50,12 @@ class PredictData(TypedDict):
 class CorrectData(PredictData):
     """The same, and classes."""
 
-    corrected: Labels
-    """`(n,)`: the opinion's class where flagged, the classifier's elsewhere and where invalid."""
-    no_defense: Labels | None
+    corrected: npt.NDArray[Any]
+    """`(n,)`: the opinion's class where flagged, the classifier's elsewhere and where invalid. As the classifier's
+    classes are called, where that is known (`Detector.classes`); otherwise int64."""
+    no_defense: npt.NDArray[Any] | None
     """`(n,)`, the classifier's class; None where not asked for."""
-    defense: Labels | None
+    defense: npt.NDArray[Any] | None
     """`(n,)`, the opinion's class; None where not asked for."""
 
 

@@ -36,6 +36,7 @@ from demur.encoding import TableEncoder
 from demur.errors import ClassifierFailed, NonFinite, NotFitted, ShapeMismatch, WrongType
 from demur.feeding import Prepare, Preprocess, preprocessed
 from demur.graph import AnsweredGraph, DetectorGraph, Half, Network, Outputs, Views, compiled, started
+from demur.likeness import Probe
 from demur.scoring import keep_apart
 
 PASSTHROUGH = "passthrough"
@@ -51,6 +52,7 @@ class InGraph:
     """The classifier is in the graph: it and the companion take the same rows."""
 
     encoder: TableEncoder | None = None
+    probe: Probe | None = None
 
     def __init__(self, classifier: GraphClassifier) -> None:
         self.classifier, self.companion_layout = classifier, classifier.layout
@@ -130,6 +132,7 @@ class OutOfGraph:
     ) -> None:
         self.classifier, self.preprocess, self.temperature = classifier, preprocess, temperature
         self.encoder: TableEncoder | None = None
+        self.probe: Probe | None = None
         if classifier.answers is None:
             classifier.answers = InMemory()
         if saved is not None:
@@ -144,6 +147,7 @@ class OutOfGraph:
         if not classifier.classes:  # then an answer tells; one call, so that no answer is lost if it fails
             classifier.log_probabilities(taken(rows, slice(0, min(32, classifier.ask_at_once or 32))))
         self.companion_layout = _as_taken(layout_of(self.companion_rows(taken(rows, slice(0, 1)))), companion)
+        self.probe = Probe.like(rows)
 
     @property
     def reference_shapes(self) -> list[tuple[int, ...]]:
@@ -268,6 +272,32 @@ class OutOfGraph:
 
 
 Route: TypeAlias = InGraph | OutOfGraph
+
+
+def answered(route: Route) -> Probe | None:
+    """The probe of a classifier with its answers; None where it must not be asked, or fails on made-up rows."""
+    probe, classifier = route.probe, route.classifier
+    if probe is None or not isinstance(classifier, BlackBoxClassifier) or not classifier.is_free:
+        return None
+    if probe.answers is None:
+        found = asked(classifier, probe)
+        if found is None:
+            return None
+        probe.answers = found
+    return probe
+
+
+def asked(classifier: BlackBoxClassifier, probe: Probe) -> npt.NDArray[np.float32] | None:
+    """What a classifier answers on a probe now, probabilities `(n, classes)`; None if it fails on made-up rows.
+
+    An answer with another number of classes comes as an array without rows.
+    """
+    try:
+        return np.asarray(np.exp(classifier.log_probabilities(probe.rows)))
+    except ShapeMismatch:
+        return np.zeros((0, 0), "float32")
+    except Exception:  # made-up rows may be rows that it does not know what to say of
+        return None
 
 
 def _as_taken(made: Layout, companion: Any) -> Layout:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from demur._version import __version__
 from demur.calibration import Threshold
+from demur.classes import Classes
 from demur.data import (
     Field,
     Layout,
@@ -120,6 +121,11 @@ class Guard:
         return self._description.classes
 
     @property
+    def labels(self) -> Classes:
+        """The classes: what they are called, in the order of the classifier's outputs, if that is known."""
+        return self._description.labels
+
+    @property
     def threshold(self) -> Threshold:
         """Scores strictly above it are flagged; in nats. An array `(classes,)` where each class has its own."""
         return self._description.threshold
@@ -184,7 +190,8 @@ class Guard:
     ) -> dict[str, npt.NDArray[Any]]:
         """Run the graph once, on arrays as it takes them: nothing is checked, cast or split.
 
-        A row that cannot be judged gets a score of infinity and is flagged, whatever `on_invalid` says.
+        A row that cannot be judged gets a score of infinity and is flagged, whatever `on_invalid` says. Classes are
+        indices here: `labels.named(...)` makes of them what they are called.
 
         Args:
             feed: `(n, ...)`, for each name in `inputs`.
@@ -292,7 +299,8 @@ class Guard:
         scored, flagged = self._decided(X, batch_size, control, level, threshold)
         if not return_instance_score:
             flagged["instance_score"] = None
-        return {"meta": self.meta, "data": correction(scored, flagged, all_predictions=return_all_predictions)}
+        data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
+        return {"meta": self.meta, "data": data}
 
     def feed(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
         """Rows as the graph takes them, cast, by the names of its inputs."""

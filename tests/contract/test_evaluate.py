@@ -735,7 +735,7 @@ ROWS, LABELS = np.zeros((12, 8, 8, 1), "float32"), np.zeros(12, int)
     ("settings", "error", "match"),
     [
         ({"X": ROWS, "y": LABELS[:5]}, ShapeMismatch, "the true class, for each of the 12 rows"),
-        ({"X": ROWS, "y": LABELS.astype(float)}, ShapeMismatch, "whole number"),
+        ({"X": ROWS, "y": LABELS + 0.5}, ShapeMismatch, "whole number"),
         ({"X": ROWS, "y": np.eye(10)[LABELS]}, ShapeMismatch, "got shape"),
         ({"X": ROWS, "y": LABELS + 10}, InvalidSetting, "y holds classes from 0 to 9; got 10 to 10"),
         ({"X": ROWS, "y": LABELS - 1}, InvalidSetting, "y holds classes from 0 to 9"),

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from demur.classes import UNKNOWN, Classes
 from demur.data import Layout, Rows, batches, check_layout, check_whole, finite_rows, is_table, row_count, taken
 from demur.decision import correction, decide
 from demur.errors import (
@@ -34,9 +35,11 @@ OUTPUTS: Mapping[str, str] = {
     "reference": "float32",
     "opinion": "float32",
 }
-"""What can be asked for, and its type: one value a row, but for the last two, `(classes,)`."""
+"""What can be asked for, and its type: one value a row, but for the last two, `(classes,)`. See `CLASSES` too."""
 
 DISTRIBUTIONS = ("reference", "opinion")
+CLASSES = ("corrected", "no_defense", "defense")
+"""Of the type of the classes' own names, where the guard knows these."""
 DECIDED = ("is_adversarial", "corrected")
 ROWS_AT_ONCE = 256
 
@@ -154,7 +157,17 @@ def answers(
 
 def _space(guard: Any, name: str, n: int) -> npt.NDArray[Any]:
     shape = (n, classes_of(guard)) if name in DISTRIBUTIONS else (n,)
-    return np.zeros(shape, OUTPUTS[name])
+    return np.zeros(shape, type_of(guard, name))
+
+
+def labels_of(guard: Any) -> Classes:
+    """What a guard's classes are called."""
+    return getattr(guard, "labels", UNKNOWN)
+
+
+def type_of(guard: Any, name: str) -> Any:
+    """The type of an output."""
+    return labels_of(guard).dtype if name in CLASSES else OUTPUTS[name]
 
 
 def layout_of(guard: Any) -> Layout:
@@ -172,7 +185,7 @@ def layout_of(guard: Any) -> Layout:
 
 def classes_of(guard: Any) -> int:
     """How many classes there are, for a detector, live or exported."""
-    return guard.classes if hasattr(guard, "classes") else guard.classifier.classes  # type: ignore[no-any-return]
+    return guard.classifier.classes if hasattr(guard, "classifier") else guard.classes  # type: ignore[no-any-return]
 
 
 def _answer(guard: Any, rows: Rows, numbers: npt.NDArray[np.int_], found: Answers) -> None:
@@ -206,7 +219,8 @@ def _asked(guard: Any, rows: Rows, names: list[str]) -> Mapping[str, Any]:
     score, reference, opinion = guard.score(rows, batch_size=n, return_predictions=True)
     invalid = np.flatnonzero(~np.isfinite(score))
     scored = Scored(score, reference.argmax(axis=1), opinion.argmax(axis=1), invalid)
-    data = correction(scored, decide(scored, guard.threshold, guard.calibration, None, 0.05), all_predictions=True)
+    decided = decide(scored, guard.threshold, guard.calibration, None, 0.05)
+    data = correction(scored, decided, labels_of(guard), all_predictions=True)
     harm = {} if guard.harm is None else {"harm_probability": guard.harm.probability(score)}
     return {**data, **harm, "reference": reference, "opinion": opinion}
 

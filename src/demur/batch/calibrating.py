@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from demur.batch.answering import classes_of, layout_of
+from demur.batch.answering import classes_of, labels_of, layout_of
 from demur.batch.collections import parts_of
 from demur.batch.gathering import scores_of_part, sent
+from demur.batch.guards import loaded
 from demur.batch.job import Job
 from demur.batch.tables import Reading
 from demur.calibration import Calibration
-from demur.data import check_classes
 from demur.decision import calibration_of, grouped
 from demur.errors import NonFinite, ShapeMismatch, WrongType
 from demur.sketch import ScoreSketch
@@ -45,7 +45,7 @@ def calibrated(
         fpr: see `Detector.infer_threshold`, as for the next two.
         threshold_perc: see there.
         margin: see there.
-        labels: `(n,)`, true classes; an array, of Dask or not.
+        labels: `(n,)`, true classes, as the detector calls them; an array, of Dask or not.
         by_class: whether each predicted class has a threshold of its own.
         batch_size: rows a pass.
 
@@ -69,7 +69,8 @@ def calibrated(
             dask.delayed(merged)(sketches[start : start + TOGETHER]) for start in range(0, len(sketches), TOGETHER)
         ]
     (found,) = dask.compute(sketches[0])
-    return calibration_of(found, fpr=fpr, threshold_perc=threshold_perc, margin=margin)
+    name_of = labels_of(detector).name_of
+    return calibration_of(found, fpr=fpr, threshold_perc=threshold_perc, margin=margin, name_of=name_of)
 
 
 def sketched(job: Job, part: Any, labels: Any, classes: int | None) -> Sketches:
@@ -77,7 +78,7 @@ def sketched(job: Job, part: Any, labels: Any, classes: int | None) -> Sketches:
     score, predicted = scores_of_part(job, part)
     if not np.isfinite(score).all():
         raise NonFinite(f"{(~np.isfinite(score)).sum()} of {len(score)} rows of a part cannot be judged; remove them")
-    true = None if labels is None else check_classes(np.asarray(labels), len(score), "labels")
+    true = None if labels is None else labels_of(loaded(job.ref)).indices(labels, len(score), "labels")
     return grouped(score, predicted, true, classes)
 
 
@@ -98,5 +99,6 @@ def _labels_of(labels: Any, X: Any, parts: int) -> list[Any]:
     if not hasattr(X, "chunks"):
         raise WrongType("labels of a DataFrame or a bag are a Dask collection with its partitions")
     ends = list(itertools.accumulate(n for n in X.chunks[0] if n))
-    true = check_classes(labels, ends[-1], "labels")
-    return np.split(true, ends[:-1])
+    if np.shape(labels)[:1] != (ends[-1],):
+        raise ShapeMismatch(f"labels must hold the true class, for each of the {ends[-1]} rows; got {np.shape(labels)}")
+    return np.split(np.asarray(labels), ends[:-1])

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from demur.batch import cluster
+from demur.batch.answering import labels_of
 from demur.batch.collections import parts_of
-from demur.batch.guards import Packed, packed
+from demur.batch.guards import Packed, loaded, packed
 from demur.batch.job import Job, answered
 from demur.batch.scoring import usual_folder
 from demur.batch.tables import Reading
@@ -23,7 +24,7 @@ def gathered(guard: Any, X: Any, *, batch_size: int | None = None) -> tuple[Floa
         batch_size: rows a pass; None for what memory allows.
 
     Returns:
-        Scores `(n,)`, in nats, and the classes that the classifier predicts, `(n,)`.
+        Scores `(n,)`, in nats, and the indices of the classes that the classifier predicts, `(n,)`.
 
     Raises:
         RowsFailed: rows cannot be judged, and the guard does not flag such.
@@ -51,9 +52,10 @@ def sent(guard: Any) -> Packed:
 
 
 def scores_of_part(job: Job, part: Any) -> tuple[Floats, Labels]:
-    """The scores and predicted classes of a part, all rows of which must be answered."""
+    """The scores and the indices of the predicted classes of a part, all rows of which must be answered."""
     try:
         table = answered(job, part)
     except RowsFailed as error:
         raise RowsFailed(error.faults, "Remove such rows, or give the classifier what they lack") from None
-    return table["instance_score"].to_numpy(), table["no_defense"].to_numpy()
+    predicted = labels_of(loaded(job.ref)).indices(table["no_defense"].to_numpy(), table.num_rows)
+    return table["instance_score"].to_numpy(), predicted

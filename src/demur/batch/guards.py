@@ -141,7 +141,7 @@ def content_of(detector: Any) -> str:
         "settings": detector.settings,
         "classifier": detector.classifier.fingerprint(),
         "layout": as_json(layout_of(detector)),
-        "classes": classes_of(detector),
+        "classes": [classes_of(detector), detector.labels.as_json()],
         "uncertainty_weight": detector.uncertainty_weight,
     }
     digest.update(json.dumps(settings, sort_keys=True, default=repr).encode())

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from demur.batch.answering import DISTRIBUTIONS, OUTPUTS, ROWS_AT_ONCE, Answers, OnError, answers
+from demur.batch.answering import DISTRIBUTIONS, ROWS_AT_ONCE, Answers, OnError, answers
 from demur.batch.formats import Store
 from demur.batch.formats.base import row_bytes
 from demur.batch.guards import GuardRef, loaded, on_worker
@@ -121,10 +121,10 @@ def empty_table(job: Job, ids: Any, guard: Any) -> Any:
         ids: the schema of the ids.
         guard: the guard.
     """
-    from demur.batch.answering import classes_of
+    from demur.batch.answering import classes_of, type_of
 
     shapes = {name: (0, classes_of(guard)) if name in DISTRIBUTIONS else (0,) for name in job.outputs}
-    columns = {name: np.zeros(shape, OUTPUTS[name]) for name, shape in shapes.items()}
+    columns = {name: np.zeros(shape, type_of(guard, name)) for name, shape in shapes.items()}
     return with_answers(job, ids.empty_table(), Answers(columns, {}))
 
 

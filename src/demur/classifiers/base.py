@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from demur.classes import Said, classes_said_by
 from demur.classifiers.answers import Answers, row_keys
 from demur.data import (
     Columns,
@@ -60,6 +61,9 @@ class Classifier:
     takes_tables: ClassVar[bool] = False
     """Whether its rows are those of a table, whose columns a companion had better get standardised."""
 
+    is_free: bool = False
+    """Whether it may be asked about a few rows more, to tell whether it is still the same."""
+
     model: Any
     layout: Layout
     classes: int
@@ -91,6 +95,15 @@ class Classifier:
     def fingerprint_of(cls, model: Any) -> str | None:  # noqa: ARG003 - a function tells nothing of its own
         """A SHA-256 of what a model has learned; None if that cannot be told."""
         return None
+
+    @classmethod
+    def said_by(cls, model: Any) -> Said | None:
+        """What a model says its classes are called; None if it does not."""
+        return classes_said_by(model)
+
+    def said(self) -> Said | None:
+        """What the model says its classes are called; None if it does not."""
+        return self.said_by(self.model)
 
     def fingerprint(self) -> str | None:
         """A SHA-256 of what the model has learned; None if that cannot be told."""
@@ -157,6 +170,7 @@ class BlackBoxClassifier(Classifier):
     """
 
     in_graph = False
+    is_free = True
     kind: ClassVar[str] = "a black box"
     retries: int = 0
     timeout: float | None = None

@@ -4,8 +4,9 @@ import hashlib
 from typing import Any
 
 from demur.classifiers.base import BlackBoxClassifier
+from demur.classifiers.state import digest_of_state
 from demur.data import Columns, Field, Layout, Rows
-from demur.errors import MissingExtra, ShapeMismatch
+from demur.errors import ShapeMismatch
 
 
 class EstimatorClassifier(BlackBoxClassifier):
@@ -40,18 +41,26 @@ class EstimatorClassifier(BlackBoxClassifier):
         return fingerprint(model)
 
 
-def fingerprint(model: Any) -> str:
-    """A hash of what an estimator has learned.
+def fingerprint(model: Any) -> str | None:
+    """A SHA-256 of what an estimator has learned; None if it holds what cannot be read.
 
-    Of gradient boosting it is that of the trees as the library writes them, of anything else joblib's hash, which
-    follows what pickling would write without writing it.
+    Of gradient boosting it is that of the trees as the library writes them, of anything else see `digest_of_state`.
     """
     if hasattr(model, "get_booster"):
         return hashlib.sha256(bytes(model.get_booster().save_raw("ubj"))).hexdigest()
     if hasattr(model, "booster_"):
         return hashlib.sha256(model.booster_.model_to_string().encode()).hexdigest()
+    return digest_of_state(model)
+
+
+def earlier_fingerprint(model: Any) -> str | None:
+    """What earlier versions saved of an estimator: joblib's hash, which differs between processes for many.
+
+    None without joblib, and of estimators that it cannot hash.
+    """
     try:
         import joblib
-    except ImportError:
-        raise MissingExtra("joblib", "sklearn") from None
-    return str(joblib.hash(model, hash_name="sha1"))
+
+        return str(joblib.hash(model, hash_name="sha1"))
+    except Exception:
+        return None

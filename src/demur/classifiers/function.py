@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 
+from demur.classes import Said
 from demur.classifiers.answers import OnDisk
 from demur.classifiers.base import BlackBoxClassifier, Classifier
+from demur.classifiers.estimator import fingerprint
 from demur.data import Layout, Rows, check_whole, is_number
 from demur.errors import ClassifierFailed, DemurError, InvalidSetting, MissingExtra, WrongType
 
@@ -28,6 +30,12 @@ class FunctionClassifier(BlackBoxClassifier):
 
     def ask(self, rows: Rows) -> Any:
         return self.model(rows)
+
+    @classmethod
+    def fingerprint_of(cls, model: Any) -> str | None:
+        """Of an estimator's method, that of the estimator; a function tells nothing of its own."""
+        owner = getattr(model, "__self__", None)
+        return fingerprint(owner) if hasattr(owner, "predict_proba") else None
 
 
 class BlackBox:
@@ -106,6 +114,7 @@ class PatientClassifier(BlackBoxClassifier):
         self.takes_tables = self.inner.takes_tables  # type: ignore[misc]
         super().__init__(model, layout=layout, **settings)
         self.is_logits = self.inner.is_logits
+        self.is_free = not isinstance(self.inner, FunctionClassifier)
         self.ask_at_once = model.batch_size
         if model.cache is not None:
             self.answers = OnDisk(model.cache, f"{self.fingerprint()} logits={self.is_logits}")
@@ -123,6 +132,13 @@ class PatientClassifier(BlackBoxClassifier):
 
     def known_classes(self) -> int | None:
         return self.inner.known_classes()
+
+    @classmethod
+    def said_by(cls, model: Any) -> Said | None:
+        return _source_of(model.predict).said_by(model.predict)
+
+    def said(self) -> Said | None:
+        return self.inner.said()
 
     @classmethod
     def fingerprint_of(cls, model: Any) -> str | None:

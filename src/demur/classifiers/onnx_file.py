@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from demur.classes import Name, Said
 from demur.classifiers.base import BlackBoxClassifier
 from demur.data import Field, Layout, Rows, batches, mapped, row_count
 from demur.errors import ShapeMismatch
@@ -20,6 +21,8 @@ class OnnxClassifier(BlackBoxClassifier):
     """
 
     kind = "an ONNX model"
+    keys: tuple[Name, ...] | None = None
+    """Of the map that it answers with, if it does: its classes."""
 
     @classmethod
     def accepts(cls, model: Any) -> bool:
@@ -65,6 +68,9 @@ class OnnxClassifier(BlackBoxClassifier):
             )
         return found[0]
 
+    def said(self) -> Said | None:
+        return None if self.keys is None else (self.keys, False)
+
     def ask(self, rows: Rows) -> Any:
         inputs = self.model.get_inputs()
         name, size = self._output().name, inputs[0].shape[0] if inputs[0].shape else None
@@ -79,7 +85,8 @@ class OnnxClassifier(BlackBoxClassifier):
         inputs = cast if isinstance(cast, dict) else {self.model.get_inputs()[0].name: cast}
         (output,) = self.model.run([name], inputs)
         if isinstance(output, list):  # a map from class to probability for each row, as scikit-learn's converter likes
-            output = np.asarray([[row[key] for key in sorted(row)] for row in output])
+            self.keys = tuple(sorted(output[0]))
+            output = np.asarray([[row[key] for key in self.keys] for row in output])
         return output[:n]
 
     @classmethod

@@ -33,10 +33,11 @@ def is_module(model: Any) -> bool:
 
 def fingerprint(module: Any) -> str:
     """The SHA-256 of a module's parameters and buffers, in the module's order."""
-    return digest_of(_bits(value) for value in module.state_dict().values() if hasattr(value, "detach"))
+    return digest_of(bits(value) for value in module.state_dict().values() if hasattr(value, "detach"))
 
 
-def _bits(tensor: Any) -> npt.NDArray[Any]:
+def bits(tensor: Any) -> npt.NDArray[Any]:
+    """A tensor's values, in NumPy; as bytes where NumPy does not have its type."""
     tensor = tensor.detach().cpu().contiguous()
     try:
         return np.asarray(tensor.numpy())

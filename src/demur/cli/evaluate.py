@@ -26,7 +26,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--data", required=True, metavar="FILE[:KEY]", help="test inputs that neither fit nor threshold has seen"
     )
-    parser.add_argument("--labels", required=True, metavar="FILE[:KEY]", help="their true classes, whole numbers")
+    parser.add_argument("--labels", required=True, metavar="FILE[:KEY]", help="their true classes")
     parser.add_argument(
         "--train", metavar="FILE[:KEY]", help="normal inputs, to compare with an ordinary autoencoder trained on them"
     )
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     evaluation = evaluate(
         detector,
         X,
-        y.reshape(-1),
+        y,
         attacks=args.attacks,
         corruptions=args.corruptions,
         X_train=X_train,

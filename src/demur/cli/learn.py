@@ -14,6 +14,7 @@ from demur.cli.options import (
     add_command,
     add_data,
     add_folder,
+    class_list,
     hidden_layer,
     natural_number,
     show_next,
@@ -82,6 +83,12 @@ def register(commands: Commands) -> None:
         metavar="MODEL.keras",
         help=f"an autoencoder ({AE}) or a student ({DISTILLATION}) of your own to train, instead of the ready one; "
         f"'{COPY}' is a student that starts as a copy of the classifier, for --robust",
+    )
+    parser.add_argument(
+        "--classes",
+        type=class_list,
+        metavar="NAME,NAME",
+        help="what the classes are called, in the order of the classifier's outputs; default: 0, 1, 2, ...",
     )
     parser.add_argument("--data-type", metavar="TEXT", help="such as image or tabular; kept with the detector")
     parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
@@ -180,16 +187,18 @@ def threshold(args: argparse.Namespace) -> int:
         verbose=shows_bar(args),
     )
     detector.save(args.folder)
-    print(threshold_line(args, detector.threshold, len(X)))
+    print(threshold_line(args, detector.threshold, len(X), detector.labels.all_names))
     print(f"saved in {args.folder}")
     show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))} --data NEW.npz --out answers.csv")
     return 0
 
 
-def threshold_line(args: argparse.Namespace, threshold: Any, n: int) -> str:
+def threshold_line(args: argparse.Namespace, threshold: Any, n: int, names: Sequence[str]) -> str:
     """Say what the threshold is and what it stands for."""
     per_class = isinstance(threshold, Sequence) or getattr(threshold, "ndim", 0) == 1
-    limits = ", ".join(f"{k}: {limit:.6g}" for k, limit in enumerate(threshold)) if per_class else f"{threshold:.6g}"
+    limits = f"{threshold:.6g}"
+    if per_class:
+        limits = ", ".join(f"{name}: {limit:.6g}" for name, limit in zip(names, threshold, strict=True))
     margin = f", plus a margin of {args.margin:g}" if args.margin else ""
     if args.fpr is not None:
         return f"threshold {limits} nats: it flags at most {100 * args.fpr:g} % of inputs like these {n:,}{margin}"
@@ -218,6 +227,7 @@ def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, An
         "loss_type": args.loss_type,
         "score_type": args.score_type,
         "w_uncertainty": args.w_uncertainty,
+        "classes": args.classes,
     }
     robust = {"epsilon": radii, "bounds": args.bounds and tuple(args.bounds)} if radii else None
     return _given(settings), _given({"w_recon": args.w_recon, "robust": robust})

@@ -81,6 +81,15 @@ def hidden_layer(text: str) -> tuple[int | str, int]:
     return layer, _integer(dimension, 2)
 
 
+def class_list(text: str) -> list[str] | list[int]:
+    """Read what classes are called, with commas between them: whole numbers, if all of them are."""
+    names = [name.strip() for name in text.split(",")]
+    try:
+        return [int(name) for name in names]
+    except ValueError:
+        return names
+
+
 def _integer(text: str, least: int) -> int:
     if not (text.isdecimal() and int(text) >= least):
         raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}; got {text!r}")

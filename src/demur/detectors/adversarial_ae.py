@@ -86,6 +86,9 @@ class AdversarialAE(Detector):
         channels_last: of a PyTorch classifier and images: False where rows are `(n, channels, height, width)`, True
             where they are `(n, height, width, channels)`; a module that does not take them so is given them the other
             way round.
+        classes: what the classes are called, in the order of the classifier's outputs, where it does not say so itself
+            (estimators do, by `classes_`, and Hugging Face's models, by `config.id2label`). Labels are taken, and
+            classes given, by these names. None: 0, 1, 2, ...
 
     Attributes:
         ae: the autoencoder.
@@ -119,6 +122,7 @@ class AdversarialAE(Detector):
         on_invalid: OnInvalid = "raise",
         input_shape: Any = None,
         channels_last: bool = False,
+        classes: Any = None,
     ) -> None:
         if hidden_layer_kld and model_hl:
             raise InvalidSetting("hidden_layer_kld and model_hl are two ways to the same: pass one of them")
@@ -138,6 +142,7 @@ class AdversarialAE(Detector):
             loss_type=loss_type,
             score_type=score_type,
             w_uncertainty=w_uncertainty,
+            classes=classes,
         )
         self.ae = _autoencoder(ae, encoder_net, decoder_net)
         self.model_hl = list(model_hl or [])

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from demur import storage
 from demur._version import __version__
 from demur.calibration import Calibration, Threshold, check_percentile, rational
+from demur.classes import Classes, Name, class_names, settled_classes
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
 from demur.classifiers.answers import row_keys
 from demur.classifiers.keras_model import known_layout
@@ -25,7 +26,6 @@ from demur.data import (
     Layout,
     Rows,
     as_layout,
-    check_classes,
     check_layout,
     check_whole,
     compatible,
@@ -53,7 +53,7 @@ from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
 from demur.harm import HarmCalibration
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
 from demur.robustness import Robust, as_robust
-from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route
+from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route, answered
 from demur.scoring import gathered, over_batches, score_rows, spacious
 from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection
 from demur.training import (
@@ -140,6 +140,7 @@ class Detector(abc.ABC):
         score_type: str,
         w_uncertainty: float | Literal["balanced"] | None,
         companion_preprocess: Any = None,
+        classes: Any = None,
     ) -> None:
         for name, value in {"loss_type": loss_type, "score_type": score_type}.items():
             if not isinstance(value, str) or value not in DIVERGENCES:
@@ -179,6 +180,7 @@ class Detector(abc.ABC):
         self.on_invalid = on_invalid
         self.channels_last = bool(channels_last)
         self.companion_preprocess = companion_preprocess
+        self._classes = None if classes is None else class_names(classes)
         self.calibration: Calibration | None = None
         self.harm: HarmCalibration | None = None
         self.threshold = threshold
@@ -231,6 +233,7 @@ class Detector(abc.ABC):
             else InGraph(classifier)
         )
         self.classifier, self._layout = classifier, classifier.layout
+        _ = self.labels  # raises an error if classes= does not fit the classifier
         if isinstance(self._threshold, np.ndarray):
             self.threshold = self._threshold.tolist()  # checked now that the classes are known
         self._make_companion()
@@ -320,7 +323,32 @@ class Detector(abc.ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of `__init__` that are no models, as JSON can hold them."""
-        return {**self.own_settings, **{name: getattr(self, name) for name in SHARED_SETTINGS}}
+        classes = {} if self._classes is None else {"classes": list(self._classes)}
+        return {**self.own_settings, **{name: getattr(self, name) for name in SHARED_SETTINGS}, **classes}
+
+    @property
+    def labels(self) -> Classes:
+        """The classifier's classes: how many there are, and what they are called, if that is known."""
+        if not hasattr(self, "classifier"):
+            return settled_classes(self._classes, self._source_class.said_by(self.model), None)
+        return settled_classes(self._classes, self.classifier.said(), self.classifier.classes or None)
+
+    @property
+    def classes(self) -> tuple[Name, ...] | None:
+        """What the classes are called, in the order of the classifier's outputs: as `classes=` or the model says.
+
+        None where nobody says: labels are 0, 1, 2, ... then. It may be set at any time.
+        """
+        return self.labels.names
+
+    @classes.setter
+    def classes(self, names: Any) -> None:
+        before, self._classes = self._classes, None if names is None else class_names(names)
+        try:
+            _ = self.labels
+        except InvalidSetting:
+            self._classes = before
+            raise
 
     @functools.cached_property
     def graph(self) -> DetectorGraph:
@@ -585,8 +613,8 @@ class Detector(abc.ABC):
             fpr: false-positive rate, above 0 and below 1; takes the place of `threshold_perc`.
             threshold_perc: percentage of `X` that shall not be flagged, 0 to 100.
             margin: added to the threshold, in nats. A negative one breaks what `fpr` promises.
-            labels: `(n,)`, true classes: only the instances that the classifier gets right calibrate, and the promise
-                is for such instances.
+            labels: `(n,)`, true classes, as `classes` calls them: only the instances that the classifier gets right
+                calibrate, and the promise is for such instances.
             groups: "predicted" for a threshold, and p-values, of each predicted class (Mondrian conformal prediction):
                 the rate holds within each class.
             batch_size: rows a forward pass.
@@ -622,15 +650,17 @@ class Detector(abc.ABC):
             self.threshold = self.calibration.threshold
             return self
         if labels is not None and hasattr(X, "__array__"):
-            check_classes(labels, len(X), "labels")
+            self._ready_for(X)
+            self.labels.indices(labels, len(X), "labels")
         scored = self._scored(X, batch_size, verbose, flag_invalid=False)
         self.calibration = calibrate(
             scored,
             fpr=fpr,
             threshold_perc=threshold_perc,
             margin=margin,
-            labels=None if labels is None else check_classes(labels, len(scored.score), "labels"),
+            labels=None if labels is None else self.labels.indices(labels, len(scored.score), "labels"),
             classes=self.classifier.classes if groups == "predicted" else None,
+            name_of=self.labels.name_of,
         )
         self.threshold = self.calibration.threshold
         return self
@@ -741,7 +771,8 @@ class Detector(abc.ABC):
 
         Returns:
             `{"meta": ..., "data": {"is_adversarial", "instance_score", "corrected", "no_defense", "defense"}}`, and
-            what `predict` adds. A row that cannot be judged keeps the classifier's class.
+            what `predict` adds. Classes are those of `classes`: strings, say, where the classifier's are. A row that
+            cannot be judged keeps the classifier's class.
 
         Raises:
             ThresholdNotSet, NotCalibrated: before any forward pass, if there is no threshold or calibration.
@@ -750,7 +781,7 @@ class Detector(abc.ABC):
         scored, flagged = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             flagged["instance_score"] = None
-        data = correction(scored, flagged, all_predictions=return_all_predictions)
+        data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
         return {"meta": self.meta, "data": data}
 
     def save(self, path: str | Path, *, include_classifier: bool = True) -> None:
@@ -761,8 +792,9 @@ class Detector(abc.ABC):
         Args:
             path: the folder; made if it does not exist.
             include_classifier: whether the classifier is written too, if it is a Keras model. Of a PyTorch module the
-                state is, as safetensors. For any but a Keras model `load_detector` asks, and checks by the SHA-256 of
-                what it has learned that it is the same.
+                state is, as safetensors. For any but a Keras model `load_detector` asks, and checks that it is the
+                same: by a SHA-256 of what it has learned and, outside of the graph, by its answers on a few made-up
+                rows, which are written with it. For these `save` asks the classifier once, unless it is a `BlackBox`.
 
         Raises:
             NotFitted: the detector has not seen rows yet, and its classifier does not know their shape.
@@ -776,14 +808,18 @@ class Detector(abc.ABC):
             "threshold": threshold,
             "settings": self.settings,
             "meta": dict(self.meta),
-            "classifier": {"fingerprint": self.classifier.fingerprint(), "source": type(self.classifier).__name__},
+            "classifier": {
+                "fingerprint": self.classifier.fingerprint(),
+                "source": type(self.classifier).__name__,
+                "classes": self.labels.as_json(),
+            },
             "inputs": self.route.settings(),
             "fitted": self.is_fitted,
             "uncertainty_weight": self.uncertainty_weight,
             "companion_preprocess": self.companion_preprocess not in (None, PASSTHROUGH),
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
-        learned = {"calibration": self.calibration, "harm": self.harm}
+        learned = {"calibration": self.calibration, "harm": self.harm, "probe": answered(self.route)}
         arrays = {name: part.as_arrays() for name, part in learned.items() if part is not None}
         storage.write(Path(path), document, parts, arrays)
 

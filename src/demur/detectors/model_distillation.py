@@ -69,6 +69,9 @@ class ModelDistillation(Detector):
             function, or an object with `transform`. By default, of a DataFrame and of a table `(n, features)` given to
             an estimator, numbers are standardised and other columns one-hot encoded, as learned from the training rows;
             other rows, and those of "passthrough", are taken as they are.
+        classes: what the classes are called, in the order of the classifier's outputs, where it does not say so itself
+            (estimators do, by `classes_`, and Hugging Face's models, by `config.id2label`). Labels are taken, and
+            classes given, by these names. None: 0, 1, 2, ...
 
     Attributes:
         distilled_model: the student.
@@ -97,6 +100,7 @@ class ModelDistillation(Detector):
         input_shape: Any = None,
         channels_last: bool = False,
         companion_preprocess: Any = None,
+        classes: Any = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -112,6 +116,7 @@ class ModelDistillation(Detector):
             score_type=score_type,
             w_uncertainty=w_uncertainty,
             companion_preprocess=companion_preprocess,
+            classes=classes,
         )
         self._is_copy = isinstance(distilled_model, str) and distilled_model == COPY
         if self._is_copy:

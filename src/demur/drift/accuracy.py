@@ -6,7 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import check_classes, check_layout, check_whole, row_count, taken
+from demur.data import check_layout, check_whole, row_count, taken
 from demur.detectors.base import Detector
 from demur.drift.batch import drift_meta
 from demur.errors import (
@@ -77,7 +77,7 @@ def calibrate_accuracy(
     Args:
         detector: fitted.
         X: `(n, *input_shape)`, normal rows that `fit` has not seen.
-        y: `(n,)`, their true classes.
+        y: `(n,)`, their true classes, as `detector.classes` calls them.
         corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name, for
             severities 1 to 5. They tell how far off an estimate may be, and how often rows with high scores are wrong.
         rows: how many of `X` each corruption is tried on.
@@ -99,7 +99,7 @@ def calibrate_accuracy(
     check_whole("rows", rows, FEWEST)
     check_whole("seed", seed, 0)
     X = check_layout(detector._ready_for(X), detector.classifier.layout)
-    labels = check_classes(y, row_count(X))
+    labels = detector.labels.indices(y, row_count(X))
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")
     score, entropy, wrong = _judged(detector, X, labels, batch_size)

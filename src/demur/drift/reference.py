@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.calibration import Calibration
-from demur.data import as_array, check_classes, row_list
+from demur.classes import UNKNOWN, Classes
+from demur.data import as_array, row_list
 from demur.drift.conditional import conditional_p_values
 from demur.drift.evidence import Array, Observed
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotCalibrated, ShapeMismatch, WrongType
@@ -61,7 +62,7 @@ def scores_of(
         detector: a detector, or its calibration.
         X: rows; those of a Dask collection are scored where they are.
         scores: `(n,)`, in their place.
-        predicted: `(n,)`, the classes of given scores.
+        predicted: `(n,)`, the classes of given scores, as the detector calls them; of a calibration, their indices.
         by_class: whether classes are needed.
         batch_size: rows a forward pass.
 
@@ -77,6 +78,8 @@ def scores_of(
         found = np.atleast_1d(as_array(scores, "scores"))
         if found.ndim != 1 or found.dtype.kind not in "fiu":
             raise ShapeMismatch(f"scores must be numbers of shape (n,); got shape {found.shape} of {found.dtype}")
+        if by_class and len(found):
+            predicted = _classes(detector, predicted, len(found))
     elif not scores_rows(detector):
         raise WrongType("there is nothing to score rows with: pass the detector, or scores=")
     elif is_collection(X):
@@ -97,18 +100,18 @@ def scores_of(
             f"{(~valid).sum()} of {len(valid)} scores are not finite: {row_list(np.flatnonzero(~valid))}; a detector "
             'with on_invalid="flag" has such rows counted apart'
         )
-    classes = _classes(predicted, len(values)) if by_class else None
+    classes = predicted if by_class else None
     return Given(values[valid], None if classes is None else classes[valid], valid)
 
 
-def _classes(predicted: Any, n: int) -> npt.NDArray[np.int64]:
+def _classes(detector: Any, predicted: Any, n: int) -> npt.NDArray[np.int64]:
     if predicted is None:
         raise InvalidSetting(
             "each predicted class has calibration scores of its own: pass predicted=, the classifier's classes, too"
         )
-    return check_classes(
-        np.atleast_1d(as_array(predicted, "predicted")), n, "predicted", "a class, for each of the {n} scores"
-    )
+    classes: Classes = getattr(detector, "labels", UNKNOWN)  # a calibration knows the indices alone
+    predicted = [predicted] if np.ndim(predicted) == 0 else predicted
+    return classes.indices(predicted, n, "predicted", "a class, for each of the {n} scores")
 
 
 class Reference:

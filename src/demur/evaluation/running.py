@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from demur._version import __version__
-from demur.data import check_classes, check_layout, check_whole, row_count, taken
+from demur.classes import Classes
+from demur.data import check_layout, check_whole, row_count, taken
 from demur.detectors.base import Detector
 from demur.durations import seconds_of
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
@@ -75,7 +76,7 @@ def evaluate(
     Args:
         detector: fitted, with a threshold from `infer_threshold`.
         X: `(n, *input_shape)`, test rows that neither training nor calibration has seen.
-        y: `(n,)`, their true classes.
+        y: `(n,)`, their true classes, as `detector.classes` calls them.
         attacks: instances of `demur.evaluation.attacks.Attack` and names of attacks; None for none.
         corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name; None for
             none.
@@ -87,7 +88,7 @@ def evaluate(
         bounds: the smallest and largest value of a number in `X`; by default 0 and 1 for images within them, and what
             is found in `X` otherwise.
         X_train: normal rows, for the baselines that learn and for what is typical of a column.
-        class_names: what the classes are called.
+        class_names: what the report calls the classes; by default what `detector.classes` does.
         out: a folder for what is done so far: the same call goes on from there. `evaluation.json` is written there.
             Attacks that know only the classifier serve every detector of that classifier evaluated into the folder.
         resamples: of the bootstrap intervals.
@@ -179,11 +180,7 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[
     if not (hasattr(X, "shape") or isinstance(X, dict | tuple | list)):
         raise WrongType(f"X is an array, a table, or several arrays; got {type(X).__name__}")
     X = check_layout(detector._ready_for(X), detector.classifier.layout)
-    labels = check_classes(y, row_count(X))
-    classes = detector.classifier.classes
-    if labels.min() < 0 or labels.max() >= classes:
-        raise InvalidSetting(f"y holds classes from 0 to {classes - 1}; got {labels.min()} to {labels.max()}")
-    return X, labels
+    return X, detector.labels.indices(y, row_count(X))
 
 
 class _Asked(NamedTuple):
@@ -222,7 +219,7 @@ def _asked(
     return _Asked(
         target=target,
         shape=shape,
-        class_names=_names(names, target.classes),
+        class_names=_names(names, detector.labels),
         epsilons=limits,
         attacks=attacks_of(attacks, target, limits, notes),
         corruptions=corruptions_of(corruptions, target, X, X_train, notes),
@@ -237,11 +234,11 @@ def _is_plain(detector: Detector) -> bool:
     return isinstance(shape, tuple) and all(isinstance(size, int) or size is None for size in shape)
 
 
-def _names(given: Sequence[str] | None, classes: int) -> list[str]:
+def _names(given: Sequence[str] | None, classes: Classes) -> list[str]:
     if given is None:
-        return [str(i) for i in range(classes)]
-    if len(given) != classes:
-        raise InvalidSetting(f"class_names needs a name for each of the {classes} classes; got {len(given)}")
+        return classes.all_names
+    if len(given) != classes.count:
+        raise InvalidSetting(f"class_names needs a name for each of the {classes.count} classes; got {len(given)}")
     return [str(name) for name in given]
 
 

@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
     score: Array
     """`(n,)`, in nats."""
     reference: Array
-    """The classifier's class, `(n,)`."""
+    """The index of the classifier's class, `(n,)`."""
     opinion: Array
     """The companion's."""
     flagged: Array
@@ -107,13 +107,8 @@ class Target:
 
     def verdict(self, X: Any, batch_size: int = 256) -> Verdict:
         """What becomes of rows at the detector's threshold."""
-        data = self.detector.correct(X, batch_size=batch_size)["data"]
-        return Verdict(
-            np.asarray(data["instance_score"], "float64"),
-            np.asarray(data["no_defense"]),
-            np.asarray(data["defense"]),
-            np.asarray(data["is_adversarial"]),
-        )
+        scored, data = self.detector._decided(X, batch_size, False, None, 0.05)
+        return Verdict(np.asarray(scored.score, "float64"), scored.y, scored.y_opinion, data["is_adversarial"])
 
     def limits(self, predicted: Array) -> Array:
         """The threshold of each row, given the class that the classifier predicts: `(n,)`."""

@@ -114,6 +114,7 @@ def _contents(
         layout=layout,
         inputs=network.inputs,
         classes=detector.classifier.classes,
+        labels=detector.labels,
         temperature=detector.temperature,
         on_invalid=detector.on_invalid,
         data_type=detector.data_type,

@@ -124,6 +124,12 @@ SCHEMAS: Schema = {
             "platform": {"type": "string"},
             "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/TensorMetadata"}},
             "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/TensorMetadata"}},
+            "classes": {
+                "type": "array",
+                "items": {"anyOf": [*NUMBER["anyOf"], {"type": "string"}]},
+                "description": "What the classes are called, where that is known: corrected, no_defense and defense "
+                "are indices in this list.",
+            },
         },
     ),
     "ServerLive": _object(["live"], {"live": {"type": "boolean"}}),

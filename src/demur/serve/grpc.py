@@ -275,7 +275,9 @@ class Calls:
 
     async def _model_metadata(self, message: Any, figures: dict[str, Any]) -> Any:
         figures["model"] = message.name[:80]
-        return MESSAGES["ModelMetadataResponse"](**self._service.model_metadata(message.name, message.version or None))
+        found = self._service.model_metadata(message.name, message.version or None)
+        found.pop("classes", None)  # the protocol's message has no place for names
+        return MESSAGES["ModelMetadataResponse"](**found)
 
     async def _infer(self, message: Any, figures: dict[str, Any]) -> Any:
         name, version = message.model_name, message.model_version or None

@@ -39,7 +39,7 @@ class LiveGuard:
         self.layout: Layout = self._detector.classifier.layout
         self.inputs = _fields(self.layout, path)
         self.detector = type(self._detector).__name__
-        self.classes = int(self._detector.classifier.classes)
+        self.classes, self.labels = int(self._detector.classifier.classes), self._detector.labels
         self.threshold = self._detector.threshold
         self.calibration = self._detector.calibration
         self.on_invalid = self._detector.on_invalid

@@ -120,17 +120,22 @@ class Service:
     def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
         """What the protocol says of a model; sizes that may be any are -1.
 
+        Where the guard knows what the classes are called, `classes` lists their names, which the protocol does not
+        have: the tensors `corrected`, `no_defense` and `defense` are indices in it.
+
         Raises:
             ProtocolError: there is no such model or version.
         """
         served = self.served(name, version)
         guard = served.guard
+        called = {} if guard.labels.names is None else {"classes": list(guard.labels.names)}
         return {
             "name": name,
             "versions": [served.version],
             "platform": "onnx_onnxv1" if served.path.suffix.lower() == ".onnx" else "keras",
             "inputs": [_described(name, field) for name, field in guard.inputs.items()],
             "outputs": [_described(name, field) for name, field in guard.outputs.items()],
+            **called,
         }
 
     def served(self, name: str, version: str | None = None) -> Served:

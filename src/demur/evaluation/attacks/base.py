@@ -81,7 +81,7 @@ class Attack(abc.ABC):
         Args:
             target: what is attacked.
             x: `(n, *input_shape)` float32, within the target's bounds.
-            y: `(n,)`, the true classes.
+            y: `(n,)`, the indices of the true classes, int64.
             seed: of all that the attack draws.
         """
 

@@ -1,7 +1,7 @@
 """From scores to decisions: which instances are flagged, by a threshold or so that few of the flags are false."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -109,24 +109,46 @@ def calibrate(
         TooFewInstances: for the rate, of all or of a class; the message names the class.
         InvalidSetting: a rate, percentile or margin outside what it can mean.
     """
-    sketches = grouped(scored.score, scored.y, labels, classes)
-    return calibration_of(sketches, fpr=fpr, threshold_perc=threshold_perc, margin=margin)
+    groups = grouped(scored.score, scored.y, labels, classes)
+    return calibration_of(groups, fpr=fpr, threshold_perc=threshold_perc, margin=margin)
+
+
+class Groups(NamedTuple):
+    """The scores of calibration rows, for each predicted class or, under None, for all."""
+
+    counted: Mapping[int | None, ScoreSketch]
+    """Those that thresholds and p-values come from."""
+    whole: Mapping[int | None, ScoreSketch] | None = None
+    """Those of all rows, which drift is measured from; None where `counted` has all."""
+
+    @classmethod
+    def merged(cls, parts: Sequence["Groups"]) -> "Groups":
+        """The groups of several parts of the rows as those of one."""
+        counted, *whole = (
+            {group: ScoreSketch.merged([part[group] for part in column]) for group in column[0]}
+            for column in zip(*parts, strict=True)
+            if column[0] is not None
+        )
+        return cls(counted, *whole)
 
 
 def grouped(
     score: Floats, predicted: Labels, labels: npt.NDArray[np.integer[Any]] | None, classes: int | None
-) -> dict[int | None, ScoreSketch]:
-    """Scores that count, for each predicted class or, under None, for all: see `calibrate`."""
-    counts = np.ones(len(predicted), bool) if labels is None else predicted == labels
-    if classes is None:
-        return {None: ScoreSketch.of(score[counts])}
-    return {k: ScoreSketch.of(score[counts & (predicted == k)]) for k in range(classes)}
+) -> Groups:
+    """The scores of rows in groups: see `calibrate`."""
+
+    def of(counts: npt.NDArray[np.bool_]) -> dict[int | None, ScoreSketch]:
+        if classes is None:
+            return {None: ScoreSketch.of(score[counts])}
+        return {k: ScoreSketch.of(score[counts & (predicted == k)]) for k in range(classes)}
+
+    every = of(np.ones(len(predicted), bool))
+    return Groups(every) if labels is None else Groups(of(predicted == labels), every)
 
 
-def calibration_of(
-    sketches: Mapping[int | None, ScoreSketch], *, fpr: float | None, threshold_perc: float, margin: float
-) -> Calibration:
+def calibration_of(groups: Groups, *, fpr: float | None, threshold_perc: float, margin: float) -> Calibration:
     """Set thresholds from the scores that count, of each group: see `calibrate`."""
+    sketches = groups.counted
     if not any(sketch.n for sketch in sketches.values()):
         raise TooFewInstances(
             "the classifier gets no instance right, so none can calibrate: are the labels its classes?"
@@ -137,10 +159,13 @@ def calibration_of(
             return sketch.percentile_threshold(threshold_perc, margin)
         return sketch.conformal_threshold(fpr, margin)
 
-    percentage = threshold_perc if fpr is None else None
+    def made(limit: Threshold) -> Calibration:
+        distributions = {group: sketch.distribution() for group, sketch in sketches.items()}
+        whole = {group: sketch.distribution() for group, sketch in (groups.whole or {}).items()}
+        return Calibration(distributions, limit, fpr, threshold_perc if fpr is None else None, margin, whole or None)
+
     if None in sketches:
-        limit = threshold_of(sketches[None])
-        return Calibration({None: sketches[None].distribution()}, limit, fpr, percentage, margin)
+        return made(threshold_of(sketches[None]))
     needed = 1 if fpr is None else instances_needed(fpr)
     few = [f"class {group} has {sketch.n}" for group, sketch in sketches.items() if sketch.n < needed]
     if few:
@@ -148,6 +173,4 @@ def calibration_of(
             f"a threshold for each predicted class needs at least {needed} instances of each: {', '.join(few)}; "
             "pass more, ask for a higher rate, or leave groups out"
         )
-    distributions = {group: sketch.distribution() for group, sketch in sketches.items()}
-    limits = np.array([threshold_of(sketch) for sketch in sketches.values()])
-    return Calibration(distributions, limits, fpr, percentage, margin)
+    return made(np.array([threshold_of(sketch) for sketch in sketches.values()]))

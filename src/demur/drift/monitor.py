@@ -119,7 +119,7 @@ class Monitor:
         self._is_alarmed = False
 
     def _fresh(self) -> Evidence:
-        settings = Settings(self.alpha, self.run_length, self.window, self._reference.smallest)
+        settings = Settings(self.alpha, self.run_length, self.window, self._reference.smallest, self.tolerance)
         return Evidence.registry[self.method].of(settings)
 
     # Watching -----------------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ class Watch:
         if self._monitor is None:
             return
         if self._calibration.by_class:  # a class that no calibration row had says nothing about drift
-            known = np.isin(predicted, list(self._calibration.distributions))
+            known = np.isin(predicted, list(self._calibration.ordinary))
             scores, predicted = scores[known], predicted[known]
         if not len(scores):
             return

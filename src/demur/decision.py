@@ -1,5 +1,7 @@
 """From scores to decisions: which instances are flagged, by a threshold or so that few of the flags are false."""
 
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -13,11 +15,15 @@ from demur.calibration import (
     check_level,
     instances_needed,
 )
-from demur.errors import InvalidSetting, NotCalibrated, TooFewInstances
+from demur.dependence import dependence_of
+from demur.errors import DependentRows, InvalidSetting, NoPower, NotCalibrated, TooFewInstances
 from demur.results import CorrectData, Floats, Labels, PredictData, Scored
 from demur.sketch import ScoreSketch
 
 Control = Literal["fdr"] | None
+
+RARE = 0.01
+"""The share of a batch that control of the false-discovery rate should be able to find."""
 
 
 def decide(
@@ -37,6 +43,9 @@ def decide(
 
     Raises:
         InvalidSetting, NotCalibrated: see `check_control`.
+
+    Warns:
+        NoPower: nothing was flagged, and hardly anything could be.
     """
     check_control(control, level, calibration)
     predicted = scored.y
@@ -45,11 +54,37 @@ def decide(
         data["p_value"] = calibration.p_values(scored.score, predicted)
     if control == "fdr":
         data["is_adversarial"] = benjamini_hochberg(data["p_value"], level)
+        if calibration is not None and not data["is_adversarial"].any():
+            _warn_of_power(predicted, calibration, level)
     elif threshold is not None:
         limit = threshold[predicted] if isinstance(threshold, np.ndarray) else threshold
         data["is_adversarial"] = np.asarray(scored.score > limit)
     data["is_adversarial"][scored.invalid] = True
     return data
+
+
+def _warn_of_power(predicted: Labels, calibration: Calibration, level: float) -> None:
+    """Warn if too few calibration scores stand beside a batch for one row in a hundred, or one at all, to be flagged.
+
+    The smallest p-value is `1 / (n + 1)`, and k rows that have it are flagged if that is at most `k level / m`.
+    """
+    m = len(predicted)
+    share = max(RARE, 1 / max(m, 1))
+    needed = math.ceil(1 / (level * share))
+    present = {group: one.n for group, one in calibration.distributions.items() if group is None or group in predicted}
+    few = {group: n for group, n in present.items() if n + 1 < needed}
+    if not few:
+        return
+    group, n = min(few.items(), key=lambda item: item[1])
+    of = "" if group is None else f" of class {group}"
+    each = "" if group is None else " of each class"
+    warnings.warn(
+        f"control='fdr' flags none of the {m:,} rows, and it hardly can: with {n:,} calibration rows{of} the smallest "
+        f"p-value is {1 / (n + 1):.2g}, so that at least {min(1.0, 1 / (level * (n + 1))):.2%} of a batch must score "
+        f"above all of them. Call infer_threshold on at least {2 * needed:,} rows{each}, or decide by the threshold",
+        NoPower,
+        stacklevel=5,
+    )
 
 
 def correction(scored: Scored, flagged: PredictData, *, all_predictions: bool) -> CorrectData:
@@ -108,9 +143,22 @@ def calibrate(
     Raises:
         TooFewInstances: for the rate, of all or of a class; the message names the class.
         InvalidSetting: a rate, percentile or margin outside what it can mean.
+
+    Warns:
+        DependentRows: the scores of rows depend on those of the rows before.
     """
     groups = grouped(scored.score, scored.y, labels, classes)
-    return calibration_of(groups, fpr=fpr, threshold_perc=threshold_perc, margin=margin)
+    found = calibration_of(groups, fpr=fpr, threshold_perc=threshold_perc, margin=margin)
+    dependence = dependence_of(scored.score, None if classes is None else scored.y)
+    if dependence is not None:
+        warnings.warn(
+            f"of the calibration rows, {dependence.said}. If they come in the order of time, or several times, call "
+            f"infer_threshold(X[::{dependence.every}]), on every {dependence.every}th of them alone; if they are only "
+            "sorted, shuffle them",
+            DependentRows,
+            stacklevel=3,
+        )
+    return found
 
 
 class Groups(NamedTuple):

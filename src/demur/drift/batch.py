@@ -1,6 +1,7 @@
 """Are the scores of a batch larger than they should be? One-sided two-sample tests."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -9,10 +10,11 @@ import numpy as np
 from demur._version import __version__
 from demur.calibration import Calibration, ScoreDistribution
 from demur.data import check_whole, is_number
+from demur.dependence import dependence_of
 from demur.drift.evidence import Array
 from demur.drift.ranks import Pool, mann_whitney
 from demur.drift.reference import Given, calibration_of, check_known, scores_of
-from demur.errors import EmptyInput, InvalidSetting, MissingExtra
+from demur.errors import DependentRows, EmptyInput, InvalidSetting, MissingExtra
 from demur.results import Meta
 
 Method = Literal["mann-whitney", "ks", "permutation"]
@@ -68,6 +70,9 @@ def test(
     rows that `infer_threshold` was given, all of them, whatever the threshold was inferred from. That holds because
     those were held out from `fit`.
 
+    The chance of a false alarm is for independent rows. Frames of one film, or rows that come several times, are not:
+    the chance is then larger, and a warning says so where they come in their order.
+
     Scores of a detector with `groups="predicted"` are compared with the calibration scores of their own class, so that
     another mixture of classes alone is no drift; without `predicted`, given scores are compared with those of all
     classes together.
@@ -90,8 +95,7 @@ def test(
         batch_size: rows a forward pass.
 
     Returns:
-        `{"meta": ..., "data": ...}`, see `DriftData`. Where each predicted class has calibration scores of its own, all
-        are put together.
+        `{"meta": ..., "data": ...}`, see `DriftData`.
 
     Raises:
         NotCalibrated: `infer_threshold` was not called.
@@ -112,6 +116,14 @@ def test(
     pools = pools_of(calibration, given)
     statistic, p_value = TESTS[method](pools, seed)
     shares = np.array([len(pool.batch) for pool in pools]) / len(given.scores)
+    dependence = dependence_of(given.scores, given.predicted)
+    if dependence is not None:
+        warnings.warn(
+            f"of the batch, {dependence.said}. Test every {dependence.every}th row alone: X[::{dependence.every}], or "
+            "so many scores",
+            DependentRows,
+            stacklevel=2,
+        )
     data = DriftData(
         is_drift=bool(p_value <= alpha),
         p_value=float(p_value),

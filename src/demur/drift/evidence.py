@@ -39,11 +39,12 @@ class Observed(NamedTuple):
             raise AssertionError("a method that needs the time says so in needs_time")
         return self.time
 
-    def part(self, begin: int, end: int | None) -> "Observed":
+    def part(self, begin: int, end: int | None, step: int = 1) -> "Observed":
         """Some of them, in order."""
-        time = None if self.time is None else self.time[begin:end]
-        group = None if self.group is None else self.group[begin:end]
-        return Observed(self.p[begin:end], self.place[begin:end], self.size, time, group)
+        some = slice(begin, end, step)
+        time = None if self.time is None else self.time[some]
+        group = None if self.group is None else self.group[some]
+        return Observed(self.p[some], self.place[some], self.size, time, group)
 
 
 class Settings(NamedTuple):

@@ -62,6 +62,8 @@ def of_monitor(monitor: Monitor, trace: Sequence[tuple[int, float]]) -> dict[str
         "method": monitor.method,
         "alpha": monitor.alpha,
         "tolerance": monitor.tolerance,
+        "every": monitor.every,
+        "dependence": monitor.dependence_said if monitor.is_dependent else None,
         "trace": [[at, _finite(value)] for at, value in trace],
     }
 

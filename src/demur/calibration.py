@@ -1,7 +1,7 @@
 """From the scores of normal instances to thresholds whose false-positive rate holds, and to p-values. NumPy only."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,6 +19,8 @@ Threshold = float | npt.NDArray[np.float64]
 
 SKETCH_SIZE = 10_000
 """Most scores that a calibration keeps."""
+WHOLE = "whole_"
+"""Begins the names of arrays of all rows' scores, in files."""
 
 
 def percentile_threshold(scores: Scores, threshold_perc: float, margin: float = 0.0) -> float:
@@ -134,6 +136,29 @@ class ScoreDistribution:
         ordered = np.sort(np.asarray(scores, "float32"))
         return cls(ordered[kept_ranks(len(ordered), SKETCH_SIZE) - 1], len(ordered))
 
+    @classmethod
+    def pooled(cls, parts: Iterable["ScoreDistribution"]) -> "ScoreDistribution":
+        """The distribution of several groups' scores together.
+
+        A kept score weighs as many as it stands for: a group of 200,000 of which 10,000 are kept counts 200,000 times.
+
+        Examples:
+            >>> parts = [ScoreDistribution.of([0.1, 0.3]), ScoreDistribution.of([0.2])]
+            >>> pooled = ScoreDistribution.pooled(parts)
+            >>> pooled.kept.tolist() == sorted(np.float32([0.1, 0.2, 0.3]).tolist()), pooled.n
+            (True, 3)
+        """
+        scores, counts = weighted(parts)
+        order = np.argsort(scores, kind="stable")
+        upto = np.cumsum(counts[order])
+        n = int(upto[-1])
+        return cls(scores[order][np.searchsorted(upto, kept_ranks(n, SKETCH_SIZE))], n)
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How many scores each kept one stands for: `(m,)`, `n` in all."""
+        return np.diff(self._below_by_place())
+
     def p_values(self, scores: Scores) -> npt.NDArray[np.float64]:
         """`(1 + #{calibration scores >= s}) / (n + 1)` for each score: `(k,)`, at most 1 and at least `1 / (n + 1)`.
 
@@ -155,7 +180,13 @@ class ScoreDistribution:
         return np.asarray((1 + self.n - self._below_by_place()) / (self.n + 1), "float64")
 
     def _below_by_place(self) -> npt.NDArray[np.int64]:
-        return np.concatenate([[0], kept_ranks(self.n, SKETCH_SIZE)])
+        return np.concatenate([[0], kept_ranks(self.n, len(self.kept))])
+
+
+def weighted(parts: Iterable[ScoreDistribution]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """The kept scores of several groups side by side, and how many scores each of them stands for: `(m,)` each."""
+    groups = list(parts)
+    return np.concatenate([part.kept for part in groups]), np.concatenate([part.counts for part in groups])
 
 
 def kept_ranks(n: int, size: int) -> npt.NDArray[np.int64]:
@@ -180,6 +211,8 @@ class Calibration:
         fpr: the false-positive rate asked for; None where the threshold is a percentile, which promises none.
         percentage: which percentile it is then; None of a calibration that was saved before this was.
         margin: what was added, in nats.
+        whole: the scores of all calibration rows, by predicted class or under None, where `distributions` has only
+            those of the rows that the classifier gets right; None where `distributions` has all.
     """
 
     distributions: Mapping[int | None, ScoreDistribution]
@@ -187,6 +220,12 @@ class Calibration:
     fpr: float | None = None
     percentage: float | None = None
     margin: float = 0.0
+    whole: Mapping[int | None, ScoreDistribution] | None = None
+
+    @property
+    def ordinary(self) -> Mapping[int | None, ScoreDistribution]:
+        """The scores of all calibration rows, as they come: what drift tests and monitors compare with."""
+        return self.distributions if self.whole is None else self.whole
 
     @property
     def by_class(self) -> bool:
@@ -205,26 +244,32 @@ class Calibration:
 
     def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays, for saving."""
-        names = {group: "all" if group is None else f"class_{group}" for group in self.distributions}
         arrays: dict[str, npt.NDArray[Any]] = {"threshold": np.asarray(self.threshold)}
         settings = {"fpr": self.fpr, "percentage": self.percentage, "margin": self.margin or None}
         arrays |= {name: np.asarray(value) for name, value in settings.items() if value is not None}
-        for group, distribution in self.distributions.items():
-            arrays[f"{names[group]}_scores"] = distribution.kept
-            arrays[f"{names[group]}_n"] = np.asarray(distribution.n)
+        for prefix, distributions in (("", self.distributions), (WHOLE, self.whole or {})):
+            for group, distribution in distributions.items():
+                name = prefix + ("all" if group is None else f"class_{group}")
+                arrays[f"{name}_scores"] = distribution.kept
+                arrays[f"{name}_n"] = np.asarray(distribution.n)
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "Calibration":
         """The calibration that `as_arrays` described."""
-        names = [name.removesuffix("_scores") for name in arrays if name.endswith("_scores")]
-        groups = {name: None if name == "all" else int(name.removeprefix("class_")) for name in names}
+        found: dict[bool, dict[int | None, ScoreDistribution]] = {False: {}, True: {}}
+        for name in (name.removesuffix("_scores") for name in arrays if name.endswith("_scores")):
+            group = name.removeprefix(WHOLE)
+            found[name.startswith(WHOLE)][None if group == "all" else int(group.removeprefix("class_"))] = (
+                ScoreDistribution(arrays[f"{name}_scores"], int(arrays[f"{name}_n"]))
+            )
         return cls(
-            {groups[name]: ScoreDistribution(arrays[f"{name}_scores"], int(arrays[f"{name}_n"])) for name in names},
+            found[False],
             arrays["threshold"] if arrays["threshold"].ndim else float(arrays["threshold"]),
             float(arrays["fpr"]) if "fpr" in arrays else None,
             float(arrays["percentage"]) if "percentage" in arrays else None,
             float(arrays["margin"]) if "margin" in arrays else 0.0,
+            found[True] or None,
         )
 
 

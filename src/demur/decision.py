@@ -1,7 +1,9 @@
 """From scores to decisions: which instances are flagged, by a threshold or so that few of the flags are false."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +16,15 @@ from demur.calibration import (
     instances_needed,
 )
 from demur.classes import UNKNOWN, Classes
-from demur.errors import InvalidSetting, NotCalibrated, TooFewInstances
+from demur.dependence import dependence_of
+from demur.errors import DependentRows, InvalidSetting, NoPower, NotCalibrated, TooFewInstances
 from demur.results import CorrectData, Floats, Labels, PredictData, Scored
 from demur.sketch import ScoreSketch
 
 Control = Literal["fdr"] | None
+
+RARE = 0.01
+"""The share of a batch that control of the false-discovery rate should be able to find."""
 
 
 def decide(
@@ -38,6 +44,9 @@ def decide(
 
     Raises:
         InvalidSetting, NotCalibrated: see `check_control`.
+
+    Warns:
+        NoPower: nothing was flagged, and hardly anything could be.
     """
     check_control(control, level, calibration)
     predicted = scored.y
@@ -46,11 +55,37 @@ def decide(
         data["p_value"] = calibration.p_values(scored.score, predicted)
     if control == "fdr":
         data["is_adversarial"] = benjamini_hochberg(data["p_value"], level)
+        if calibration is not None and not data["is_adversarial"].any():
+            _warn_of_power(predicted, calibration, level)
     elif threshold is not None:
         limit = threshold[predicted] if isinstance(threshold, np.ndarray) else threshold
         data["is_adversarial"] = np.asarray(scored.score > limit)
     data["is_adversarial"][scored.invalid] = True
     return data
+
+
+def _warn_of_power(predicted: Labels, calibration: Calibration, level: float) -> None:
+    """Warn if too few calibration scores stand beside a batch for one row in a hundred, or one at all, to be flagged.
+
+    The smallest p-value is `1 / (n + 1)`, and k rows that have it are flagged if that is at most `k level / m`.
+    """
+    m = len(predicted)
+    share = max(RARE, 1 / max(m, 1))
+    needed = math.ceil(1 / (level * share))
+    present = {group: one.n for group, one in calibration.distributions.items() if group is None or group in predicted}
+    few = {group: n for group, n in present.items() if n + 1 < needed}
+    if not few:
+        return
+    group, n = min(few.items(), key=lambda item: item[1])
+    of = "" if group is None else f" of class {group}"
+    each = "" if group is None else " of each class"
+    warnings.warn(
+        f"control='fdr' flags none of the {m:,} rows, and it hardly can: with {n:,} calibration rows{of} the smallest "
+        f"p-value is {1 / (n + 1):.2g}, so that at least {min(1.0, 1 / (level * (n + 1))):.2%} of a batch must score "
+        f"above all of them. Call infer_threshold on at least {2 * needed:,} rows{each}, or decide by the threshold",
+        NoPower,
+        stacklevel=5,
+    )
 
 
 def correction(
@@ -114,23 +149,59 @@ def calibrate(
     Raises:
         TooFewInstances: for the rate, of all or of a class; the message names the class.
         InvalidSetting: a rate, percentile or margin outside what it can mean.
+
+    Warns:
+        DependentRows: the scores of rows depend on those of the rows before.
     """
-    sketches = grouped(scored.score, scored.y, labels, classes)
-    return calibration_of(sketches, fpr=fpr, threshold_perc=threshold_perc, margin=margin, name_of=name_of)
+    groups = grouped(scored.score, scored.y, labels, classes)
+    found = calibration_of(groups, fpr=fpr, threshold_perc=threshold_perc, margin=margin, name_of=name_of)
+    dependence = dependence_of(scored.score, None if classes is None else scored.y)
+    if dependence is not None:
+        warnings.warn(
+            f"of the calibration rows, {dependence.said}. If they come in the order of time, or several times, call "
+            f"infer_threshold(X[::{dependence.every}]), on every {dependence.every}th of them alone; if they are only "
+            "sorted, shuffle them",
+            DependentRows,
+            stacklevel=3,
+        )
+    return found
+
+
+class Groups(NamedTuple):
+    """The scores of calibration rows, for each predicted class or, under None, for all."""
+
+    counted: Mapping[int | None, ScoreSketch]
+    """Those that thresholds and p-values come from."""
+    whole: Mapping[int | None, ScoreSketch] | None = None
+    """Those of all rows, which drift is measured from; None where `counted` has all."""
+
+    @classmethod
+    def merged(cls, parts: Sequence["Groups"]) -> "Groups":
+        """The groups of several parts of the rows as those of one."""
+        counted, *whole = (
+            {group: ScoreSketch.merged([part[group] for part in column]) for group in column[0]}
+            for column in zip(*parts, strict=True)
+            if column[0] is not None
+        )
+        return cls(counted, *whole)
 
 
 def grouped(
     score: Floats, predicted: Labels, labels: npt.NDArray[np.integer[Any]] | None, classes: int | None
-) -> dict[int | None, ScoreSketch]:
-    """Scores that count, for each predicted class or, under None, for all: see `calibrate`."""
-    counts = np.ones(len(predicted), bool) if labels is None else predicted == labels
-    if classes is None:
-        return {None: ScoreSketch.of(score[counts])}
-    return {k: ScoreSketch.of(score[counts & (predicted == k)]) for k in range(classes)}
+) -> Groups:
+    """The scores of rows in groups: see `calibrate`."""
+
+    def of(counts: npt.NDArray[np.bool_]) -> dict[int | None, ScoreSketch]:
+        if classes is None:
+            return {None: ScoreSketch.of(score[counts])}
+        return {k: ScoreSketch.of(score[counts & (predicted == k)]) for k in range(classes)}
+
+    every = of(np.ones(len(predicted), bool))
+    return Groups(every) if labels is None else Groups(of(predicted == labels), every)
 
 
 def calibration_of(
-    sketches: Mapping[int | None, ScoreSketch],
+    groups: Groups,
     *,
     fpr: float | None,
     threshold_perc: float,
@@ -138,6 +209,7 @@ def calibration_of(
     name_of: Callable[[int], str] = str,
 ) -> Calibration:
     """Set thresholds from the scores that count, of each group: see `calibrate`."""
+    sketches = groups.counted
     if not any(sketch.n for sketch in sketches.values()):
         raise TooFewInstances(
             "the classifier gets no instance right, so none can calibrate: are the labels its classes?"
@@ -148,10 +220,13 @@ def calibration_of(
             return sketch.percentile_threshold(threshold_perc, margin)
         return sketch.conformal_threshold(fpr, margin)
 
-    percentage = threshold_perc if fpr is None else None
+    def made(limit: Threshold) -> Calibration:
+        distributions = {group: sketch.distribution() for group, sketch in sketches.items()}
+        whole = {group: sketch.distribution() for group, sketch in (groups.whole or {}).items()}
+        return Calibration(distributions, limit, fpr, threshold_perc if fpr is None else None, margin, whole or None)
+
     if None in sketches:
-        limit = threshold_of(sketches[None])
-        return Calibration({None: sketches[None].distribution()}, limit, fpr, percentage, margin)
+        return made(threshold_of(sketches[None]))
     needed = 1 if fpr is None else instances_needed(fpr)
     few = [
         f"class {name_of(group)} has {sketch.n}"
@@ -163,6 +238,4 @@ def calibration_of(
             f"a threshold for each predicted class needs at least {needed} instances of each: {', '.join(few)}; "
             "pass more, ask for a higher rate, or leave groups out"
         )
-    distributions = {group: sketch.distribution() for group, sketch in sketches.items()}
-    limits = np.array([threshold_of(sketch) for sketch in sketches.values()])
-    return Calibration(distributions, limits, fpr, percentage, margin)
+    return made(np.array([threshold_of(sketch) for sketch in sketches.values()]))

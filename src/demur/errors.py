@@ -30,6 +30,7 @@
      └── MissingExtra      (ImportError)        an optional package that is not installed
 
 Each also is the builtin that people already catch, and its message says what was expected, what came and what to do.
+Warnings are DemurWarning (UserWarning): DependentRows and NoPower.
 """
 
 from collections.abc import Mapping
@@ -46,6 +47,18 @@ class DemurError(Exception):
         ...     print(type(error).__name__, isinstance(error, ValueError))
         ShapeMismatch True
     """
+
+
+class DemurWarning(UserWarning):
+    """Base of all warnings by demur."""
+
+
+class DependentRows(DemurWarning):
+    """Scores depend on those of the rows before, and what is promised is for independent rows."""
+
+
+class NoPower(DemurWarning):
+    """So few calibration rows stand beside so large a batch that hardly anything in it could be flagged."""
 
 
 class InvalidSetting(DemurError, ValueError):

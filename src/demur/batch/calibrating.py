@@ -1,7 +1,6 @@
 """Thresholds and p-values from the scores of a Dask collection: sketches of its parts, merged."""
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,11 @@ from demur.batch.guards import loaded
 from demur.batch.job import Job
 from demur.batch.tables import Reading
 from demur.calibration import Calibration
-from demur.decision import calibration_of, grouped
+from demur.decision import Groups, calibration_of, grouped
 from demur.errors import NonFinite, ShapeMismatch, WrongType
-from demur.sketch import ScoreSketch
 
 TOGETHER = 16
 """Sketches that one task merges."""
-
-Sketches = dict[int | None, ScoreSketch]
 
 
 def calibrated(
@@ -37,7 +33,7 @@ def calibrated(
     """Calibrate a live detector on a Dask collection, by the current client's workers or Dask's own scheduler.
 
     Of at most a million scores, a group, the result is that of the same rows in memory. Of more, the threshold is that
-    of a rank higher by at most `ScoreSketch.error`, and never a lower one, so a promised rate holds.
+    of a rank higher by at most `demur.sketch.ScoreSketch.error`, and never a lower one, so a promised rate holds.
 
     Args:
         detector: the detector.
@@ -66,25 +62,21 @@ def calibrated(
     ]
     while len(sketches) > 1:
         sketches = [
-            dask.delayed(merged)(sketches[start : start + TOGETHER]) for start in range(0, len(sketches), TOGETHER)
+            dask.delayed(Groups.merged)(sketches[start : start + TOGETHER])
+            for start in range(0, len(sketches), TOGETHER)
         ]
     (found,) = dask.compute(sketches[0])
     name_of = labels_of(detector).name_of
     return calibration_of(found, fpr=fpr, threshold_perc=threshold_perc, margin=margin, name_of=name_of)
 
 
-def sketched(job: Job, part: Any, labels: Any, classes: int | None) -> Sketches:
-    """The scores of a part that count."""
+def sketched(job: Job, part: Any, labels: Any, classes: int | None) -> Groups:
+    """The scores of a part."""
     score, predicted = scores_of_part(job, part)
     if not np.isfinite(score).all():
         raise NonFinite(f"{(~np.isfinite(score)).sum()} of {len(score)} rows of a part cannot be judged; remove them")
     true = None if labels is None else labels_of(loaded(job.ref)).indices(labels, len(score), "labels")
     return grouped(score, predicted, true, classes)
-
-
-def merged(parts: Sequence[Sketches]) -> Sketches:
-    """The sketches of several parts as those of one."""
-    return {group: ScoreSketch.merged([part[group] for part in parts]) for group in parts[0]}
 
 
 def _labels_of(labels: Any, X: Any, parts: int) -> list[Any]:

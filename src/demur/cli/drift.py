@@ -68,6 +68,9 @@ def register(commands: Commands) -> None:
     )
     begin.add_argument("--window", type=_length, metavar="N|TIME", help="of window: 500, or 10min; default: 500")
     begin.add_argument(
+        "--every", type=whole_number, metavar="N", help="look at every N-th row alone, where rows depend; default: 1"
+    )
+    begin.add_argument(
         "--cooldown", type=_length, metavar="N|TIME", help="scores or time after an alarm; default: the alarm stays"
     )
 
@@ -132,7 +135,7 @@ def _begun(args: argparse.Namespace) -> "Monitor":
     from demur.drift import Monitor
     from demur.loading import load_detector
 
-    names = ("alpha", "method", "tolerance", "run_length", "window", "cooldown")
+    names = ("alpha", "method", "tolerance", "run_length", "window", "cooldown", "every")
     asked = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     detector = load_detector(args.detector)
     if not args.state.exists():
@@ -192,6 +195,7 @@ def _said(watching: "Monitor", entry: dict[str, Any]) -> dict[str, Any]:
         "count": watching.count,
         "invalid": watching.invalid,
         "alarm": watching.alarm,
+        "dependent": watching.is_dependent,
         "log_evidence": logarithm if math.isfinite(logarithm) else None,
         "log_limit": math.log(watching.limit),
     }

@@ -118,6 +118,13 @@ def _add_monitor(parser: argparse.ArgumentParser) -> None:
         "--cooldown", type=whole_number, metavar="N", help="inputs after an alarm; default: the alarm stays"
     )
     group.add_argument(
+        "--every",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="look at every N-th input alone, where inputs depend on those before; default: 1",
+    )
+    group.add_argument(
         "--state",
         type=Path,
         metavar="DIR",
@@ -193,6 +200,7 @@ def run(args: argparse.Namespace) -> int:
         alpha=args.alpha,
         tolerance=args.tolerance,
         cooldown=args.cooldown,
+        every=args.every,
         state=_text(args.state or (None if args.no_monitor else usual_state(args.port))),
         webhooks=tuple(args.webhook),
         reload=not args.no_reload,

@@ -1,19 +1,29 @@
-"""Are the scores of a batch larger than they should be? One-sided two-sample tests, by SciPy."""
+"""Are the scores of a batch larger than they should be? One-sided two-sample tests."""
 
-from collections.abc import Callable
+import math
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
 from demur._version import __version__
+from demur.calibration import Calibration, ScoreDistribution
 from demur.data import check_whole, is_number
+from demur.dependence import dependence_of
 from demur.drift.evidence import Array
-from demur.drift.reference import calibration_of, scores_of
-from demur.errors import EmptyInput, InvalidSetting, MissingExtra
+from demur.drift.ranks import Pool, mann_whitney
+from demur.drift.reference import Given, calibration_of, check_known, scores_of
+from demur.errors import DependentRows, EmptyInput, InvalidSetting, MissingExtra
 from demur.results import Meta
 
 Method = Literal["mann-whitney", "ks", "permutation"]
 PERMUTATIONS = 9999
+TOGETHER = 10_000_000
+"""Numbers that are permuted at once."""
+EXACT, LARGEST = 10_000, 700.0
+"""Of the test of Kolmogorov & Smirnov: scores up to which it is exact, if the logarithm of all ways to draw the batch
+is no larger than this."""
 
 
 class DriftData(TypedDict):
@@ -28,7 +38,7 @@ class DriftData(TypedDict):
     mean_score: float
     """In nats."""
     reference_mean: float
-    """Of the calibration scores, in nats."""
+    """Of the calibration scores, in nats; of several classes, with the shares that they have in the batch."""
     effect_size: float
     """Cliff's delta: how much likelier a score of the batch is to be larger than a calibration score than to be
     smaller, from -1 to 1."""
@@ -48,6 +58,7 @@ def test(
     X: Any = None,
     *,
     scores: Any = None,
+    predicted: Any = None,
     alpha: float = 0.05,
     method: Method = "mann-whitney",
     seed: int = 0,
@@ -56,7 +67,15 @@ def test(
     """Test whether the scores of a batch are stochastically larger than the calibration scores.
 
     Harmful drift raises scores: the p-value is the chance of scores this large or larger if the batch were like the
-    rows that `infer_threshold` was given. That holds because those were held out from `fit`.
+    rows that `infer_threshold` was given, all of them, whatever the threshold was inferred from. That holds because
+    those were held out from `fit`.
+
+    The chance of a false alarm is for independent rows. Frames of one film, or rows that come several times, are not:
+    the chance is then larger, and a warning says so where they come in their order.
+
+    Scores of a detector with `groups="predicted"` are compared with the calibration scores of their own class, so that
+    another mixture of classes alone is no drift; without `predicted`, given scores are compared with those of all
+    classes together.
 
     Examples:
         >>> found = demur.drift.test(detector, X_held_out[:50])["data"]
@@ -67,6 +86,8 @@ def test(
         detector: a calibrated detector, or its `calibration` with `scores`.
         X: `(n, *input_shape)`, the batch, or a stream or a Dask collection of such rows.
         scores: `(n,)`, scores of the batch in nats, in place of `X`.
+        predicted: `(n,)`, the classes that the classifier predicted, with scores of a detector whose predicted classes
+            have thresholds of their own.
         alpha: the chance of a false alarm: `is_drift` says whether the p-value is at most this.
         method: "mann-whitney" for the U test (Mann & Whitney, 1947), "ks" for Kolmogorov's & Smirnov's test,
             "permutation" for a permutation test of the mean; each against larger scores.
@@ -74,8 +95,7 @@ def test(
         batch_size: rows a forward pass.
 
     Returns:
-        `{"meta": ..., "data": ...}`, see `DriftData`. Where each predicted class has calibration scores of its own, all
-        are put together.
+        `{"meta": ..., "data": ...}`, see `DriftData`.
 
     Raises:
         NotCalibrated: `infer_threshold` was not called.
@@ -89,20 +109,29 @@ def test(
     check_whole("seed", seed, 0)
     _scipy()
     calibration = calibration_of(detector)
-    reference = np.concatenate([part.kept for part in calibration.distributions.values()]).astype("float64")
-    given = scores_of(detector, X, scores, batch_size=batch_size)
+    by_class = calibration.by_class and (scores is None or predicted is not None)
+    given = scores_of(detector, X, scores, predicted, by_class=by_class, batch_size=batch_size)
     if len(given.scores) == 0:
         raise EmptyInput(f"none of the {len(given.valid)} rows can be judged: their scores are not finite")
-    batch = given.scores.astype("float32").astype("float64")  # as the calibration scores are kept
-    statistic, p_value = TESTS[method](batch, reference, seed)
+    pools = pools_of(calibration, given)
+    statistic, p_value = TESTS[method](pools, seed)
+    shares = np.array([len(pool.batch) for pool in pools]) / len(given.scores)
+    dependence = dependence_of(given.scores, given.predicted)
+    if dependence is not None:
+        warnings.warn(
+            f"of the batch, {dependence.said}. Test every {dependence.every}th row alone: X[::{dependence.every}], or "
+            "so many scores",
+            DependentRows,
+            stacklevel=2,
+        )
     data = DriftData(
         is_drift=bool(p_value <= alpha),
         p_value=float(p_value),
         statistic=float(statistic),
-        n=len(batch),
-        mean_score=float(batch.mean()),
-        reference_mean=float(reference.mean()),
-        effect_size=cliffs_delta(batch, reference),
+        n=len(given.scores),
+        mean_score=float(shares @ [pool.batch.mean() for pool in pools]),
+        reference_mean=float(shares @ [pool.reference.mean() for pool in pools]),
+        effect_size=float(shares @ [cliffs_delta(*pool) for pool in pools]),
     )
     if getattr(detector, "on_invalid", "raise") == "flag":
         data["invalid"] = int((~given.valid).sum())
@@ -110,6 +139,19 @@ def test(
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest takes what is called so for a test
+
+
+def pools_of(calibration: Calibration, given: Given) -> list[Pool]:
+    """The scores of a batch beside those of calibration: of each class, or of all if the classes are not known."""
+    scores = given.scores.astype("float32").astype("float64")  # as the calibration scores are kept
+    if given.predicted is None:
+        return [Pool(scores, ScoreDistribution.pooled(calibration.ordinary.values()).kept.astype("float64"))]
+    check_known(calibration, given.predicted)
+    return [
+        Pool(scores[given.predicted == group], distribution.kept.astype("float64"))
+        for group, distribution in calibration.ordinary.items()
+        if (given.predicted == group).any()
+    ]
 
 
 def cliffs_delta(batch: Array, reference: Array) -> float:
@@ -134,41 +176,63 @@ def _scipy() -> None:
         raise MissingExtra("scipy", "drift") from error
 
 
-def _mann_whitney(batch: Array, reference: Array, seed: int) -> tuple[float, float]:  # noqa: ARG001 - nothing is drawn
-    from scipy.stats import mannwhitneyu
-
-    found = mannwhitneyu(batch, reference, alternative="greater")
-    return found.statistic, found.pvalue
+def _mann_whitney(pools: Sequence[Pool], seed: int) -> tuple[float, float]:  # noqa: ARG001 - nothing is drawn
+    return mann_whitney(pools)
 
 
-def _kolmogorov_smirnov(batch: Array, reference: Array, seed: int) -> tuple[float, float]:  # noqa: ARG001
+def _kolmogorov_smirnov(pools: Sequence[Pool], seed: int) -> tuple[float, float]:
+    """Of one class, SciPy's test, whose p-values are too large rather than too small where scores are equal."""
     from scipy.stats import ks_2samp
 
-    found = ks_2samp(batch, reference, alternative="less")  # the batch's distribution function is the smaller one
+    if len(pools) > 1:
+        return _by_permutation(pools, _largest_gap, seed)
+    ((batch, reference),) = pools
+    m, n = len(batch), len(reference)
+    ways = math.lgamma(m + n + 1) - math.lgamma(m + 1) - math.lgamma(n + 1)
+    method = "exact" if ways < LARGEST and max(m, n) <= EXACT else "asymp"  # as SciPy chooses, without its warning
+    found = ks_2samp(batch, reference, alternative="less", method=method)  # the batch's distribution is the smaller one
     return found.statistic, found.pvalue
 
 
-def _permutation(batch: Array, reference: Array, seed: int) -> tuple[float, float]:
-    from scipy.stats import permutation_test
-
-    def difference(a: Array, b: Array, axis: int) -> Array:
-        return np.asarray(np.mean(a, axis=axis) - np.mean(b, axis=axis))
-
-    found = permutation_test(
-        (batch, reference),
-        difference,
-        vectorized=True,
-        n_resamples=PERMUTATIONS,
-        batch=max(1, 10_000_000 // (len(batch) + len(reference))),
-        alternative="greater",
-        rng=np.random.default_rng(seed),
-    )
-    return found.statistic, found.pvalue
+def _permutation(pools: Sequence[Pool], seed: int) -> tuple[float, float]:
+    return _by_permutation(pools, lambda weights, values: -(weights @ values), seed)
 
 
-TESTS: dict[str, Callable[[Array, Array, int], tuple[float, float]]] = {
+def _largest_gap(weights: Array, values: Array) -> Array:
+    """How far the batch's distribution function falls below that of calibration, at most: `(k,)`."""
+    gaps = np.cumsum(weights, axis=-1)
+    return np.asarray(gaps[..., np.append(values[1:] > values[:-1], True)].max(axis=-1))
+
+
+def _by_permutation(
+    pools: Sequence[Pool], statistic: Callable[[Array, Array], Array], seed: int
+) -> tuple[float, float]:
+    """A statistic, and how many of 9,999 permutations within classes have one as large.
+
+    Args:
+        pools: the scores.
+        statistic: `weights (k, n), values (n,), ascending -> (k,)`: a score of the batch weighs -1 / m; the calibration
+            scores of a class weigh as much, together, as those of the batch.
+        seed: of the permutations.
+    """
+    m = sum(len(pool.batch) for pool in pools)
+    parts = [np.repeat([-1 / m, len(p.batch) / m / len(p.reference)], [len(p.batch), len(p.reference)]) for p in pools]
+    values = np.concatenate([scores for pool in pools for scores in pool])
+    order = np.argsort(values, kind="stable")
+    found = float(statistic(np.concatenate(parts)[order], values[order]))
+    rng, reached, left = np.random.default_rng(seed), 1, PERMUTATIONS
+    near = 1e-9 * max(abs(found), float(np.abs(values).mean()) * 1e-3)  # sums in another order differ by rounding
+    while left:
+        some = min(left, max(1, TOGETHER // len(values)))
+        drawn = np.concatenate([rng.permuted(np.tile(part, (some, 1)), axis=1) for part in parts], axis=1)
+        reached += int((statistic(drawn[:, order], values[order]) >= found - near).sum())
+        left -= some
+    return found, reached / (PERMUTATIONS + 1)
+
+
+TESTS: dict[str, Callable[[Sequence[Pool], int], tuple[float, float]]] = {
     "mann-whitney": _mann_whitney,
     "ks": _kolmogorov_smirnov,
     "permutation": _permutation,
 }
-"""`batch, reference, seed -> statistic, p-value`."""
+"""`pools, seed -> statistic, p-value`."""

@@ -14,6 +14,8 @@ SHARES = (0.05, 0.2, 0.6)
 """How much of itself a bet stakes: about the share of the scores that have drifted, where it does best."""
 LARGEST = 0.5
 """Bets are on p-values of at most this."""
+UNKNOWN = -1
+"""The group of scores that were counted before groups were."""
 
 
 class Observed(NamedTuple):
@@ -23,10 +25,12 @@ class Observed(NamedTuple):
     """`(n,)`, p-values that hold given the calibration scores."""
     place: Array
     """`(n,)`, the share of calibration scores that lie below, a tie counting half."""
-    size: int
-    """How many calibration scores there are."""
+    size: int | npt.NDArray[np.int64]
+    """How many calibration scores there are, of each group: `(groups,)`, or a number where there is one group."""
     time: Array | None
     """`(n,)`, in seconds; None where nobody said."""
+    group: npt.NDArray[np.int64] | None = None
+    """`(n,)`, the index of the group that each is compared with; None where there is one."""
 
     @property
     def when(self) -> Array:
@@ -35,10 +39,12 @@ class Observed(NamedTuple):
             raise AssertionError("a method that needs the time says so in needs_time")
         return self.time
 
-    def part(self, begin: int, end: int | None) -> "Observed":
+    def part(self, begin: int, end: int | None, step: int = 1) -> "Observed":
         """Some of them, in order."""
-        time = None if self.time is None else self.time[begin:end]
-        return Observed(self.p[begin:end], self.place[begin:end], self.size, time)
+        some = slice(begin, end, step)
+        time = None if self.time is None else self.time[some]
+        group = None if self.group is None else self.group[some]
+        return Observed(self.p[some], self.place[some], self.size, time, group)
 
 
 class Settings(NamedTuple):
@@ -50,6 +56,8 @@ class Settings(NamedTuple):
     """A number of scores or, as a float, of seconds."""
     smallest: float
     """The smallest p-value that there can be."""
+    tolerance: float = 0.0
+    """Share of the scores that may be as large as can be."""
 
 
 class Bets:
@@ -230,7 +238,9 @@ class Windows(Evidence):
     """Mann-Whitney's test of one window after the other, with less and less of alpha for each.
 
     The k-th gets `alpha 6 / (pi k)^2`, so the chance of ever raising a false alarm is at most alpha, as far as the
-    normal approximation of the test holds. The evidence is what was spent over the p-value of the last whole window.
+    normal approximation of the test holds. Scores are compared with the calibration scores of their own group, and the
+    variance is that of as many. Equal scores make the sum of places vary less than it says. The evidence is what was
+    spent over the p-value of the last whole window.
 
     Examples:
         >>> Monitor(detector, alpha=0.01, method="window", window=500).alarms
@@ -239,25 +249,29 @@ class Windows(Evidence):
     Args:
         alpha: the chance of a false alarm.
         window: how many scores are in a window, or how many seconds, as a float.
+        tolerance: share of a window that may be as large as can be.
     """
 
     name, share, start = "window", 0.5, -math.inf
 
-    def __init__(self, alpha: float, window: int | float) -> None:
-        self.alpha, self.window = alpha, window
+    def __init__(self, alpha: float, window: int | float, tolerance: float = 0.0) -> None:
+        self.alpha, self.window, self.tolerance = alpha, window, tolerance
         self.limit = -math.log(alpha)
         self.needs_time = isinstance(window, float)
         self.done, self.count, self.places = 0, 0, 0.0
+        self.counts: dict[int, int] = {}
+        """Scores in the window, by group."""
         self.begin: float | None = None
         self.last = -math.inf
 
     @classmethod
     def of(cls, settings: Settings) -> "Windows":
-        return cls(settings.alpha, settings.window)
+        return cls(settings.alpha, settings.window, settings.tolerance)
 
     def add(self, observed: Observed) -> Array:
         found = np.empty(len(observed.p))
-        for i, place in enumerate(observed.place):
+        groups = [0] * len(found) if observed.group is None else observed.group.tolist()
+        for i, (place, group) in enumerate(zip(observed.place, groups, strict=True)):
             if isinstance(self.window, float):
                 now = float(observed.when[i])
                 if self.begin is None:
@@ -266,32 +280,51 @@ class Windows(Evidence):
                     self._close(observed.size)
                     self.begin += self.window * ((now - self.begin) // self.window)
             self.count, self.places = self.count + 1, self.places + float(place)
+            self.counts[group] = self.counts.get(group, 0) + 1
             if self.count == self.window and isinstance(self.window, int):
                 self._close(observed.size)
             found[i] = self.last
         return found
 
-    def _close(self, size: int) -> None:
+    def _close(self, size: int | npt.NDArray[np.int64]) -> None:
         """Test what is in the window, and begin another."""
         if self.count:
             self.done += 1
             spent = 6 / (math.pi * self.done) ** 2
-            self.last = math.log(spent) - log_p_of_places(self.places, self.count, size)
-        self.count, self.places = 0, 0.0
+            sizes = np.atleast_1d(size)
+            of_each = sizes[[int(sizes.argmin()) if group == UNKNOWN else group for group in self.counts]]
+            self.last = math.log(spent) - log_p_of_places(self.places, [*self.counts.values()], of_each, self.tolerance)
+        self.count, self.places, self.counts = 0, 0.0, {}
 
     def state(self) -> dict[str, Any]:
         last = self.last if math.isfinite(self.last) else None
-        return {"done": self.done, "count": self.count, "places": self.places, "begin": self.begin, "last": last}
+        counts = {str(group): count for group, count in self.counts.items()}
+        window = {"count": self.count, "counts": counts, "places": self.places, "begin": self.begin}
+        return {"done": self.done, **window, "last": last}
 
     def resume(self, state: Mapping[str, Any]) -> None:
         self.done, self.count, self.places = int(state["done"]), int(state["count"]), float(state["places"])
+        # Older states have only the sum over groups: as if all were of the group of which least is known.
+        counts = state.get("counts", {UNKNOWN: self.count} if self.count else {})
+        self.counts = {int(group): int(count) for group, count in counts.items()}
         self.begin = state["begin"]
         self.last = -math.inf if state["last"] is None else float(state["last"])
 
 
-def log_p_of_places(places: float, count: int, size: int) -> float:
-    """The logarithm of Mann-Whitney's one-sided p-value of a sum of places, by its normal approximation."""
+def log_p_of_places(places: float, counts: Any, sizes: Any, tolerance: float = 0.0) -> float:
+    """The logarithm of Mann-Whitney's one-sided p-value of a sum of places, by its normal approximation.
+
+    Args:
+        places: the sum.
+        counts: `(groups,)`, how many scores of each group were added up.
+        sizes: `(groups,)`, how many calibration scores each group is compared with.
+        tolerance: share of the scores whose place may be 1, whatever the rest is.
+    """
     from scipy.special import log_ndtr
 
-    spread = math.sqrt(size * count * (size + count + 1) / 12)
-    return float(log_ndtr(-(places * size - size * count / 2 - 0.5) / spread))
+    counts, sizes = np.asarray(counts, "float64"), np.asarray(sizes, "float64")
+    n = float(counts.sum())
+    variance = float((counts * (sizes + counts + 1) / (12 * sizes)).sum())
+    variance += n * max(0.0, tolerance / 6 - tolerance**2 / 4)  # a place is 1 with that chance, uniform otherwise
+    above = places - n * (1 + tolerance) / 2 - 0.5 / float(sizes.max())
+    return float(log_ndtr(-above / math.sqrt(variance)))

@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 
 from demur._version import __version__
 from demur.data import check_whole, is_number
+from demur.dependence import Autocorrelation, Dependence
 from demur.drift.evidence import Array, Evidence, Observed, Settings
 from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of, scores_rows
 from demur.durations import seconds_of
-from demur.errors import CorruptMonitor, InvalidSetting, WrongDetector, WrongType
+from demur.errors import CorruptMonitor, DependentRows, InvalidSetting, WrongDetector, WrongType
 from demur.writing import write_text
 
 Method = Literal["martingale", "cusum", "window"]
@@ -47,6 +49,10 @@ class Monitor:
     at most `alpha`, however long the stream runs and whenever one looks: over independent rows like those that
     `infer_threshold` was given, and over the draw of these.
 
+    Rows of a stream often depend on those before: frames of one film, requests that are sent again, sessions. False
+    alarms are then more frequent, with any method; where the monitor notices, it warns. `every=` is the remedy: rows
+    far enough apart hardly depend.
+
     Examples:
         >>> monitor = Monitor(detector, alpha=0.01)
         >>> for batch in np.split(X_new, 4):
@@ -67,13 +73,18 @@ class Monitor:
         window: of "window": how many scores, or how long ("1h", a `timedelta`) a window is.
         cooldown: how many scores, or how long, to wait after an alarm before evidence is gathered anew. None: the alarm
             stays until `reset()`.
+        every: 10 to look at every tenth score alone, where scores depend on those before. The others count in
+            `passed`; a window, cooldown or run length of so many scores is of those that are looked at.
         on_alarm: called with each `Alarm`, or a list of such functions. They are not saved.
 
     Attributes:
         count: scores that were looked at.
+        passed: scores that `every` passed over.
         invalid: rows that could not be judged, which count for nothing else.
         alarms: the last 100 alarms.
         alarm_count: how many there were.
+        is_dependent: whether scores were found to depend on those before, since the last `reset()`.
+        warns: whether that is a `demur.errors.DependentRows` warning, too; True unless it is set to False.
 
     Raises:
         NotCalibrated: `infer_threshold` was not called.
@@ -90,6 +101,7 @@ class Monitor:
         run_length: int = 100_000,
         window: int | float | str | datetime.timedelta = 500,
         cooldown: int | float | str | datetime.timedelta | None = None,
+        every: int = 1,
         on_alarm: Callable[[Alarm], Any] | list[Callable[[Alarm], Any]] | None = None,
     ) -> None:
         calibration = calibration_of(detector)
@@ -105,12 +117,16 @@ class Monitor:
         self.run_length = int(run_length)
         self.window = _length(window, "window")
         self.cooldown = None if cooldown is None else _length(cooldown, "cooldown")
+        check_whole("every", every, 1)
+        self.every = int(every)
         self.on_alarm = _called(on_alarm)
         self._fingerprint = fingerprint(calibration)
         delta = Evidence.registry[method].share * self.alpha
         self._reference = Reference(calibration, delta, self.tolerance)
         self._evidence = self._fresh()
-        self.count, self.invalid, self.alarm_count = 0, 0, 0
+        self._autocorrelation = Autocorrelation()
+        self.is_dependent, self.warns = False, True
+        self.count, self.passed, self.invalid, self.alarm_count = 0, 0, 0, 0
         self.alarms: list[Alarm] = []
         self.log_evidence = self._evidence.start
         self._now: float | None = None
@@ -119,7 +135,7 @@ class Monitor:
         self._is_alarmed = False
 
     def _fresh(self) -> Evidence:
-        settings = Settings(self.alpha, self.run_length, self.window, self._reference.smallest)
+        settings = Settings(self.alpha, self.run_length, self.window, self._reference.smallest, self.tolerance)
         return Evidence.registry[self.method].of(settings)
 
     # Watching -----------------------------------------------------------------------------------------------------
@@ -143,6 +159,9 @@ class Monitor:
         Raises:
             InvalidSetting: time goes backwards, or is needed and not given; nothing is looked at then.
             EmptyInput, NonFinite, ShapeMismatch, WrongType: see `demur.errors`.
+
+        Warns:
+            DependentRows: scores depend on those before, so that what is promised does not hold; once.
         """
         by_class = self._reference.calibration.by_class
         source = self._reference.calibration if self.detector is None else self.detector
@@ -150,10 +169,16 @@ class Monitor:
         times = self._times(time, len(given.valid))
         observed = self._reference.observed(given, None if times is None else times[given.valid])
         self.invalid += int((~given.valid).sum())
+        came = len(observed.p)
+        observed = observed.part(-(self.count + self.passed) % self.every, None, self.every)
+        self.passed += came - len(observed.p)
+        was_dependent = self.is_dependent
         for begin in range(0, len(observed.p), CHUNK):
             self._take(observed.part(begin, begin + CHUNK))
         if times is not None:
             self._now = float(times[-1])
+        if self.is_dependent and not was_dependent and self.warns:
+            warnings.warn(self.dependence_said, DependentRows, stacklevel=2)
         return self
 
     def _take(self, observed: Observed) -> None:
@@ -169,6 +194,8 @@ class Monitor:
             before = self._evidence.state()
             found = self._evidence.add(observed)
             enough = np.flatnonzero(found >= self._evidence.limit) if not self._is_alarmed else np.empty(0, "int64")
+            looked = observed.place[: int(enough[0]) + 1] if len(enough) else observed.place
+            self.is_dependent |= self._autocorrelation.add(looked) is not None
             if len(enough) == 0:
                 self.count += len(found)
                 self.log_evidence = float(found[-1])
@@ -195,6 +222,7 @@ class Monitor:
         """The evidence is enough with the last score."""
         alarm = Alarm(self.count, None if last.time is None else float(last.time[0]), self.log_evidence)
         self._is_alarmed = True
+        self._autocorrelation.skip()  # the rows of before a drift and after it are not alike by dependence
         self.alarms = [*self.alarms, alarm][-KEPT_ALARMS:]
         self.alarm_count += 1
         if isinstance(self.cooldown, int):
@@ -208,6 +236,7 @@ class Monitor:
         self._evidence = self._fresh()
         self.log_evidence = self._evidence.start
         self._resting, self._is_alarmed = None, False
+        self._autocorrelation, self.is_dependent = Autocorrelation(), False
 
     def reset(self) -> Self:
         """End the alarm, and gather evidence anew. `alpha` is then spent once more."""
@@ -252,6 +281,22 @@ class Monitor:
         """The evidence that is enough."""
         return math.exp(self._evidence.limit)
 
+    @property
+    def dependence(self) -> Dependence | None:
+        """How much scores depend on those before, as far as is known, significant or not; None before the first 512 scores."""
+        return self._autocorrelation.dependence
+
+    @property
+    def dependence_said(self) -> str:
+        """What to know and to do where `is_dependent`."""
+        if self.dependence is None:
+            return "nothing is known of how scores depend on those before"
+        every = max(2, self.dependence.every) * self.every
+        return (
+            f"of the stream, {self.dependence.said}. Look at every {every}th score alone: Monitor(..., every={every}), "
+            f"or --every {every}"
+        )
+
     def __repr__(self) -> str:
         state = "alarm" if self.alarm else "resting" if self._resting is not None else "no alarm"
         evidence = f"evidence {self.evidence:.3g} of {self.limit:.3g}"
@@ -272,8 +317,10 @@ class Monitor:
                 "run_length": self.run_length,
                 "window": self.window,
                 "cooldown": self.cooldown,
+                "every": self.every,
             },
             "count": self.count,
+            "passed": self.passed,
             "invalid": self.invalid,
             "alarms": [asdict(alarm) for alarm in self.alarms],
             "alarm_count": self.alarm_count,
@@ -282,6 +329,8 @@ class Monitor:
             "now": self._now,
             "log_evidence": self.log_evidence if math.isfinite(self.log_evidence) else None,
             "evidence": self._evidence.state(),
+            "autocorrelation": self._autocorrelation.state(),
+            "is_dependent": self.is_dependent,
         }
 
     def save(self, path: str | Path) -> None:
@@ -330,6 +379,9 @@ class Monitor:
 
     def _resume(self, document: dict[str, Any]) -> None:
         self.count, self.invalid = int(document["count"]), int(document["invalid"])
+        self.passed, self.is_dependent = int(document.get("passed", 0)), bool(document.get("is_dependent", False))
+        if "autocorrelation" in document:  # older states have none
+            self._autocorrelation.resume(document["autocorrelation"])
         self.alarms = [Alarm(**alarm) for alarm in document["alarms"]]
         self.alarm_count = int(document["alarm_count"])
         self._is_alarmed = bool(document["is_alarmed"])

@@ -125,12 +125,12 @@ class Reference:
 
     def __init__(self, calibration: Calibration, delta: float, tolerance: float = 0.0) -> None:
         self.calibration = calibration
-        self.size = sum(distribution.n for distribution in calibration.distributions.values())
-        groups = len(calibration.distributions)
+        groups = len(calibration.ordinary)
+        self.sizes = np.array([distribution.n for distribution in calibration.ordinary.values()])
         # Of a share `tolerance` nothing is known, so a p-value may be smaller by as much.
         self.tables = {
             group: np.minimum(conditional_p_values(distribution.n, delta / groups) + tolerance, 1.0)
-            for group, distribution in calibration.distributions.items()
+            for group, distribution in calibration.ordinary.items()
         }
 
     @property
@@ -144,20 +144,25 @@ class Reference:
         Raises:
             InvalidSetting: a class is predicted that has no calibration scores.
         """
+        if given.predicted is not None:
+            check_known(self.calibration, given.predicted)
         p, place = np.empty(len(given.scores)), np.empty(len(given.scores))
-        known = np.zeros(len(given.scores), bool)
-        for group, distribution in self.calibration.distributions.items():
+        group_of = np.zeros(len(given.scores), "int64")
+        for index, (group, distribution) in enumerate(self.calibration.ordinary.items()):
             chosen = np.ones(len(given.scores), bool) if group is None else given.predicted == group
             scores = given.scores[chosen].astype("float32")
             smaller = distribution.below(scores)
             p[chosen] = self.tables[group][distribution.n - smaller]
             place[chosen] = (smaller + distribution.below(scores, ties=True)) / (2 * distribution.n)
-            known |= chosen
-        if not known.all() and given.predicted is not None:
-            raise InvalidSetting(
-                f"the calibration has scores of classes {list(self.tables)}; got {given.predicted[~known][0]}"
-            )
-        return Observed(p, place, self.size, time)
+            group_of[chosen] = index
+        return Observed(p, place, self.sizes, time, group_of)
+
+
+def check_known(calibration: Calibration, predicted: npt.NDArray[np.int64]) -> None:
+    """Raise InvalidSetting if a class is predicted that has no calibration scores."""
+    unknown = predicted[~np.isin(predicted, np.array(list(calibration.ordinary), "int64"))]
+    if len(unknown):
+        raise InvalidSetting(f"the calibration has scores of classes {list(calibration.ordinary)}; got {unknown[0]}")
 
 
 def fingerprint(calibration: Calibration) -> str:

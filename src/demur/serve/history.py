@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.calibration import Calibration
-from demur.serve.telemetry import weighted
+from demur.calibration import Calibration, ScoreDistribution, weighted
 
 Counts = npt.NDArray[np.int64]
 
@@ -124,8 +123,8 @@ def log_edges(calibration: Calibration | None, threshold: Any) -> npt.NDArray[np
     """
     levels = np.atleast_1d(np.asarray(np.nan if threshold is None else threshold, "float64")).ravel()
     levels = levels[np.isfinite(levels) & (levels > 0)]
-    scores = np.empty(0) if calibration is None else weighted(calibration.distributions)[0]
-    scores = scores[scores > 0]
+    scores = np.empty(0) if calibration is None else ScoreDistribution.pooled(calibration.ordinary.values()).kept
+    scores = scores[scores > 0].astype("float64")
     if not len(scores) and not len(levels):
         return np.logspace(-6, 2, BINS + 1)
     known = np.concatenate([scores, levels])
@@ -144,16 +143,16 @@ def log_edges(calibration: Calibration | None, threshold: Any) -> npt.NDArray[np
 
 def calibration_shares(calibration: Calibration, edges: npt.NDArray[np.float64]) -> list[float]:
     """Which share of the calibration scores lies in each bin: `(bins,)`."""
-    scores, weights = weighted(calibration.distributions)
-    found = np.bincount(binned(scores, edges), weights=weights, minlength=len(edges) - 1)
-    return [float(share) for share in found / weights.sum()]
+    scores, counts = weighted(calibration.ordinary.values())
+    found = np.bincount(binned(scores.astype("float64"), edges), weights=counts, minlength=len(edges) - 1)
+    return [float(share) for share in found / counts.sum()]
 
 
 def calibration_rate(calibration: Calibration) -> float:
-    """Which share of the calibration scores lies above its threshold."""
+    """Which share of the scores of all calibration rows lies above its threshold."""
     thresholds = np.asarray(calibration.threshold, "float64")
     above = total = 0.0
-    for group, one in calibration.distributions.items():
+    for group, one in calibration.ordinary.items():
         level = float(thresholds) if thresholds.ndim == 0 else np.nan if group is None else float(thresholds[group])
         above += one.n - int(one.below(np.asarray([level]), ties=True)[0])
         total += one.n

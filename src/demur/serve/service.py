@@ -69,6 +69,7 @@ class Service:
                 alpha=self.settings.alpha,
                 tolerance=self.settings.tolerance,
                 cooldown=self.settings.cooldown,
+                every=self.settings.every,
                 version=served.version,
             )
             served.batcher = self._batcher(served)

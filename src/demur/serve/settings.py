@@ -41,6 +41,7 @@ class Settings:
         monitor: whether to watch for harmful drift.
         alpha: the chance that a monitor ever raises a false alarm.
         tolerance: share of the inputs that may be bad without an alarm.
+        every: how many inputs apart those are that the monitor looks at, where inputs depend on each other.
         cooldown: inputs after an alarm until evidence is gathered anew; None: until somebody ends the alarm.
         state: folder in which the monitors keep their state; None: none is kept.
         webhooks: addresses that alarms are posted to.
@@ -77,6 +78,7 @@ class Settings:
     alpha: float = 0.01
     tolerance: float = 0.0
     cooldown: int | None = None
+    every: int = 1
     state: str | None = None
     webhooks: tuple[str, ...] = ()
     reload: bool = True
@@ -86,7 +88,7 @@ class Settings:
     shutdown_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("max_batch", "max_queue", "max_depth", "max_connections"):
+        for name in ("max_batch", "max_queue", "max_depth", "max_connections", "every"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"{name} is a whole number of at least 1; got {getattr(self, name)!r}")
         if self.threads is not None and self.threads < 1:

@@ -42,7 +42,7 @@ def picture_input(guard: Any) -> dict[str, Any] | None:
 
 def of_calibration(calibration: Calibration, edges: npt.NDArray[np.float64]) -> tuple[dict[str, Any], list[float]]:
     """Its figures, and the share of its scores in each bin."""
-    size = sum(one.n for one in calibration.distributions.values())
+    size = sum(one.n for one in calibration.ordinary.values())
     figures = {"size": size, "promised": calibration.fpr, "rate": calibration_rate(calibration)}
     return figures, calibration_shares(calibration, edges)
 
@@ -62,6 +62,8 @@ def of_monitor(monitor: Monitor, trace: Sequence[tuple[int, float]]) -> dict[str
         "method": monitor.method,
         "alpha": monitor.alpha,
         "tolerance": monitor.tolerance,
+        "every": monitor.every,
+        "dependence": monitor.dependence_said if monitor.is_dependent else None,
         "trace": [[at, _finite(value)] for at, value in trace],
     }
 

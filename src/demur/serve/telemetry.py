@@ -1,7 +1,7 @@
 """What the server tells Prometheus: requests, batches, what was flagged, scores, and drift."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString
 
-from demur.calibration import Calibration
+from demur.calibration import Calibration, ScoreDistribution
 
 OTHER = "other"
 """The model's name in the figures of requests for a model that is not served: there could be any number of those."""
@@ -241,15 +241,6 @@ def score_bounds(calibration: Calibration | None, threshold: Any) -> npt.NDArray
 
 def quantiles(calibration: Calibration, shares: tuple[float, ...]) -> npt.NDArray[np.float64]:
     """Quantiles of the calibration scores of all classes together."""
-    scores, weights = weighted(calibration.distributions)
-    order = np.argsort(scores, kind="stable")
-    reached = np.cumsum(weights[order]) / weights.sum()
-    places = np.minimum(np.searchsorted(reached, np.asarray(shares) - 1e-12), len(scores) - 1)
-    found: npt.NDArray[np.float64] = scores[order][places]
-    return found
-
-
-def weighted(distributions: Mapping[int | None, Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The calibration scores that are kept, and how many each stands for."""
-    scores = np.concatenate([one.kept for one in distributions.values()]).astype("float64")
-    return scores, np.concatenate([np.full(len(one.kept), one.n / len(one.kept)) for one in distributions.values()])
+    kept = ScoreDistribution.pooled(calibration.ordinary.values()).kept
+    ranks = np.ceil(np.asarray(shares) * len(kept) - 1e-9).astype(int)
+    return np.asarray(kept[np.maximum(ranks, 1) - 1], "float64")

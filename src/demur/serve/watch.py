@@ -48,7 +48,7 @@ class Watch:
         state: the folder in which the drift monitor's state is kept as `<name>.json`; None: it ends with the server.
         webhooks: addresses that alarms are sent to.
         monitor: whether to watch for drift.
-        alpha: the chance of a false alarm; `tolerance`, `method`, `cooldown`: see `demur.drift.Monitor`.
+        alpha: the chance of a false alarm; `tolerance`, `method`, `cooldown`, `every`: see `demur.drift.Monitor`.
         keep: how many flagged inputs are kept to be looked at.
         version: the model's.
         clock: seconds since 1970.
@@ -70,6 +70,7 @@ class Watch:
         tolerance: float = 0.0,
         method: str = "martingale",
         cooldown: int | None = None,
+        every: int = 1,
         keep: int = 12,
         version: str = "1",
         clock: Callable[[], float] = time.time,
@@ -81,6 +82,7 @@ class Watch:
             "tolerance": tolerance,
             "method": method,
             "cooldown": cooldown,
+            "every": every,
         }
         self._webhooks = [Webhook(url, ended=lambda outcome: telemetry.delivery(name, outcome)) for url in webhooks]
         self._file = None if state is None else StateFile(state, name, clock)
@@ -171,15 +173,18 @@ class Watch:
         if self._monitor is None:
             return
         if self._calibration.by_class:  # a class that no calibration row had says nothing about drift
-            known = np.isin(predicted, list(self._calibration.distributions))
+            known = np.isin(predicted, list(self._calibration.ordinary))
             scores, predicted = scores[known], predicted[known]
         if not len(scores):
             return
         self._latest = max(self._latest, now)  # a clock that is set back must not end the watch
+        was_dependent = self._monitor.is_dependent
         try:
             self._monitor.update(scores=scores, predicted=predicted, time=self._latest)
         except Exception as error:
             self._failed("monitoring", error)
+        if self._monitor.is_dependent and not was_dependent:
+            logger.warning("drift of model %s: %s", self.name, self._monitor.dependence_said)
         self._trace.add(self._monitor.count, self._monitor.log_evidence)
         self._tell()
 
@@ -285,12 +290,14 @@ class Watch:
             return None, "switched off"
         try:
             fresh = Monitor(self._calibration, on_alarm=self._alarmed, **self._settings)
+            fresh.warns = False  # the log has it
         except MissingExtra as error:
             logger.warning("drift of model %s is not watched: %s", self.name, error)
             return None, str(error)
         kept = None if self._file is None else self._file.resumed(fresh, self._calibration, self._alarmed)
         if kept is None:
             return fresh, None
+        kept.warns = False
         self._saved_count = kept.count
         logger.info("drift of model %s is watched on, from %d inputs", self.name, kept.count)
         return kept, None

@@ -84,6 +84,19 @@ def flat(structure: Any) -> list[Any]:
     return list(structure) if isinstance(structure, tuple | list) else [structure]
 
 
+def as_numpy(values: Any) -> npt.NDArray[Any]:
+    """An array of any framework in NumPy: without its gradients, on the CPU, and bfloat16 as float32.
+
+    NumPy has no type for bfloat16 and smaller floats, which become float32 without a loss.
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    array = np.asarray(values)
+    is_small_float = array.dtype.kind == "V" and "float" in array.dtype.name  # as TensorFlow and JAX hand them out
+    return array.astype("float32") if is_small_float else array
+
+
 def is_table(X: Any) -> bool:
     """Whether `X` is a DataFrame of pandas or polars, or quacks like one."""
     return hasattr(X, "columns") and hasattr(X, "shape") and hasattr(X, "__getitem__") and len(X.shape) == 2

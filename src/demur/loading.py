@@ -66,7 +66,8 @@ def load_detector(
             settings = {**settings, "companion_preprocess": companion_preprocess}
         detector = detector_class.from_parts(parts, settings)
         fitted, weight = document.get("fitted", True), document.get("uncertainty_weight", 0.0)
-        detector.resume(document.get("inputs"), parts, fitted, weight)
+        given = document.get("companion_is_given", True)
+        detector.resume(document.get("inputs"), parts, fitted, weight, companion_is_given=given)
         if "calibration" in arrays:
             detector.calibration = Calibration.from_arrays(arrays["calibration"])
         if "harm" in arrays:

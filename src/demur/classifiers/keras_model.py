@@ -10,12 +10,11 @@ from keras import ops
 from demur.classifiers.base import (
     GraphClassifier,
     agreed,
-    class_count,
     digest_of,
     probe,
     settle,
-    single_output,
 )
+from demur.classifiers.outputs import class_count, several_labels, single_output
 from demur.data import Field, Layout
 from demur.divergence import Tensor
 from demur.errors import NoGraph, NotADistribution, ShapeMismatch, UnknownLayer, WrongType
@@ -75,7 +74,10 @@ class KerasClassifier(GraphClassifier):
             )
         if graph is not None and logits is None and _is_softmax_of_one(graph):
             raise ShapeMismatch(f"the {role} ends in a softmax over one output, which is always 1: make it a sigmoid")
+        if graph is not None and _has_sigmoids(graph):
+            raise several_labels(role, int(graph.outputs[0].shape[-1]))
         self.is_logits = logits is not None or from_logits
+        self.ends_visibly = logits is not None
         features = _feature_tensors(model, graph, hidden)
         if graph is not None:
             output = single_output(list(graph.outputs), role) if logits is None else logits
@@ -119,7 +121,7 @@ class KerasClassifier(GraphClassifier):
             return class_count(graph.outputs[0].shape, self.role)
         output = single_output(self.model(probe(self.layout), training=False), self.role)
         classes = class_count((None, *output.shape[1:]), self.role)
-        self.check_probabilities(ops.convert_to_numpy(ops.cast(output, "float32")))
+        self.check_outputs(ops.convert_to_numpy(ops.cast(output, "float32")))
         return classes
 
 
@@ -183,6 +185,17 @@ def _logits_tensor(graph: Any) -> Any:  # noqa: PLR0911 - one return for each wa
     if isinstance(operation, keras.layers.Dense) and type(operation).call is keras.layers.Dense.call:
         return without_activation(operation)(below)
     return None
+
+
+def _has_sigmoids(graph: Any) -> bool:
+    """Whether a graph visibly ends in a sigmoid for each of several labels."""
+    output = graph.outputs[0]
+    operation = output._keras_history.operation
+    several = len(graph.outputs) == 1 and len(output.shape) == 2 and (output.shape[-1] or 0) > 1
+    inner = graph_of(operation) if isinstance(operation, keras.Model) else None
+    if not several or inner is not None:
+        return several and _has_sigmoids(inner)
+    return type(operation) is _SigmoidOperation or is_sigmoid(getattr(operation, "activation", None))
 
 
 def _is_softmax_of_one(graph: Any) -> bool:

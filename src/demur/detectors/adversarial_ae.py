@@ -56,6 +56,8 @@ class AdversarialAE(Detector):
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
         ae: the autoencoder, any Keras model that returns the shape it takes, or on the PyTorch backend a
             `torch.nn.Module`. It is trained in place. Of rows that are several arrays it takes and returns as many.
+            Pass a trained one to use it without `fit`: whether it has learned is not checked. The ready one answers
+            after `fit` only.
         encoder_net: the autoencoder's first half, a Keras model, to be given with the other half instead of `ae`. With
             none of them, `demur.nets.autoencoder` builds one.
         decoder_net: its second half.
@@ -96,6 +98,7 @@ class AdversarialAE(Detector):
     """
 
     companion_name: ClassVar[str] = "autoencoder"
+    companion_argument: ClassVar[str] = "ae"
     needs_gradients: ClassVar[bool] = True
 
     def __init__(
@@ -244,6 +247,7 @@ class AdversarialAE(Detector):
             (40, 8, 8, 1)
         """
         check_whole("batch_size", batch_size, 1)
+        self.check_trained()
         X = self._ready_for(X)
         source = self._source(X)
         layout = self.classifier.layout

@@ -116,6 +116,8 @@ class Detector(abc.ABC):
         super().__init_subclass__(**kwargs)
         Detector.registry[cls.__name__] = cls
 
+    companion_argument: ClassVar[str | None] = None
+    """The argument of `__init__` that takes a companion of the caller's."""
     needs_gradients: ClassVar[bool] = False
     """Whether the companion learns through the classifier, which must be in the graph then."""
 
@@ -184,6 +186,7 @@ class Detector(abc.ABC):
         self.threshold = threshold
         self.history: dict[str, list[float]] | None = None
         self.is_fitted = False
+        self._companion_is_given = False
         self._layout = None if input_shape is None else as_layout(input_shape)
         self._is_ready = False
         self._probabilities_checked = False
@@ -196,6 +199,7 @@ class Detector(abc.ABC):
 
         Outside the graph the first rows are waited for: a black box is not asked about rows that are made up.
         """
+        self._companion_is_given = any(companion is not None for companion in companions)
         in_graph = self._source_class.in_graph
         known = self._source_class.known_layout(self.model) or (known_layout(*companions) if in_graph else None)
         if known is not None and self._layout is not None and not compatible(self._layout, known):
@@ -266,6 +270,25 @@ class Detector(abc.ABC):
                 check_layout(rows, self._layout, finite=False)
             self._prepare(layout_of(rows), rows, fitting=fitting)
             return X
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the companion has learned: in `fit`, or before the caller passed it, which the caller answers for."""
+        return self.is_fitted or self._companion_is_given
+
+    def check_trained(self) -> None:
+        """Raise NotFitted where the companion is one that demur made and that `fit` has not trained yet."""
+        if self.is_trained:
+            return
+        instead = f", or pass a trained {self.companion_name} as {self.companion_argument}="
+        raise NotFitted(
+            f"the {self.companion_name} of {type(self).__name__} has not been trained yet, so scores would mean "
+            f"nothing: {self._how_to_train} on normal rows first{instead if self.companion_argument else ''}"
+        )
+
+    @property
+    def _how_to_train(self) -> str:
+        return "call fit(X)"
 
     # What a detector is made of -----------------------------------------------------------------------------------
 
@@ -404,9 +427,16 @@ class Detector(abc.ABC):
         return made_again, (state_of(self),)
 
     def resume(
-        self, inputs: dict[str, Any] | None, parts: dict[str, Any], fitted: bool, uncertainty_weight: float
+        self,
+        inputs: dict[str, Any] | None,
+        parts: dict[str, Any],
+        fitted: bool,
+        uncertainty_weight: float,
+        *,
+        companion_is_given: bool = True,
     ) -> None:
         """Become what was saved: for rows of the layout that the detector had learned, with its weights."""
+        self._companion_is_given = companion_is_given
         if self._balance is not None:
             self._balance.weight.assign(uncertainty_weight)
         if not self._is_ready and inputs is not None:
@@ -503,6 +533,7 @@ class Detector(abc.ABC):
                 )
         except KeyboardInterrupt:
             self.history = trainer.history.history
+            self.is_fitted = True
             self._set_balance(source, batches, devices)
             raise KeyboardInterrupt(
                 f"fit was interrupted after {len(trainer.history.epoch)} of {epochs} epochs: the detector is usable "
@@ -583,7 +614,7 @@ class Detector(abc.ABC):
             X: `(n, *input_shape)` or a stream of such rows, held out from `fit`; or a Dask array, bag or DataFrame of
                 them, which is scored where its parts are. NaN in it is an error, whatever `on_invalid` says.
             fpr: false-positive rate, above 0 and below 1; takes the place of `threshold_perc`.
-            threshold_perc: percentage of `X` that shall not be flagged, 0 to 100.
+            threshold_perc: percentage of `X` that shall not be flagged, 0 to 100: 95 for 95 %.
             margin: added to the threshold, in nats. A negative one breaks what `fpr` promises.
             labels: `(n,)`, true classes: only the instances that the classifier gets right calibrate, and the promise
                 is for such instances.
@@ -597,6 +628,7 @@ class Detector(abc.ABC):
 
         Raises:
             TooFewInstances: for so low a rate; says how many are needed, and of which class.
+            NotFitted: the companion has not been trained yet, and demur made it.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         check_percentile(threshold_perc, margin)
@@ -606,6 +638,7 @@ class Detector(abc.ABC):
                 raise InvalidSetting("fpr and threshold_perc are two ways to a threshold: pass one of them")
         if groups not in (None, "predicted"):
             raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
+        self.check_trained()
         if is_collection(X):
             from demur.batch.calibrating import calibrated
 
@@ -665,6 +698,7 @@ class Detector(abc.ABC):
             verbose: show a progress bar once it takes more than two seconds.
 
         Raises:
+            NotFitted: the companion has not been trained yet, and demur made it; as for all that follows.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         scored = self._judged(X, batch_size, verbose, probabilities=return_predictions)
@@ -702,7 +736,8 @@ class Detector(abc.ABC):
             `demur.drift.calibrate_accuracy` also `"harm_probability"`.
 
         Raises:
-            ThresholdNotSet, NotCalibrated: before any forward pass, if there is no threshold or calibration.
+            NotFitted, ThresholdNotSet, NotCalibrated: before any forward pass, if the companion has not been trained,
+                or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         _, data = self._decided(X, batch_size, verbose, control, level)
@@ -744,7 +779,8 @@ class Detector(abc.ABC):
             what `predict` adds. A row that cannot be judged keeps the classifier's class.
 
         Raises:
-            ThresholdNotSet, NotCalibrated: before any forward pass, if there is no threshold or calibration.
+            NotFitted, ThresholdNotSet, NotCalibrated: before any forward pass, if the companion has not been trained,
+                or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         scored, flagged = self._decided(X, batch_size, verbose, control, level)
@@ -779,6 +815,7 @@ class Detector(abc.ABC):
             "classifier": {"fingerprint": self.classifier.fingerprint(), "source": type(self.classifier).__name__},
             "inputs": self.route.settings(),
             "fitted": self.is_fitted,
+            "companion_is_given": self._companion_is_given,
             "uncertainty_weight": self.uncertainty_weight,
             "companion_preprocess": self.companion_preprocess not in (None, PASSTHROUGH),
         }
@@ -827,7 +864,8 @@ class Detector(abc.ABC):
             What was written: its size, how far it is from the detector, what less precision costs.
 
         Raises:
-            ThresholdNotSet, NotFitted: there is nothing to decide by, or the shape of the rows is not known yet.
+            ThresholdNotSet, NotFitted: there is nothing to decide by, the companion has not been trained yet, or the
+                shape of the rows is not known yet.
             NotExportable: the classifier is outside of the graph, or uses something that ONNX has not.
             ExportDiffers: the file does not answer as the detector does. Nothing is written.
             LossTooLarge: less precision costs more than `max_loss`. Nothing is written.
@@ -853,18 +891,19 @@ class Detector(abc.ABC):
         return as_source(X, self.classifier.layout, name, finite=finite)
 
     def _check_classifier(self, rows: Rows) -> None:
-        """Check, the first time, that the classifier returns distributions for rows."""
+        """Check, the first time, that the classifier returns for rows what it is said to return."""
         classifier = self.classifier
-        if isinstance(classifier, GraphClassifier) and not (self._probabilities_checked or classifier.is_logits):
+        if isinstance(classifier, GraphClassifier) and not (self._probabilities_checked or classifier.ends_visibly):
             half = Half(lambda x: classifier.outputs(x)[:1], self._layers)
             outputs = compiled(half, classifier.layout)(taken(rows, slice(0, 32)), 32)()
-            classifier.check_probabilities(outputs[0])
+            classifier.check_outputs(outputs[0])
         self._probabilities_checked = True
 
     def _scored(
         self, X: Any, batch_size: int, verbose: bool, *, flag_invalid: bool, probabilities: bool = False
     ) -> Scored:
         check_whole("batch_size", batch_size, 1)
+        self.check_trained()
         X = self._ready_for(X)
         source = CheckedSource(self._source(X, finite=not flag_invalid), self._check_classifier)
         with self._lock:
@@ -887,6 +926,7 @@ class Detector(abc.ABC):
         self, X: Any, batch_size: int, verbose: bool, control: Control, level: float
     ) -> tuple[Scored, PredictData]:
         """Score rows and flag them."""
+        self.check_trained()
         check_control(control, level, self.calibration)
         if control is None and self.threshold is None:
             raise ThresholdNotSet(

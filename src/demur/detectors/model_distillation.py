@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy.typing as npt
+from keras import ops
 
 from demur import nets
 from demur.classifiers.keras_model import KerasClassifier
 from demur.companion import as_companion, check_companion, copy_of, ready_shape
+from demur.data import Rows, cast, mapped, taken
 from demur.detectors.base import Detector, OnInvalid
 from demur.divergence import DIVERGENCES, Tensor, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch
@@ -43,6 +45,8 @@ class ModelDistillation(Detector):
             PyTorch backend a `torch.nn.Module`. It is trained in place. `demur.nets.student` builds one by default.
             "copy" starts from a copy of the classifier, which must be such a network, and is for `fit(robust=...)`.
             Where it does not visibly end in a softmax, its output is read as the classifier's is: see `from_logits`.
+            Pass a trained one to use it without `fit`: whether it has learned is not checked. The ready student and a
+            copy answer after `fit` only.
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
         loss_type: what training minimises: "kld" for the K-L divergence, as published, "xent" for the cross-entropy,
             "jeffreys" for the K-L divergences both ways.
@@ -79,6 +83,7 @@ class ModelDistillation(Detector):
     """
 
     companion_name: ClassVar[str] = "student"
+    companion_argument: ClassVar[str] = "distilled_model"
 
     def __init__(
         self,
@@ -119,6 +124,11 @@ class ModelDistillation(Detector):
         self.distilled_model = distilled_model
         self._companion: Any = None if distilled_model is None else as_companion(distilled_model, self.companion_name)
         self._prepare_if_known(distilled_model)
+        self._companion_is_given = self._companion_is_given and not self._is_copy
+
+    @property
+    def _how_to_train(self) -> str:
+        return "call fit(X, robust=...)" if self._is_copy else super()._how_to_train
 
     def _make_companion(self) -> None:
         classes, layout = self.classifier.classes, self.companion_layout
@@ -137,6 +147,14 @@ class ModelDistillation(Detector):
             raise ShapeMismatch(
                 f"the student must return the classifier's {classes} classes; it returns {self._student.classes}"
             )
+
+    def _check_classifier(self, rows: Rows) -> None:
+        was_checked = self._probabilities_checked
+        super()._check_classifier(rows)
+        if not (was_checked or self._student.ends_visibly):
+            x = cast(self.route.companion_rows(taken(rows, slice(0, 32))), self.companion_layout)
+            output = self._student.outputs(mapped(ops.convert_to_tensor, x))[0]
+            self._student.check_outputs(ops.convert_to_numpy(ops.cast(output, "float32")))
 
     def fit(
         self,

@@ -21,13 +21,14 @@ from demur.testing.shared import (
     is_same_in_training,
     layers_of,
     log_views,
+    made,
     standing_still,
 )
 
 
 def check_fit_learns(make_detector: MakeDetector, X: Rows) -> None:
     """`fit` returns the detector, keeps one loss an epoch in `.history`, and lowers the loss and the divergences."""
-    detector = make_detector()
+    detector = made(make_detector)
     assert detector.history is None, "a fresh detector has a history"
     before = divergences(detector, X).mean()
     result = fit(detector, X, epochs=5, batch_size=8, optimizer=None)
@@ -46,7 +47,7 @@ def check_fit_learns(make_detector: MakeDetector, X: Rows) -> None:
 
 def check_every_weight_of_the_companion_moves(make_detector: MakeDetector, X: Rows) -> None:
     """`fit` trains every trainable weight of the companion, and leaves its layers' `trainable` flags as they are."""
-    detector = make_detector()
+    detector = made(make_detector)
     variables = list(detector.companion.trainable_variables)
     flags = [layer.trainable for layer in layers_of(detector.companion, keras.layers.Layer)]
     before = _values(variables)
@@ -64,7 +65,7 @@ def _values(variables: Any) -> dict[str, Any]:
 
 def check_the_companion_trains_in_training_mode(make_detector: MakeDetector, X: Rows) -> None:
     """The companion's Dropout and BatchNorm are live in `fit`, and off when scoring."""
-    detector = make_detector()
+    detector = made(make_detector)
     companion = detector.companion
     norms = layers_of(companion, keras.layers.BatchNormalization)
     before = _values([norm.moving_mean for norm in norms])
@@ -93,7 +94,7 @@ def check_loss_is_the_mean_divergence(make_detector: MakeDetector, X: Rows) -> N
 
     Where the companion computes something else in training mode, that holds for the loss of validation data.
     """
-    detector, rows = make_detector(), X[:20]
+    detector, rows = made(make_detector), X[:20]
     same = is_same_in_training(detector.companion)
     # Batches of 16 and of 4: they weigh by their rows.
     fit(detector, rows, optimizer=standing_still(), validation_data=None if same else rows)
@@ -108,7 +109,7 @@ def check_loss_fn_takes_the_place_of_the_divergence(make_detector: MakeDetector,
 
     It is computed on the probabilities of each view and summed with the views' weights.
     """
-    detector, rows = make_detector(), X[:16]
+    detector, rows = made(make_detector), X[:16]
     same = is_same_in_training(detector.companion)
 
     def function(y_true: Any, y_pred: Any) -> Any:
@@ -130,7 +131,7 @@ def check_optimizer_is_the_one_given(make_detector: MakeDetector, X: Rows) -> No
     rows = X[: len(X) // 16 * 16]
     instance = keras.optimizers.Adam(1e-3)
     for optimizer in (keras.optimizers.SGD, "rmsprop", instance):
-        detector = make_detector()
+        detector = made(make_detector)
         before = _values(detector.companion.trainable_variables)
         fit(detector, rows, optimizer=optimizer)
         after = _values(detector.companion.trainable_variables)
@@ -227,7 +228,7 @@ def check_checkpoints_hold_the_companion(make_detector: MakeDetector, X: Rows) -
         loaded = keras.saving.load_model(model, compile=False)
         for (path, value), found in zip(expected.items(), loaded.get_weights(), strict=True):
             assert np.array_equal(value, found), f"{path} is another in the model that a ModelCheckpoint wrote"
-        other = make_detector()
+        other = made(make_detector)
         other.companion.load_weights(weights)
         assert_same_scores(
             divergences(other, X), divergences(detector, X), "weights that a ModelCheckpoint wrote diverge otherwise"
@@ -244,7 +245,7 @@ def check_a_preprocess_fn_sees_each_training_batch(make_detector: MakeDetector, 
         seen.append(x)
         return x * rng.uniform(0.2, 0.8, (len(x), *[1] * (x.ndim - 1)))  # a float64: cast back
 
-    detector = make_detector()
+    detector = made(make_detector)
     fit(detector, X, epochs=2, preprocess_fn=random_scale, validation_data=X, optimizer=standing_still())
     assert detector.history is not None, "fit leaves no history"
     assert all(isinstance(x, np.ndarray) and len(x) <= 16 for x in seen), "preprocess_fn is given no training batches"
@@ -264,7 +265,7 @@ def check_a_preprocess_fn_sees_each_training_batch(make_detector: MakeDetector, 
 
 def check_verbose_is_obeyed(make_detector: MakeDetector, X: Rows) -> None:
     """`verbose=False` prints nothing, `verbose=True` Keras's progress bar."""
-    detector = make_detector()
+    detector = made(make_detector)
     said: dict[bool, str] = {}
     for verbose in (False, True):
         output = io.StringIO()

@@ -36,6 +36,7 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "calibration": detector.calibration,
         "harm": detector.harm,
         "history": detector.history,
+        "agreement": detector.agreement,
     }
 
 
@@ -52,6 +53,7 @@ def made_again(state: dict[str, Any]) -> "Detector":
     detector.threshold = None if state["threshold"] is None else copy.copy(state["threshold"])
     detector.calibration = state["calibration"]
     detector.harm = state["harm"]
+    detector.agreement = state["agreement"]
     detector.history = copy.deepcopy(state["history"])
     return detector
 

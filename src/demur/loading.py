@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from demur import storage
+from demur.agreement import Agreement
 from demur.calibration import Calibration
 from demur.classifiers import source_of
 from demur.classifiers.torch_module import is_module
@@ -68,6 +69,8 @@ def load_detector(
         fitted, weight = document.get("fitted", True), document.get("uncertainty_weight", 0.0)
         given = document.get("companion_is_given", True)
         detector.resume(document.get("inputs"), parts, fitted, weight, companion_is_given=given)
+        if document.get("agreement"):
+            detector.agreement = Agreement(**document["agreement"])
         if "calibration" in arrays:
             detector.calibration = Calibration.from_arrays(arrays["calibration"])
         if "harm" in arrays:

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from demur import storage
 from demur._version import __version__
+from demur.agreement import Agreement, split, warn_if_poor
 from demur.calibration import Calibration, Threshold, check_percentile, rational
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
 from demur.classifiers.answers import row_keys
@@ -36,6 +38,7 @@ from demur.data import (
     row_count,
     shapes_of,
     taken,
+    with_columns,
 )
 from demur.decision import Control, calibrate, check_control, correction, decide
 from demur.devices import Devices, active
@@ -185,6 +188,7 @@ class Detector(abc.ABC):
         self.harm: HarmCalibration | None = None
         self.threshold = threshold
         self.history: dict[str, list[float]] | None = None
+        self.agreement: Agreement | None = None
         self.is_fitted = False
         self._companion_is_given = False
         self._layout = None if input_shape is None else as_layout(input_shape)
@@ -415,7 +419,8 @@ class Detector(abc.ABC):
     def __repr__(self) -> str:
         threshold = "not set" if self.threshold is None else np.array2string(np.asarray(self.threshold), precision=4)
         title = self.classifier.title if self._is_ready else str(getattr(self.model, "name", type(self.model).__name__))
-        return f"<{type(self).__name__} on {title!r}, inputs {self.input_shape}, threshold {threshold}>"
+        agreement = "" if self.agreement is None else f", {self.agreement}"
+        return f"<{type(self).__name__} on {title!r}, inputs {self.input_shape}, threshold {threshold}{agreement}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A detector like it on the same classifier, with a companion of its own."""
@@ -442,6 +447,8 @@ class Detector(abc.ABC):
         if not self._is_ready and inputs is not None:
             self._prepare(from_json(inputs["classifier"]), saved=inputs)
         self.take_weights(parts)
+        if inputs is not None and isinstance(known := from_json(inputs["classifier"]), Field):
+            self._remember_columns(replace(self.classifier.layout, columns=known.columns))
         self.is_fitted = fitted
 
     # Learning -----------------------------------------------------------------------------------------------------
@@ -464,33 +471,33 @@ class Detector(abc.ABC):
         jit_compile: bool | str | None,
         steps_per_execution: int | None,
         robust: Any,
+        validation_split: float | None = None,
     ) -> Self:
-        check_whole("batch_size", batch_size, 1)
-        check_whole("epochs", epochs, 1)
-        if steps_per_execution is not None:
-            check_whole("steps_per_execution", steps_per_execution, 1)
-            if steps_per_execution > 1 and keras.backend.backend() == "torch":
-                raise InvalidSetting("steps_per_execution is for TensorFlow and JAX; leave it out on PyTorch")
-        if preprocess_fn is not None and not callable(preprocess_fn):
-            raise WrongType(f"preprocess_fn is a function from a batch to a batch; got {preprocess_fn!r}")
-        if callbacks is not None and not isinstance(callbacks, list | tuple):
-            raise WrongType(f"callbacks is a list of Keras callbacks; got {type(callbacks).__name__}")
-        if isinstance(validation_data, tuple):
-            raise WrongType("validation_data is an array of inputs alone: no labels are needed")
+        _check_fit(batch_size, epochs, steps_per_execution, preprocess_fn, callbacks, validation_data)
         X = self._ready_for(X, fitting=True)
+        self._remember_columns(with_columns(self.classifier.layout, X))
+        objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
         source = CheckedSource(self._source(X), self._check_classifier)
+        if w_recon == 0:
+            self._check_gradients(source.rows)
         held_out = None if validation_data is None else self._source(validation_data, "validation_data")
         if held_out is not None and held_out.rows is None:
             raise WrongType("validation_data is an array of inputs")
-        objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
+        chosen, aside = self._split(source, held_out, validation_split)
         devices = active(self.companion)
         self._check_alike(devices, source, {"epochs": epochs, "batch_size": batch_size, "seed": self.seed})
         verbose = verbose if devices.rank == 0 else False
         show = bool(verbose)
 
-        def in_memory(source: Source, preprocess_fn: Any, shuffle_seed: int | None) -> Drawn:
-            size = max(batch_size, 256)
-            reference = self._reference(source, size, show, devices) if preprocess_fn is None else None
+        def in_memory(
+            source: Source,
+            preprocess_fn: Any,
+            shuffle_seed: int | None,
+            chosen: npt.NDArray[np.int64] | None = None,
+            reference: list[npt.NDArray[Any]] | None = None,
+        ) -> TrainingBatches:
+            if preprocess_fn is None and reference is None:
+                reference = self._reference(source, max(batch_size, 256), show, devices)
             return TrainingBatches(
                 self.route.training_rows(source.rows) if preprocess_fn is None else source.rows,
                 reference,
@@ -499,6 +506,7 @@ class Detector(abc.ABC):
                 prepare=self.route.prepare(preprocess_fn, is_answered=reference is not None),
                 shuffle_seed=shuffle_seed,
                 devices=devices,
+                chosen=chosen,
             )
 
         with devices.scope():
@@ -509,10 +517,16 @@ class Detector(abc.ABC):
         batches = (
             StreamBatches(source, self.companion_layout, asking, epochs, devices)
             if is_stream
-            else in_memory(source, preprocess_fn, self.seed)
+            else in_memory(source, preprocess_fn, self.seed, chosen)
         )
         batches.reference_shapes = batches.reference_shapes or self.route.reference_shapes
-        validation_batches = None if held_out is None else in_memory(held_out, None, None)
+        validation_batches = None
+        if held_out is None and len(aside):
+            held_out = ArraySource(taken(source.rows, aside))
+        if held_out is not None:
+            known = batches.reference if isinstance(batches, TrainingBatches) and len(aside) else None
+            found = None if known is None else [view[aside] for view in known]
+            validation_batches = in_memory(held_out, None, None, reference=found)
         with devices.scope():
             trainer.compile(
                 optimizer=_optimizer(optimizer),
@@ -532,18 +546,51 @@ class Detector(abc.ABC):
                     shuffle=False,  # TrainingBatches shuffles rows, with a seed of its own
                 )
         except KeyboardInterrupt:
-            self.history = trainer.history.history
-            self.is_fitted = True
-            self._set_balance(source, batches, devices)
+            self._learned(trainer.history.history, source, held_out, batches, devices)
             raise KeyboardInterrupt(
                 f"fit was interrupted after {len(trainer.history.epoch)} of {epochs} epochs: the detector is usable "
                 f"with the {self.companion_name}'s weights so far, the classifier is as it was, and fit(X) goes on"
             ) from None
-        self.history = trainer.history.history
-        self.is_fitted = True
-        self._set_balance(source, batches, devices)
+        self._learned(trainer.history.history, source, held_out, batches, devices)
         self.route.forget()
+        if self.agreement is not None:
+            warn_if_poor(self.agreement, self.companion_name, self.companion_argument)
         return self
+
+    def _remember_columns(self, layout: Layout) -> None:
+        """Have tables put in the order of the columns that the first training rows had, wherever rows are read."""
+        if isinstance(layout, Field) and layout.columns is not None:
+            self.classifier.layout = self._layout = layout
+
+    def _split(
+        self, source: Source, held_out: Source | None, share: float | None
+    ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]:
+        """The numbers of the rows to train on, None for all, and of those that are held out of them."""
+        none = np.zeros(0, "int64")
+        if share is not None and held_out is not None:
+            raise InvalidSetting("validation_data and validation_split are two ways to hold rows out: pass one of them")
+        if share and source.rows is None:
+            raise InvalidSetting(
+                "validation_split holds out rows of an array, and X is a stream: pass validation_data=, an array "
+                "of rows that are not in the stream"
+            )
+        if held_out is not None or source.rows is None:
+            return None, none
+        return split(row_count(source.rows), share, self.seed)
+
+    def _learned(
+        self, history: dict[str, list[float]], source: Source, held_out: Source | None, drawn: Drawn, devices: Devices
+    ) -> None:
+        """Keep what training has led to: its history, the balance of the score, the agreement."""
+        self.history, self.is_fitted = history, True
+        self._set_balance(_usual_rows(source, drawn), devices)
+        rows = _usual_rows(source, drawn) if held_out is None else some_of(held_out.rows)
+        self.agreement = None
+        if rows is not None:
+            found = self._scored(rows, 256, False, flag_invalid=True)
+            able = np.isfinite(found.score)
+            if able.any():
+                self.agreement = Agreement.of(found.y[able], found.y_opinion[able], held_out=held_out is not None)
 
     def _check_alike(self, devices: Devices, source: Source, settings: dict[str, Any]) -> None:
         """Check that processes which train together were given the same."""
@@ -554,17 +601,14 @@ class Detector(abc.ABC):
             settings["the rows"] = hashlib.sha256(b"".join(row_keys(some_of(source.rows)))).hexdigest()
         devices.check_alike({**settings, "the classifier's weights": self.classifier.fingerprint()})
 
-    def _set_balance(self, source: Source, drawn: Drawn, devices: Devices) -> None:
+    def _set_balance(self, rows: Any, devices: Devices) -> None:
         """Weigh the classifier's uncertainty so that on training rows it reaches as far as the divergence.
 
         The weight is the ratio of their 95th percentiles: at a threshold that flags a few per cent, each of the two
         flags about half of them.
         """
-        if self._balance is None:
+        if self._balance is None or rows is None:
             return
-        if isinstance(drawn, StreamBatches) and not drawn.kept:
-            return
-        rows = drawn.some_rows() if isinstance(drawn, StreamBatches) else some_of(source.rows)
         self._balance.weight.assign(0.0)
         found = self._scored(rows, 256, False, flag_invalid=True, probabilities=True)
         able = np.isfinite(found.score)
@@ -666,6 +710,9 @@ class Detector(abc.ABC):
             classes=self.classifier.classes if groups == "predicted" else None,
         )
         self.threshold = self.calibration.threshold
+        if self.agreement is None:
+            found = Agreement.of(scored.y, scored.y_opinion, held_out=True)
+            warn_if_poor(found, self.companion_name, self.companion_argument)
         return self
 
     # Answering ----------------------------------------------------------------------------------------------------
@@ -816,6 +863,7 @@ class Detector(abc.ABC):
             "inputs": self.route.settings(),
             "fitted": self.is_fitted,
             "companion_is_given": self._companion_is_given,
+            "agreement": None if self.agreement is None else vars(self.agreement),
             "uncertainty_weight": self.uncertainty_weight,
             "companion_preprocess": self.companion_preprocess not in (None, PASSTHROUGH),
         }
@@ -899,6 +947,9 @@ class Detector(abc.ABC):
             classifier.check_outputs(outputs[0])
         self._probabilities_checked = True
 
+    def _check_gradients(self, rows: Rows | None) -> None:  # noqa: B027 - most companions learn without the classifier
+        """Check, before training, that gradients reach a companion which learns through the classifier."""
+
     def _scored(
         self, X: Any, batch_size: int, verbose: bool, *, flag_invalid: bool, probabilities: bool = False
     ) -> Scored:
@@ -950,11 +1001,37 @@ class Detector(abc.ABC):
         rows: Any = source.rows
 
         def compute(part: slice) -> list[npt.NDArray[Any]]:
-            own = CheckedSource(ArraySource(taken(rows, part)), self._check_classifier)
+            chosen = rows if part == slice(0, row_count(rows)) else taken(rows, part)  # sparse rows stay sparse
+            own = CheckedSource(ArraySource(chosen), self._check_classifier)
             passes = over_batches(network, own, batch_size, verbose and not self.classifier.in_graph)
             return gathered(passes, part.stop - part.start, spacious)
 
         return devices.gathered(row_count(rows), compute, spacious)
+
+
+def _usual_rows(source: Source, drawn: Drawn) -> Any:
+    """Some of the rows that were trained on; None of a stream that gave none."""
+    if isinstance(drawn, StreamBatches):
+        return drawn.some_rows() if drawn.kept else None
+    return some_of(source.rows)
+
+
+def _check_fit(
+    batch_size: int, epochs: int, steps_per_execution: int | None, preprocess_fn: Any, callbacks: Any, held_out: Any
+) -> None:
+    """Check the arguments of `fit` that need no rows."""
+    check_whole("batch_size", batch_size, 1)
+    check_whole("epochs", epochs, 1)
+    if steps_per_execution is not None:
+        check_whole("steps_per_execution", steps_per_execution, 1)
+        if steps_per_execution > 1 and keras.backend.backend() == "torch":
+            raise InvalidSetting("steps_per_execution is for TensorFlow and JAX; leave it out on PyTorch")
+    if preprocess_fn is not None and not callable(preprocess_fn):
+        raise WrongType(f"preprocess_fn is a function from a batch to a batch; got {preprocess_fn!r}")
+    if callbacks is not None and not isinstance(callbacks, list | tuple):
+        raise WrongType(f"callbacks is a list of Keras callbacks; got {type(callbacks).__name__}")
+    if isinstance(held_out, tuple):
+        raise WrongType("validation_data is an array of inputs alone: no labels are needed")
 
 
 def _optimizer(optimizer: Any) -> Any:

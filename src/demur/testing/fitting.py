@@ -146,7 +146,8 @@ def check_validation_data_is_reported(make_detector: MakeDetector, X: Rows) -> N
     rows, held_out = X[:16], X[-10:]
     detector = fitted(make_detector, rows, epochs=2, validation_data=held_out)
     history = detector.history
-    assert set(history) == {"loss", "val_loss"}, f"the history has {sorted(history)} instead of loss and val_loss"
+    expected = {"loss", "val_loss", "agreement", "val_agreement"}
+    assert set(history) == expected, f"the history has {sorted(history)} instead of {sorted(expected)}"
     assert len(history["val_loss"]) == 2, f"2 epochs leave {len(history['val_loss'])} values of val_loss"
     expected = divergences(detector, held_out).mean() + added_loss(detector.companion, held_out)
     assert_same_scores(
@@ -164,12 +165,14 @@ def check_log_metric_is_reported(make_detector: MakeDetector, X: Rows) -> None:
     every = [distance, ("gap", distance), ("agree", keras.metrics.CategoricalAccuracy()), keras.metrics.KLDivergence()]
     detector = fitted(make_detector, rows, validation_data=rows, log_metric=every)
     names = ["distance", "gap", "agree", "kl_divergence"]
+    names.append("agreement")
     expected = {"loss", "val_loss", *names, *(f"val_{name}" for name in names)}
     assert set(detector.history) == expected, f"the history has {sorted(detector.history)}, not {sorted(expected)}"
     _, y, y_opinion = detector.score(rows, return_predictions=True)
     values = {
         "distance": np.abs(y - y_opinion).sum(axis=-1).mean(),
         "gap": np.abs(y - y_opinion).sum(axis=-1).mean(),
+        "agreement": (y.argmax(axis=-1) == y_opinion.argmax(axis=-1)).mean(),
         "agree": (y.argmax(axis=-1) == y_opinion.argmax(axis=-1)).mean(),
         "kl_divergence": (y * np.log(np.maximum(y, 1e-7) / np.maximum(y_opinion, 1e-7))).sum(axis=-1).mean(),
     }
@@ -177,9 +180,10 @@ def check_log_metric_is_reported(make_detector: MakeDetector, X: Rows) -> None:
         found = detector.history[f"val_{name}"]
         assert_same_scores(found, [value], f"{name} is not of the opinion against the reference")
     detector = fitted(make_detector, rows, log_metric=("gap", distance))
-    assert set(detector.history) == {"loss", "gap"}, f"one (name, metric) pair makes {sorted(detector.history)}"
+    expected = {"loss", "agreement", "gap"}
+    assert set(detector.history) == expected, f"one (name, metric) pair makes {sorted(detector.history)}"
     detector = fitted(make_detector, rows, log_metric=keras.metrics.CategoricalAccuracy(name="agree"))
-    assert set(detector.history) == {"loss", "agree"}, f"one metric makes {sorted(detector.history)}"
+    assert set(detector.history) == {"loss", "agreement", "agree"}, f"one metric makes {sorted(detector.history)}"
 
 
 def check_callbacks_are_called(make_detector: MakeDetector, X: Rows) -> None:

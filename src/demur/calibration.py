@@ -38,7 +38,7 @@ def percentile_threshold(scores: Scores, threshold_perc: float, margin: float = 
     Raises:
         EmptyInput: there are no scores.
         NonFinite: a score is NaN or infinite.
-        InvalidSetting: `threshold_perc` is not between 0 and 100, or `margin` is not finite.
+        InvalidSetting: `threshold_perc` is not between 1 and 100, nor 0, or `margin` is not finite.
     """
     check_percentile(threshold_perc, margin)
     check_scores(scores)
@@ -106,7 +106,7 @@ def rational(fpr: float) -> Fraction:
         InvalidSetting: it is not between 0 and 1.
     """
     if not (is_number(fpr) and 1e-9 <= fpr < 1):
-        raise InvalidSetting(f"fpr is a false-positive rate above 0 and below 1; got {fpr!r}")
+        raise InvalidSetting(f"fpr is a false-positive rate above 0 and below 1, 0.05 for 5 %; got {fpr!r}")
     return Fraction(float(fpr)).limit_denominator(10**12)
 
 
@@ -310,9 +310,14 @@ def check_scores(scores: Scores) -> None:
 
 
 def check_percentile(threshold_perc: float, margin: float) -> None:
-    """Raise InvalidSetting unless one is a percentage and the other a finite number."""
+    """Raise InvalidSetting unless one is a percentage, and no share, and the other a finite number."""
     if not (is_number(threshold_perc) and 0 <= threshold_perc <= 100):
         raise InvalidSetting(f"threshold_perc is a percentage between 0 and 100; got {threshold_perc!r}")
+    if 0 < threshold_perc < 1:
+        raise InvalidSetting(
+            f"threshold_perc is a percentage, 95 for 95 %; got {threshold_perc!r}, which would flag all but "
+            f"{threshold_perc:g} % of normal rows: pass threshold_perc={100 * threshold_perc:g}"
+        )
     check_margin(margin)
 
 

@@ -30,24 +30,33 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "settings": settings,
         "inputs": detector.route.settings() if ready else None,
         "fitted": detector.is_fitted,
+        "companion_is_given": detector._companion_is_given,
         "uncertainty_weight": detector.uncertainty_weight,
         "probe": detector.route.probe if ready else None,
         "threshold": detector.threshold,
         "calibration": detector.calibration,
         "harm": detector.harm,
         "history": detector.history,
+        "agreement": detector.agreement,
     }
 
 
 def made_again(state: dict[str, Any]) -> "Detector":
     """The detector that a state was taken of."""
     detector: Detector = state["class"].from_parts(state["parts"], state["settings"])
-    detector.resume(state["inputs"], state["parts"], state["fitted"], state["uncertainty_weight"])
+    detector.resume(
+        state["inputs"],
+        state["parts"],
+        state["fitted"],
+        state["uncertainty_weight"],
+        companion_is_given=state["companion_is_given"],
+    )
     if detector.is_ready and state["probe"] is not None:
         detector.route.probe = state["probe"]
     detector.threshold = None if state["threshold"] is None else copy.copy(state["threshold"])
     detector.calibration = state["calibration"]
     detector.harm = state["harm"]
+    detector.agreement = state["agreement"]
     detector.history = copy.deepcopy(state["history"])
     return detector
 
@@ -76,6 +85,7 @@ def with_companion(detector: "Detector", companion: Any) -> "Detector":
     """A detector with the same settings, threshold and classifier, and with another companion."""
     state = state_of(detector)
     state["parts"][detector.companion_name] = companion
+    state["companion_is_given"] = True
     return made_again(state)
 
 

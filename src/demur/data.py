@@ -5,7 +5,7 @@ pandas or polars DataFrame). Their layout says what one row is.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,6 +28,8 @@ class Field:
     """Of one row."""
     dtype: str | None = "float32"
     """What it is cast to, a batch at a time; None: it stays as it comes."""
+    columns: tuple[str, ...] | None = field(default=None, compare=False)
+    """The names of the columns, in the classifier's order, where they came as a table; other tables are put in it."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,49 @@ def flat(structure: Any) -> list[Any]:
     return list(structure) if isinstance(structure, tuple | list) else [structure]
 
 
+def is_sparse(X: Any) -> bool:
+    """Whether `X` is a sparse matrix, or array, of SciPy."""
+    return hasattr(X, "toarray") and hasattr(X, "tocsr")
+
+
+class SparseRows:
+    """A sparse matrix as rows: what is taken of it becomes dense, a batch at a time.
+
+    Args:
+        matrix: of SciPy, `(n, features)`.
+    """
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix.tocsr() if len(matrix.shape) == 2 else matrix
+        self.shape, self.dtype, self.ndim = self.matrix.shape, self.matrix.dtype, len(self.matrix.shape)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, chosen: Any) -> npt.NDArray[Any]:
+        return np.asarray(self.matrix[chosen].toarray())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self.matrix.toarray(), dtype)
+
+
+def as_numpy(values: Any) -> npt.NDArray[Any]:
+    """An array of any framework in NumPy: without its gradients, on the CPU, bfloat16 as float32; or sparse rows.
+
+    NumPy has no type for bfloat16 and smaller floats, which become float32 without a loss.
+    """
+    if is_sparse(values):
+        return SparseRows(values)  # type: ignore[return-value]
+    if isinstance(values, SparseRows):
+        return values  # type: ignore[return-value]
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    array = np.asarray(values)
+    is_small_float = array.dtype.kind == "V" and "float" in array.dtype.name  # as TensorFlow and JAX hand them out
+    return array.astype("float32") if is_small_float else array
+
+
 def is_table(X: Any) -> bool:
     """Whether `X` is a DataFrame of pandas or polars, or quacks like one."""
     return hasattr(X, "columns") and hasattr(X, "shape") and hasattr(X, "__getitem__") and len(X.shape) == 2
@@ -114,7 +159,7 @@ def layout_of(rows: Rows) -> Layout:
     """The layout of rows as they came."""
     if is_table(rows):
         return Columns(tuple(str(name) for name in rows.columns))
-    return mapped(lambda x: Field(tuple(x.shape[1:]), str(x.dtype)), mapped(np.asarray, rows))  # type: ignore[no-any-return]
+    return mapped(lambda x: Field(tuple(x.shape[1:]), str(x.dtype)), mapped(as_numpy, rows))  # type: ignore[no-any-return]
 
 
 def as_layout(input_shape: Any) -> Layout:
@@ -162,7 +207,8 @@ def as_json(layout: Layout) -> Any:
     if isinstance(layout, Columns):
         return {"columns": list(layout.names)}
     if isinstance(layout, Field):
-        return {"shape": list(layout.shape), "dtype": layout.dtype}
+        names = {} if layout.columns is None else {"names": list(layout.columns)}
+        return {"shape": list(layout.shape), "dtype": layout.dtype, **names}
     if isinstance(layout, dict):
         return {"named": [[name, as_json(field)] for name, field in layout.items()]}
     return {"ordered": [as_json(field) for field in layout]}
@@ -173,14 +219,23 @@ def from_json(data: Any) -> Layout:
     if "columns" in data:
         return Columns(tuple(data["columns"]))
     if "shape" in data:
-        return Field(tuple(data["shape"]), data["dtype"])
+        return _field(data)
     if "named" in data:
         return {name: _field(field) for name, field in data["named"]}
     return tuple(_field(field) for field in data["ordered"])
 
 
 def _field(data: Any) -> Field:
-    return Field(tuple(data["shape"]), data["dtype"])
+    return Field(tuple(data["shape"]), data["dtype"], tuple(data["names"]) if "names" in data else None)
+
+
+def with_columns(layout: Layout, X: Any) -> Layout:
+    """A layout that remembers the order of a table's columns, if `X` is one and the layout is that of its numbers."""
+    is_row = isinstance(layout, Field) and len(layout.shape) == 1 and layout.columns is None
+    if not (is_row and is_table(X)):
+        return layout
+    names = tuple(str(name) for name in X.columns)
+    return replace(layout, columns=names) if len(set(names)) == len(names) else layout  # type: ignore[type-var]
 
 
 def fits(shape: tuple[int, ...], expected: Shape) -> bool:
@@ -201,6 +256,8 @@ def check_layout(X: Any, layout: Layout, name: str = "X", *, finite: bool = True
         WrongType, ShapeMismatch, EmptyInput, NonFinite: see `check_rows`.
     """
     if isinstance(layout, Field):
+        if layout.columns is not None and is_table(X):
+            X = _check_table(X, Columns(layout.columns), name)
         return check_rows(X, layout.shape, name, finite=finite)
     if isinstance(layout, Columns):
         return _check_table(X, layout, name)
@@ -252,12 +309,16 @@ def check_rows(X: Any, shape: Shape, name: str = "X", *, finite: bool = True) ->
         EmptyInput: no rows.
         NonFinite: NaN or infinity, or numbers that do not fit in float32; the message names the rows.
     """
-    if not hasattr(X, "__array__"):
-        hint = "X.toarray()" if hasattr(X, "toarray") else "np.asarray(...)"
-        raise WrongType(f"{name} must be an array of shape {describe(shape)}; got {type(X).__name__}: {hint}")
-    rows = np.asarray(X)
+    if not (hasattr(X, "__array__") or is_sparse(X)):
+        raise WrongType(
+            f"{name} must be an array of shape {describe(shape)}; got {type(X).__name__}: np.asarray(...) makes an "
+            "array of a list"
+        )
+    rows = as_numpy(X)
     if rows.dtype.kind not in "buif":
-        raise WrongType(f"{name} must hold real numbers; got dtype {rows.dtype}: convert it first")
+        is_nested = rows.dtype.kind == "O" and rows.ndim == 1 and len(rows) > 0 and hasattr(rows[0], "__len__")
+        hint = "np.stack(list(...)) makes one array of its rows" if is_nested else "convert it first"
+        raise WrongType(f"{name} must hold real numbers; got dtype {rows.dtype}: {hint}")
     if rows.ndim == 0 or not fits(rows.shape[1:], shape):
         hint = ""
         if fits(rows.shape, shape):
@@ -311,7 +372,7 @@ def as_array(values: Any, name: str) -> npt.NDArray[Any]:
         ShapeMismatch: the lists in it are of several lengths.
     """
     try:
-        return np.asarray(values)
+        return as_numpy(values)
     except ValueError as error:
         raise ShapeMismatch(f"{name} must be an array, or lists of one length each: {error}") from error
 

@@ -14,7 +14,7 @@
      ├── NotADistribution  (ValueError)         outputs that are no class probabilities
      ├── UnknownLayer      (ValueError)         a layer that the classifier does not have
      ├── NoGraph           (ValueError)         hidden layers asked of a model without a graph
-     ├── NotFitted         (ValueError)         scores asked of a detector that must see training rows first
+     ├── NotFitted         (ValueError)         scores asked of a companion that has not been trained
      ├── ThresholdNotSet   (ValueError)         a decision asked of a detector without a threshold
      ├── NotCalibrated     (ValueError)         p-values asked of a detector without calibration scores
      ├── DetectorNotFound  (FileNotFoundError)  nothing at that path
@@ -129,7 +129,7 @@ class NoGraph(DemurError, ValueError):
 
 
 class NotFitted(DemurError, ValueError):
-    """A detector must see training rows before it can make numbers of rows."""
+    """A detector must see training rows before it can score: its companion has learned nothing yet."""
 
 
 class ThresholdNotSet(DemurError, ValueError):

@@ -73,6 +73,7 @@ class TrainingBatches(Drawn):
         prepare: see `Drawn`.
         shuffle_seed: seed of the order; None keeps the rows in order.
         devices: see `Drawn`.
+        chosen: the numbers of the rows that are drawn, ascending; None for all.
     """
 
     def __init__(
@@ -85,12 +86,13 @@ class TrainingBatches(Drawn):
         prepare: Prepare,
         shuffle_seed: int | None = None,
         devices: Devices = ONE,
+        chosen: npt.NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__(layout, prepare, devices)
         self.rows, self.reference, self.size = rows, reference, batch_size
         self.reference_shapes = [view.shape[1:] for view in reference or ()]
         self.rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-        self.order = np.arange(row_count(rows))
+        self.order = np.arange(row_count(rows)) if chosen is None else chosen.copy()
         self.on_epoch_end()
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from demur import storage
+from demur.agreement import Agreement
 from demur.calibration import Calibration
 from demur.classes import Classes
 from demur.classifiers import BlackBox, source_of
@@ -78,7 +79,10 @@ def load_detector(
             settings = {**settings, "companion_preprocess": companion_preprocess}
         detector = detector_class.from_parts(parts, settings)
         fitted, weight = document.get("fitted", True), document.get("uncertainty_weight", 0.0)
-        detector.resume(document.get("inputs"), parts, fitted, weight)
+        given = document.get("companion_is_given", True)
+        detector.resume(document.get("inputs"), parts, fitted, weight, companion_is_given=given)
+        if document.get("agreement"):
+            detector.agreement = Agreement(**document["agreement"])
         probe = _take_learned(detector, arrays)
     except ShapeMismatch as error:
         if is_same or saved is None:

@@ -86,6 +86,31 @@ def student(input_shape: Shape, classes: int, *, channels_first: bool = False, s
     return keras.Sequential([layers.Input(shape), *body, output], name="student")
 
 
+def token_student(vocabulary: int, length: int | None, classes: int, *, seed: int = 0) -> Any:
+    """Build an untrained small classifier of tokens, `(n, length) -> (n, classes)` probabilities, to be distilled.
+
+    Examples:
+        >>> token_student(vocabulary=50, length=12, classes=2).output_shape
+        (None, 2)
+
+    Args:
+        vocabulary: how many tokens there are: 0 to `vocabulary - 1`.
+        length: tokens a row; None for any number.
+        classes: number of classes.
+        seed: seed of the initial weights.
+    """
+    init = _Seeds(seed)
+    start = keras.initializers.RandomUniform(-0.05, 0.05, seed=int(init.rng.integers(2**31)))
+    body = [
+        layers.Embedding(vocabulary, 32, embeddings_initializer=start),
+        layers.Conv1D(64, 3, padding="same", activation="relu", **init.weights()),
+        layers.GlobalMaxPooling1D(),
+        layers.Dense(32, activation="relu", **init.weights()),
+        layers.Dense(classes, activation="softmax", **init.weights()),
+    ]
+    return keras.Sequential([layers.Input((length,), dtype="int32"), *body], name="student")
+
+
 def random_head(feature_shape: Shape, classes: int, *, seed: int) -> Any:
     """Build the fixed random projection of a feature map to `classes` logits: flatten, then a Dense never trained.
 

@@ -11,10 +11,12 @@ from demur.data import (
     Field,
     Layout,
     Rows,
+    as_numpy,
     batches,
     check_layout,
     describe_layout,
     flat,
+    is_sparse,
     is_table,
     layout_of,
     mapped,
@@ -55,7 +57,7 @@ def as_source(X: Any, layout: Layout, name: str = "X", *, finite: bool = True) -
         WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.data.check_layout`; for a stream, as it is drawn.
     """
     if not is_stream(X):
-        if isinstance(layout, Field) and not hasattr(X, "__array__"):
+        if isinstance(layout, Field) and not (hasattr(X, "__array__") or is_sparse(X)):
             raise WrongType(
                 f"{name} must be an array of shape {describe_layout(layout)} or a stream of such batches; got "
                 f"{type(X).__name__}: np.asarray(...) makes an array of a list"
@@ -66,7 +68,7 @@ def as_source(X: Any, layout: Layout, name: str = "X", *, finite: bool = True) -
 
 def is_stream(X: Any) -> bool:
     """Whether `X` is a stream of batches rather than rows."""
-    if hasattr(X, "__array__") or is_table(X) or isinstance(X, list | tuple | dict | str | bytes):
+    if hasattr(X, "__array__") or is_sparse(X) or is_table(X) or isinstance(X, list | tuple | dict | str | bytes):
         return False
     return hasattr(X, "__iter__") or _is_indexed(X)
 
@@ -96,12 +98,13 @@ def first_rows(X: Any, name: str = "X") -> tuple[Rows, Any]:
         rows = X
     if is_table(rows):
         return rows, X
-    if isinstance(rows, list) or not (isinstance(rows, tuple | dict) or hasattr(rows, "__array__")):
+    is_array = hasattr(rows, "__array__") or is_sparse(rows)
+    if isinstance(rows, list) or not (isinstance(rows, tuple | dict) or is_array):
         raise WrongType(
             f"{name} must be an array, a tuple or dict of arrays, a DataFrame or a stream of such batches; got "
             f"{type(rows).__name__}: np.asarray(...) makes an array of a list"
         )
-    arrays = mapped(np.asarray, rows)
+    arrays = mapped(as_numpy, rows)
     return check_layout(arrays, layout_of(arrays), name, finite=False), X
 
 
@@ -112,7 +115,7 @@ def _inputs_of(batch: Any, layout: Layout | None) -> Any:
         batch = batch if several and not isinstance(batch[0], tuple | list) and len(batch) == len(layout) else batch[0]  # type: ignore[arg-type]
     if is_table(batch) and not hasattr(batch, "detach"):
         return batch
-    return mapped(lambda x: x.detach().cpu() if hasattr(x, "detach") else x, batch)
+    return mapped(lambda x: as_numpy(x) if hasattr(x, "detach") or is_sparse(x) else x, batch)
 
 
 class ArraySource:

@@ -122,7 +122,8 @@ class Trainer(keras.Model):  # type: ignore[misc]
     Args:
         companion: the Keras model to train.
         objective: what to minimise.
-        metrics: Keras metrics by the name to show them under, of the opinion against the reference.
+        metrics: Keras metrics by the name to show them under, of the opinion against the reference. Beside them stands
+            `agreement`, the share of rows for which the two predict one class.
         robust: how to perturb the rows that count besides the unchanged ones; None for not at all.
         devices: those that are trained on.
     """
@@ -139,7 +140,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self.companion = companion
         self.objective = objective
         self.robust = robust
-        self.shown = metrics
+        self.shown = {"agreement": keras.metrics.CategoricalAccuracy(name="agreement"), **metrics}
         self.devices = devices
         # On several devices Keras would weigh a batch's loss by the rows of a share, and not by those that count.
         self.losses_shown = None if devices is ONE else keras.metrics.Mean(name="loss")

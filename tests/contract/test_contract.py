@@ -44,6 +44,7 @@ CASES = {
             lambda: AdversarialAE(model=models.cnn(), data_type="image", seed=5),
             published.adversarial_ae,
             (
+                testing.check_an_untrained_companion_is_not_asked,
                 testing.check_every_weight_of_the_companion_moves,
                 testing.check_global_random_state_is_unchanged,
             ),
@@ -120,7 +121,7 @@ CASES = {
             "default",
             lambda: ModelDistillation(model=models.cnn(), data_type="image", seed=5),
             published.model_distillation,
-            (testing.check_every_weight_of_the_companion_moves,),
+            (testing.check_an_untrained_companion_is_not_asked, testing.check_every_weight_of_the_companion_moves),
         ),
         Case(
             "xent",

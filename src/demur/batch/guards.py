@@ -99,6 +99,7 @@ def packed(guard: Any, runtime: Runtime, folder: Path) -> Packed:
         ref = GuardRef(guard.sha256, (ONNX,), str(folder))
     elif hasattr(guard, "classifier") or hasattr(guard, "is_ready"):
         layout_of(guard)
+        guard.check_trained()
         forms = _forms_of(guard, runtime, folder)
         ref = GuardRef(content_of(guard), tuple(forms), str(folder), _backend())
         with _lock:

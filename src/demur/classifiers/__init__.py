@@ -81,8 +81,14 @@ def source_of(model: Any) -> type[Classifier]:
     for source in SOURCES:
         if source.accepts(model):
             return source
+    hint = (
+        ". It has predict alone: scikit-learn's CalibratedClassifierCV gives a classifier predict_proba; a regression "
+        "model has no classes, and demur cannot guard it"
+        if hasattr(model, "predict")
+        else ""
+    )
     raise WrongType(
         "the classifier must be a Keras model, a torch.nn.Module, a JAX function as (function, parameters), a Flax or "
         "Equinox module, a TensorFlow function or SavedModel, an estimator with predict_proba, an ONNX file or "
-        f"session, or a function from a batch of rows to probabilities; got {type(model).__name__}"
+        f"session, or a function from a batch of rows to probabilities; got {type(model).__name__}{hint}"
     )

@@ -12,11 +12,13 @@ from keras import ops
 
 from demur.classes import Said, classes_said_by
 from demur.classifiers.answers import Answers, row_keys
+from demur.classifiers.outputs import CLASSIFIER, ENOUGH, check_outputs, unwrapped
 from demur.data import (
     Columns,
     Field,
     Layout,
     Rows,
+    as_numpy,
     batches,
     compatible,
     describe_layout,
@@ -26,10 +28,7 @@ from demur.data import (
     taken,
 )
 from demur.divergence import PROBABILITY_FLOOR, Tensor, log_probabilities, log_softmax
-from demur.errors import ClassifierFailed, NoGraph, NonFinite, NotADistribution, ShapeMismatch, WrongType
-
-SUM_TOLERANCE = 1e-2
-"""How far from 1 a row of probabilities may sum: generous enough for float16."""
+from demur.errors import ClassifierFailed, DemurError, NoGraph, NonFinite, ShapeMismatch, WrongType
 
 UNKNOWN_SIZE = 32
 """Stands in a probe for a size that may be any."""
@@ -49,6 +48,8 @@ class Classifier:
         layout: what one row is, and what it is cast to.
         classes: how many there are; one sigmoid output counts as two.
         is_logits: whether its outputs are read as logits.
+        ends_visibly: whether they are logits because demur has looked under a softmax or sigmoid at the model's end, so
+            that nothing is left to be checked.
         feature_shapes: of the hidden layers that were asked for.
     """
 
@@ -68,6 +69,7 @@ class Classifier:
     layout: Layout
     classes: int
     is_logits: bool
+    ends_visibly: bool = False
     role: str
     feature_shapes: list[tuple[int | None, ...]]
 
@@ -148,10 +150,10 @@ class GraphClassifier(keras.layers.Layer, Classifier):  # type: ignore[misc]
         """One row of zeros that the model accepts."""
         return probe(self.layout)
 
-    def check_probabilities(self, output: Any) -> None:
-        """Raise NotADistribution unless each row of what the model returned is one (logits always are)."""
-        if not self.is_logits:
-            check_probabilities(np.asarray(output), self.role)
+    def check_outputs(self, output: Any) -> None:
+        """Raise NotADistribution unless rows of what the model returned are what it is said to return."""
+        if not self.ends_visibly:
+            check_outputs(output, self.role, are_logits=self.is_logits)
 
 
 class BlackBoxClassifier(Classifier):
@@ -184,7 +186,7 @@ class BlackBoxClassifier(Classifier):
         layout: Layout,
         from_logits: bool = False,
         hidden: Sequence[int | str] = (),
-        role: str = "classifier",
+        role: str = CLASSIFIER,
         channels_last: bool = False,  # noqa: ARG002 - rows come as they are
     ) -> None:
         if hidden:
@@ -192,6 +194,7 @@ class BlackBoxClassifier(Classifier):
         self.model, self.role, self.is_logits, self.feature_shapes = model, role, from_logits, []
         self.layout = self.settled(layout)
         self.answers: Answers | None = None
+        self._logits_checked = False
         self.classes = self.known_classes() or 0
 
     @abc.abstractmethod
@@ -237,8 +240,8 @@ class BlackBoxClassifier(Classifier):
 
     def _asked(self, rows: Rows) -> npt.NDArray[np.float32]:
         try:
-            output = np.asarray(self.ask(rows))
-        except (KeyboardInterrupt, ClassifierFailed):
+            output = as_numpy(unwrapped(self.ask(rows)))
+        except (KeyboardInterrupt, DemurError):
             raise
         except Exception as error:
             raise ClassifierFailed(
@@ -256,9 +259,11 @@ class BlackBoxClassifier(Classifier):
         if not np.isfinite(output).all():
             raise NonFinite(f"the {self.role} returned NaN or infinity for some of {row_count(rows)} rows")
         self._learn_classes(max(2, output.shape[1]))
+        if not (self.ends_visibly or self._logits_checked):
+            check_outputs(output, self.role, are_logits=self.is_logits)
+            self._logits_checked = self.is_logits and len(output) >= ENOUGH
         if self.is_logits:
             return log_softmax_of(output)
-        check_probabilities(output, self.role)
         output = np.concatenate([1 - output, output], axis=1) if output.shape[1] == 1 else output
         return log_softmax_of(np.log(np.clip(output, PROBABILITY_FLOOR, 1.0)))
 
@@ -284,40 +289,6 @@ def in_log_space(output: Tensor, is_logits: bool) -> Tensor:
     if output.shape[-1] == 1:
         output = ops.concatenate([ops.zeros_like(output) if is_logits else 1.0 - output, output], axis=-1)
     return log_softmax(output) if is_logits else log_probabilities(output)
-
-
-def class_count(shape: Sequence[int | None], role: str) -> int:
-    """How many classes an output of a shape, with the batch first, tells of; one column counts as two.
-
-    Raises:
-        ShapeMismatch: it tells of none.
-    """
-    if len(shape) not in (1, 2) or (len(shape) == 2 and not shape[1]):
-        described = "(" + ", ".join(["n", *("any" if size is None else str(size) for size in shape[1:])]) + ")"
-        raise ShapeMismatch(
-            f"the {role} must return (n, classes) with at least two classes, or one sigmoid output; got {described}"
-        )
-    return 2 if len(shape) == 1 else max(2, int(shape[1] or 0))
-
-
-def check_probabilities(probabilities: npt.NDArray[Any], role: str) -> None:
-    """Raise NotADistribution unless each row is a distribution, or one probability from 0 to 1."""
-    p = np.asarray(probabilities, dtype="float64")
-    if not np.isfinite(p).all():
-        return
-    if p.ndim == 1 or p.shape[-1] == 1:
-        if p.min() < -SUM_TOLERANCE or p.max() > 1 + SUM_TOLERANCE:
-            raise NotADistribution(
-                f"the {role} has one output, so it must be the second class's probability, from 0 to 1; got numbers "
-                f"from {p.min():.4g} to {p.max():.4g}. If it returns logits, pass from_logits=True"
-            )
-        return
-    if p.min() < -SUM_TOLERANCE or np.abs(p.sum(axis=-1) - 1).max() > SUM_TOLERANCE:
-        raise NotADistribution(
-            f"the {role} must return class probabilities: rows of numbers from 0 to 1 that sum to 1; "
-            f"got a row that sums to {p.sum(axis=-1).flat[np.abs(p.sum(axis=-1) - 1).argmax()]:.4g} with smallest "
-            f"number {p.min():.4g}. If it returns logits, pass from_logits=True"
-        )
 
 
 def probe(layout: Layout) -> Any:
@@ -378,25 +349,14 @@ def settle(layout: Layout, run: Any, role: str, floating: str = "float32") -> tu
     for candidate in [as_floats] + ([as_whole] if as_whole != as_floats else []):
         try:
             return candidate, run(probe(candidate))
+        except DemurError:  # what it returned is wrong, and not what it was given
+            raise
         except Exception as error:  # whatever it is that the user's model does not like
             failure = failure or error
     raise ShapeMismatch(
         f"the {role} does not take inputs of shape {describe_layout(layout)}: {type(failure).__name__}: "
         f"{str(failure).strip().splitlines()[0] if str(failure).strip() else ''}"
     ) from failure
-
-
-def single_output(output: Any, role: str) -> Any:
-    """The one array that a model returned.
-
-    Raises:
-        ShapeMismatch: it returned several.
-    """
-    if isinstance(output, list | tuple) and len(output) == 1:
-        return output[0]
-    if isinstance(output, list | tuple | dict):
-        raise ShapeMismatch(f"the {role} must return one array (n, classes); got {len(output)} outputs")
-    return output
 
 
 def digest_of(arrays: Iterable[Any]) -> str:

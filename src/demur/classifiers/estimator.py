@@ -3,7 +3,10 @@
 import hashlib
 from typing import Any
 
+import numpy as np
+
 from demur.classifiers.base import BlackBoxClassifier
+from demur.classifiers.outputs import EACH_LABEL
 from demur.classifiers.state import digest_of_state
 from demur.data import Columns, Field, Layout, Rows
 from demur.errors import ShapeMismatch
@@ -34,7 +37,13 @@ class EstimatorClassifier(BlackBoxClassifier):
         return None if classes is None else len(classes)
 
     def ask(self, rows: Rows) -> Any:
-        return self.model.predict_proba(rows)
+        found = self.model.predict_proba(rows)
+        if isinstance(found, list) and found and np.ndim(found[0]) == 2:
+            raise ShapeMismatch(
+                f"the {self.role} returns {len(found)} arrays, one for each label of a multi-output model, and "
+                f"{EACH_LABEL}"
+            )
+        return found
 
     @classmethod
     def fingerprint_of(cls, model: Any) -> str | None:

@@ -113,7 +113,7 @@ class PatientClassifier(BlackBoxClassifier):
         self.inner: BlackBoxClassifier = make(source.resolved(model.predict), layout=layout, **settings)
         self.takes_tables = self.inner.takes_tables  # type: ignore[misc]
         super().__init__(model, layout=layout, **settings)
-        self.is_logits = self.inner.is_logits
+        self.is_logits, self.ends_visibly = self.inner.is_logits, self.inner.ends_visibly
         self.is_free = not isinstance(self.inner, FunctionClassifier)
         self.ask_at_once = model.batch_size
         if model.cache is not None:

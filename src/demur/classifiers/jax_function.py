@@ -16,11 +16,10 @@ from keras import ops
 from demur.classifiers.base import (
     BlackBoxClassifier,
     GraphClassifier,
-    class_count,
     digest_of,
     settle,
-    single_output,
 )
+from demur.classifiers.outputs import class_count, single_output
 from demur.data import Layout, Rows, mapped
 from demur.divergence import Tensor
 from demur.errors import NoGraph
@@ -169,7 +168,7 @@ class JaxClassifier(GraphClassifier):
         self.layout, output = settle(layout, apply, role)
         self.is_logits = from_logits
         self.classes = class_count((None, *output.shape[1:]), role)
-        self.check_probabilities(ops.convert_to_numpy(ops.cast(output, "float32")))
+        self.check_outputs(ops.convert_to_numpy(ops.cast(output, "float32")))
         self.feature_shapes = []
         self.built = True
 

@@ -10,12 +10,11 @@ from keras import ops
 from demur.classifiers.base import (
     GraphClassifier,
     agreed,
-    class_count,
     digest_of,
     probe,
     settle,
-    single_output,
 )
+from demur.classifiers.outputs import class_count, several_labels, single_output
 from demur.data import Field, Layout
 from demur.divergence import Tensor
 from demur.errors import NoGraph, NotADistribution, ShapeMismatch, UnknownLayer, WrongType
@@ -67,6 +66,7 @@ class KerasClassifier(GraphClassifier):
         graph = graph_of(model)
         known = self.known_layout(model)
         self.layout = agreed(known, layout, role)
+        self.vocabulary = next(iter(vocabularies(graph).values()), None) if graph is not None else None
         logits = None if graph is None else _logits_tensor(graph)
         if logits is not None and from_logits and role == "classifier":
             raise NotADistribution(
@@ -75,7 +75,10 @@ class KerasClassifier(GraphClassifier):
             )
         if graph is not None and logits is None and _is_softmax_of_one(graph):
             raise ShapeMismatch(f"the {role} ends in a softmax over one output, which is always 1: make it a sigmoid")
+        if graph is not None and _has_sigmoids(graph):
+            raise several_labels(role, int(graph.outputs[0].shape[-1]))
         self.is_logits = logits is not None or from_logits
+        self.ends_visibly = logits is not None
         features = _feature_tensors(model, graph, hidden)
         if graph is not None:
             output = single_output(list(graph.outputs), role) if logits is None else logits
@@ -84,9 +87,16 @@ class KerasClassifier(GraphClassifier):
             self.network = model
             if known is None:
                 self.layout, _ = settle(self.layout, lambda x: model(x, training=False), role)
+                self._read_tokens(layout)
         self.classes = self._classes(graph)
         self.feature_shapes = [tuple(feature.shape[1:]) for feature in features]
         self.built = True
+
+    def _read_tokens(self, given: Layout | None) -> None:
+        """Take whole numbers, given to a model without a graph that holds an Embedding, for tokens."""
+        size = _vocabulary_within(self.model)
+        if size is not None and isinstance(given, Field) and np.dtype(given.dtype or "float32").kind in "iu":
+            self.layout, self.vocabulary = Field(given.shape, TOKENS), size
 
     @classmethod
     def accepts(cls, model: Any) -> bool:
@@ -119,7 +129,7 @@ class KerasClassifier(GraphClassifier):
             return class_count(graph.outputs[0].shape, self.role)
         output = single_output(self.model(probe(self.layout), training=False), self.role)
         classes = class_count((None, *output.shape[1:]), self.role)
-        self.check_probabilities(ops.convert_to_numpy(ops.cast(output, "float32")))
+        self.check_outputs(ops.convert_to_numpy(ops.cast(output, "float32")))
         return classes
 
 
@@ -130,14 +140,50 @@ def known_layout(*models: Any) -> Layout | None:
 
 
 def _layout_of_inputs(graph: Any) -> Layout:
-    struct = graph.input
+    struct, sizes = graph.input, vocabularies(graph)
+    fields = {id(tensor): _field_of(tensor, sizes.get(place)) for place, tensor in enumerate(graph.inputs)}
     if isinstance(struct, dict):
-        return {name: _field_of(tensor) for name, tensor in struct.items()}
-    return _field_of(graph.inputs[0]) if len(graph.inputs) == 1 else tuple(_field_of(tensor) for tensor in graph.inputs)
+        return {name: fields[id(tensor)] for name, tensor in struct.items()}
+    found = tuple(fields[id(tensor)] for tensor in graph.inputs)
+    return found[0] if len(found) == 1 else found
 
 
-def _field_of(tensor: Any) -> Field:
-    return Field(tuple(tensor.shape[1:]), str(tensor.dtype))
+def _field_of(tensor: Any, vocabulary: int | None) -> Field:
+    """One input of a graph; numbers that only an Embedding reads are tokens, whatever the input's type says."""
+    return Field(tuple(tensor.shape[1:]), str(tensor.dtype) if vocabulary is None else TOKENS)
+
+
+def vocabularies(graph: Any) -> dict[int, int]:
+    """How many tokens there are, of those inputs of a graph, by their place, that an Embedding reads.
+
+    An Embedding of its own, one inside a layer or model that takes the input as it is, and one behind a cast count.
+    """
+    origin = {id(tensor): place for place, tensor in enumerate(graph.inputs)}
+    found: dict[int, int] = {}
+    nodes = [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
+    for node in nodes:
+        places = [origin[id(tensor)] for tensor in node.input_tensors if id(tensor) in origin]
+        if not places:
+            continue
+        operation = node.operation
+        if type(operation) is _CastOperation:
+            origin |= {id(tensor): places[0] for tensor in node.outputs}
+            continue
+        inner = graph_of(operation) if isinstance(operation, keras.Model) else None
+        if inner is not None:
+            sizes = vocabularies(inner)
+            found |= {
+                origin[id(t)]: sizes[i] for i, t in enumerate(node.input_tensors) if i in sizes and id(t) in origin
+            }
+        elif (size := _vocabulary_within(operation)) is not None:
+            found |= dict.fromkeys(places, size)
+    return found
+
+
+def _vocabulary_within(operation: Any) -> int | None:
+    """How many tokens the largest Embedding of a layer takes: beside that of words, one of positions may stand."""
+    layers = operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else []
+    return max((layer.input_dim for layer in layers if isinstance(layer, keras.layers.Embedding)), default=None)
 
 
 def _inputs(graph: Any) -> Any:
@@ -185,6 +231,17 @@ def _logits_tensor(graph: Any) -> Any:  # noqa: PLR0911 - one return for each wa
     return None
 
 
+def _has_sigmoids(graph: Any) -> bool:
+    """Whether a graph visibly ends in a sigmoid for each of several labels."""
+    output = graph.outputs[0]
+    operation = output._keras_history.operation
+    several = len(graph.outputs) == 1 and len(output.shape) == 2 and (output.shape[-1] or 0) > 1
+    inner = graph_of(operation) if isinstance(operation, keras.Model) else None
+    if not several or inner is not None:
+        return several and _has_sigmoids(inner)
+    return type(operation) is _SigmoidOperation or is_sigmoid(getattr(operation, "activation", None))
+
+
 def _is_softmax_of_one(graph: Any) -> bool:
     output = graph.outputs[0]
     operation = output._keras_history.operation
@@ -193,6 +250,9 @@ def _is_softmax_of_one(graph: Any) -> bool:
     return is_one and (is_layer or getattr(operation, "activation", None) is keras.activations.softmax)
 
 
+TOKENS = "int32"
+"""The type of numbers that an Embedding reads."""
+_CastOperation = type(ops.cast(keras.KerasTensor((None, 2)), "int32")._keras_history.operation)
 _SoftmaxOperation = type(ops.softmax(keras.KerasTensor((None, 2)))._keras_history.operation)
 _SigmoidOperation = type(ops.sigmoid(keras.KerasTensor((None, 2)))._keras_history.operation)
 

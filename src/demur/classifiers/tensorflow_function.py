@@ -13,11 +13,10 @@ from demur.classifiers.base import (
     BlackBoxClassifier,
     GraphClassifier,
     agreed,
-    class_count,
     digest_of,
     settle,
-    single_output,
 )
+from demur.classifiers.outputs import class_count, single_output
 from demur.data import Field, Layout, Rows, mapped
 from demur.divergence import Tensor
 from demur.errors import NoGraph, ShapeMismatch
@@ -148,7 +147,7 @@ class TensorFlowClassifier(GraphClassifier):
         self.layout, output = _settled(function, agreed(known, layout, role), known is not None, role)
         self.is_logits = from_logits
         self.classes = class_count((None, *output.shape[1:]), role)
-        self.check_probabilities(ops.convert_to_numpy(ops.cast(output, "float32")))
+        self.check_outputs(ops.convert_to_numpy(ops.cast(output, "float32")))
         self.feature_shapes = []
         self.built = True
 

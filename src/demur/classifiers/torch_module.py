@@ -14,12 +14,11 @@ from keras import ops
 from demur.classifiers.base import (
     BlackBoxClassifier,
     GraphClassifier,
-    class_count,
     digest_of,
     probe_rows,
     settle,
-    single_output,
 )
+from demur.classifiers.outputs import class_count, several_labels, single_output
 from demur.data import Columns, Field, Layout, Rows, flat, mapped
 from demur.divergence import Tensor
 from demur.errors import NoGraph, NotADistribution, UnknownLayer, WrongType
@@ -83,7 +82,7 @@ class TorchClassifier(GraphClassifier):
         self.__dict__.update(model=model, reader=reader)
         reader.check_from_logits(from_logits)
         self.layout = reader.layout
-        self.is_logits = from_logits or bool(reader.ends_in)
+        self.is_logits, self.ends_visibly = from_logits or bool(reader.ends_in), bool(reader.ends_in)
         self.classes = class_count((None, *reader.output_shape), role)
         self.feature_shapes = reader.feature_shapes
         self.built = True
@@ -113,6 +112,7 @@ class TorchBlackBox(BlackBoxClassifier):
         self.reader = Reader(model, layout, hidden=[], role=role, channels_last=channels_last)
         self.reader.check_from_logits(from_logits)
         super().__init__(model, layout=layout, from_logits=from_logits or bool(self.reader.ends_in), **settings)
+        self.ends_visibly = bool(self.reader.ends_in)
         if hidden:
             raise NoGraph("the hidden layers of a PyTorch module are reached on Keras's PyTorch backend only")
 
@@ -254,7 +254,9 @@ class Reader:
             return
         (end,) = last
         several = output.ndim == 2 and output.shape[1] > 1
-        if type(end) is torch.nn.Sigmoid and not several:
+        if type(end) is torch.nn.Sigmoid and several:
+            raise several_labels(self.role, output.shape[1])
+        if type(end) is torch.nn.Sigmoid:
             self.ends_in = "sigmoid"
         elif type(end) is torch.nn.Softmax and several and end.dim in (-1, 1):
             self.ends_in = "softmax"

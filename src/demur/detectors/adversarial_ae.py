@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 import keras
 import numpy as np
 import numpy.typing as npt
+from keras import ops
 
 from demur import nets
 from demur.classifiers.base import probe
@@ -15,6 +16,8 @@ from demur.companion import as_companion, check_companion, ready_shape, structur
 from demur.data import (
     Field,
     Layout,
+    Rows,
+    cast,
     check_whole,
     compatible,
     describe,
@@ -23,10 +26,12 @@ from demur.data import (
     flat,
     is_number,
     mapped,
+    taken,
 )
 from demur.detectors.base import Detector, OnInvalid
 from demur.divergence import DIVERGENCES, Tensor, log_softmax, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.gradient_path import ROWS, check_gradient_path, check_takes_floats, made_up
 from demur.graph import Half, Opinion, Views, compiled
 from demur.robustness import Robust
 from demur.scoring import joined, over_batches
@@ -56,6 +61,8 @@ class AdversarialAE(Detector):
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
         ae: the autoencoder, any Keras model that returns the shape it takes, or on the PyTorch backend a
             `torch.nn.Module`. It is trained in place. Of rows that are several arrays it takes and returns as many.
+            Pass a trained one to use it without `fit`: whether it has learned is not checked. The ready one answers
+            after `fit` only.
         encoder_net: the autoencoder's first half, a Keras model, to be given with the other half instead of `ae`. With
             none of them, `demur.nets.autoencoder` builds one.
         decoder_net: its second half.
@@ -92,13 +99,17 @@ class AdversarialAE(Detector):
 
     Attributes:
         ae: the autoencoder.
-        history: after `fit`, the loss and metrics of each epoch by name.
+        history: after `fit`, the loss and metrics of each epoch by name; among them `agreement`, the share of rows for
+            which companion and classifier predict one class.
+        agreement: after `fit`, the same of the trained companion, on rows that were held out if there are any.
 
     Raises:
+        NoGradients: the classifier is outside of the graph, or takes whole numbers such as tokens.
         InvalidSetting, WrongType, ShapeMismatch, NotADistribution, UnknownLayer, NoGraph: see `demur.errors`.
     """
 
     companion_name: ClassVar[str] = "autoencoder"
+    companion_argument: ClassVar[str] = "ae"
     needs_gradients: ClassVar[bool] = True
 
     def __init__(
@@ -150,7 +161,15 @@ class AdversarialAE(Detector):
         self._companion: Any = None if self.ae is None else as_companion(self.ae, self.companion_name)
         self._prepare_if_known(ae, encoder_net)
 
+    def _check_gradients(self, rows: Rows | None) -> None:
+        layout = self.classifier.layout
+        rows = made_up(layout) if rows is None else taken(rows, slice(0, ROWS))
+        x = mapped(ops.convert_to_tensor, cast(rows, layout))
+        redrawn = self._opinion_views(x, training=False).reconstruction
+        check_gradient_path(self._read, x, redrawn, layout, self.companion_name)
+
     def _make_companion(self) -> None:
+        check_takes_floats(self.classifier.layout, self.companion_name)
         dimensions = zip(self.classifier.feature_shapes, self.hidden_layer_kld.values(), strict=True)
         self._heads = [nets.random_head(shape, k, seed=self.seed + i) for i, (shape, k) in enumerate(dimensions)]
         layout = self.classifier.layout
@@ -179,12 +198,14 @@ class AdversarialAE(Detector):
         callbacks: Sequence[Any] | None = None,
         preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
         validation_data: Any = None,
+        validation_split: float | None = None,
         jit_compile: bool | str | None = None,
         steps_per_execution: int | None = None,
         robust: Robust | float | None = None,
     ) -> Self:
         """Train the autoencoder on normal data; the classifier stays as it is. Called again, training goes on.
 
+        How well the two agree on held-out rows is reported, and a warning says where it is too little to be of use.
         Training changes the scores, so an inferred threshold and the p-values are forgotten; one of your own stays.
         Of an array, the classifier's side (hidden layers too) is computed once and reused in every epoch. With a
         `preprocess_fn`, which may be random, and of a stream, which may change, it is computed in each step.
@@ -207,7 +228,10 @@ class AdversarialAE(Detector):
             callbacks: Keras callbacks. A `ModelCheckpoint` writes the autoencoder.
             preprocess_fn: applied to each training batch as it is drawn, before both views; may be random. Training
                 draws up to two batches ahead; on JAX and PyTorch, Keras draws some more to learn their shape.
-            validation_data: `(n, *input_shape)`, to report `val_loss` (and metrics) on after each epoch.
+            validation_data: `(n, *input_shape)`, to report `val_loss`, `val_agreement` (and metrics) on after each
+                epoch, in place of rows of `X`.
+            validation_split: the share of `X` that is held out for it, chosen by `seed`, and not trained on; 0 for
+                none. By default a tenth, at most 1,000 rows, and none of fewer than 50 rows or of a stream.
             jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the
                 speed, and Keras's own choice elsewhere.
             steps_per_execution: Keras's `steps_per_execution`: steps that one compiled call takes, so that callbacks
@@ -221,6 +245,7 @@ class AdversarialAE(Detector):
             The detector, with `.history`.
 
         Raises:
+            NoGradients: none goes through the classifier; looked at once, on a few rows, unless `w_recon` is set.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         return self._fit(
@@ -236,6 +261,7 @@ class AdversarialAE(Detector):
             callbacks=callbacks,
             preprocess_fn=preprocess_fn,
             validation_data=validation_data,
+            validation_split=validation_split,
             jit_compile=jit_compile,
             steps_per_execution=steps_per_execution,
             robust=robust,
@@ -249,6 +275,7 @@ class AdversarialAE(Detector):
             (40, 8, 8, 1)
         """
         check_whole("batch_size", batch_size, 1)
+        self.check_trained()
         X = self._ready_for(X)
         source = self._source(X)
         layout = self.classifier.layout

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from demur import storage
 from demur._version import __version__
+from demur.agreement import Agreement, split, warn_if_poor
 from demur.calibration import Calibration, Threshold, check_percentile, rational
 from demur.classes import Classes, Name, class_names, settled_classes
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
@@ -36,6 +38,7 @@ from demur.data import (
     row_count,
     shapes_of,
     taken,
+    with_columns,
 )
 from demur.decision import Control, calibrate, check_control, correction, decide
 from demur.devices import Devices, active
@@ -116,6 +119,8 @@ class Detector(abc.ABC):
         super().__init_subclass__(**kwargs)
         Detector.registry[cls.__name__] = cls
 
+    companion_argument: ClassVar[str | None] = None
+    """The argument of `__init__` that takes a companion of the caller's."""
     needs_gradients: ClassVar[bool] = False
     """Whether the companion learns through the classifier, which must be in the graph then."""
 
@@ -185,7 +190,9 @@ class Detector(abc.ABC):
         self.harm: HarmCalibration | None = None
         self.threshold = threshold
         self.history: dict[str, list[float]] | None = None
+        self.agreement: Agreement | None = None
         self.is_fitted = False
+        self._companion_is_given = False
         self._layout = None if input_shape is None else as_layout(input_shape)
         self._is_ready = False
         self._probabilities_checked = False
@@ -198,6 +205,7 @@ class Detector(abc.ABC):
 
         Outside the graph the first rows are waited for: a black box is not asked about rows that are made up.
         """
+        self._companion_is_given = any(companion is not None for companion in companions)
         in_graph = self._source_class.in_graph
         known = self._source_class.known_layout(self.model) or (known_layout(*companions) if in_graph else None)
         if known is not None and self._layout is not None and not compatible(self._layout, known):
@@ -269,6 +277,25 @@ class Detector(abc.ABC):
                 check_layout(rows, self._layout, finite=False)
             self._prepare(layout_of(rows), rows, fitting=fitting)
             return X
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the companion has learned: in `fit`, or before the caller passed it, which the caller answers for."""
+        return self.is_fitted or self._companion_is_given
+
+    def check_trained(self) -> None:
+        """Raise NotFitted where the companion is one that demur made and that `fit` has not trained yet."""
+        if self.is_trained:
+            return
+        instead = f", or pass a trained {self.companion_name} as {self.companion_argument}="
+        raise NotFitted(
+            f"the {self.companion_name} of {type(self).__name__} has not been trained yet, so scores would mean "
+            f"nothing: {self._how_to_train} on normal rows first{instead if self.companion_argument else ''}"
+        )
+
+    @property
+    def _how_to_train(self) -> str:
+        return "call fit(X)"
 
     # What a detector is made of -----------------------------------------------------------------------------------
 
@@ -420,7 +447,8 @@ class Detector(abc.ABC):
     def __repr__(self) -> str:
         threshold = "not set" if self.threshold is None else np.array2string(np.asarray(self.threshold), precision=4)
         title = self.classifier.title if self._is_ready else str(getattr(self.model, "name", type(self.model).__name__))
-        return f"<{type(self).__name__} on {title!r}, inputs {self.input_shape}, threshold {threshold}>"
+        agreement = "" if self.agreement is None else f", {self.agreement}"
+        return f"<{type(self).__name__} on {title!r}, inputs {self.input_shape}, threshold {threshold}{agreement}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A detector like it on the same classifier, with a companion of its own."""
@@ -432,14 +460,23 @@ class Detector(abc.ABC):
         return made_again, (state_of(self),)
 
     def resume(
-        self, inputs: dict[str, Any] | None, parts: dict[str, Any], fitted: bool, uncertainty_weight: float
+        self,
+        inputs: dict[str, Any] | None,
+        parts: dict[str, Any],
+        fitted: bool,
+        uncertainty_weight: float,
+        *,
+        companion_is_given: bool = True,
     ) -> None:
         """Become what was saved: for rows of the layout that the detector had learned, with its weights."""
+        self._companion_is_given = companion_is_given
         if self._balance is not None:
             self._balance.weight.assign(uncertainty_weight)
         if not self._is_ready and inputs is not None:
             self._prepare(from_json(inputs["classifier"]), saved=inputs)
         self.take_weights(parts)
+        if inputs is not None and isinstance(known := from_json(inputs["classifier"]), Field):
+            self._remember_columns(replace(self.classifier.layout, columns=known.columns))
         self.is_fitted = fitted
 
     # Learning -----------------------------------------------------------------------------------------------------
@@ -462,33 +499,33 @@ class Detector(abc.ABC):
         jit_compile: bool | str | None,
         steps_per_execution: int | None,
         robust: Any,
+        validation_split: float | None = None,
     ) -> Self:
-        check_whole("batch_size", batch_size, 1)
-        check_whole("epochs", epochs, 1)
-        if steps_per_execution is not None:
-            check_whole("steps_per_execution", steps_per_execution, 1)
-            if steps_per_execution > 1 and keras.backend.backend() == "torch":
-                raise InvalidSetting("steps_per_execution is for TensorFlow and JAX; leave it out on PyTorch")
-        if preprocess_fn is not None and not callable(preprocess_fn):
-            raise WrongType(f"preprocess_fn is a function from a batch to a batch; got {preprocess_fn!r}")
-        if callbacks is not None and not isinstance(callbacks, list | tuple):
-            raise WrongType(f"callbacks is a list of Keras callbacks; got {type(callbacks).__name__}")
-        if isinstance(validation_data, tuple):
-            raise WrongType("validation_data is an array of inputs alone: no labels are needed")
+        _check_fit(batch_size, epochs, steps_per_execution, preprocess_fn, callbacks, validation_data)
         X = self._ready_for(X, fitting=True)
+        self._remember_columns(with_columns(self.classifier.layout, X))
+        objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
         source = CheckedSource(self._source(X), self._check_classifier)
+        if w_recon == 0:
+            self._check_gradients(source.rows)
         held_out = None if validation_data is None else self._source(validation_data, "validation_data")
         if held_out is not None and held_out.rows is None:
             raise WrongType("validation_data is an array of inputs")
-        objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
+        chosen, aside = self._split(source, held_out, validation_split)
         devices = active(self.companion)
         self._check_alike(devices, source, {"epochs": epochs, "batch_size": batch_size, "seed": self.seed})
         verbose = verbose if devices.rank == 0 else False
         show = bool(verbose)
 
-        def in_memory(source: Source, preprocess_fn: Any, shuffle_seed: int | None) -> Drawn:
-            size = max(batch_size, 256)
-            reference = self._reference(source, size, show, devices) if preprocess_fn is None else None
+        def in_memory(
+            source: Source,
+            preprocess_fn: Any,
+            shuffle_seed: int | None,
+            chosen: npt.NDArray[np.int64] | None = None,
+            reference: list[npt.NDArray[Any]] | None = None,
+        ) -> TrainingBatches:
+            if preprocess_fn is None and reference is None:
+                reference = self._reference(source, max(batch_size, 256), show, devices)
             return TrainingBatches(
                 self.route.training_rows(source.rows) if preprocess_fn is None else source.rows,
                 reference,
@@ -497,6 +534,7 @@ class Detector(abc.ABC):
                 prepare=self.route.prepare(preprocess_fn, is_answered=reference is not None),
                 shuffle_seed=shuffle_seed,
                 devices=devices,
+                chosen=chosen,
             )
 
         with devices.scope():
@@ -507,10 +545,16 @@ class Detector(abc.ABC):
         batches = (
             StreamBatches(source, self.companion_layout, asking, epochs, devices)
             if is_stream
-            else in_memory(source, preprocess_fn, self.seed)
+            else in_memory(source, preprocess_fn, self.seed, chosen)
         )
         batches.reference_shapes = batches.reference_shapes or self.route.reference_shapes
-        validation_batches = None if held_out is None else in_memory(held_out, None, None)
+        validation_batches = None
+        if held_out is None and len(aside):
+            held_out = ArraySource(taken(source.rows, aside))
+        if held_out is not None:
+            known = batches.reference if isinstance(batches, TrainingBatches) and len(aside) else None
+            found = None if known is None else [view[aside] for view in known]
+            validation_batches = in_memory(held_out, None, None, reference=found)
         with devices.scope():
             trainer.compile(
                 optimizer=_optimizer(optimizer),
@@ -530,17 +574,51 @@ class Detector(abc.ABC):
                     shuffle=False,  # TrainingBatches shuffles rows, with a seed of its own
                 )
         except KeyboardInterrupt:
-            self.history = trainer.history.history
-            self._set_balance(source, batches, devices)
+            self._learned(trainer.history.history, source, held_out, batches, devices)
             raise KeyboardInterrupt(
                 f"fit was interrupted after {len(trainer.history.epoch)} of {epochs} epochs: the detector is usable "
                 f"with the {self.companion_name}'s weights so far, the classifier is as it was, and fit(X) goes on"
             ) from None
-        self.history = trainer.history.history
-        self.is_fitted = True
-        self._set_balance(source, batches, devices)
+        self._learned(trainer.history.history, source, held_out, batches, devices)
         self.route.forget()
+        if self.agreement is not None:
+            warn_if_poor(self.agreement, self.companion_name, self.companion_argument)
         return self
+
+    def _remember_columns(self, layout: Layout) -> None:
+        """Have tables put in the order of the columns that the first training rows had, wherever rows are read."""
+        if isinstance(layout, Field) and layout.columns is not None:
+            self.classifier.layout = self._layout = layout
+
+    def _split(
+        self, source: Source, held_out: Source | None, share: float | None
+    ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]:
+        """The numbers of the rows to train on, None for all, and of those that are held out of them."""
+        none = np.zeros(0, "int64")
+        if share is not None and held_out is not None:
+            raise InvalidSetting("validation_data and validation_split are two ways to hold rows out: pass one of them")
+        if share and source.rows is None:
+            raise InvalidSetting(
+                "validation_split holds out rows of an array, and X is a stream: pass validation_data=, an array "
+                "of rows that are not in the stream"
+            )
+        if held_out is not None or source.rows is None:
+            return None, none
+        return split(row_count(source.rows), share, self.seed)
+
+    def _learned(
+        self, history: dict[str, list[float]], source: Source, held_out: Source | None, drawn: Drawn, devices: Devices
+    ) -> None:
+        """Keep what training has led to: its history, the balance of the score, the agreement."""
+        self.history, self.is_fitted = history, True
+        self._set_balance(_usual_rows(source, drawn), devices)
+        rows = _usual_rows(source, drawn) if held_out is None else some_of(held_out.rows)
+        self.agreement = None
+        if rows is not None:
+            found = self._scored(rows, 256, False, flag_invalid=True)
+            able = np.isfinite(found.score)
+            if able.any():
+                self.agreement = Agreement.of(found.y[able], found.y_opinion[able], held_out=held_out is not None)
 
     def _check_alike(self, devices: Devices, source: Source, settings: dict[str, Any]) -> None:
         """Check that processes which train together were given the same."""
@@ -551,17 +629,14 @@ class Detector(abc.ABC):
             settings["the rows"] = hashlib.sha256(b"".join(row_keys(some_of(source.rows)))).hexdigest()
         devices.check_alike({**settings, "the classifier's weights": self.classifier.fingerprint()})
 
-    def _set_balance(self, source: Source, drawn: Drawn, devices: Devices) -> None:
+    def _set_balance(self, rows: Any, devices: Devices) -> None:
         """Weigh the classifier's uncertainty so that on training rows it reaches as far as the divergence.
 
         The weight is the ratio of their 95th percentiles: at a threshold that flags a few per cent, each of the two
         flags about half of them.
         """
-        if self._balance is None:
+        if self._balance is None or rows is None:
             return
-        if isinstance(drawn, StreamBatches) and not drawn.kept:
-            return
-        rows = drawn.some_rows() if isinstance(drawn, StreamBatches) else some_of(source.rows)
         self._balance.weight.assign(0.0)
         found = self._scored(rows, 256, False, flag_invalid=True, probabilities=True)
         able = np.isfinite(found.score)
@@ -611,7 +686,7 @@ class Detector(abc.ABC):
             X: `(n, *input_shape)` or a stream of such rows, held out from `fit`; or a Dask array, bag or DataFrame of
                 them, which is scored where its parts are. NaN in it is an error, whatever `on_invalid` says.
             fpr: false-positive rate, above 0 and below 1; takes the place of `threshold_perc`.
-            threshold_perc: percentage of `X` that shall not be flagged, 0 to 100.
+            threshold_perc: percentage of `X` that shall not be flagged, 0 to 100: 95 for 95 %.
             margin: added to the threshold, in nats. A negative one breaks what `fpr` promises.
             labels: `(n,)`, true classes, as `classes` calls them: only the instances that the classifier gets right
                 calibrate, and the promise is for such instances.
@@ -625,6 +700,7 @@ class Detector(abc.ABC):
 
         Raises:
             TooFewInstances: for so low a rate; says how many are needed, and of which class.
+            NotFitted: the companion has not been trained yet, and demur made it.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         check_percentile(threshold_perc, margin)
@@ -634,6 +710,7 @@ class Detector(abc.ABC):
                 raise InvalidSetting("fpr and threshold_perc are two ways to a threshold: pass one of them")
         if groups not in (None, "predicted"):
             raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
+        self.check_trained()
         if is_collection(X):
             from demur.batch.calibrating import calibrated
 
@@ -663,6 +740,9 @@ class Detector(abc.ABC):
             name_of=self.labels.name_of,
         )
         self.threshold = self.calibration.threshold
+        if self.agreement is None:
+            found = Agreement.of(scored.y, scored.y_opinion, held_out=True)
+            warn_if_poor(found, self.companion_name, self.companion_argument)
         return self
 
     # Answering ----------------------------------------------------------------------------------------------------
@@ -695,6 +775,7 @@ class Detector(abc.ABC):
             verbose: show a progress bar once it takes more than two seconds.
 
         Raises:
+            NotFitted: the companion has not been trained yet, and demur made it; as for all that follows.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         scored = self._judged(X, batch_size, verbose, probabilities=return_predictions)
@@ -732,7 +813,8 @@ class Detector(abc.ABC):
             `demur.drift.calibrate_accuracy` also `"harm_probability"`.
 
         Raises:
-            ThresholdNotSet, NotCalibrated: before any forward pass, if there is no threshold or calibration.
+            NotFitted, ThresholdNotSet, NotCalibrated: before any forward pass, if the companion has not been trained,
+                or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         _, data = self._decided(X, batch_size, verbose, control, level)
@@ -775,7 +857,8 @@ class Detector(abc.ABC):
             cannot be judged keeps the classifier's class.
 
         Raises:
-            ThresholdNotSet, NotCalibrated: before any forward pass, if there is no threshold or calibration.
+            NotFitted, ThresholdNotSet, NotCalibrated: before any forward pass, if the companion has not been trained,
+                or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         scored, flagged = self._decided(X, batch_size, verbose, control, level)
@@ -815,6 +898,8 @@ class Detector(abc.ABC):
             },
             "inputs": self.route.settings(),
             "fitted": self.is_fitted,
+            "companion_is_given": self._companion_is_given,
+            "agreement": None if self.agreement is None else vars(self.agreement),
             "uncertainty_weight": self.uncertainty_weight,
             "companion_preprocess": self.companion_preprocess not in (None, PASSTHROUGH),
         }
@@ -863,7 +948,8 @@ class Detector(abc.ABC):
             What was written: its size, how far it is from the detector, what less precision costs.
 
         Raises:
-            ThresholdNotSet, NotFitted: there is nothing to decide by, or the shape of the rows is not known yet.
+            ThresholdNotSet, NotFitted: there is nothing to decide by, the companion has not been trained yet, or the
+                shape of the rows is not known yet.
             NotExportable: the classifier is outside of the graph, or uses something that ONNX has not.
             ExportDiffers: the file does not answer as the detector does. Nothing is written.
             LossTooLarge: less precision costs more than `max_loss`. Nothing is written.
@@ -889,18 +975,22 @@ class Detector(abc.ABC):
         return as_source(X, self.classifier.layout, name, finite=finite)
 
     def _check_classifier(self, rows: Rows) -> None:
-        """Check, the first time, that the classifier returns distributions for rows."""
+        """Check, the first time, that the classifier returns for rows what it is said to return."""
         classifier = self.classifier
-        if isinstance(classifier, GraphClassifier) and not (self._probabilities_checked or classifier.is_logits):
+        if isinstance(classifier, GraphClassifier) and not (self._probabilities_checked or classifier.ends_visibly):
             half = Half(lambda x: classifier.outputs(x)[:1], self._layers)
             outputs = compiled(half, classifier.layout)(taken(rows, slice(0, 32)), 32)()
-            classifier.check_probabilities(outputs[0])
+            classifier.check_outputs(outputs[0])
         self._probabilities_checked = True
+
+    def _check_gradients(self, rows: Rows | None) -> None:  # noqa: B027 - most companions learn without the classifier
+        """Check, before training, that gradients reach a companion which learns through the classifier."""
 
     def _scored(
         self, X: Any, batch_size: int, verbose: bool, *, flag_invalid: bool, probabilities: bool = False
     ) -> Scored:
         check_whole("batch_size", batch_size, 1)
+        self.check_trained()
         X = self._ready_for(X)
         source = CheckedSource(self._source(X, finite=not flag_invalid), self._check_classifier)
         with self._lock:
@@ -923,6 +1013,7 @@ class Detector(abc.ABC):
         self, X: Any, batch_size: int, verbose: bool, control: Control, level: float
     ) -> tuple[Scored, PredictData]:
         """Score rows and flag them."""
+        self.check_trained()
         check_control(control, level, self.calibration)
         if control is None and self.threshold is None:
             raise ThresholdNotSet(
@@ -946,11 +1037,37 @@ class Detector(abc.ABC):
         rows: Any = source.rows
 
         def compute(part: slice) -> list[npt.NDArray[Any]]:
-            own = CheckedSource(ArraySource(taken(rows, part)), self._check_classifier)
+            chosen = rows if part == slice(0, row_count(rows)) else taken(rows, part)  # sparse rows stay sparse
+            own = CheckedSource(ArraySource(chosen), self._check_classifier)
             passes = over_batches(network, own, batch_size, verbose and not self.classifier.in_graph)
             return gathered(passes, part.stop - part.start, spacious)
 
         return devices.gathered(row_count(rows), compute, spacious)
+
+
+def _usual_rows(source: Source, drawn: Drawn) -> Any:
+    """Some of the rows that were trained on; None of a stream that gave none."""
+    if isinstance(drawn, StreamBatches):
+        return drawn.some_rows() if drawn.kept else None
+    return some_of(source.rows)
+
+
+def _check_fit(
+    batch_size: int, epochs: int, steps_per_execution: int | None, preprocess_fn: Any, callbacks: Any, held_out: Any
+) -> None:
+    """Check the arguments of `fit` that need no rows."""
+    check_whole("batch_size", batch_size, 1)
+    check_whole("epochs", epochs, 1)
+    if steps_per_execution is not None:
+        check_whole("steps_per_execution", steps_per_execution, 1)
+        if steps_per_execution > 1 and keras.backend.backend() == "torch":
+            raise InvalidSetting("steps_per_execution is for TensorFlow and JAX; leave it out on PyTorch")
+    if preprocess_fn is not None and not callable(preprocess_fn):
+        raise WrongType(f"preprocess_fn is a function from a batch to a batch; got {preprocess_fn!r}")
+    if callbacks is not None and not isinstance(callbacks, list | tuple):
+        raise WrongType(f"callbacks is a list of Keras callbacks; got {type(callbacks).__name__}")
+    if isinstance(held_out, tuple):
+        raise WrongType("validation_data is an array of inputs alone: no labels are needed")
 
 
 def _optimizer(optimizer: Any) -> Any:

@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy.typing as npt
+from keras import ops
 
 from demur import nets
 from demur.classifiers.keras_model import KerasClassifier
 from demur.companion import as_companion, check_companion, copy_of, ready_shape
+from demur.data import Field, Layout, Rows, cast, mapped, taken
 from demur.detectors.base import Detector, OnInvalid
 from demur.divergence import DIVERGENCES, Tensor, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch
@@ -43,6 +45,8 @@ class ModelDistillation(Detector):
             PyTorch backend a `torch.nn.Module`. It is trained in place. `demur.nets.student` builds one by default.
             "copy" starts from a copy of the classifier, which must be such a network, and is for `fit(robust=...)`.
             Where it does not visibly end in a softmax, its output is read as the classifier's is: see `from_logits`.
+            Pass a trained one to use it without `fit`: whether it has learned is not checked. The ready student and a
+            copy answer after `fit` only.
         threshold: scores strictly above it are flagged; see `infer_threshold`. In nats.
         loss_type: what training minimises: "kld" for the K-L divergence, as published, "xent" for the cross-entropy,
             "jeffreys" for the K-L divergences both ways.
@@ -75,13 +79,16 @@ class ModelDistillation(Detector):
 
     Attributes:
         distilled_model: the student.
-        history: after `fit`, the loss and metrics of each epoch by name.
+        history: after `fit`, the loss and metrics of each epoch by name; among them `agreement`, the share of rows for
+            which companion and classifier predict one class.
+        agreement: after `fit`, the same of the trained companion, on rows that were held out if there are any.
 
     Raises:
         InvalidSetting, WrongType, ShapeMismatch, NotADistribution: see `demur.errors`.
     """
 
     companion_name: ClassVar[str] = "student"
+    companion_argument: ClassVar[str] = "distilled_model"
 
     def __init__(
         self,
@@ -124,16 +131,16 @@ class ModelDistillation(Detector):
         self.distilled_model = distilled_model
         self._companion: Any = None if distilled_model is None else as_companion(distilled_model, self.companion_name)
         self._prepare_if_known(distilled_model)
+        self._companion_is_given = self._companion_is_given and not self._is_copy
+
+    @property
+    def _how_to_train(self) -> str:
+        return "call fit(X, robust=...)" if self._is_copy else super()._how_to_train
 
     def _make_companion(self) -> None:
         classes, layout = self.classifier.classes, self.companion_layout
         if self.distilled_model is None:
-            self.distilled_model = self._companion = nets.student(
-                ready_shape(layout, self.companion_name, "distilled_model="),
-                classes,
-                channels_first=self.channels_first,
-                seed=self.seed,
-            )
+            self.distilled_model = self._companion = self._ready_student(layout)
         check_companion(self._companion, self.classifier, layout, self.companion_name)
         self._student = KerasClassifier(
             self._companion, from_logits=self.from_logits, role=self.companion_name, layout=layout
@@ -142,6 +149,21 @@ class ModelDistillation(Detector):
             raise ShapeMismatch(
                 f"the student must return the classifier's {classes} classes; it returns {self._student.classes}"
             )
+
+    def _ready_student(self, layout: Layout) -> Any:
+        classes, vocabulary = self.classifier.classes, getattr(self.classifier, "vocabulary", None)
+        if vocabulary is not None and isinstance(layout, Field) and len(layout.shape) == 1:
+            return nets.token_student(vocabulary, layout.shape[0], classes, seed=self.seed)
+        shape = ready_shape(layout, self.companion_name, "distilled_model=")
+        return nets.student(shape, classes, channels_first=self.channels_first, seed=self.seed)
+
+    def _check_classifier(self, rows: Rows) -> None:
+        was_checked = self._probabilities_checked
+        super()._check_classifier(rows)
+        if not (was_checked or self._student.ends_visibly):
+            x = cast(self.route.companion_rows(taken(rows, slice(0, 32))), self.companion_layout)
+            output = self._student.outputs(mapped(ops.convert_to_tensor, x))[0]
+            self._student.check_outputs(ops.convert_to_numpy(ops.cast(output, "float32")))
 
     def fit(
         self,
@@ -156,12 +178,14 @@ class ModelDistillation(Detector):
         callbacks: Sequence[Any] | None = None,
         preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
         validation_data: Any = None,
+        validation_split: float | None = None,
         jit_compile: bool | str | None = None,
         steps_per_execution: int | None = None,
         robust: Robust | float | None = None,
     ) -> Self:
         """Distil the classifier into the student on normal data. Called again, training goes on.
 
+        How well the two agree on held-out rows is reported, and a warning says where it is too little to be of use.
         Training changes the scores, so an inferred threshold and the p-values are forgotten; one of your own stays.
         Of an array, the classifier's side (hidden layers too) is computed once and reused in every epoch. With a
         `preprocess_fn`, which may be random, and of a stream, which may change, it is computed in each step.
@@ -181,7 +205,10 @@ class ModelDistillation(Detector):
             callbacks: Keras callbacks. A `ModelCheckpoint` writes the student.
             preprocess_fn: applied to each training batch as it is drawn, before both views; may be random. Training
                 draws up to two batches ahead; on JAX and PyTorch, Keras draws some more to learn their shape.
-            validation_data: `(n, *input_shape)`, to report `val_loss` (and metrics) on after each epoch.
+            validation_data: `(n, *input_shape)`, to report `val_loss`, `val_agreement` (and metrics) on after each
+                epoch, in place of rows of `X`.
+            validation_split: the share of `X` that is held out for it, chosen by `seed`, and not trained on; 0 for
+                none. By default a tenth, at most 1,000 rows, and none of fewer than 50 rows or of a stream.
             jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the
                 speed, and Keras's own choice elsewhere.
             steps_per_execution: Keras's `steps_per_execution`: steps that one compiled call takes, so that callbacks
@@ -213,6 +240,7 @@ class ModelDistillation(Detector):
             callbacks=callbacks,
             preprocess_fn=preprocess_fn,
             validation_data=validation_data,
+            validation_split=validation_split,
             jit_compile=jit_compile,
             steps_per_execution=steps_per_execution,
             robust=robust,

@@ -99,7 +99,7 @@ def evaluate(
         The evaluation; see `demur.evaluation.result.Evaluation`.
 
     Raises:
-        ThresholdNotSet: the detector has no threshold.
+        NotFitted, ThresholdNotSet: the detector has not been trained, or has no threshold.
         ShapeMismatch, WrongType, InvalidSetting, EmptyInput, NonFinite: see `demur.errors`.
     """
     started = time.monotonic()
@@ -171,6 +171,7 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[
     """Rows as the classifier takes them, and their classes."""
     if not isinstance(detector, Detector):
         raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}")
+    detector.check_trained()
     if detector.threshold is None:
         raise ThresholdNotSet(
             f"{type(detector).__name__} has no threshold yet: call infer_threshold(X_held_out, fpr=0.05) first"

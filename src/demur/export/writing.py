@@ -155,4 +155,5 @@ def _check(detector: "Detector", target: Path, opset: int, float16: bool, int8: 
         raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} to: make it first")
     if not detector.is_ready:
         raise NotFitted("there is nothing to export yet: the shape of the rows is not known before fit(X)")
+    detector.check_trained()
     _threshold(detector)

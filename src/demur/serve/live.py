@@ -20,6 +20,7 @@ class LiveGuard:
     """A detector from its folder as a guard; see `demur.runtime.Guard` for what that is.
 
     Raises:
+        NotFitted: the detector's companion has not been trained.
         ThresholdNotSet: the detector has no threshold, so there are no verdicts.
         NotADetector: it is one of rows that no tensors are: a table, or arrays of unknown types.
     """
@@ -34,6 +35,7 @@ class LiveGuard:
         self._detector: Any = load_detector(path)
         # It names all other files with their checksums, which were just compared.
         self.sha256 = hashlib.sha256((path / DOCUMENT).read_bytes()).hexdigest()
+        self._detector.check_trained()
         if self._detector.threshold is None:
             raise ThresholdNotSet(f"{path} has no threshold: demur threshold {path} --data ... sets one")
         self.layout: Layout = self._detector.classifier.layout

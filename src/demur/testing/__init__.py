@@ -17,6 +17,7 @@ Examples:
 """
 
 from demur.testing.answering import (
+    check_an_untrained_companion_is_not_asked,
     check_any_scale_and_temperature_give_a_score,
     check_any_threads_may_share_a_detector,
     check_arrays_may_be_read_only,
@@ -96,6 +97,7 @@ READING_CHECKS: list[Check] = [
 FRESH_CHECKS: list[Check] = [
     check_a_preprocess_fn_sees_each_training_batch,
     check_a_seed_gives_one_result,
+    check_an_untrained_companion_is_not_asked,
     check_any_scale_and_temperature_give_a_score,
     check_any_threads_may_share_a_detector,
     check_arrays_are_unchanged,

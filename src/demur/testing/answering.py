@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from demur._version import __version__
-from demur.errors import ThresholdNotSet
-from demur.testing.shared import TOLERANCE, MakeDetector, Rows, assert_same_scores, own_classes
+from demur.errors import NotFitted, ThresholdNotSet
+from demur.testing.shared import TOLERANCE, MakeDetector, Rows, assert_same_scores, made, own_classes
 
 META_KEYS = {"name", "detector_type", "data_type", "online", "version"}
 
@@ -26,7 +26,7 @@ def check_scores_equal_the_definition(
         definition: `detector, X -> (scores, unsaturated)`, float64 and bool `(n,)`: the scores as published, in NumPy,
             and for which rows no probability in it comes near the floor at which the published ones are clipped.
     """
-    detector = make_detector()
+    detector = made(make_detector)
     expected, unsaturated = definition(detector, X)
     assert unsaturated.sum() >= len(X) / 4, "too few rows are unsaturated to tell; give a softer classifier"
     assert expected[unsaturated].max() > 100 * TOLERANCE, "the scores are too near to zero to tell; give other data"
@@ -38,7 +38,7 @@ def check_scores_equal_the_definition(
 
 def check_batching_is_invisible(make_detector: MakeDetector, X: Rows) -> None:
     """A row scores the same in a batch of any size and on its own, and results come in the order of the rows."""
-    detector, rows = make_detector(), X[:21]
+    detector, rows = made(make_detector), X[:21]
     expected = [detector.score(row[None])[0] for row in rows]
     assert np.ptp(expected) > 100 * TOLERANCE, "the rows score too alike to tell; give other data"
     for batch_size in (1, 3, 7, 256):
@@ -49,7 +49,7 @@ def check_batching_is_invisible(make_detector: MakeDetector, X: Rows) -> None:
 
 def check_rows_are_independent(make_detector: MakeDetector, X: Rows) -> None:
     """Permuting the rows permutes everything that is said of them, and repeating one repeats it."""
-    detector = make_detector()
+    detector = made(make_detector)
     order = np.random.default_rng(0).permutation(len(X))
     order[0] = order[1]
     for result, permuted in zip(
@@ -60,7 +60,7 @@ def check_rows_are_independent(make_detector: MakeDetector, X: Rows) -> None:
 
 def check_any_threads_may_share_a_detector(make_detector: MakeDetector, X: Rows) -> None:
     """Threads that score with one detector, which nothing was asked of yet, each get what one alone gets."""
-    detector = make_detector()
+    detector = made(make_detector)
     parts = [X[start:] for start in range(8)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         together = list(pool.map(detector.score, parts))
@@ -70,14 +70,14 @@ def check_any_threads_may_share_a_detector(make_detector: MakeDetector, X: Rows)
 
 def check_arrays_may_be_read_only(make_detector: MakeDetector, X: Rows) -> None:
     """An array that cannot be written to, as a file mapped into memory, scores like any other and without a warning."""
-    detector, rows = make_detector(), X.copy()
+    detector, rows = made(make_detector), X.copy()
     rows.flags.writeable = False
     assert_same_scores(detector.score(rows), detector.score(X), "a read-only array scores otherwise")
 
 
 def check_numbers_score_as_their_float32(make_detector: MakeDetector, X: Rows) -> None:
     """Integers and other floats are cast to float32 and never rescaled; the memory's layout does not matter."""
-    detector = make_detector()
+    detector = made(make_detector)
     whole = np.rint(np.abs(X) / np.abs(X).max() * 9)
     expected = detector.score(whole.astype("float32"))
     assert np.isfinite(expected).all(), "the scores of small whole numbers are not finite"
@@ -94,7 +94,7 @@ def check_numbers_score_as_their_float32(make_detector: MakeDetector, X: Rows) -
 
 def check_predictions_are_distributions(make_detector: MakeDetector, X: Rows) -> None:
     """`score(return_predictions=True)` returns the scores and two arrays of probabilities `(n, classes)`, float32."""
-    detector = make_detector()
+    detector = made(make_detector)
     result = detector.score(X, return_predictions=True)
     assert isinstance(result, tuple), f"score(return_predictions=True) returns a {type(result).__name__}, not a tuple"
     assert len(result) == 3, f"score(return_predictions=True) returns {len(result)} arrays instead of 3"
@@ -108,15 +108,12 @@ def check_predictions_are_distributions(make_detector: MakeDetector, X: Rows) ->
 
 def check_threshold_is_required_first(make_detector: MakeDetector, X: Rows) -> None:
     """Without a threshold, `predict` and `correct` raise ThresholdNotSet before any forward pass."""
-    detector = make_detector()
+    detector = made(make_detector)
     assert detector.threshold is None, f"a fresh detector has a threshold, {detector.threshold}; it is to have none"
-
-    def forward_pass(layer: Any, *_args: Any, **_kwargs: Any) -> None:
-        raise AssertionError(f"{layer.name} was called although there is no threshold")
 
     for method in (detector.predict, detector.correct):
         message = None
-        with mock.patch.object(keras.layers.Layer, "__call__", forward_pass):
+        with mock.patch.object(keras.layers.Layer, "__call__", _forward_pass):
             try:
                 method(X)
             except ThresholdNotSet as error:
@@ -125,9 +122,37 @@ def check_threshold_is_required_first(make_detector: MakeDetector, X: Rows) -> N
         assert "infer_threshold" in message, f"the error does not say what to do: {message}"
 
 
+def check_an_untrained_companion_is_not_asked(make_detector: MakeDetector, X: Rows) -> None:
+    """A detector that made its companion by itself raises NotFitted, before any forward pass, until `fit` was called.
+
+    That is so for all that scores: with and without a threshold. A companion that the caller gave may have been trained
+    before, so it is asked.
+    """
+    detector: Any = make_detector()
+    if detector.is_trained:
+        return
+    detector.threshold = 0.5
+    methods = (detector.score, detector.predict, detector.correct, detector.infer_threshold)
+    for method in (*methods, *([detector.reconstruct] if hasattr(detector, "reconstruct") else [])):
+        message = None
+        with mock.patch.object(keras.layers.Layer, "__call__", _forward_pass):
+            try:
+                method(X)
+            except NotFitted as error:
+                message = str(error)
+        assert message is not None, f"{method.__name__} asks a companion that has not been trained"
+        assert "fit" in message, f"the error does not say what to do: {message}"
+    detector.fit(X, epochs=1, verbose=False)
+    assert np.isfinite(detector.score(X)).all(), "a detector does not score after fit, as the error advises"
+
+
+def _forward_pass(layer: Any, *_args: Any, **_kwargs: Any) -> None:
+    raise AssertionError(f"{layer.name} was called")
+
+
 def check_flagged_is_strictly_above_the_threshold(make_detector: MakeDetector, X: Rows) -> None:
     """Flagged means a score strictly above the threshold; a score at it is not flagged."""
-    detector = make_detector()
+    detector = made(make_detector)
     scores = detector.score(X)
     middle = np.sort(scores)[len(X) // 2]
     for threshold, what in ((middle, "at"), (np.nextafter(middle, np.float32(-1)), "just above")):
@@ -148,7 +173,7 @@ def check_predict_and_correct_return_what_they_promise(make_detector: MakeDetect
     """
     kinds: dict[str, str | None] = {"is_adversarial": "bool", "instance_score": "float32"}
     classes: dict[str, str | None] = {"corrected": "int64", "no_defense": "int64", "defense": "int64"}
-    detector = make_detector()
+    detector = made(make_detector)
     detector.threshold, detector.calibration = 0.1, None
     _check_result(detector.predict(X), kinds, X)
     _check_result(detector.correct(X), kinds | classes, X)
@@ -182,7 +207,7 @@ def check_correct_takes_the_opinion_where_flagged(make_detector: MakeDetector, X
 
     `no_defense` is the class that the classifier itself predicts, `defense` that of the opinion.
     """
-    detector = make_detector().infer_threshold(X, threshold_perc=50)
+    detector = made(make_detector).infer_threshold(X, threshold_perc=50)
     data = detector.correct(X)["data"]
     flagged, defense, no_defense = data["is_adversarial"], data["defense"], data["no_defense"]
     assert no_defense is not None, "correct leaves the classifier's classes out"
@@ -197,7 +222,7 @@ def check_correct_takes_the_opinion_where_flagged(make_detector: MakeDetector, X
 
 def check_meta_is_a_copy(make_detector: MakeDetector, X: Rows) -> None:
     """`meta` holds exactly name, detector_type, data_type, online and version; changing it changes no detector."""
-    detector = make_detector().infer_threshold(X)
+    detector = made(make_detector).infer_threshold(X)
     meta = dict(detector.meta)
     assert set(meta) == META_KEYS, f"meta has the keys {sorted(meta)}"
     assert meta["name"] == type(detector).__name__, f"meta names {meta['name']}"
@@ -214,7 +239,7 @@ def check_any_scale_and_temperature_give_a_score(make_detector: MakeDetector, X:
     """For temperatures from 0.01 to 100, and inputs far out of scale, no score is NaN."""
     rows = np.concatenate([X, X * 1e4, -X * 1e4, np.zeros_like(X)]).astype("float32")
     for temperature in (0.01, 1.0, 100.0):
-        detector = make_detector()
+        detector = made(make_detector)
         detector.temperature = temperature
         score, *predictions = detector.score(rows, return_predictions=True)
         assert np.isfinite(score).all(), f"at temperature {temperature} a score is not finite"

@@ -21,13 +21,14 @@ from demur.testing.shared import (
     is_same_in_training,
     layers_of,
     log_views,
+    made,
     standing_still,
 )
 
 
 def check_fit_learns(make_detector: MakeDetector, X: Rows) -> None:
     """`fit` returns the detector, keeps one loss an epoch in `.history`, and lowers the loss and the divergences."""
-    detector = make_detector()
+    detector = made(make_detector)
     assert detector.history is None, "a fresh detector has a history"
     before = divergences(detector, X).mean()
     result = fit(detector, X, epochs=5, batch_size=8, optimizer=None)
@@ -46,7 +47,7 @@ def check_fit_learns(make_detector: MakeDetector, X: Rows) -> None:
 
 def check_every_weight_of_the_companion_moves(make_detector: MakeDetector, X: Rows) -> None:
     """`fit` trains every trainable weight of the companion, and leaves its layers' `trainable` flags as they are."""
-    detector = make_detector()
+    detector = made(make_detector)
     variables = list(detector.companion.trainable_variables)
     flags = [layer.trainable for layer in layers_of(detector.companion, keras.layers.Layer)]
     before = _values(variables)
@@ -64,7 +65,7 @@ def _values(variables: Any) -> dict[str, Any]:
 
 def check_the_companion_trains_in_training_mode(make_detector: MakeDetector, X: Rows) -> None:
     """The companion's Dropout and BatchNorm are live in `fit`, and off when scoring."""
-    detector = make_detector()
+    detector = made(make_detector)
     companion = detector.companion
     norms = layers_of(companion, keras.layers.BatchNormalization)
     before = _values([norm.moving_mean for norm in norms])
@@ -93,7 +94,7 @@ def check_loss_is_the_mean_divergence(make_detector: MakeDetector, X: Rows) -> N
 
     Where the companion computes something else in training mode, that holds for the loss of validation data.
     """
-    detector, rows = make_detector(), X[:20]
+    detector, rows = made(make_detector), X[:20]
     same = is_same_in_training(detector.companion)
     # Batches of 16 and of 4: they weigh by their rows.
     fit(detector, rows, optimizer=standing_still(), validation_data=None if same else rows)
@@ -108,7 +109,7 @@ def check_loss_fn_takes_the_place_of_the_divergence(make_detector: MakeDetector,
 
     It is computed on the probabilities of each view and summed with the views' weights.
     """
-    detector, rows = make_detector(), X[:16]
+    detector, rows = made(make_detector), X[:16]
     same = is_same_in_training(detector.companion)
 
     def function(y_true: Any, y_pred: Any) -> Any:
@@ -130,7 +131,7 @@ def check_optimizer_is_the_one_given(make_detector: MakeDetector, X: Rows) -> No
     rows = X[: len(X) // 16 * 16]
     instance = keras.optimizers.Adam(1e-3)
     for optimizer in (keras.optimizers.SGD, "rmsprop", instance):
-        detector = make_detector()
+        detector = made(make_detector)
         before = _values(detector.companion.trainable_variables)
         fit(detector, rows, optimizer=optimizer)
         after = _values(detector.companion.trainable_variables)
@@ -145,7 +146,8 @@ def check_validation_data_is_reported(make_detector: MakeDetector, X: Rows) -> N
     rows, held_out = X[:16], X[-10:]
     detector = fitted(make_detector, rows, epochs=2, validation_data=held_out)
     history = detector.history
-    assert set(history) == {"loss", "val_loss"}, f"the history has {sorted(history)} instead of loss and val_loss"
+    expected = {"loss", "val_loss", "agreement", "val_agreement"}
+    assert set(history) == expected, f"the history has {sorted(history)} instead of {sorted(expected)}"
     assert len(history["val_loss"]) == 2, f"2 epochs leave {len(history['val_loss'])} values of val_loss"
     expected = divergences(detector, held_out).mean() + added_loss(detector.companion, held_out)
     assert_same_scores(
@@ -163,12 +165,14 @@ def check_log_metric_is_reported(make_detector: MakeDetector, X: Rows) -> None:
     every = [distance, ("gap", distance), ("agree", keras.metrics.CategoricalAccuracy()), keras.metrics.KLDivergence()]
     detector = fitted(make_detector, rows, validation_data=rows, log_metric=every)
     names = ["distance", "gap", "agree", "kl_divergence"]
+    names.append("agreement")
     expected = {"loss", "val_loss", *names, *(f"val_{name}" for name in names)}
     assert set(detector.history) == expected, f"the history has {sorted(detector.history)}, not {sorted(expected)}"
     _, y, y_opinion = detector.score(rows, return_predictions=True)
     values = {
         "distance": np.abs(y - y_opinion).sum(axis=-1).mean(),
         "gap": np.abs(y - y_opinion).sum(axis=-1).mean(),
+        "agreement": (y.argmax(axis=-1) == y_opinion.argmax(axis=-1)).mean(),
         "agree": (y.argmax(axis=-1) == y_opinion.argmax(axis=-1)).mean(),
         "kl_divergence": (y * np.log(np.maximum(y, 1e-7) / np.maximum(y_opinion, 1e-7))).sum(axis=-1).mean(),
     }
@@ -176,9 +180,10 @@ def check_log_metric_is_reported(make_detector: MakeDetector, X: Rows) -> None:
         found = detector.history[f"val_{name}"]
         assert_same_scores(found, [value], f"{name} is not of the opinion against the reference")
     detector = fitted(make_detector, rows, log_metric=("gap", distance))
-    assert set(detector.history) == {"loss", "gap"}, f"one (name, metric) pair makes {sorted(detector.history)}"
+    expected = {"loss", "agreement", "gap"}
+    assert set(detector.history) == expected, f"one (name, metric) pair makes {sorted(detector.history)}"
     detector = fitted(make_detector, rows, log_metric=keras.metrics.CategoricalAccuracy(name="agree"))
-    assert set(detector.history) == {"loss", "agree"}, f"one metric makes {sorted(detector.history)}"
+    assert set(detector.history) == {"loss", "agreement", "agree"}, f"one metric makes {sorted(detector.history)}"
 
 
 def check_callbacks_are_called(make_detector: MakeDetector, X: Rows) -> None:
@@ -227,7 +232,7 @@ def check_checkpoints_hold_the_companion(make_detector: MakeDetector, X: Rows) -
         loaded = keras.saving.load_model(model, compile=False)
         for (path, value), found in zip(expected.items(), loaded.get_weights(), strict=True):
             assert np.array_equal(value, found), f"{path} is another in the model that a ModelCheckpoint wrote"
-        other = make_detector()
+        other = made(make_detector)
         other.companion.load_weights(weights)
         assert_same_scores(
             divergences(other, X), divergences(detector, X), "weights that a ModelCheckpoint wrote diverge otherwise"
@@ -244,7 +249,7 @@ def check_a_preprocess_fn_sees_each_training_batch(make_detector: MakeDetector, 
         seen.append(x)
         return x * rng.uniform(0.2, 0.8, (len(x), *[1] * (x.ndim - 1)))  # a float64: cast back
 
-    detector = make_detector()
+    detector = made(make_detector)
     fit(detector, X, epochs=2, preprocess_fn=random_scale, validation_data=X, optimizer=standing_still())
     assert detector.history is not None, "fit leaves no history"
     assert all(isinstance(x, np.ndarray) and len(x) <= 16 for x in seen), "preprocess_fn is given no training batches"
@@ -264,7 +269,7 @@ def check_a_preprocess_fn_sees_each_training_batch(make_detector: MakeDetector, 
 
 def check_verbose_is_obeyed(make_detector: MakeDetector, X: Rows) -> None:
     """`verbose=False` prints nothing, `verbose=True` Keras's progress bar."""
-    detector = make_detector()
+    detector = made(make_detector)
     said: dict[bool, str] = {}
     for verbose in (False, True):
         output = io.StringIO()

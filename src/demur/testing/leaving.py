@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from demur.classifiers import source_of
-from demur.testing.shared import MakeDetector, Rows, fit
+from demur.testing.shared import MakeDetector, Rows, fit, made
 
 
 def check_classifier_is_untouched(make_detector: MakeDetector, X: Rows) -> None:
@@ -21,7 +21,7 @@ def check_classifier_is_untouched(make_detector: MakeDetector, X: Rows) -> None:
     the metrics and of the optimizer it was compiled with, and on PyTorch its gradients, its parameters'
     `requires_grad` and its modules' mode. The same goes for all other networks of the detector but the companion.
     """
-    model = make_detector().model
+    model = made(make_detector).model
     with odd_settings(model):
         states = {"the classifier": (model, state_of(model))}
 
@@ -32,7 +32,7 @@ def check_classifier_is_untouched(make_detector: MakeDetector, X: Rows) -> None:
                 assert not changed, f"{call} changes {name}: {', '.join(changed[:5])}"
                 assert len(after) == len(before), f"{call} adds to {name}: {sorted(set(after) - set(before))[:5]}"
 
-        detector = make_detector()
+        detector = made(make_detector)
         assert detector.model is model, "make_detector must return detectors on one and the same classifier"
         assert_unchanged("making a detector")
         own = (id(model), id(detector.companion))
@@ -142,7 +142,7 @@ def check_arrays_are_unchanged(make_detector: MakeDetector, X: Rows) -> None:
         x *= 0.5
         return x
 
-    detector = make_detector()
+    detector = made(make_detector)
     fit(detector, rows, preprocess_fn=in_place, validation_data=held_out)
     detector.infer_threshold(rows, threshold_perc=50)
     detector.score(rows)
@@ -164,7 +164,7 @@ def check_global_random_state_is_unchanged(make_detector: MakeDetector, X: Rows)
             changed = [name for name, state in _global_random_state().items() if state != before[name]]
             assert not changed, f"{call} changes the global random state of {', '.join(changed)}"
 
-        detector = make_detector()
+        detector = made(make_detector)
         assert_unchanged("making a detector")
         fit(detector, X)
         assert_unchanged("fit")

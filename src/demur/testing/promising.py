@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from demur.errors import NonFinite, NotCalibrated, TooFewInstances
-from demur.testing.shared import MakeDetector, Rows, assert_same_scores, own_classes
+from demur.testing.shared import MakeDetector, Rows, assert_same_scores, made, own_classes
 
 
 def check_p_values_are_their_definition(make_detector: MakeDetector, X: Rows) -> None:
     """A p-value is `(1 + #{calibration scores >= s}) / (n + 1)`, and no instance of the calibration data gets less."""
-    detector = make_detector().infer_threshold(X)
+    detector = made(make_detector).infer_threshold(X)
     reference = detector.score(X)
     data = detector.predict(X)["data"]
     score = data["instance_score"]
@@ -21,7 +21,7 @@ def check_p_values_are_their_definition(make_detector: MakeDetector, X: Rows) ->
 
 def check_fpr_is_kept_on_the_calibration_data(make_detector: MakeDetector, X: Rows) -> None:
     """With `fpr`, the threshold is the `ceil((n + 1)(1 - fpr))`-th smallest score; too few scores are an error."""
-    detector = make_detector().infer_threshold(X, fpr=0.25)
+    detector = made(make_detector).infer_threshold(X, fpr=0.25)
     ordered = np.sort(detector.score(X))
     k = int(np.ceil((len(X) + 1) * 0.75))
     assert detector.threshold == ordered[k - 1], f"the threshold is {detector.threshold}, not {ordered[k - 1]}"
@@ -31,7 +31,7 @@ def check_fpr_is_kept_on_the_calibration_data(make_detector: MakeDetector, X: Ro
 
 def check_labels_choose_what_calibrates(make_detector: MakeDetector, X: Rows) -> None:
     """With `labels`, only instances that the classifier gets right calibrate."""
-    detector = make_detector()
+    detector = made(make_detector)
     predicted = detector.score(X, return_predictions=True)[1].argmax(axis=-1)
     labels = predicted.copy()
     labels[::2] = (labels[::2] + 1) % detector.classifier.classes  # the classifier is wrong on every other one
@@ -41,7 +41,7 @@ def check_labels_choose_what_calibrates(make_detector: MakeDetector, X: Rows) ->
 
 def check_groups_have_thresholds_of_their_own(make_detector: MakeDetector, X: Rows) -> None:
     """With `groups="predicted"`, each predicted class has its own threshold and p-values, or the error names it."""
-    detector = make_detector()
+    detector = made(make_detector)
     score, y, _ = detector.score(X, return_predictions=True)
     predicted, classes = y.argmax(axis=-1), detector.classifier.classes
     missing = sorted(set(range(classes)) - set(predicted.tolist()))
@@ -62,7 +62,7 @@ def check_groups_have_thresholds_of_their_own(make_detector: MakeDetector, X: Ro
 
 def check_fdr_control_needs_calibration(make_detector: MakeDetector, X: Rows) -> None:
     """`control="fdr"` flags by p-values and not by the threshold, and is an error before calibration."""
-    detector = make_detector()
+    detector = made(make_detector)
     detector.threshold, detector.calibration = 0.0, None
     _expect(NotCalibrated, lambda: detector.predict(X, control="fdr"), "fdr without calibration")
     detector.infer_threshold(X)
@@ -74,7 +74,7 @@ def check_fdr_control_needs_calibration(make_detector: MakeDetector, X: Rows) ->
 
 def check_fit_forgets_what_was_inferred(make_detector: MakeDetector, X: Rows) -> None:
     """Training changes the scores: an inferred threshold and the p-values are forgotten, a given threshold stays."""
-    detector: Any = make_detector().infer_threshold(X)
+    detector: Any = made(make_detector).infer_threshold(X)
     detector.fit(X, epochs=1, verbose=False)
     assert detector.threshold is None, "a threshold inferred from the scores before fit is still in use after it"
     assert detector.calibration is None, "p-values from the scores before fit are still given after it"
@@ -86,7 +86,7 @@ def check_fit_forgets_what_was_inferred(make_detector: MakeDetector, X: Rows) ->
 
 def check_invalid_rows_are_an_error(make_detector: MakeDetector, X: Rows) -> None:
     """By default NaN or infinity is an error that names the rows, in every method."""
-    detector: Any = make_detector().infer_threshold(X)
+    detector: Any = made(make_detector).infer_threshold(X)
     threshold = detector.threshold
     for bad in (np.nan, np.inf, -np.inf):
         rows = X.copy()
@@ -103,7 +103,7 @@ def check_invalid_rows_can_be_flagged(make_detector: MakeDetector, X: Rows) -> N
 
     Their score is infinite and their p-value the smallest there is.
     """
-    detector = make_detector().infer_threshold(X)
+    detector = made(make_detector).infer_threshold(X)
     expected: Any = detector.correct(X)["data"]
     setting = detector.on_invalid
     try:
@@ -132,7 +132,7 @@ def check_invalid_rows_can_be_flagged(make_detector: MakeDetector, X: Rows) -> N
 
 def check_a_network_that_returns_nan_never_passes(make_detector: MakeDetector, X: Rows) -> None:
     """NaN out of a network is treated as NaN in the data: an error that names the rows, or flags."""
-    detector = make_detector().infer_threshold(X)
+    detector = made(make_detector).infer_threshold(X)
     weights = detector.companion.get_weights()
     try:
         detector.companion.set_weights([np.full_like(weight, np.nan) for weight in weights])

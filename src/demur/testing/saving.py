@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from demur.loading import load_detector
-from demur.testing.shared import MakeDetector, Rows, assert_same_scores, fit
+from demur.testing.shared import MakeDetector, Rows, assert_same_scores, fit, made
 
 
 def check_save_and_load_give_the_same_detector(make_detector: MakeDetector, X: Rows) -> None:
@@ -22,7 +22,7 @@ def check_save_and_load_give_the_same_detector(make_detector: MakeDetector, X: R
     PyTorch learned, and one `.npz` file of arrays of numbers, the calibration: no pickle, nothing else. A classifier
     that is no Keras model is given when loading.
     """
-    detector = make_detector().infer_threshold(X, threshold_perc=80)
+    detector = made(make_detector).infer_threshold(X, threshold_perc=80)
     scores, settings, p_values = detector.score(X), detector.settings, detector.predict(X)["data"]["p_value"]
     loaded = detector
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +77,7 @@ def check_save_replaces_the_old_detector(make_detector: MakeDetector, X: Rows) -
     """Saving over a detector leaves the new one alone in the folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "detector"
-        detector = make_detector()
+        detector = made(make_detector)
         detector.save(path)
         old = detector.score(X)
         # a large step, so that the new scores are others for sure
@@ -93,7 +93,7 @@ def check_save_replaces_the_old_detector(make_detector: MakeDetector, X: Rows) -
 
 def check_a_failed_save_leaves_the_old_detector(make_detector: MakeDetector, X: Rows) -> None:
     """A save that fails half-way leaves the detector that was there as it was, and nothing where nothing was."""
-    detector = make_detector().infer_threshold(X, threshold_perc=80)
+    detector = made(make_detector).infer_threshold(X, threshold_perc=80)
     saved, calls = keras.Model.save, []
     written = sum(isinstance(part, keras.Model) for part in detector.parts.values())
 

@@ -1,0 +1,79 @@
+"""How much a companion that agrees too little with its classifier costs: harmful rows found, by agreement.
+
+A companion is trained in steps. After each, its agreement with the classifier on held-out rows is noted, and the share
+of rows that noise makes the classifier get wrong which is flagged at a false-positive rate of 5 %.
+
+    python benchmarks/agreement.py          # writes docs/results/agreement.json
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+from sklearn.datasets import load_digits
+
+from demur import AdversarialAE, ModelDistillation
+from demur._version import __version__
+
+RESULT = Path(__file__).parents[1] / "docs" / "results" / "agreement.json"
+STEPS = (1, 1, 2, 4, 8, 16)
+"""Epochs of each step."""
+FPR = 0.05
+
+
+def digits():
+    """Digits, and one digit against the others: balanced and imbalanced classes."""
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype("float32")
+    return {"ten digits": (X, y), "one digit against the others": (X, (y == 8).astype(int))}
+
+
+def classifier(X, y):
+    """A small network, trained."""
+    model = keras.Sequential(
+        [layers.Input(X.shape[1:]), layers.Dense(64, activation="relu"), layers.Dense(int(y.max()) + 1, activation="softmax")]
+    )
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    model.fit(X, y, epochs=15, verbose=0)
+    return model
+
+
+def measured(detector, X, noisy, harmful):
+    """Agreement and what is flagged."""
+    detector.infer_threshold(X, fpr=FPR)
+    flagged = detector.predict(noisy)["data"]["is_adversarial"]
+    found = detector.agreement
+    return {
+        "agreement": round(found.share, 4),
+        "beyond_chance": round(found.beyond_chance, 4),
+        "harmful_flagged": round(float(flagged[harmful].mean()), 4),
+        "is_poor": found.is_poor,
+    }
+
+
+def main():
+    """Measure, and write the result."""
+    result = {"fpr": FPR, "version": __version__, "runs": []}
+    for name, (X, y) in digits().items():
+        keras.utils.set_random_seed(0)
+        model = classifier(X[:900], y[:900])
+        noisy = X[1300:] + np.random.default_rng(0).normal(0, 0.35, X[1300:].shape).astype("float32")
+        harmful = model.predict(noisy, verbose=0).argmax(1) != y[1300:]
+        for kind in (ModelDistillation, AdversarialAE):
+            detector, epochs = kind(model=model), 0
+            for step in STEPS:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    detector.fit(X[:900], epochs=step, verbose=False, validation_data=X[1100:1300])
+                    epochs += step
+                    found = measured(detector, X[900:1300], noisy, harmful)
+                result["runs"].append({"data": name, "detector": kind.__name__, "epochs": epochs, **found})
+                print(result["runs"][-1], int(harmful.sum()), flush=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

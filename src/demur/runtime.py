@@ -72,9 +72,7 @@ def load(
         MissingExtra: onnxruntime is not installed.
         InvalidSetting, WrongType: `model` or `companion_preprocess` is not what the guard can use.
     """
-    return Guard(
-        path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess
-    )
+    return Guard(path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess)
 
 
 class Guard:
@@ -378,6 +376,18 @@ class Guard:
             else as_reference(reference, row_count(made), self.classes, outside.answer, finite=finite)
         )
         return {**dict(zip(self._description.inputs, flat(made), strict=True)), REFERENCE: answers}
+
+    def checked(self, feed: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Return inputs of the graph, with what a classifier outside of the file has answered checked.
+
+        Raises:
+            NonFinite, NotADistribution: these are not answers of the classifier.
+        """
+        outside = self._description.outside
+        if outside is None:
+            return feed
+        answers, finite = feed[REFERENCE], self.on_invalid == "raise"
+        return {**feed, REFERENCE: as_reference(answers, len(answers), self.classes, outside.answer, finite=finite)}
 
     def _check_outside(self, name: str) -> None:
         if not self.takes_reference:

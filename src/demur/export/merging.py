@@ -7,8 +7,6 @@ import numpy.typing as npt
 
 from demur.classifiers.base import probe_rows
 from demur.classifiers.onnx_file import OnnxClassifier
-from demur.data import Layout
-from demur.errors import NotExportable
 from demur.export.network import NetworkModel, rename, row_inputs
 from demur.export.rewriting import Graph
 from demur.guard_file import REFERENCE
@@ -36,18 +34,17 @@ def with_classifier(network: NetworkModel, detector: "Detector") -> NetworkModel
     if not isinstance(classifier, OnnxClassifier) or detector.companion_preprocess not in (None, PASSTHROUGH):
         return network
     try:
-        return merged(network, classifier, detector.companion_layout)
+        return merged(network, classifier)
     except _Outside:
         return network
 
 
-def merged(network: NetworkModel, classifier: OnnxClassifier, layout: Layout) -> NetworkModel:
+def merged(network: NetworkModel, classifier: OnnxClassifier) -> NetworkModel:
     """Join the networks' model and the classifier's, which takes the same rows.
 
     Args:
         network: with the input REFERENCE.
         classifier: an ONNX model.
-        layout: of the companion's rows.
     """
     import onnx
     from onnx import compose, helper
@@ -119,7 +116,7 @@ def _aligned(theirs: Any, ours: Any) -> tuple[Any, Any]:
 
 
 def _probabilities(graph: Any, output: str) -> tuple[str, npt.NDArray[np.int64] | None]:
-    """The tensor that holds the probabilities, `(n, classes)`, and the order of its columns if they must be put in order.
+    """The tensor that holds the probabilities, `(n, classes)`, and which column each class has, if not its own.
 
     scikit-learn's converter ends in a ZipMap, which makes a map of each row; the probabilities go into it.
     """
@@ -127,7 +124,7 @@ def _probabilities(graph: Any, output: str) -> tuple[str, npt.NDArray[np.int64] 
     if maker is None or maker.op_type != "ZipMap":
         return output, None
     labels = next(
-        [label for label in (attribute.ints or attribute.strings)]
+        list(attribute.ints or attribute.strings)
         for attribute in maker.attribute
         if attribute.name.startswith("classlabels")
     )
@@ -160,7 +157,9 @@ def _glue(
         found = add("Gather", found, order, axis=1)
     if is_column:
         found = add("Reshape", found, np.array([-1, 1], "int64"))
-        other = add("Mul", found, np.float32(0).reshape(())) if is_logits else add("Sub", np.float32(1).reshape(()), found)
+        other = (
+            add("Mul", found, np.float32(0).reshape(())) if is_logits else add("Sub", np.float32(1).reshape(()), found)
+        )
         found = add("Concat", other, found, axis=1)
     nodes.append(helper.make_node("Identity", [found], [ANSWER]))
     return nodes, constants

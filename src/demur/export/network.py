@@ -144,9 +144,8 @@ def network_of(detector: "Detector", opset: int) -> NetworkModel:
 
 
 def layers_of(detector: "Detector") -> list[Any]:
-    """The Keras layers that a detector's graph consists of."""
-    classifier = detector.classifier
-    return [*detector.graph.parts, *([classifier] if classifier.in_graph else [])]
+    """The Keras layers that a detector's graph consists of, its readers of models among them."""
+    return [*detector.graph.parts, *(part for part in vars(detector).values() if isinstance(part, keras.layers.Layer))]
 
 
 def _captured_constants() -> dict[str, npt.NDArray[Any]]:

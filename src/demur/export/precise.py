@@ -9,6 +9,14 @@ import keras
 FULL = "float32"
 
 
+class _InFull(keras.DTypePolicy):  # type: ignore[misc]
+    """Computes in float32 with weights of another type, which Keras then casts."""
+
+    def __init__(self, variable_dtype: str) -> None:
+        super().__init__(FULL)
+        self._variable_dtype = variable_dtype
+
+
 @contextlib.contextmanager
 def in_float32(layers: Iterable[Any]) -> Iterator[bool]:
     """Have layers, and the layers within them, compute in float32; their weights stay as they are.
@@ -21,8 +29,8 @@ def in_float32(layers: Iterable[Any]) -> Iterator[bool]:
     before = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy(FULL)
-        for layer, _ in changed:
-            layer.dtype_policy = FULL
+        for layer, policy in changed:
+            layer.dtype_policy = _InFull(policy.variable_dtype)
         yield bool(changed)
     finally:
         keras.config.set_dtype_policy(before)

@@ -122,7 +122,7 @@ def reduced(
 def noisy(rows: Rows) -> Rows:
     """Rows with Gaussian noise, as wide as half of what each feature varies by; whole numbers come from other rows."""
     if is_table(rows):
-        raise InvalidSetting("rows are a table, to which no noise can be added: pass X_adversarial=, rows to be flagged")
+        raise InvalidSetting("rows of a table get no noise: pass X_adversarial=, rows that should be flagged")
     rng = np.random.default_rng(0)
 
     def changed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -48,9 +48,7 @@ class Nodes:
         return self.add("Cast", x, to=self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
-def add_procedure(
-    network: NetworkModel, classes: int, threshold: Threshold, calibration: Calibration | None
-) -> Any:
+def add_procedure(network: NetworkModel, classes: int, threshold: Threshold, calibration: Calibration | None) -> Any:
     """Complete the networks' model to a guard's.
 
     Args:

@@ -30,10 +30,27 @@ UNSEALED = "0" * 64
 
 REFERENCE, OPINION, RECONSTRUCTION = "reference", "opinion", "reconstruction"
 """Outputs: the classifier's probabilities, sharpened by the temperature; the opinion's; and what the companion made."""
-ON_DEMAND = (REFERENCE, OPINION, RECONSTRUCTION)
-"""Outputs that are there for those who ask for them."""
 THRESHOLD = "threshold"
 """The name of the input that holds the threshold."""
+SHARPENED = "sharpened"
+"""What the output REFERENCE is called where REFERENCE is an input: the answer of a classifier outside the file."""
+ON_DEMAND = (REFERENCE, SHARPENED, OPINION, RECONSTRUCTION)
+"""Outputs that are there for those who ask for them."""
+PROBABILITIES, LOGITS = "probabilities", "logits"
+"""What such a classifier answers."""
+
+
+class Outside(NamedTuple):
+    """How a guard works with a classifier that is not in its file."""
+
+    answer: str
+    """What the input REFERENCE holds, `(n, classes)`: PROBABILITIES, not sharpened by the temperature, or LOGITS."""
+    companion: Layout
+    """Of the rows that the graph takes."""
+    encoder: list[dict[str, Any]] | None
+    """Settings of the `TableEncoder` that makes these rows of the caller's; None if there is none."""
+    preprocess: bool
+    """Whether a `companion_preprocess` of the caller's, which is not in the file, makes them."""
 
 
 class Description(NamedTuple):
@@ -63,6 +80,8 @@ class Description(NamedTuple):
     """Of demur, Keras and others that made the file."""
     calibration: Calibration | None
     harm: HarmCalibration | None
+    outside: Outside | None = None
+    """Of a classifier outside the file; None if the classifier is in the file."""
 
     def as_metadata(self) -> dict[str, str]:
         """The metadata, not sealed yet."""
@@ -85,6 +104,8 @@ class Description(NamedTuple):
             "versions": dict(self.versions),
             "version": __version__,
         }
+        if self.outside is not None:
+            values["outside"] = {**self.outside._asdict(), "companion": as_json(self.outside.companion)}
         metadata = {PREFIX + name: json.dumps(value) for name, value in values.items()}
         learned = {"calibration": self.calibration, "harm": self.harm}
         packed = {PREFIX + name: _packed(part.as_arrays()) for name, part in learned.items() if part is not None}
@@ -131,11 +152,16 @@ class Description(NamedTuple):
                 versions=values["versions"],
                 calibration=Calibration.from_arrays(arrays["calibration"]) if "calibration" in arrays else None,
                 harm=HarmCalibration.from_arrays(arrays["harm"]) if "harm" in arrays else None,
+                outside=_outside(values.get("outside")),
             )
         except (KeyError, TypeError, ValueError, OSError) as error:
             if isinstance(error, NotADetector):
                 raise
             raise NotADetector(f"{name} does not describe a whole guard: {error!r}") from error
+
+
+def _outside(values: Mapping[str, Any] | None) -> Outside | None:
+    return None if values is None else Outside(**{**values, "companion": from_json(values["companion"])})
 
 
 def sealed(contents: bytes) -> bytes:

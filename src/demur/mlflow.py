@@ -14,7 +14,7 @@ import numpy as np
 from demur import runtime
 from demur._version import __version__
 from demur.data import Field, is_table, mapped
-from demur.errors import MissingExtra, ShapeMismatch, WrongType
+from demur.errors import MissingExtra, NotExportable, ShapeMismatch, WrongType
 
 try:
     import mlflow.artifacts
@@ -64,6 +64,11 @@ def save_model(guard: Any, path: str | Path, *, mlflow_model: Model | None = Non
     with tempfile.TemporaryDirectory() as folder:
         file = _file(guard, Path(folder))
         loaded = runtime.load(file)
+        if loaded.takes_reference:
+            raise NotExportable(
+                "the classifier is outside of the exported guard, and an MLflow model has nobody to ask it: log the "
+                "file with mlflow.log_artifact, and load it with demur.runtime.load(path, model=classifier)"
+            )
         model = Model() if mlflow_model is None else mlflow_model
         model.add_flavor(
             FLAVOR, data=f"data/{FILE}", version=__version__, detector=loaded.detector, sha256=loaded.sha256

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur import runtime
-from demur.data import Field, check_layout, flat, is_number, mapped, row_list
+from demur.data import Field, cast, check_layout, flat, is_number, mapped, row_list
 from demur.errors import DemurError, MissingExtra
 from demur.serve.protocol import datatype_of, holds
 
@@ -128,8 +128,11 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
             raise InferenceError(f"the inputs are {', '.join(guard.inputs)}; got {got}")
         arrays = (_decoded(given[name], field) for name, field in guard.inputs.items())
         try:
-            rows = mapped(lambda _: next(arrays), guard.layout)
-            return guard.feed(check_layout(rows, guard.layout, _name(guard), finite=guard.on_invalid == "raise"))
+            # Beside what a classifier outside of the file answers, rows come as the graph takes them.
+            layout = guard.inputs if guard.takes_reference else guard.layout
+            rows = mapped(lambda _: next(arrays), layout)
+            rows = check_layout(rows, layout, _name(guard), finite=guard.on_invalid == "raise")
+            return guard.checked(cast(rows, layout)) if guard.takes_reference else guard.feed(rows)
         except DemurError as error:
             raise InferenceError(str(error)) from error
 

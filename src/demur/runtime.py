@@ -26,6 +26,7 @@ from demur.data import (
     cast,
     check_layout,
     check_whole,
+    finite_rows,
     flat,
     is_number,
     row_count,
@@ -33,13 +34,21 @@ from demur.data import (
     shapes_of,
 )
 from demur.decision import Control, check_control, correction, decide
-from demur.errors import DetectorNotFound, InvalidSetting, NonFinite, NotADetector
-from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, THRESHOLD, Description, check_seal
+from demur.errors import DetectorNotFound, InvalidSetting, NonFinite, NotADetector, ShapeMismatch
+from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, check_seal
 from demur.onnx_session import DTYPES, onnxruntime_module
+from demur.outside import NEEDED, as_reference, asked, check_model, companion_rows
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
 
 
-def load(path: str | Path, *, threads: int | None = None, providers: Sequence[Any] | None = None) -> "Guard":
+def load(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    providers: Sequence[Any] | None = None,
+    model: Any = None,
+    companion_preprocess: Any = None,
+) -> "Guard":
     """Load a guard that `detector.export` has written.
 
     Examples:
@@ -51,14 +60,20 @@ def load(path: str | Path, *, threads: int | None = None, providers: Sequence[An
         path: the file.
         threads: that one call may use; None for one a core.
         providers: of onnxruntime, the first that is there is used; None for the CPU.
+        model: the classifier, where it is outside of the file (`takes_reference`): an estimator with `predict_proba`,
+            or a function from a batch of rows to what the classifier answers. The guard then asks it; without it,
+            `score`, `predict` and `correct` take `reference=`.
+        companion_preprocess: what makes the companion's rows, if one of your own did in the detector. Without it, the
+            guard takes such rows.
 
     Raises:
         DetectorNotFound: there is no such file.
         NotADetector: it is not a guard.
         CorruptDetector: it is not the file that was written.
         MissingExtra: onnxruntime is not installed.
+        InvalidSetting, WrongType: `model` or `companion_preprocess` is not what the guard can use.
     """
-    return Guard(path, threads=threads, providers=providers)
+    return Guard(path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess)
 
 
 class Guard:
@@ -75,6 +90,8 @@ class Guard:
         path: the file.
         threads: see `load`.
         providers: see `load`.
+        model: see `load`.
+        companion_preprocess: see `load`.
 
     Attributes:
         path: the file.
@@ -85,7 +102,15 @@ class Guard:
         outputs: the same of what it returns.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None, providers: Sequence[Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[Any] | None = None,
+        model: Any = None,
+        companion_preprocess: Any = None,
+    ) -> None:
         self.path = Path(path)
         contents = _contents(self.path)
         check_seal(contents, self.path)
@@ -97,6 +122,15 @@ class Guard:
         self.inputs = {entry.name: _field(entry) for entry in self._session.get_inputs()}
         self.outputs = {entry.name: _field(entry) for entry in self._session.get_outputs()}
         self.default_outputs = tuple(name for name in self.outputs if name not in ON_DEMAND)
+        self._model, self._preprocess = model, companion_preprocess
+        outside = self._description.outside
+        if outside is not None:
+            self._companion_rows = companion_rows(outside, companion_preprocess)
+        elif companion_preprocess is not None:
+            raise InvalidSetting("companion_preprocess is for a guard whose classifier is outside: leave it out")
+        if model is not None:
+            self._check_outside("model")
+            check_model(model)
 
     # What it is ---------------------------------------------------------------------------------------------------
 
@@ -108,7 +142,19 @@ class Guard:
     @property
     def layout(self) -> Layout:
         """What one row is."""
-        return self._description.layout
+        outside = self._description.outside
+        made_before = outside is not None and outside.preprocess and self._preprocess is None
+        return outside.companion if outside is not None and made_before else self._description.layout
+
+    @property
+    def takes_reference(self) -> bool:
+        """Whether the classifier is outside of the file, which takes the classifier's answer as `reference`."""
+        return self._description.outside is not None
+
+    @property
+    def compared(self) -> tuple[str, str]:
+        """The outputs that hold what was compared: the classifier's probabilities, sharpened, and the opinion's."""
+        return (SHARPENED if self.takes_reference else REFERENCE), OPINION
 
     @property
     def input_shape(self) -> Any:
@@ -194,7 +240,7 @@ class Guard:
         indices here: `labels.named(...)` makes of them what they are called.
 
         Args:
-            feed: `(n, ...)`, for each name in `inputs`.
+            feed: `(n, ...)`, for each name in `inputs`; `feed` makes it of rows.
             outputs: names of what is wanted; None for `default_outputs`.
             threshold: in nats, to use this once: a number, or `(classes,)` for a detector that has one for each.
 
@@ -208,20 +254,25 @@ class Guard:
         return dict(zip(names, self._session.run(names, given), strict=True))
 
     @overload
-    def score(self, X: Any, *, batch_size: int = 256, return_predictions: Literal[False] = False) -> Floats: ...
+    def score(
+        self, X: Any, *, reference: Any = None, batch_size: int = 256, return_predictions: Literal[False] = False
+    ) -> Floats: ...
 
     @overload
     def score(
-        self, X: Any, *, batch_size: int = 256, return_predictions: Literal[True]
+        self, X: Any, *, reference: Any = None, batch_size: int = 256, return_predictions: Literal[True]
     ) -> tuple[Floats, Floats, Floats]: ...
 
     def score(
-        self, X: Any, *, batch_size: int = 256, return_predictions: bool = False
+        self, X: Any, *, reference: Any = None, batch_size: int = 256, return_predictions: bool = False
     ) -> Floats | tuple[Floats, Floats, Floats]:
         """Return how far the opinion is from the classifier's prediction: float32 `(n,)`, in nats.
 
         Args:
             X: `(n, *input_shape)`.
+            reference: `(n, classes)`, what the classifier answers for these rows, where it is outside of the file
+                (`takes_reference`): its probabilities, not sharpened; logits, if the detector had `from_logits=True`.
+                None where it is in the file, or where `load` was given the model.
             batch_size: rows a pass; the result does not depend on it.
             return_predictions: also return the classifier's probabilities, sharpened by the temperature, and the
                 opinion's; float32 `(n, classes)` each.
@@ -229,17 +280,19 @@ class Guard:
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        names = ["instance_score", *((REFERENCE, OPINION) if return_predictions else ())]
-        found = self._over_batches(X, batch_size, names)
+        names = ["instance_score", *(self.compared if return_predictions else ())]
+        found = self._over_batches(X, reference, batch_size, names)
         self._check_judged(found["instance_score"])
         if return_predictions:
-            return found["instance_score"], found[REFERENCE], found[OPINION]
+            sharpened, opinion = self.compared
+            return found["instance_score"], found[sharpened], found[opinion]
         return found["instance_score"]
 
     def predict(
         self,
         X: Any,
         *,
+        reference: Any = None,
         batch_size: int = 256,
         return_instance_score: bool = True,
         control: Control = None,
@@ -250,6 +303,7 @@ class Guard:
 
         Args:
             X: `(n, *input_shape)`.
+            reference: what a classifier outside of the file answers for these rows; see `score`.
             batch_size: rows a pass.
             return_instance_score: whether the result holds the scores too.
             control: "fdr" to bound the share of normal instances among those flagged; see `Detector.predict`.
@@ -262,7 +316,7 @@ class Guard:
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
         """
-        _, data = self._decided(X, batch_size, control, level, threshold)
+        _, data = self._decided(X, reference, batch_size, control, level, threshold)
         if not return_instance_score:
             data["instance_score"] = None
         return {"meta": self.meta, "data": data}
@@ -271,6 +325,7 @@ class Guard:
         self,
         X: Any,
         *,
+        reference: Any = None,
         batch_size: int = 256,
         return_instance_score: bool = True,
         return_all_predictions: bool = True,
@@ -282,6 +337,7 @@ class Guard:
 
         Args:
             X: `(n, *input_shape)`.
+            reference: what a classifier outside of the file answers for these rows; see `score`.
             batch_size: rows a pass.
             return_instance_score: whether the result holds the scores too.
             return_all_predictions: whether it holds `no_defense` and `defense`, the classifier's and the opinion's
@@ -296,22 +352,61 @@ class Guard:
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
         """
-        scored, flagged = self._decided(X, batch_size, control, level, threshold)
+        scored, flagged = self._decided(X, reference, batch_size, control, level, threshold)
         if not return_instance_score:
             flagged["instance_score"] = None
         data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
         return {"meta": self.meta, "data": data}
 
-    def feed(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
-        """Rows as the graph takes them, cast, by the names of its inputs."""
-        return dict(zip(self._description.inputs, flat(cast(rows, self.layout)), strict=True))
+    def feed(self, rows: Rows, reference: Any = None) -> dict[str, npt.NDArray[Any]]:
+        """Rows as the graph takes them, encoded and cast, by the names of its inputs.
+
+        Args:
+            rows: of `layout`.
+            reference: see `score`; it becomes an input, too.
+
+        Raises:
+            InvalidSetting: `reference` is missing, or given where the classifier is in the file.
+            ShapeMismatch, NonFinite, NotADistribution: it does not hold the classifier's answers for these rows.
+        """
+        outside = self._description.outside
+        if outside is None:
+            if reference is not None:
+                self._check_outside("reference")
+            return dict(zip(self._description.inputs, flat(cast(rows, self.layout)), strict=True))
+        if reference is None and self._model is None:
+            raise InvalidSetting(NEEDED)
+        made = cast(check_layout(self._companion_rows(rows), outside.companion, finite=False), outside.companion)
+        finite = self.on_invalid == "raise"
+        answers = (
+            asked(self._model, rows, finite_rows(made), self.classes, outside.answer, finite=finite)
+            if reference is None
+            else as_reference(reference, row_count(made), self.classes, outside.answer, finite=finite)
+        )
+        return {**dict(zip(self._description.inputs, flat(made), strict=True)), REFERENCE: answers}
+
+    def checked(self, feed: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Return inputs of the graph, with what a classifier outside of the file has answered checked.
+
+        Raises:
+            NonFinite, NotADistribution: these are not answers of the classifier.
+        """
+        outside = self._description.outside
+        if outside is None:
+            return feed
+        answers, finite = feed[REFERENCE], self.on_invalid == "raise"
+        return {**feed, REFERENCE: as_reference(answers, len(answers), self.classes, outside.answer, finite=finite)}
+
+    def _check_outside(self, name: str) -> None:
+        if not self.takes_reference:
+            raise InvalidSetting(f"{name} is for a guard whose classifier is outside; this file holds it: leave it out")
 
     def _decided(
-        self, X: Any, batch_size: int, control: Control, level: float, threshold: Any
+        self, X: Any, reference: Any, batch_size: int, control: Control, level: float, threshold: Any
     ) -> tuple[Scored, PredictData]:
         check_control(control, level, self.calibration)
         limit = self.threshold if threshold is None else self._checked_threshold(threshold)
-        found = self._over_batches(X, batch_size, ["instance_score", "no_defense", "defense"])
+        found = self._over_batches(X, reference, batch_size, ["instance_score", "no_defense", "defense"])
         score = found["instance_score"]
         invalid = self._check_judged(score)
         scored = Scored(score, found["no_defense"], found["defense"], invalid)
@@ -333,13 +428,20 @@ class Guard:
             raise InvalidSetting(f"threshold is a finite number of nats{more}; got {threshold!r}")
         return limits.astype("float64")
 
-    def _over_batches(self, X: Any, batch_size: int, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    def _over_batches(
+        self, X: Any, reference: Any, batch_size: int, names: Sequence[str]
+    ) -> dict[str, npt.NDArray[Any]]:
         check_whole("batch_size", batch_size, 1)
         rows = check_layout(X, self.layout, finite=self.on_invalid == "raise")
         n, arrays = row_count(rows), dict[str, npt.NDArray[Any]]()
+        if reference is not None:
+            reference = as_array(reference, "reference")
+            if reference.shape[:1] != (n,):
+                raise ShapeMismatch(f"reference must hold an answer for each of {n} rows; got shape {reference.shape}")
         start = 0
         for batch in batches(rows, batch_size):
-            found = self.run(self.feed(batch), names)
+            answers = None if reference is None else reference[start : start + batch_size]
+            found = self.run(self.feed(batch, answers), names)
             if row_count(batch) == n:
                 return found
             for name, array in found.items():

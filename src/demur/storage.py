@@ -23,7 +23,7 @@ import numpy.typing as npt
 from demur._version import __version__
 from demur.classifiers.torch_module import is_module
 from demur.companion import is_wrapped, save_module
-from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
+from demur.errors import CorruptDetector, DetectorNotFound, InvalidSetting, NotADetector
 
 FORMAT = 1
 DOCUMENT = "detector.json"
@@ -49,8 +49,11 @@ def write(
 
     Raises:
         NotADetector: the folder exists and holds something else, or is a file.
+        InvalidSetting: a Keras model holds a Python lambda, with which it could be saved and not be loaded.
     """
     check_destination(path)
+    for name, model in models.items():
+        _check_no_lambda(name, model)
     before = _file_names(path)
     is_new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
@@ -147,6 +150,35 @@ def _saver(model: Any) -> tuple[str, Callable[[Path], Any]] | None:
         module = model.module if is_wrapped(model) else model
         return "safetensors", functools.partial(save_module, module)
     return ("keras", model.save) if isinstance(model, keras.Model) else None
+
+
+def _check_no_lambda(name: str, model: Any) -> None:
+    """Raise InvalidSetting if a Keras model holds a Python lambda: it is saved as code, and `read` runs no code."""
+    if is_wrapped(model) or not isinstance(model, keras.Model):
+        return
+    try:
+        found = _lambda_in(model.get_config(), name)
+    except NotImplementedError:  # a model of the caller's class, whose configuration Keras does not know
+        return
+    if found is not None:
+        apart = "; or save(path, include_classifier=False), and load_detector(path, model=...)"
+        raise InvalidSetting(
+            f"{found!r} in the {name} holds a Python lambda. It would be saved as code, which is never run when a "
+            "detector is loaded: make it a function with a name, decorated with "
+            f"@keras.saving.register_keras_serializable(){apart if name == 'classifier' else ''}"
+        )
+
+
+def _lambda_in(config: Any, name: str) -> str | None:
+    """The name of the layer whose configuration holds a Python lambda; None if there is none."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "__lambda__":
+            return name
+        own = config.get("name")
+        parts, name = config.values(), own if isinstance(own, str) else name
+    else:
+        parts = config if isinstance(config, list | tuple) else ()
+    return next((found for part in parts if (found := _lambda_in(part, name)) is not None), None)
 
 
 def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> dict[str, str]:

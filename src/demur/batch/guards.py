@@ -93,6 +93,11 @@ def packed(guard: Any, runtime: Runtime, folder: Path) -> Packed:
     if hasattr(guard, "sha256"):
         if runtime == LIVE:
             raise InvalidSetting("runtime='live' needs the detector itself, as demur.load_detector returns it")
+        if guard.takes_reference:
+            raise NotExportable(
+                f"the classifier is outside of {guard.path.name}, and the workers would have to ask it: pass the "
+                "detector itself, as demur.load_detector(folder, model=classifier) returns it"
+            )
         forms = {ONNX: guard.path.read_bytes()}
         if hashlib.sha256(forms[ONNX]).hexdigest() != guard.sha256:
             raise CorruptDetector(f"{guard.path} has changed since it was loaded: load it again")
@@ -123,7 +128,11 @@ def _forms_of(detector: Any, runtime: Runtime, folder: Path) -> dict[str, bytes]
             if runtime == ONNX or detector.threshold is not None:
                 with tempfile.TemporaryDirectory(dir=folder) as drafts:
                     file = Path(drafts) / "guard.onnx"
-                    detector.export(file)
+                    if detector.export(file).takes_reference:
+                        raise NotExportable(
+                            "the classifier is outside of the exported file, and the workers would have to ask it: "
+                            "pass runtime='live' or leave runtime= out"
+                        )
                     forms[ONNX] = file.read_bytes()
     return forms
 

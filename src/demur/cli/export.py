@@ -1,12 +1,14 @@
 """`demur export`: a detector as one ONNX file."""
 
 import argparse
+import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 from demur.cli.files import check_file, read_rows
 from demur.cli.options import Commands, add_command, add_folder, scale_factor, show_next, whole_number
-from demur.errors import InvalidSetting
+from demur.errors import InvalidSetting, WrongClassifier
 from demur.starting import start_keras
 
 
@@ -51,10 +53,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidSetting("--bad tells what less precision costs: pass --float16 or --int8 with it")
     X = None if args.data is None else read_rows(args.data, args.scale)
     bad = None if args.bad is None else read_rows(args.bad, args.scale)
-    start_keras()
-    from demur.loading import load_detector
-
-    detector = load_detector(args.folder)
+    detector = _loaded(args.folder)
     written = detector.export(
         args.out,
         opset=args.opset,
@@ -71,7 +70,29 @@ def run(args: argparse.Namespace) -> int:
         loss = written.loss
         print(f"  AUROC {loss.auroc_reduced:.4f}, of the detector {loss.auroc:.4f}, on {loss.rows:,} inputs")
         print(f"  agreement {loss.agreement:.2%}".replace("%", " %"))
+    if written.takes_reference:
+        print("  takes the classifier's answers as the input 'reference'")
     print(f"written to {args.out}")
     args.scale = None  # what comes next takes no data
     show_next(args, "in front of the classifier", f"serve {shlex.quote(str(args.out))}")
     return 0
+
+
+def _loaded(folder: Path) -> Any:
+    """The detector; with a stand-in for a classifier that is not in the folder and, but for data, is not asked."""
+    start_keras()
+    from demur.classifiers import BlackBox
+    from demur.loading import load_detector
+
+    try:
+        return load_detector(folder)
+    except WrongClassifier:
+        fingerprint = json.loads((folder / "detector.json").read_text())["classifier"]["fingerprint"]
+        stand_in = BlackBox(_absent, fingerprint=fingerprint)
+        return load_detector(folder, model=stand_in, companion_preprocess=_absent)
+
+
+def _absent(rows: Any) -> Any:  # noqa: ARG001
+    raise WrongClassifier(
+        "the classifier is not in the folder, so it cannot be asked about data: leave --data out, or export from Python"
+    )

@@ -882,6 +882,7 @@ class Detector(abc.ABC):
         Raises:
             NotFitted: the detector has not seen rows yet, and its classifier does not know their shape.
             NotADetector: the folder exists and holds something else.
+            InvalidSetting: a model that is written holds a Python lambda, with which it could not be loaded.
         """
         if not self._is_ready:
             raise NotFitted("there is nothing to save yet: the shape of the rows is not known before fit(X)")
@@ -929,6 +930,10 @@ class Detector(abc.ABC):
         flagged. `demur.runtime.load` runs the file without Keras. It is loaded and compared with the detector before
         it takes the place of what was there.
 
+        Of a classifier outside the graph, an ONNX model is put into the file; of any other the answer becomes an input,
+        `reference` `(n, classes)`: its probabilities, not sharpened (its logits, with `from_logits=True`). The output
+        `reference` is called `sharpened` then. Networks of mixed precision compute in float32 in the file.
+
         Examples:
             >>> detector.export("exported.onnx").precision                     # doctest: +SKIP
             'float32'
@@ -940,7 +945,7 @@ class Detector(abc.ABC):
             int8: weights of convolutions and dense layers as bytes (dynamic quantisation): a quarter of the size.
             X: `(n, *input_shape)`, normal rows as `infer_threshold` takes them. Needed with less precision, to infer
                 the threshold and p-values anew from the file's scores and to measure what is lost; without it, the
-                file is compared with the detector on made-up rows.
+                file is compared with the detector on made-up rows, about which such a classifier is not asked.
             X_adversarial: `(m, *input_shape)`, rows that should be flagged, to measure on; None for `X` with noise.
             max_loss: how much AUROC, and which share of the answers, less precision may cost.
 
@@ -950,7 +955,7 @@ class Detector(abc.ABC):
         Raises:
             ThresholdNotSet, NotFitted: there is nothing to decide by, the companion has not been trained yet, or the
                 shape of the rows is not known yet.
-            NotExportable: the classifier is outside of the graph, or uses something that ONNX has not.
+            NotExportable: a network computes something that ONNX has not.
             ExportDiffers: the file does not answer as the detector does. Nothing is written.
             LossTooLarge: less precision costs more than `max_loss`. Nothing is written.
             MissingExtra, InvalidSetting, FileNotFoundError: see `demur.errors`.

@@ -1,14 +1,19 @@
 """Whether a file answers as the detector does that it was made of."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from keras import ops
 
-from demur.data import Field, Layout, Rows, mapped, row_count, taken
+from demur.data import Field, Layout, Rows, cast, flat, mapped, row_count
 from demur.decision import decide
+from demur.divergence import sharpen
 from demur.errors import ExportDiffers
-from demur.guard_file import OPINION, REFERENCE
+from demur.export.network import layers_of, row_inputs
+from demur.export.precise import in_float32
+from demur.graph import mapped_deep
+from demur.guard_file import REFERENCE
 from demur.results import Scored
 from demur.runtime import Guard
 
@@ -33,13 +38,64 @@ def made_up_rows(layout: Layout) -> Rows:
     return mapped(some, layout)
 
 
-def check_same(detector: "Detector", guard: Guard, rows: Rows) -> float:
-    """Compare a file with its detector, at two batch sizes.
+class Asked(NamedTuple):
+    """Rows with what the classifier answers for them, as a guard takes both."""
+
+    feed: dict[str, npt.NDArray[Any]]
+    """The inputs of the file."""
+    inputs: Any
+    """The inputs of the detector's graph."""
+
+
+def asked(detector: "Detector", guard: Guard, rows: Rows | None) -> Asked:
+    """Make the inputs of a file and of its detector's graph.
 
     Args:
         detector: as it lives.
         guard: the file, loaded.
-        rows: to compare on.
+        rows: of the classifier; None for made-up rows, about which a classifier outside the file is not asked.
+    """
+    layout, classifier = detector.companion_layout, detector.classifier
+    if classifier.in_graph or not guard.takes_reference:
+        rows = made_up_rows(guard.layout) if rows is None else rows
+    if classifier.in_graph:
+        return Asked(guard.feed(rows), cast(rows, classifier.layout))
+    if rows is None:
+        x, answer = made_up_rows(layout), made_up_answer(classifier)
+        log_p = answer if classifier.is_logits else np.log(answer)
+        feed = {**dict(zip(row_inputs(layout), flat(x), strict=True)), REFERENCE: answer}
+    else:
+        x = cast(detector.route.companion_rows(rows), layout)
+        log_p = classifier.log_probabilities(rows)
+        feed = guard.feed(rows if guard.layout == classifier.layout else x, reference_of(detector, guard, rows))
+    reference = sharpen(ops.convert_to_tensor(log_p), detector.temperature)
+    return Asked(feed, {"x": x, "reference": [ops.convert_to_numpy(reference)]})
+
+
+def made_up_answer(classifier: Any) -> npt.NDArray[np.float32]:
+    """What a classifier outside the graph might answer for `made_up_rows`."""
+    p = np.random.default_rng(1).dirichlet(np.ones(classifier.classes), max(SIZES)).clip(1e-6)
+    p = p / p.sum(axis=1, keepdims=True)
+    return np.asarray(np.log(p) if classifier.is_logits else p, "float32")
+
+
+def reference_of(detector: "Detector", guard: Guard, rows: Rows) -> npt.NDArray[np.float32] | None:
+    """What a classifier outside the file answers for rows; None if the classifier is in the file."""
+    if not guard.takes_reference:
+        return None
+    log_p = detector.classifier.log_probabilities(rows)
+    return log_p if detector.classifier.is_logits else np.exp(log_p)
+
+
+def check_same(detector: "Detector", guard: Guard, rows: Rows | None) -> float:
+    """Compare a file with its detector, at two batch sizes.
+
+    A detector of mixed precision is compared as it is in float32, in which the file computes.
+
+    Args:
+        detector: as it lives.
+        guard: the file, loaded.
+        rows: to compare on; None for made-up rows.
 
     Returns:
         The largest difference of a score (of one above 1, relative to it) or a probability.
@@ -48,26 +104,33 @@ def check_same(detector: "Detector", guard: Guard, rows: Rows) -> float:
         ExportDiffers: it is above `TOLERANCE`, or the file decides otherwise.
     """
     largest = 0.0
-    for size in sorted({min(size, row_count(rows)) for size in SIZES}):
-        some = taken(rows, slice(0, size))
-        live = dict(zip(("instance_score", REFERENCE, OPINION), live_scores(detector, some), strict=True))
-        found = guard.run(guard.feed(some), tuple(guard.outputs))
-        for name, expected in live.items():
-            off = np.abs(found[name] - expected) / np.maximum(1.0, np.abs(expected))
-            largest = max(largest, float(off.max()))
-            if not off.max() <= TOLERANCE:
-                raise ExportDiffers(
-                    f"the file's {name} is {off.max():.3g} from the detector's in a batch of {size}, and at most "
-                    f"{TOLERANCE:g} is rounding: nothing was written. Another operation set (opset=) may help; please "
-                    "report which layers the networks have"
-                )
-        check_decisions(guard, found)
+    given = asked(detector, guard, rows)
+    n = row_count(given.feed)
+    with in_float32(layers_of(detector)) as is_mixed:
+        for size in sorted({min(size, n) for size in SIZES}):
+            some = Asked(*mapped_deep(lambda array: array[:size], tuple(given)))  # noqa: B023
+            expected = (
+                live_scores(detector, some.inputs)
+                if detector.classifier.in_graph and not is_mixed
+                else graph_scores(detector, some.inputs)
+            )
+            found = guard.run(some.feed, tuple(guard.outputs))
+            for name, live in zip(("instance_score", *guard.compared), expected, strict=True):
+                off = np.abs(found[name] - live) / np.maximum(1.0, np.abs(live))
+                largest = max(largest, float(off.max()))
+                if not off.max() <= TOLERANCE:
+                    raise ExportDiffers(
+                        f"the file's {name} is {off.max():.3g} from the detector's in a batch of {size}, and at most "
+                        f"{TOLERANCE:g} is rounding: nothing was written. Another operation set (opset=) may help; "
+                        "please report which layers the networks have"
+                    )
+            check_decisions(guard, found)
     return largest
 
 
 def check_decisions(guard: Guard, found: dict[str, npt.NDArray[Any]]) -> None:
     """Raise ExportDiffers unless the file makes of its own scores what the detector would."""
-    y, y_opinion = found[REFERENCE].argmax(axis=1), found[OPINION].argmax(axis=1)
+    y, y_opinion = (found[name].argmax(axis=1) for name in guard.compared)
     scored = Scored(found["instance_score"], y, y_opinion, np.flatnonzero(~np.isfinite(found["instance_score"])))
     decided = decide(scored, guard.threshold, guard.calibration, None, 0.05)
     flagged = decided["is_adversarial"]
@@ -89,3 +152,9 @@ def check_decisions(guard: Guard, found: dict[str, npt.NDArray[Any]]) -> None:
 def live_scores(detector: "Detector", rows: Rows) -> tuple[npt.NDArray[Any], ...]:
     """Scores, and the probabilities of both sides."""
     return detector.score(rows, return_predictions=True)
+
+
+def graph_scores(detector: "Detector", inputs: Any) -> list[npt.NDArray[Any]]:
+    """The same of the inputs of the detector's graph, which is not compiled for them."""
+    outputs = detector.graph(mapped_deep(ops.convert_to_tensor, inputs), training=False)
+    return [ops.convert_to_numpy(output) for output in outputs]

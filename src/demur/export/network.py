@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
+import numpy as np
+import numpy.typing as npt
 from keras import ops
 
-from demur.classifiers.base import probe
-from demur.data import Columns, Field, Layout, flat
-from demur.divergence import Tensor, basic_operations, log_softmax
+from demur.classifiers.base import in_log_space, probe
+from demur.data import Field, Layout, flat, mapped
+from demur.divergence import Tensor, basic_operations, log_softmax, sharpen
 from demur.errors import MissingExtra, NotExportable
+from demur.export.operations import check_layers, check_operations
+from demur.export.precise import in_float32
 from demur.export.rewriting import rewritten
 from demur.graph import DetectorGraph
 from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
+from demur.storage import reason
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector
@@ -26,6 +31,10 @@ if TYPE_CHECKING:
 CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}
 """The package that Keras converts with, by backend."""
 SCORE, CLASSIFIED = "score", "classified"
+WITHOUT_THE_CLASSIFIER = (
+    "If the classifier is what cannot be written, pass a function of rows that asks it as model=: the file then takes "
+    "the classifier's answer as the input 'reference'"
+)
 
 
 class NetworkModel(NamedTuple):
@@ -33,8 +42,8 @@ class NetworkModel(NamedTuple):
 
     model: Any
     """`onnx.ModelProto`."""
-    inputs: tuple[str, ...]
-    """Names of the rows' arrays, in the layout's order."""
+    inputs: dict[str, Field]
+    """The arrays that it takes, by name: those of the rows, and REFERENCE of a classifier outside the graph."""
     outputs: dict[str, str]
     """What it returns (SCORE, REFERENCE, ...), and what the tensor is called in the graph."""
 
@@ -55,10 +64,16 @@ class GuardGraph(keras.Model):  # type: ignore[misc]
         super().__init__(dtype="float32", autocast=False, name="guard")
         # Not `graph`: PyTorch's tracer takes that for its own.
         self.detector, self.temperature, self.reconstructs = graph, temperature, reconstructs
+        self.__dict__["captured"] = {}
 
     def call(self, x: Any) -> list[Tensor]:
         """Judge a batch."""
-        reference = self.detector.views.reference(x)
+        outputs = self.judged(x, self.detector.views.reference(x))
+        self.captured.update(_captured_constants())
+        return outputs
+
+    def judged(self, x: Any, reference: list[Tensor]) -> list[Tensor]:
+        """Judge a batch whose reference, log-probabilities of each view, is known."""
         # The procedure looks at a reconstruction that is returned by itself.
         judge = self.detector.compared if self.reconstructs else self.detector.explained
         (score, y, y_opinion), reconstruction = judge(x, reference)
@@ -69,31 +84,87 @@ class GuardGraph(keras.Model):  # type: ignore[misc]
         return [*outputs, *([reconstruction] if self.reconstructs else [])]
 
 
+class AnsweredGuardGraph(GuardGraph):
+    """The same of a classifier outside the graph, whose answer is an input: `{name: rows, "reference": answer}`.
+
+    Args:
+        graph: of the detector.
+        temperature: of the detector.
+        reconstructs: whether the reconstruction is wanted.
+        layout: of the companion's rows.
+        is_logits: whether the answer holds logits, not probabilities.
+    """
+
+    def __init__(
+        self, graph: DetectorGraph, temperature: float, reconstructs: bool, layout: Layout, is_logits: bool
+    ) -> None:
+        super().__init__(graph, temperature, reconstructs)
+        self.__dict__["layout"], self.is_logits = layout, is_logits
+
+    def call(self, x: Any) -> list[Tensor]:
+        """Judge a batch."""
+        rows = iter([x[name] for name in row_inputs(self.layout)])
+        log_p = in_log_space(x[REFERENCE], self.is_logits)
+        outputs = self.judged(mapped(lambda _: next(rows), self.layout), [sharpen(log_p, self.temperature)])
+        self.captured.update(_captured_constants())
+        return outputs
+
+
 def network_of(detector: "Detector", opset: int) -> NetworkModel:
-    """Convert a detector's graph.
+    """Convert a detector's graph; a classifier outside the graph becomes an input, REFERENCE.
 
     Raises:
-        NotExportable: its classifier is outside of the graph, or an operation of it has no counterpart in ONNX.
+        NotExportable: an operation of it has no counterpart in ONNX.
         MissingExtra: a package that converts is not installed.
     """
-    if not detector.classifier.in_graph:
-        raise NotExportable(
-            f"the classifier is {detector.classifier.kind}, outside of the graph: only it can answer, so there is no "
-            "one file for both. Keep the detector as a folder (save), or pass the classifier as a Keras, PyTorch, JAX "
-            "or TensorFlow model, on that backend"
-        )
-    layout = detector.classifier.layout
-    names = _input_names(layout)
-    reconstructs = _reconstructs(detector)
+    classifier, layout = detector.classifier, detector.companion_layout
+    inputs = row_inputs(layout)
+    reconstructs = _reconstructs(detector, layout)
+    settings = detector.graph, detector.temperature, reconstructs
+    taken: Layout = layout
+    if classifier.in_graph:
+        exported = GuardGraph(*settings)
+    else:
+        exported = AnsweredGuardGraph(*settings, layout, classifier.is_logits)
+        taken = inputs = {**inputs, REFERENCE: Field((classifier.classes,), "float32")}
+    _check_names(inputs, row_inputs(layout))
     roles = [SCORE, REFERENCE, OPINION]
     roles += [CLASSIFIED] * (detector.temperature != 1.0) + [RECONSTRUCTION] * reconstructs
-    exported = GuardGraph(detector.graph, detector.temperature, reconstructs)
-    with tempfile.TemporaryDirectory() as folder:
+    layers = layers_of(detector)
+    check_layers(layers)
+    with tempfile.TemporaryDirectory() as folder, in_float32(layers):
         path = Path(folder) / "network.onnx"
-        with _constant([*detector.graph.parts, detector.classifier]):
-            _convert(exported, layout, names, path, opset)
-        model = rewritten(_onnx().load(str(path)))
-    return _named(model, layout, names, roles)
+        with _constant(layers):
+            _convert(exported, taken, tuple(inputs), path, opset)
+        model = _onnx().load(str(path))
+    _fixed(model, exported.captured)
+    rewritten(model)
+    check_operations(model)
+    return _named(model, taken, inputs, roles)
+
+
+def layers_of(detector: "Detector") -> list[Any]:
+    """The Keras layers that a detector's graph consists of, its readers of models among them."""
+    return [*detector.graph.parts, *(part for part in vars(detector).values() if isinstance(part, keras.layers.Layer))]
+
+
+def _captured_constants() -> dict[str, npt.NDArray[Any]]:
+    """The tensors from outside that TensorFlow's graph in the making has taken for inputs, by name."""
+    if keras.backend.backend() != "tensorflow":
+        return {}
+    import tensorflow as tf
+
+    captures = getattr(tf.compat.v1.get_default_graph(), "captures", [])
+    return {inner.name: outer.numpy() for outer, inner in captures if inner.dtype not in (tf.resource, tf.variant)}
+
+
+def _fixed(model: Any, constants: dict[str, npt.NDArray[Any]]) -> None:
+    """Give inputs that are constants their values."""
+    from onnx import numpy_helper
+
+    for entry in [entry for entry in model.graph.input if entry.name in constants]:
+        model.graph.input.remove(entry)
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(constants[entry.name]), entry.name))
 
 
 def _convert(exported: GuardGraph, layout: Layout, names: tuple[str, ...], path: Path, opset: int) -> None:
@@ -110,10 +181,9 @@ def _convert(exported: GuardGraph, layout: Layout, names: tuple[str, ...], path:
         except ImportError as error:
             raise MissingExtra(CONVERTERS.get(backend, "onnx"), "export") from error
         except Exception as error:  # each converter has errors of its own
-            reason = str(error).strip().splitlines()
             raise NotExportable(
                 f"the networks cannot be written as ONNX, operation set {opset}, from {backend}: "
-                f"{type(error).__name__}: {reason[0] if reason else ''}"
+                f"{type(error).__name__}: {reason(error)}. {WITHOUT_THE_CLASSIFIER}"
             ) from error
 
 
@@ -133,21 +203,22 @@ def _constant(layers: list[Any]) -> Iterator[None]:
             weight.requires_grad_(needed)
 
 
-def _named(model: Any, layout: Layout, names: tuple[str, ...], roles: list[str]) -> NetworkModel:
+def _named(model: Any, layout: Layout, inputs: dict[str, Field], roles: list[str]) -> NetworkModel:
     """Find out which tensor is which: converters keep the order, and not always the names."""
-    graph = model.graph
+    graph, names = model.graph, list(inputs)
     constants = {tensor.name for tensor in graph.initializer}
     entries = [entry for entry in graph.input if entry.name not in constants]
     # Keras flattens dicts in the order of their keys.
     order = sorted(range(len(names)), key=lambda i: names[i]) if isinstance(layout, dict) else range(len(names))
     found = {entry.name: names[i] for entry, i in zip(entries, order, strict=True)}
     if found != dict(zip(found.values(), found.values(), strict=True)):
-        _rename(graph, {old: f"was_{new}" for old, new in found.items()})
-        _rename(graph, {f"was_{new}": new for new in found.values()})
-    return NetworkModel(model, names, dict(zip(roles, [entry.name for entry in graph.output], strict=True)))
+        rename(graph, {old: f"was_{new}" for old, new in found.items()})
+        rename(graph, {f"was_{new}": new for new in found.values()})
+    return NetworkModel(model, inputs, dict(zip(roles, [entry.name for entry in graph.output], strict=True)))
 
 
-def _rename(graph: Any, names: dict[str, str]) -> None:
+def rename(graph: Any, names: dict[str, str]) -> None:
+    """Give tensors of a graph other names; graphs within its nodes are left as they are."""
     for node in graph.node:
         for ends in (node.input, node.output):
             for i, name in enumerate(ends):
@@ -156,15 +227,18 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
         entry.name = names.get(entry.name, entry.name)
 
 
-def _input_names(layout: Layout) -> tuple[str, ...]:
-    if isinstance(layout, Columns):
-        raise NotExportable("rows are a table with columns, and an ONNX file takes arrays of numbers")
-    if isinstance(layout, Field):
-        return ("x",)
-    names = tuple(layout) if isinstance(layout, dict) else tuple(f"x{i}" for i in range(len(layout)))
-    if THRESHOLD in names:
-        raise NotExportable("one of the inputs is called 'threshold', which is what the guard's own is called")
-    return names
+def row_inputs(layout: Layout) -> dict[str, Field]:
+    """The arrays of rows by the names that a file has for them."""
+    if isinstance(layout, dict):
+        return dict(layout)
+    fields = flat(layout)
+    return {"x": fields[0]} if isinstance(layout, Field) else {f"x{i}": field for i, field in enumerate(fields)}
+
+
+def _check_names(inputs: dict[str, Field], rows: dict[str, Field]) -> None:
+    for name in (THRESHOLD, *([REFERENCE] if len(inputs) > len(rows) or REFERENCE in rows else [])):
+        if name in rows:
+            raise NotExportable(f"one of the inputs is called {name!r}, which is what a tensor of the guard is called")
 
 
 def _like(layout: Layout, names: tuple[str, ...], specs: list[Any]) -> Any:
@@ -173,9 +247,8 @@ def _like(layout: Layout, names: tuple[str, ...], specs: list[Any]) -> Any:
     return specs[0] if isinstance(layout, Field) else tuple(specs)
 
 
-def _reconstructs(detector: "Detector") -> bool:
-    """Whether the companion makes rows of the classifier's own layout."""
-    layout = detector.classifier.layout
+def _reconstructs(detector: "Detector", layout: Layout) -> bool:
+    """Whether the companion makes rows of its own rows' layout."""
     if not isinstance(layout, Field):
         return False
     x = probe(layout)

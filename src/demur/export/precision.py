@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.calibration import Calibration, Threshold
-from demur.data import Rows, batches, check_layout, mapped, row_count
+from demur.data import Rows, batches, check_layout, is_table, mapped, row_count
 from demur.decision import calibrate
-from demur.errors import LossTooLarge, NotExportable
-from demur.export.checking import check_decisions, live_scores
+from demur.errors import InvalidSetting, LossTooLarge, NotExportable
+from demur.export.checking import asked, check_decisions, live_scores
 from demur.export.network import NetworkModel, quiet
 from demur.guard_file import OPINION, REFERENCE
 from demur.metrics import auroc
@@ -103,13 +103,13 @@ def reduced(
         with quiet():
             smaller = network._replace(model=PRECISIONS[precision](network.model))
         guard = guard_of(smaller, *_old_limits(detector))
-        clean = answers(guard, rows)
+        clean = answers(detector, guard, rows)
     except Exception as error:  # of onnxruntime, which has no base for its own
         raise NotExportable(f"the networks cannot be made {precision}: {type(error).__name__}: {error}") from error
     guard = guard_of(smaller, *recalibrated(detector, clean))
-    clean = answers(guard, rows)
+    clean = answers(detector, guard, rows)
     check_decisions(guard, clean)
-    loss = measured(detector, clean, answers(guard, bad), rows, bad)
+    loss = measured(detector, clean, answers(detector, guard, bad), rows, bad)
     if not loss.largest <= max_loss:
         raise LossTooLarge(
             f"{precision} costs too much, and nothing was written: AUROC {loss.auroc_reduced:.4f} instead of "
@@ -121,6 +121,8 @@ def reduced(
 
 def noisy(rows: Rows) -> Rows:
     """Rows with Gaussian noise, as wide as half of what each feature varies by; whole numbers come from other rows."""
+    if is_table(rows):
+        raise InvalidSetting("rows of a table get no noise: pass X_adversarial=, rows that should be flagged")
     rng = np.random.default_rng(0)
 
     def changed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -132,10 +134,11 @@ def noisy(rows: Rows) -> Rows:
     return mapped(changed, rows)
 
 
-def answers(guard: Guard, rows: Rows) -> dict[str, npt.NDArray[Any]]:
-    """All that a guard says of rows."""
-    parts = [guard.run(guard.feed(batch), tuple(guard.outputs)) for batch in batches(rows, BATCH)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def answers(detector: "Detector", guard: Guard, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+    """All that a guard says of rows; what it compares by the names REFERENCE and OPINION."""
+    parts = [guard.run(asked(detector, guard, batch).feed, tuple(guard.outputs)) for batch in batches(rows, BATCH)]
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return found | {REFERENCE: found[guard.compared[0]]}
 
 
 def recalibrated(detector: "Detector", found: dict[str, npt.NDArray[Any]]) -> tuple[Threshold, Calibration | None]:

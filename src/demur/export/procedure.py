@@ -4,16 +4,16 @@ The same as `demur.decision` and `demur.calibration`, in the operations that eve
 and calibration scores are compared as float32, as the live detector does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from demur.calibration import Calibration, ScoreDistribution, Threshold
-from demur.data import Field, Layout, flat
+from demur.data import Field
 from demur.export.network import CLASSIFIED, SCORE, NetworkModel
-from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
+from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, SHARPENED, THRESHOLD
 
 ROWS = "n"
 """The name of the batch dimension."""
@@ -48,14 +48,11 @@ class Nodes:
         return self.add("Cast", x, to=self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
-def add_procedure(
-    network: NetworkModel, layout: Layout, classes: int, threshold: Threshold, calibration: Calibration | None
-) -> Any:
+def add_procedure(network: NetworkModel, classes: int, threshold: Threshold, calibration: Calibration | None) -> Any:
     """Complete the networks' model to a guard's.
 
     Args:
         network: the networks, converted.
-        layout: of the rows.
         classes: how many there are.
         threshold: the default of the input of that name.
         calibration: for p-values; None to leave them out.
@@ -66,15 +63,17 @@ def add_procedure(
     from onnx import TensorProto
 
     model, found = network.model, dict(network.outputs)
-    for name in (REFERENCE, OPINION, RECONSTRUCTION):
-        if name in found:
-            found[name] = _renamed(model.graph, found[name], name)
+    compared = SHARPENED if REFERENCE in network.inputs else REFERENCE
+    for role, name in ((REFERENCE, compared), (OPINION, OPINION), (RECONSTRUCTION, RECONSTRUCTION)):
+        if role in found:
+            found[role] = _renamed(model.graph, found[role], name)
     nodes = Nodes(model.graph)
     score = nodes.add("Reshape", found[SCORE], np.array([-1], "int64"))
-    looked_at = {name: field for name, field in zip(network.inputs, flat(layout), strict=True) if _is_float(field)}
+    looked_at = {name: len(field.shape) for name, field in network.inputs.items() if _is_float(field)}
+    x = next(iter(network.inputs.values()))
     if RECONSTRUCTION in found:
-        looked_at[found[RECONSTRUCTION]] = layout
-    judged = _judged(nodes, score, {name: len(field.shape) for name, field in looked_at.items()})
+        looked_at[found[RECONSTRUCTION]] = len(x.shape)
+    judged = _judged(nodes, score, looked_at)
     nodes.add("Where", judged, score, np.float32(np.inf).reshape(()), name="instance_score")
     nodes.add("ArgMax", found[REFERENCE], axis=-1, keepdims=0, name="no_defense")
     nodes.add("ArgMax", found[OPINION], axis=-1, keepdims=0, name="defense")
@@ -93,12 +92,12 @@ def add_procedure(
         ("no_defense", TensorProto.INT64, ()),
         ("defense", TensorProto.INT64, ()),
         ("probabilities", TensorProto.FLOAT, (classes,)),
-        (REFERENCE, TensorProto.FLOAT, (classes,)),
+        (compared, TensorProto.FLOAT, (classes,)),
         (OPINION, TensorProto.FLOAT, (classes,)),
     ]
-    if RECONSTRUCTION in found and isinstance(layout, Field):
-        outputs.append((RECONSTRUCTION, TensorProto.FLOAT, _sizes(layout)))
-    _declare(model, network.inputs, flat(layout), np.shape(threshold), outputs)
+    if RECONSTRUCTION in found:
+        outputs.append((RECONSTRUCTION, TensorProto.FLOAT, _sizes(x)))
+    _declare(model, network.inputs, np.shape(threshold), outputs)
     return model
 
 
@@ -200,8 +199,7 @@ def _renamed(graph: Any, name: str, new: str) -> str:
 
 def _declare(
     model: Any,
-    names: Sequence[str],
-    fields: Sequence[Field],
+    inputs: Mapping[str, Field],
     threshold_shape: tuple[int, ...],
     outputs: Sequence[tuple[str, int, Sequence[int | str]]],
 ) -> None:
@@ -210,7 +208,7 @@ def _declare(
 
     graph = model.graph
     del graph.input[:], graph.output[:], graph.value_info[:]
-    for name, field in zip(names, fields, strict=True):
+    for name, field in inputs.items():
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(field.dtype))
         graph.input.append(helper.make_tensor_value_info(name, kind, [ROWS, *_sizes(field, name)]))
     graph.input.append(helper.make_tensor_value_info(THRESHOLD, TensorProto.FLOAT, threshold_shape))

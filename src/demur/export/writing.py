@@ -1,7 +1,9 @@
 """`detector.export`: from a detector to a checked file."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +12,16 @@ import keras
 
 from demur._version import __version__
 from demur.calibration import Calibration, Threshold
+from demur.classifiers.answers import InMemory
 from demur.data import check_layout, check_whole, is_number, taken
 from demur.errors import InvalidSetting, NotFitted, ThresholdNotSet
-from demur.export.checking import SIZES, check_same, made_up_rows
+from demur.export.checking import SIZES, check_same
+from demur.export.merging import with_classifier
 from demur.export.network import NetworkModel, network_of
 from demur.export.precision import PRECISIONS, Loss, reduced
 from demur.export.procedure import add_procedure
-from demur.guard_file import Description, sealed
+from demur.guard_file import LOGITS, PROBABILITIES, REFERENCE, Description, Outside, sealed
+from demur.routes import PASSTHROUGH
 from demur.runtime import Guard
 
 if TYPE_CHECKING:
@@ -39,6 +44,8 @@ class Exported:
         difference: the largest difference of a score or probability from the detector's, on a few rows; relative, of a
             score above 1. None of a file of less precision, which is not meant to be equal.
         loss: what less precision has cost, as measured; None of a file of full precision.
+        takes_reference: whether the classifier is outside of the file, which then takes what the classifier answers as
+            the input `reference`.
     """
 
     path: Path
@@ -46,6 +53,7 @@ class Exported:
     precision: str
     difference: float | None
     loss: Loss | None
+    takes_reference: bool = False
 
 
 def export(
@@ -75,10 +83,11 @@ def export(
         raise InvalidSetting("X_adversarial tells what less precision costs: pass float16=True or int8=True with it")
     if precision in PRECISIONS and X is None:
         raise InvalidSetting(f"{precision} needs X=, rows as infer_threshold takes them, to measure what it costs")
-    rows = made_up_rows(detector.classifier.layout) if X is None else check_layout(X, detector.classifier.layout)
-    network = network_of(detector, opset)
+    rows = None if X is None else check_layout(X, detector.classifier.layout)
+    network = with_classifier(network_of(detector, opset), detector)
     loss = None
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-") as folder:
+    drafts = tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-")
+    with answers_kept(detector.classifier), drafts as folder:
         draft = Path(folder) / target.name
 
         def guard_of(model: NetworkModel, threshold: Threshold, calibration: Calibration | None) -> Guard:
@@ -90,12 +99,25 @@ def export(
             difference = None
         else:
             guard = guard_of(network, _threshold(detector), detector.calibration)
-            difference = check_same(detector, guard, taken(rows, slice(0, max(SIZES))))
+            difference = check_same(detector, guard, None if rows is None else taken(rows, slice(0, max(SIZES))))
         with draft.open("rb") as stream:
             os.fsync(stream.fileno())
         size = draft.stat().st_size
         draft.replace(target)
-    return Exported(target, size, precision, difference, loss)
+    return Exported(target, size, precision, difference, loss, REFERENCE in network.inputs)
+
+
+@contextlib.contextmanager
+def answers_kept(classifier: Any) -> Iterator[None]:
+    """Have a classifier outside the graph asked once about each row."""
+    if classifier.in_graph or classifier.answers is not None:
+        yield
+        return
+    classifier.answers = InMemory()
+    try:
+        yield
+    finally:
+        classifier.answers = None
 
 
 def _contents(
@@ -106,13 +128,12 @@ def _contents(
 
     copy = onnx.ModelProto()
     copy.CopyFrom(network.model)
-    layout = detector.classifier.layout
-    model = add_procedure(network._replace(model=copy), layout, detector.classifier.classes, threshold, calibration)
+    model = add_procedure(network._replace(model=copy), detector.classifier.classes, threshold, calibration)
     description = Description(
         detector=type(detector).__name__,
         threshold=threshold,
-        layout=layout,
-        inputs=network.inputs,
+        layout=detector.classifier.layout,
+        inputs=tuple(name for name in network.inputs if name != REFERENCE),
         classes=detector.classifier.classes,
         labels=detector.labels,
         temperature=detector.temperature,
@@ -124,6 +145,7 @@ def _contents(
         versions={"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()},
         calibration=calibration,
         harm=detector.harm,
+        outside=outside_of(detector) if REFERENCE in network.inputs else None,
     )
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, description.as_metadata())
@@ -133,6 +155,17 @@ def _contents(
     model.graph.doc_string = model.doc_string = ""
     onnx.checker.check_model(model)
     return sealed(model.SerializeToString())
+
+
+def outside_of(detector: "Detector") -> Outside:
+    """How a guard works with a classifier that is not in its file."""
+    encoder = detector.route.encoder
+    return Outside(
+        answer=LOGITS if detector.classifier.is_logits else PROBABILITIES,
+        companion=detector.companion_layout,
+        encoder=None if encoder is None else encoder.settings(),
+        preprocess=detector.companion_preprocess not in (None, PASSTHROUGH),
+    )
 
 
 def _threshold(detector: "Detector") -> Threshold:

@@ -25,6 +25,8 @@ class LiveGuard:
         NotADetector: it is one of rows that no tensors are: a table, or arrays of unknown types.
     """
 
+    takes_reference = False
+
     def __init__(self, path: Path) -> None:
         from demur.starting import start_keras
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from demur._version import __version__
 from demur.data import Field, fits, is_number, row_list
+from demur.errors import DemurError
 from demur.serve.batching import Arrays, Batcher
 from demur.serve.live import verdicts
 from demur.serve.models import POLL_SECONDS, Models, Served, version_of
@@ -219,6 +220,11 @@ class Service:
             raise ProtocolError(400, "there are no rows; send at least one")
         if rows > self.settings.max_queue:
             raise ProtocolError(413, f"a request may have {self.settings.max_queue} rows; got {rows}: send several")
+        if guard.takes_reference:
+            try:
+                feed = guard.checked(feed)
+            except DemurError as error:
+                raise ProtocolError(400, str(error)) from None
         return feed, rows
 
     def _threshold(self, parameters: dict[str, Any]) -> float | None:

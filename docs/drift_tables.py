@@ -11,6 +11,12 @@ RESULTS = Path(__file__).resolve().parent / "results"
 SHOWN_SHARES = (0.1, 0.3, 0.5)
 SHOWN_SIZES = (100, 1000)
 
+INTERVALS = {
+    "demur's interval holds (90 % promised)": "interval_holds",
+    "its width, on corrupted images": "interval_width",
+    "its width, on unchanged images": "interval_width_clean",
+}
+
 Table = tuple[list[str], list[list[str]]]
 """The heading, and the rows."""
 
@@ -65,13 +71,14 @@ def accuracy() -> Table:
     rows = []
     for way in found[0]["ways"]:
         cells = [
-            f"{result['ways'][way][figure]:.3f}"
+            f"{result['ways'][way][figure]:.3f}" if way in result["ways"] else ""
             for result in found
             for figure in ("mean_absolute_error", "ninth_decile")
         ]
         rows.append([way, *cells])
-    holds = [(share(result["interval_holds"]), "") for result in found]
-    rows.append(["*demur's interval holds (90 % promised)*", *(cell for pair in holds for cell in pair)])
+    for title, key in INTERVALS.items():
+        cells = [share(result[key]) if key in result else "" for result in found]
+        rows.append([f"*{title}*", *(cell for one in cells for cell in (one, ""))])
     return ["way", *(head for result in found for head in (named(result), "nine in ten"))], rows
 
 

@@ -14,7 +14,7 @@ CONFIDENCE, NORMAL_QUANTILE = 0.9, 1.645
 """How often intervals hold, and how many standard deviations that is."""
 PRIOR = np.array([0.0, 0.0, 1.0])
 """Weights where no corruption says otherwise: accuracy falls as mean confidence does."""
-PULL = 0.05
+PULL = 0.01
 """How strongly the weights are drawn towards `PRIOR`."""
 KNOTS, FEWEST_A_KNOT = 200, 20
 """How many scores the chance to be wrong is kept at, at most, and of how many rows each is the share of errors."""
@@ -56,8 +56,7 @@ class HarmCalibration:
         noise: standard deviation, over the labelled rows, of one row's weighted features.
         spread: what nine in ten estimates were off by at most, however little had changed.
         spread_by_change: the same as a share of how far the features have changed.
-        lowest: `(3,)`, the largest fall of each feature that was learned from, at most 0.
-        highest: `(3,)`, the largest rise, at least 0.
+        reached: `(3,)`, the largest change of each feature that was learned from, up or down.
         scores: `(k,)`, ascending.
         wrong: `(k,)`, the probability that the classifier is wrong at these scores; in between, on a straight line.
     """
@@ -72,8 +71,7 @@ class HarmCalibration:
     noise: float
     spread: float
     spread_by_change: float
-    lowest: Array
-    highest: Array
+    reached: Array
     scores: Array
     wrong: Array
 
@@ -100,11 +98,8 @@ class HarmCalibration:
 
         By how far estimates are off on corruptions they have not seen, and by the chance of which rows were drawn.
         """
-        accuracy = self.accuracy_at(change)
-        variance = max(accuracy * (1 - accuracy), 1 / (4 * n)) * (1 / n + 1 / self.n)
-        drift = self.spread_by_change * size_of(change)
-        reach = math.hypot(self.spread, drift, NORMAL_QUANTILE * math.sqrt(variance))
-        return max(0.0, accuracy - reach), min(1.0, accuracy + reach)
+        accuracy, drift = self.accuracy_at(change), self.spread_by_change * size_of(change)
+        return interval(accuracy, math.hypot(self.spread, drift), self.noise, n, self.n)
 
     def harm_at(self, change: Array, n: int) -> float:
         """By how much accuracy has fallen; 0 for a fall that is not beyond what chance explains (one-sided, 5 %)."""
@@ -113,8 +108,8 @@ class HarmCalibration:
 
     def is_known(self, change: Array, n: int) -> bool:
         """Whether no feature has changed further than in what was learned from, but for chance."""
-        chance = NORMAL_QUANTILE * 0.5 * math.sqrt(1 / n + 1 / self.n)
-        return bool(((change >= self.lowest - chance) & (change <= self.highest + chance)).all())
+        chance = 3 * 0.5 * math.sqrt(1 / n + 1 / self.n)  # three standard deviations of a share of one half
+        return bool((np.abs(change) <= self.reached + chance).all())
 
     def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays, for saving."""
@@ -128,7 +123,7 @@ class HarmCalibration:
         return cls(
             **{name: float(arrays[name]) for name in ("score_limit", "entropy_limit", "anchor", "accuracy")},
             **{name: float(arrays[name]) for name in ("noise", "spread", "spread_by_change")},
-            **{name: np.asarray(arrays[name], "float64") for name in ("weights", "origin", "lowest", "highest")},
+            **{name: np.asarray(arrays[name], "float64") for name in ("weights", "origin", "reached")},
             **{name: np.asarray(arrays[name], "float64") for name in ("scores", "wrong")},
             n=int(arrays["n"]),
         )
@@ -142,8 +137,7 @@ def _changes_from_nothing(weights: npt.NDArray[Any]) -> dict[str, Any]:
         "anchor": weights[0],
         "noise": 0.0,
         "spread_by_change": 0.0,
-        "lowest": np.full(3, -np.inf),
-        "highest": np.full(3, np.inf),
+        "reached": np.full(3, np.inf),
     }
 
 
@@ -174,6 +168,21 @@ def features(scores: Any, probabilities: Any, limits: Limits) -> Array:
         ],
         axis=1,
     ).astype("float64")
+
+
+def interval(accuracy: float, drift: float, noise: float, n: int, labelled: int) -> tuple[float, float]:
+    """Nine in ten, around an estimate of accuracy.
+
+    Args:
+        accuracy: the estimate.
+        drift: what nine in ten estimates are off by at most, of so much drift.
+        noise: standard deviation of one row's weighted features.
+        n: how many rows it was estimated from.
+        labelled: how many labelled rows there were.
+    """
+    one_row = max(accuracy * (1 - accuracy), 1 / (4 * n)) + noise**2
+    reach = math.hypot(drift, NORMAL_QUANTILE * math.sqrt(one_row * (1 / n + 1 / labelled)))
+    return max(0.0, accuracy - reach), min(1.0, accuracy + reach)
 
 
 def size_of(changes: Array) -> Any:

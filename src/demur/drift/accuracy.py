@@ -1,12 +1,13 @@
 """How much does it hurt: the classifier's accuracy on rows without labels, from their scores."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import check_classes, check_layout, check_whole, row_count, taken
+from demur.data import check_classes, check_layout, check_whole, is_number, row_count, taken
 from demur.detectors.base import Detector
 from demur.drift.batch import drift_meta
 from demur.errors import (
@@ -64,6 +65,7 @@ def calibrate_accuracy(
     rows: int = 1000,
     corrupted_share: float = 0.0,
     X_train: Any = None,
+    y_train: Any = None,
     seed: int = 0,
     batch_size: int = 256,
 ) -> HarmCalibration:
@@ -80,14 +82,17 @@ def calibrate_accuracy(
 
     Args:
         detector: fitted.
-        X: `(n, *input_shape)`, normal rows that `fit` has not seen.
+        X: `(n, *input_shape)`, normal rows that neither the classifier nor `fit` was trained on: on rows that it was
+            trained on the classifier errs less, and all estimates would be too high.
         y: `(n,)`, their true classes.
         corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name, for
             severities 1 to 5. They tell how accuracy changes with scores, and how far off an estimate may be.
         rows: how many of `X` each corruption is tried on.
         corrupted_share: share of the rows that `harm_probability` is for which are corrupted like the copies, 0 to 1;
             the others are like `X`. 0 for ordinary rows: the mean of `harm_probability` on them is the error rate.
-        X_train: normal rows that say what is typical of a table's column.
+        X_train: rows that the classifier was trained on. They say what is typical of a table's column, and rows of `X`
+            that are among them are warned of.
+        y_train: their true classes, to warn too if the classifier is as good on `X` as on them.
         seed: of what is drawn.
         batch_size: rows a forward pass.
 
@@ -104,11 +109,20 @@ def calibrate_accuracy(
     _isotonic()  # a missing package is told before anything is computed
     check_whole("rows", rows, FEWEST)
     check_whole("seed", seed, 0)
+    if not (is_number(corrupted_share) and 0 <= corrupted_share <= 1):
+        raise InvalidSetting(f"corrupted_share is a share of rows, 0 to 1; got {corrupted_share!r}")
     X = check_layout(detector._ready_for(X), detector.classifier.layout)
     labels = check_classes(y, row_count(X))
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")
     clean = _judged(detector, X, labels, batch_size)
+    detector._warn_if_trained_on(X, clean.wrong, X_train, y_train, batch_size)
+    if not clean.wrong.any():
+        warnings.warn(
+            f"the classifier is right on all {len(labels):,} labelled rows, so nothing can be learned about its "
+            "errors, and accuracies will be estimated too high: pass more rows, that the classifier was not trained on",
+            stacklevel=2,
+        )
     limits = limits_of(clean.score, clean.probabilities, int(clean.wrong.sum()))
 
     chosen = np.random.default_rng(seed).permutation(len(labels))[:rows]
@@ -145,8 +159,7 @@ def calibrate_accuracy(
         noise=float((of_each @ found.weights).std()),
         spread=0.0,
         spread_by_change=found.spread,
-        lowest=changes.min(axis=0, initial=0.0),
-        highest=changes.max(axis=0, initial=0.0),
+        reached=np.abs(changes).max(axis=0),
         scores=scores,
         wrong=wrong,
     )

@@ -93,8 +93,8 @@ def year(data: Flights, seed: int) -> dict[str, Any]:
     detector = ModelDistillation(model=model, data_type="tabular", seed=seed)
     detector.fit(data.X.iloc[train], epochs=20, batch_size=256, verbose=False)
     detector.infer_threshold(data.X.iloc[calibrate], fpr=0.05)
-    known = {"X_train": data.X.iloc[train], "y_train": data.y[train]}
-    harm = drift.calibrate_accuracy(detector, data.X.iloc[calibrate], data.y[calibrate], seed=seed, batch_size=1024, **known)
+    known = {"X_train": data.X.iloc[train], "y_train": data.y[train], "batch_size": 1024}
+    harm = drift.calibrate_accuracy(detector, data.X.iloc[calibrate], data.y[calibrate], seed=seed, **known)
 
     def said(rows: Array) -> Said:
         score, p, _ = detector.score(data.X.iloc[rows], batch_size=1024, return_predictions=True)

@@ -8,7 +8,7 @@ the classifier's accuracy on the one left out, at five severities. Writes docs/r
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from corrupted import Grid, Said, arguments, grid, write
@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from demur.harm import estimated, interval, learned_weights, limit_of, shares, spread_of
+from demur.harm import Limits, features, interval, learned, learned_weights, limits_of, size_of
 
 Array = Any
 Estimate = Callable[[Said], float]
@@ -68,20 +68,50 @@ def logistic(clean: Said, batches: list[Said]) -> Estimate:
     return lambda rows: float(model.predict_proba(features(rows))[:, 1].mean())
 
 
-def shares_by(clean: Said) -> Callable[[Said], Array]:
-    """How rows become shares below the limits that clean rows set."""
-    wrong = int((~clean.right).sum())
-    limits = limit_of(clean.score, wrong), limit_of(clean.entropy, wrong)
-    return lambda rows: shares(rows.score, limits[0], rows.entropy, limits[1])
+class Clean(NamedTuple):
+    """What clean rows set: the limits, and the features that changes are counted from."""
+
+    limits: Limits
+    origin: Array
+    accuracy: float
+
+    @classmethod
+    def of(cls, rows: Said) -> "Clean":
+        """Learned from rows."""
+        limits = limits_of(rows.score, rows.probabilities, int((~rows.right).sum()))
+        origin = features(rows.score, rows.probabilities, limits).mean(axis=0)
+        return cls(limits, origin, float(rows.right.mean()))
+
+    def change(self, rows: Said) -> Array:
+        """How far the features of rows are from the origin."""
+        return features(rows.score, rows.probabilities, self.limits).mean(axis=0) - self.origin
 
 
-def both(clean: Said, batches: list[Said]) -> Estimate:
+def changes(clean: Said, batches: list[Said]) -> tuple[Clean, Array, Array]:
+    """What clean rows set, and how far corrupted copies of their first rows have changed, in features and accuracy.
+
+    The copies are compared with the same rows before, as `calibrate_accuracy` does.
+    """
+    found, same = Clean.of(clean), Said(*(array[: len(batches[0].right)] for array in clean))
+    of = np.array([found.change(rows) for rows in batches]) - found.change(same)
+    return found, of, np.array([rows.right.mean() - same.right.mean() for rows in batches])
+
+
+def from_changes(clean: Said, batches: list[Said]) -> Estimate:
     """What `demur.drift.estimate_accuracy` does."""
-    shares_of, every = shares_by(clean), [clean, *batches]
-    weights = learned_weights(
-        np.array([shares_of(rows) for rows in every]), np.array([rows.right.mean() for rows in every])
-    )
-    return lambda rows: estimated(weights, shares_of(rows))
+    found, of, falls = changes(clean, batches)
+    weights = learned_weights(of, falls)
+    return lambda rows: float(np.clip(found.accuracy + weights @ found.change(rows), 0, 1))
+
+
+def with_a_constant(clean: Said, batches: list[Said]) -> Estimate:
+    """Of the two shares beyond limits alone, and not bound to the accuracy on clean rows."""
+    found, every = Clean.of(clean), [clean, *batches]
+    of = np.array([[1.0, *(found.change(rows) + found.origin)[:2]] for rows in every])
+    prior = np.array([0.0, 0.5, 0.5])
+    missed = np.array([rows.right.mean() for rows in every]) - of @ prior
+    weights = prior + np.linalg.solve(of.T @ of + np.diag([1e-6, 0.05, 0.05]), of.T @ missed)
+    return lambda rows: float(np.clip(weights @ [1.0, *(found.change(rows) + found.origin)[:2]], 0, 1))
 
 
 def score(rows: Said) -> Array:
@@ -93,7 +123,8 @@ def doubt(rows: Said) -> Array:
 
 
 WAYS: dict[str, Way] = {
-    "score and entropy beyond limits, with corruptions (demur)": both,
+    "changes of score, entropy and confidence, with corruptions (demur)": from_changes,
+    "score and entropy beyond limits, with corruptions": with_a_constant,
     "score beyond a limit": thresholded(score),
     "score, isotonic, with corruptions": isotonic(score, corrupted=True),
     "score and confidence, logistic, with corruptions": logistic,
@@ -123,23 +154,36 @@ def errors(found: Grid) -> dict[str, list[float]]:
     return off
 
 
-def covered(found: Grid) -> float:
-    """How often the interval that goes with demur's estimate holds the accuracy, on corruptions left out."""
-    shares_of, holds = shares_by(found.held_out), []
+def intervals(found: Grid) -> dict[str, float]:
+    """How often the interval around demur's estimate holds the accuracy, on corruptions left out, and its width."""
+    holds, widths, clean_widths = [], [], []
     for left_out in dict.fromkeys(name for name, _ in found.tested_on):
         others = {key: said for key, said in found.learned_from.items() if key[0] != left_out}
-        batches = [found.held_out, *others.values()]
-        spread = spread_of(
-            np.array([shares_of(rows) for rows in batches]),
-            np.array([rows.right.mean() for rows in batches]),
-            np.array(["", *(name for name, _ in others)]),
-        )
-        estimate = both(found.held_out, list(others.values()))
+        clean, of, falls = changes(found.held_out, list(others.values()))
+        n = len(next(iter(others.values())).right)
+        weights, spread = learned(of, falls, np.array([name for name, _ in others]), n)
+
+        one_row = features(found.held_out.score, found.held_out.probabilities, clean.limits) @ weights
+
+        def around(
+            rows: Said, clean: Clean = clean, weights: Array = weights, spread: float = spread, one_row: Array = one_row
+        ) -> tuple[float, float]:
+            change = clean.change(rows)
+            drift = spread * size_of(change)
+            return interval(clean.accuracy + weights @ change, drift, one_row.std(), len(rows.right), len(one_row))
+
         for (name, _), rows in found.tested_on.items():
             if name == left_out:
-                low, high = interval(estimate(rows), len(rows.right), spread, len(found.held_out.right))
+                low, high = around(rows)
                 holds.append(low <= rows.right.mean() <= high)
-    return float(np.mean(holds))
+                widths.append(high - low)
+        low, high = around(Said(*(array[:n] for array in found.test)))
+        clean_widths.append(high - low)
+    return {
+        "interval_holds": float(np.mean(holds)),
+        "interval_width": float(np.mean(widths)),
+        "interval_width_clean": float(np.mean(clean_widths)),
+    }
 
 
 def main() -> int:
@@ -149,7 +193,7 @@ def main() -> int:
     document = {
         "clean_accuracy": float(found.test.right.mean()),
         "corrupted_accuracy": {"least": min(accuracies), "most": max(accuracies)},
-        "interval_holds": covered(found),
+        **intervals(found),
         "ways": {
             title: {
                 "mean_absolute_error": float(np.mean(np.abs(off))),
@@ -161,7 +205,7 @@ def main() -> int:
     }
     write("accuracy", asked, document)
     for title, row in document["ways"].items():
-        print(f"{title:<50} {row['mean_absolute_error']:.3f}  {row['bias']:+.3f}  {row['ninth_decile']:.3f}")
+        print(f"{title:<66} {row['mean_absolute_error']:.3f}  {row['bias']:+.3f}  {row['ninth_decile']:.3f}")
     return 0
 
 

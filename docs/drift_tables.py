@@ -1,6 +1,7 @@
 """The tables of what `benchmarks/drift_*.py` have measured: batches, accuracy without labels, streams."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,12 @@ from ablation_tables import RESULTS as MEASURED
 RESULTS = Path(__file__).resolve().parent / "results"
 SHOWN_SHARES = (0.1, 0.3, 0.5)
 SHOWN_SIZES = (100, 1000)
+
+INTERVALS = {
+    "demur's interval holds (90 % promised)": "interval_holds",
+    "its width, on corrupted images": "interval_width",
+    "its width, on unchanged images": "interval_width_clean",
+}
 
 Table = tuple[list[str], list[list[str]]]
 """The heading, and the rows."""
@@ -65,14 +72,85 @@ def accuracy() -> Table:
     rows = []
     for way in found[0]["ways"]:
         cells = [
-            f"{result['ways'][way][figure]:.3f}"
+            f"{result['ways'][way][figure]:.3f}" if way in result["ways"] else ""
             for result in found
             for figure in ("mean_absolute_error", "ninth_decile")
         ]
         rows.append([way, *cells])
-    holds = [(share(result["interval_holds"]), "") for result in found]
-    rows.append(["*demur's interval holds (90 % promised)*", *(cell for pair in holds for cell in pair)])
+    for title, key in INTERVALS.items():
+        cells = [share(result[key]) if key in result else "" for result in found]
+        rows.append([f"*{title}*", *(cell for one in cells for cell in (one, ""))])
     return ["way", *(head for result in found for head in (named(result), "nine in ten"))], rows
+
+
+def flights() -> Table:
+    """Real drift: what ways to estimate accuracy are off by over twelve months, and what rows without drift get."""
+    found = json.loads((RESULTS / "flights.json").read_text(encoding="utf-8"))["tables"]
+    heads = list(found)
+    ways = {
+        "demur": "demur",
+        "mean confidence": "mean_confidence",
+        "calibrated confidence (CBPE)": "calibrated_confidence",
+        "no change: the accuracy on the labelled rows": "no_change",
+    }
+    figures: dict[str, Callable[[Any], str]] = {
+        **{f"months, {title}": lambda of, way=way: f"{of['months'][way]:.4f}" for title, way in ways.items()},
+        "months, demur's interval holds": lambda of: share(of["interval_holds"]),
+        "months, its width": lambda of: f"{of['interval_width']:.3f}",
+        "no drift, distance from the accuracy on the labelled rows": lambda of: (
+            f"{of['without_drift']['mean_absolute_change']:.4f}"
+        ),
+        "no drift, error": lambda of: f"{of['without_drift']['mean_absolute_error']:.4f}",
+        "no drift, harm told": lambda of: share(of["without_drift"]["harm_told"], 1),
+        "no drift, interval holds": lambda of: share(of["without_drift"]["interval_holds"], 1),
+        "no drift, its width": lambda of: f"{of['without_drift']['interval_width']:.3f}",
+        "no drift, mean `harm_probability`": lambda of: f"{of['without_drift']['harm_probability']:.3f}",
+        "no drift, share of errors": lambda of: f"{of['without_drift']['errors']:.3f}",
+        "no drift, calibration error of `harm_probability`": lambda of: (
+            f"{of['without_drift']['calibration_error']:.3f}"
+        ),
+        "months, mean `harm_probability`": lambda of: f"{of['harm_probability_in_months']:.3f}",
+        "months, share of errors": lambda of: f"{of['errors_in_months']:.3f}",
+        "parts of the rows, demur": lambda of: f"{of['parts']:.4f}",
+        "parts of the rows, no change": lambda of: f"{of['parts_no_change']:.4f}",
+    }
+    rows = [[title, *(figure(found[head]["summary"]) for head in heads)] for title, figure in figures.items()]
+    return ["", *heads], rows
+
+
+def trained_rows() -> Any:
+    """What was measured of calibration rows that the classifier was trained on."""
+    return json.loads((RESULTS / "trained-rows.json").read_text(encoding="utf-8"))
+
+
+def false_flags() -> Table:
+    """New rows that are flagged, and batches of them that raise an alarm, by what the calibration rows were."""
+    heads = [f"{what}, {rows}" for what in ("rows flagged", "batches alarmed") for rows in ("trained on", "held out")]
+    rows = [
+        [name, *(share(found[rows][what], 1) for what in ("flagged", "alarms") for rows in ("trained on", "held out"))]
+        for name, found in trained_rows()["false_flags"].items()
+    ]
+    return ["classifier", *heads], rows
+
+
+def training_warnings(n: str = "500") -> Table:
+    """How often errors alone give rows away, over tables, and how often held-out rows are taken for them."""
+    by_table = trained_rows()["warnings"]
+
+    def mean(name: str, rows: str, figure: Callable[[Any], float | None]) -> str:
+        values = [figure(found[name][rows]) for found in by_table.values()]
+        known = [value for value in values if value is not None]
+        return share(sum(known) / len(known), 1)
+
+    rows = [
+        [
+            name,
+            *(mean(name, rows, lambda found: found["errors"]) for rows in ("trained on", "held out")),
+            *(mean(name, rows, lambda found: found["warned"][n]) for rows in ("trained on", "held out")),
+        ]
+        for name in next(iter(by_table.values()))
+    ]
+    return ["classifier", "errors, trained on", "errors, held out", "warned, trained on", "warned, held out"], rows
 
 
 def streams() -> Any:
@@ -118,7 +196,7 @@ def example(dataset: str) -> Table:
     clean = found["clean_accuracy"]
     rows = [["unchanged", share(clean, 1), "", "", ""]]
     for row in found["severities"]:
-        accuracies = [share(row[key], 1) for key in ("accuracy", "estimated_accuracy")]
+        accuracies = [share(row[key], 1) if key in row else "" for key in ("accuracy", "estimated_accuracy")]
         scores = [f"{row[key]:.2f}" for key in ("harmful_score", "harmless_score")]
         rows.append([f"severity {row['severity']}", *accuracies, *scores])
     for row in found["p_values"]:

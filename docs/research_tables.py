@@ -135,6 +135,18 @@ SOURCES = (
         "0; 300 batches",
     ),
     Source(
+        "docs/results/flights.json",
+        "[Drift](drift.md)",
+        "python benchmarks/flights.py",
+        "0 to 2",
+    ),
+    Source(
+        "docs/results/trained-rows.json",
+        "[Calibration](calibration.md)",
+        "python benchmarks/trained_rows.py",
+        "0 to 2",
+    ),
+    Source(
         "docs/results/drift-streams.json",
         "[Drift](drift.md)",
         "python benchmarks/drift_streams.py",

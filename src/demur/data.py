@@ -377,26 +377,6 @@ def as_array(values: Any, name: str) -> npt.NDArray[Any]:
         raise ShapeMismatch(f"{name} must be an array, or lists of one length each: {error}") from error
 
 
-def check_classes(y: Any, n: int, name: str = "y", what: str = "the true class, for each of the {n} rows") -> Labels:
-    """Classes as an array of whole numbers, `(n,)`.
-
-    Args:
-        y: the classes.
-        n: how many there must be.
-        name: what to call them.
-        what: each of them is, and for what.
-
-    Raises:
-        ShapeMismatch: another number of them, or not whole numbers.
-    """
-    classes = as_array(y, name)
-    if classes.shape != (n,) or classes.dtype.kind not in "iu":
-        raise ShapeMismatch(
-            f"{name} must hold one whole number, {what.format(n=n)}; got shape {classes.shape} of {classes.dtype}"
-        )
-    return classes.astype("int64")
-
-
 def is_number(value: Any) -> bool:
     """Whether a value is one finite number."""
     return isinstance(value, int | float | np.integer | np.floating) and bool(np.isfinite(value))

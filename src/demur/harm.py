@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,23 +12,51 @@ Array = npt.NDArray[np.float64]
 
 CONFIDENCE, NORMAL_QUANTILE = 0.9, 1.645
 """How often intervals hold, and how many standard deviations that is."""
-PULL = 0.05
-"""How much the weights are drawn towards the mean, in batches that differ by all there is."""
+PRIOR = np.array([0.0, 0.0, 1.0])
+"""Weights where no corruption says otherwise: accuracy falls as mean confidence does."""
+PULL = 0.01
+"""How strongly the weights are drawn towards `PRIOR`."""
+KNOTS, FEWEST_A_KNOT = 200, 20
+"""How many scores the chance to be wrong is kept at, at most, and of how many rows each is the share of errors."""
+
+
+class Limits(NamedTuple):
+    """What as many labelled rows exceed as the classifier gets wrong (Garg et al., 2022, arXiv:2201.04234)."""
+
+    score: float
+    """In nats."""
+    entropy: float
+    """Of the classifier's distribution, in nats."""
+
+
+class Learned(NamedTuple):
+    """How a change of what is said of rows changes accuracy."""
+
+    weights: Array
+    """`(3,)`, of the changes of the three features."""
+    spread: float
+    """What nine in ten estimates on corruptions that were left out are off by at most, as a share of the change."""
 
 
 @dataclass(frozen=True)
 class HarmCalibration:
-    """How often the classifier errs at which score.
+    """How often the classifier errs at which score, and how its accuracy changes with scores and confidence.
+
+    A row has three features: whether the score is at most its limit, whether the entropy is at most its limit (0 or 1
+    each), and the classifier's confidence. Accuracy is estimated from how far their means are from `origin`.
 
     Attributes:
-        score_limit: the score, in nats, that as many labelled rows exceed as the classifier gets wrong.
-        entropy_limit: the entropy of the classifier's distribution, in nats, that as many exceed (Garg et al., 2022,
-            arXiv:2201.04234).
-        weights: `(3,)`: accuracy is estimated as their sum of 1, the share of the rows whose score is not above its
-            limit, and the share of those whose entropy is not above its own.
-        accuracy: of the classifier on those rows.
-        n: how many there were.
-        spread: what nine in ten estimates were off by at most, on corruptions that they had not seen.
+        score_limit: see `Limits`.
+        entropy_limit: see `Limits`.
+        weights: `(3,)`, of the changes of the features.
+        origin: `(3,)`, the means of the features on the labelled rows.
+        anchor: the estimate where nothing has changed: the accuracy on the labelled rows.
+        accuracy: of the classifier on the labelled rows.
+        n: how many labelled rows there were.
+        noise: standard deviation, over the labelled rows, of one row's weighted features.
+        spread: what nine in ten estimates were off by at most, however little had changed.
+        spread_by_change: the same as a share of how far the features have changed.
+        reached: `(3,)`, the largest change of each feature that was learned from, up or down.
         scores: `(k,)`, ascending.
         wrong: `(k,)`, the probability that the classifier is wrong at these scores; in between, on a straight line.
     """
@@ -36,9 +64,14 @@ class HarmCalibration:
     score_limit: float
     entropy_limit: float
     weights: Array
+    origin: Array
+    anchor: float
     accuracy: float
     n: int
+    noise: float
     spread: float
+    spread_by_change: float
+    reached: Array
     scores: Array
     wrong: Array
 
@@ -46,45 +79,77 @@ class HarmCalibration:
         """The probability that the classifier is wrong, of rows with these scores: `(n,)`."""
         return np.asarray(np.interp(np.asarray(scores, "float64"), self.scores, self.wrong))
 
-    def accuracy_of(self, scores: npt.NDArray[np.floating[Any]], entropies: npt.NDArray[np.floating[Any]]) -> float:
-        """The classifier's accuracy on rows with these scores and entropies, as estimated."""
-        return estimated(self.weights, shares(scores, self.score_limit, entropies, self.entropy_limit))
+    def change_of(self, scores: npt.NDArray[np.floating[Any]], probabilities: npt.NDArray[np.floating[Any]]) -> Array:
+        """How far the features of rows are from those of the labelled rows: `(3,)`.
 
-    def interval(self, accuracy: float, n: int) -> tuple[float, float]:
-        """Where accuracies lie, nine in ten, of which this is the estimate from n rows: of drift like the corruptions.
+        Args:
+            scores: `(n,)`, in nats.
+            probabilities: `(n, classes)`, the classifier's.
+        """
+        limits = Limits(self.score_limit, self.entropy_limit)
+        return np.asarray(features(scores, probabilities, limits).mean(axis=0) - self.origin)
+
+    def accuracy_at(self, change: Array) -> float:
+        """The classifier's accuracy on rows whose features have changed so, as estimated."""
+        return float(np.clip(self.anchor + self.weights @ change, 0.0, 1.0))
+
+    def interval(self, change: Array, n: int) -> tuple[float, float]:
+        """Where accuracies lie, nine in ten, of n rows that have changed so, if they drifted like the corruptions.
 
         By how far estimates are off on corruptions they have not seen, and by the chance of which rows were drawn.
         """
-        return interval(accuracy, n, self.spread, self.n)
+        accuracy, drift = self.accuracy_at(change), self.spread_by_change * size_of(change)
+        return interval(accuracy, math.hypot(self.spread, drift), self.noise, n, self.n)
+
+    def harm_at(self, change: Array, n: int) -> float:
+        """By how much accuracy has fallen; 0 for a fall that is not beyond what chance explains (one-sided, 5 %)."""
+        fall = self.accuracy - self.accuracy_at(change)
+        return fall if fall > NORMAL_QUANTILE * self.noise * math.sqrt(1 / n + 1 / self.n) else 0.0
+
+    def is_known(self, change: Array, n: int) -> bool:
+        """Whether no feature has changed further than in what was learned from, but for chance."""
+        chance = 3 * 0.5 * math.sqrt(1 / n + 1 / self.n)  # three standard deviations of a share of one half
+        return bool((np.abs(change) <= self.reached + chance).all())
 
     def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays, for saving."""
-        names = ("score_limit", "entropy_limit", "weights", "accuracy", "n", "spread", "scores", "wrong")
-        return {name: np.asarray(getattr(self, name)) for name in names}
+        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "HarmCalibration":
-        """The calibration that `as_arrays` described."""
+        """The calibration that `as_arrays` described; one that an earlier version wrote answers as it did then."""
+        if "origin" not in arrays:
+            arrays = {**arrays, **_changes_from_nothing(np.asarray(arrays["weights"]))}
         return cls(
-            score_limit=float(arrays["score_limit"]),
-            entropy_limit=float(arrays["entropy_limit"]),
-            weights=np.asarray(arrays["weights"], "float64"),
-            accuracy=float(arrays["accuracy"]),
+            **{name: float(arrays[name]) for name in ("score_limit", "entropy_limit", "anchor", "accuracy")},
+            **{name: float(arrays[name]) for name in ("noise", "spread", "spread_by_change")},
+            **{name: np.asarray(arrays[name], "float64") for name in ("weights", "origin", "reached")},
+            **{name: np.asarray(arrays[name], "float64") for name in ("scores", "wrong")},
             n=int(arrays["n"]),
-            spread=float(arrays["spread"]),
-            scores=np.asarray(arrays["scores"], "float64"),
-            wrong=np.asarray(arrays["wrong"], "float64"),
         )
 
 
-def shares(scores: Any, score_limit: float, entropies: Any, entropy_limit: float) -> Array:
-    """1, and the shares of the rows whose score and whose entropy are not above their limits: `(3,)`."""
-    return np.array([1.0, np.mean(np.asarray(scores) <= score_limit), np.mean(np.asarray(entropies) <= entropy_limit)])
+def _changes_from_nothing(weights: npt.NDArray[Any]) -> dict[str, Any]:
+    """What earlier versions had: a constant and the weights of two shares, whose changes are those from 0."""
+    return {
+        "weights": [*weights[1:], 0.0],
+        "origin": np.zeros(3),
+        "anchor": weights[0],
+        "noise": 0.0,
+        "spread_by_change": 0.0,
+        "reached": np.full(3, np.inf),
+    }
 
 
-def estimated(weights: Array, of: Array) -> float:
-    """The accuracy that weights make of shares."""
-    return float(np.clip(weights @ of, 0.0, 1.0))
+def entropies_of(probabilities: npt.NDArray[np.floating[Any]]) -> Array:
+    """The entropy of each distribution, in nats: `(n,)`."""
+    p = np.asarray(probabilities, "float64")
+    return np.asarray(-(p * np.log(np.maximum(p, 1e-30))).sum(axis=1))
+
+
+def limits_of(scores: Any, probabilities: Any, wrong: int) -> Limits:
+    """The score and the entropy that so many rows exceed."""
+    return Limits(limit_of(np.asarray(scores), wrong), limit_of(entropies_of(probabilities), wrong))
 
 
 def limit_of(values: npt.NDArray[np.floating[Any]], wrong: int) -> float:
@@ -93,36 +158,78 @@ def limit_of(values: npt.NDArray[np.floating[Any]], wrong: int) -> float:
     return float(ordered[len(ordered) - 1 - wrong]) if wrong < len(ordered) else -np.inf
 
 
-def learned_weights(of: Array, accuracies: Array) -> Array:
-    """The weights with the least squared error on batches, drawn a little towards the mean of both shares.
+def features(scores: Any, probabilities: Any, limits: Limits) -> Array:
+    """Of each row: whether score and entropy are at most their limits, and the classifier's confidence: `(n, 3)`."""
+    return np.stack(
+        [
+            np.asarray(scores) <= limits.score,
+            entropies_of(probabilities) <= limits.entropy,
+            np.asarray(probabilities, "float64").max(axis=1),
+        ],
+        axis=1,
+    ).astype("float64")
+
+
+def interval(accuracy: float, drift: float, noise: float, n: int, labelled: int) -> tuple[float, float]:
+    """Nine in ten, around an estimate of accuracy.
 
     Args:
-        of: `(batches, 3)`, their shares.
-        accuracies: `(batches,)`, of the classifier.
+        accuracy: the estimate.
+        drift: what nine in ten estimates are off by at most, of so much drift.
+        noise: standard deviation of one row's weighted features.
+        n: how many rows it was estimated from.
+        labelled: how many labelled rows there were.
     """
-    prior = np.array([0.0, 0.5, 0.5])
-    pull = np.diag([1e-6, PULL, PULL])
-    return np.asarray(prior + np.linalg.solve(of.T @ of + pull, of.T @ (accuracies - of @ prior)))
-
-
-def spread_of(of: Array, accuracies: Array, names: npt.NDArray[Any]) -> float:
-    """What nine in ten estimates are off by at most on a corruption, with weights learned from the others.
-
-    Args:
-        of: `(batches, 3)`, their shares.
-        accuracies: `(batches,)`, of the classifier.
-        names: `(batches,)`, of what was done to them; "" for nothing.
-    """
-    off = []
-    for name in dict.fromkeys(names[names != ""]):
-        weights = learned_weights(of[names != name], accuracies[names != name])
-        rows = zip(of[names == name], accuracies[names == name], strict=True)
-        off += [abs(estimated(weights, shares_of) - accuracy) for shares_of, accuracy in rows]
-    return float(np.quantile(off, CONFIDENCE))
-
-
-def interval(accuracy: float, n: int, spread: float, labelled: int) -> tuple[float, float]:
-    """Around an estimate from n rows, by a calibration on so many labelled ones."""
-    variance = max(accuracy * (1 - accuracy), 1 / (4 * n)) * (1 / n + 1 / labelled)
-    reach = math.hypot(spread, NORMAL_QUANTILE * math.sqrt(variance))
+    one_row = max(accuracy * (1 - accuracy), 1 / (4 * n)) + noise**2
+    reach = math.hypot(drift, NORMAL_QUANTILE * math.sqrt(one_row * (1 / n + 1 / labelled)))
     return max(0.0, accuracy - reach), min(1.0, accuracy + reach)
+
+
+def size_of(changes: Array) -> Any:
+    """How large changes of the features are."""
+    return np.sqrt((np.asarray(changes) ** 2).sum(axis=-1))
+
+
+def learned(changes: Array, accuracy_changes: Array, names: npt.NDArray[Any], rows: int) -> Learned:
+    """Learn from corrupted copies of rows how accuracy changes with the features.
+
+    Args:
+        changes: `(batches, 3)`, of the features, from the rows before they were corrupted.
+        accuracy_changes: `(batches,)`, of the classifier's accuracy.
+        names: `(batches,)`, of the corruptions.
+        rows: how many a batch holds; smaller changes than chance makes count as changes by chance.
+    """
+    off: list[float] = []
+    for name in dict.fromkeys(names):
+        left_out = names == name
+        weights = learned_weights(changes[~left_out], accuracy_changes[~left_out])
+        sizes = np.maximum(size_of(changes[left_out]), 1 / math.sqrt(rows))
+        off += list(np.abs(changes[left_out] @ weights - accuracy_changes[left_out]) / sizes)
+    return Learned(learned_weights(changes, accuracy_changes), float(np.quantile(off, CONFIDENCE)))
+
+
+def learned_weights(changes: Array, accuracy_changes: Array) -> Array:
+    """The weights with the least squared error, drawn a little towards `PRIOR` (ridge regression through 0).
+
+    Args:
+        changes: `(batches, 3)`, of the features.
+        accuracy_changes: `(batches,)`, of the classifier's accuracy.
+    """
+    residuals = accuracy_changes - changes @ PRIOR
+    return np.asarray(PRIOR + np.linalg.solve(changes.T @ changes + PULL * np.eye(3), changes.T @ residuals))
+
+
+def shares_of_errors(scores: Array, wrong: npt.NDArray[Any], weights: Array) -> tuple[Array, Array, Array]:
+    """Rows in groups of neighbouring scores: the groups' median scores, shares of errors and weights, `(k,)` each.
+
+    Args:
+        scores: `(n,)`, finite.
+        wrong: `(n,)`, whether the classifier is.
+        weights: `(n,)`, of the rows, above 0.
+    """
+    groups = max(1, min(KNOTS, len(scores) // FEWEST_A_KNOT))
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, groups + 1)[1:-1]))
+    group = np.unique(np.searchsorted(edges, scores), return_inverse=True)[1]
+    total = np.bincount(group, weights)
+    middle = np.array([np.median(scores[group == one]) for one in range(len(total))])
+    return middle, np.bincount(group, weights * wrong) / total, total

@@ -42,7 +42,8 @@ class PredictData(TypedDict):
     p_value: NotRequired[npt.NDArray[np.float64]]
     """`(n,)`, from a calibrated detector: one that `infer_threshold` was called on."""
     harm_probability: NotRequired[npt.NDArray[np.float64]]
-    """`(n,)`, that the classifier is wrong, from a detector that `demur.drift.calibrate_accuracy` was called on."""
+    """`(n,)`, that the classifier is wrong on a row with this score, given that the row is like the labelled rows that
+    `demur.drift.calibrate_accuracy` was called on."""
     invalid: NotRequired[Labels]
     """`(k,)`, the rows that could not be judged, from a detector with `on_invalid="flag"`; they are all flagged."""
 

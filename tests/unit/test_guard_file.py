@@ -53,7 +53,19 @@ def file_of(metadata, body=b"graph"):
         {"calibration": None},
         {
             "harm": HarmCalibration(
-                0.1, 0.2, np.array([0.0, 0.5, 0.5]), 0.9, 100, 0.05, np.array([0.0, 1.0]), np.array([0.1, 0.7])
+                0.1,
+                0.2,
+                weights=np.array([0.1, 0.2, 0.7]),
+                origin=np.array([0.9, 0.9, 0.95]),
+                anchor=0.9,
+                accuracy=0.9,
+                n=100,
+                noise=0.2,
+                spread=0.0,
+                spread_by_change=0.3,
+                reached=np.array([0.5, 0.4, 0.3]),
+                scores=np.array([0.0, 1.0]),
+                wrong=np.array([0.1, 0.7]),
             )
         },
     ],

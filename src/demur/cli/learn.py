@@ -109,7 +109,7 @@ def register(commands: Commands) -> None:
         "threshold",
         threshold,
         "set the score above which inputs are flagged, from normal data",
-        "Best from data held out from fit. The threshold is saved with the detector.",
+        "Best from data that neither the classifier nor fit was trained on. The threshold is saved with the detector.",
     )
     add_folder(parser)
     add_data(parser, "normal data", batch_size=256)

@@ -28,6 +28,7 @@ from demur.data import (
     Layout,
     Rows,
     as_layout,
+    cast,
     check_layout,
     check_whole,
     compatible,
@@ -54,6 +55,7 @@ from demur.errors import (
 from demur.feeding import Drawn, StreamBatches, TrainingBatches, some_of
 from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
 from demur.harm import HarmCalibration
+from demur.held_out import warn_if_trained_on
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
 from demur.robustness import Robust, as_robust
 from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route, answered
@@ -83,6 +85,8 @@ BALANCED_AT = 0.95
 NO_DOUBT = 1e-3
 """Nats of uncertainty that are none: a classifier that is surer of nearly all training rows than this."""
 TINY = 1e-30
+COMPARED = 10_000
+"""Training rows on which the classifier's accuracy is compared with that on calibration rows, at most."""
 
 SHARED_SETTINGS = (
     "temperature",
@@ -669,13 +673,17 @@ class Detector(abc.ABC):
         margin: float = 0.0,
         labels: Any = None,
         groups: Literal["predicted"] | None = None,
+        X_train: Any = None,
+        y_train: Any = None,
         batch_size: int = 256,
         verbose: bool = False,
     ) -> Self:
         """Set the threshold from the scores of normal data, and keep them, sorted, for p-values.
 
-        With `fpr`, the threshold is split-conformal: on new data exchangeable with `X`, and `X` not trained on, the
-        false-positive rate is at most `fpr`, whatever the distribution of the scores. A percentile promises nothing.
+        With `fpr`, the threshold is split-conformal: on new data exchangeable with `X`, the false-positive rate is at
+        most `fpr`, whatever the distribution of the scores. A percentile promises nothing. Rows that the classifier or
+        the companion was trained on are not exchangeable with new rows: on rows that an overfitted classifier was
+        trained on, the rate is several times what was asked (docs/calibration.md).
         Beyond 10,000 scores a sketch of 10,000 is kept; a p-value from it is too high by less than 1/10,000.
 
         Examples:
@@ -683,8 +691,9 @@ class Detector(abc.ABC):
             0.05
 
         Args:
-            X: `(n, *input_shape)` or a stream of such rows, held out from `fit`; or a Dask array, bag or DataFrame of
-                them, which is scored where its parts are. NaN in it is an error, whatever `on_invalid` says.
+            X: `(n, *input_shape)` or a stream of such rows, held out from `fit` and from the training of the
+                classifier; or a Dask array, bag or DataFrame of them, which is scored where its parts are. NaN in it is
+                an error, whatever `on_invalid` says.
             fpr: false-positive rate, above 0 and below 1; takes the place of `threshold_perc`.
             threshold_perc: percentage of `X` that shall not be flagged, 0 to 100: 95 for 95 %.
             margin: added to the threshold, in nats. A negative one breaks what `fpr` promises.
@@ -692,6 +701,8 @@ class Detector(abc.ABC):
                 calibrate, and the promise is for such instances.
             groups: "predicted" for a threshold, and p-values, of each predicted class (Mondrian conformal prediction):
                 the rate holds within each class.
+            X_train: rows that the classifier was trained on, to warn if rows of `X` are among them.
+            y_train: their true classes, to warn too, with `labels`, if the classifier is as good on `X` as on them.
             batch_size: rows a forward pass.
             verbose: show a progress bar once it takes more than two seconds.
 
@@ -711,6 +722,8 @@ class Detector(abc.ABC):
         if groups not in (None, "predicted"):
             raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
         self.check_trained()
+        if X_train is not None and (is_collection(X) or not isinstance(self._source(self._ready_for(X)), ArraySource)):
+            raise InvalidSetting("X_train is compared with rows in memory: pass X as arrays or a table, or no X_train")
         if is_collection(X):
             from demur.batch.calibrating import calibrated
 
@@ -730,12 +743,13 @@ class Detector(abc.ABC):
             self._ready_for(X)
             self.labels.indices(labels, len(X), "labels")
         scored = self._scored(X, batch_size, verbose, flag_invalid=False)
+        labels = None if labels is None else self.labels.indices(labels, len(scored.score), "labels")
         self.calibration = calibrate(
             scored,
             fpr=fpr,
             threshold_perc=threshold_perc,
             margin=margin,
-            labels=None if labels is None else self.labels.indices(labels, len(scored.score), "labels"),
+            labels=labels,
             classes=self.classifier.classes if groups == "predicted" else None,
             name_of=self.labels.name_of,
         )
@@ -743,7 +757,30 @@ class Detector(abc.ABC):
         if self.agreement is None:
             found = Agreement.of(scored.y, scored.y_opinion, held_out=True)
             warn_if_poor(found, self.companion_name, self.companion_argument)
+        self._warn_if_trained_on(X, None if labels is None else scored.y != labels, X_train, y_train, batch_size)
         return self
+
+    def _warn_if_trained_on(self, X: Any, wrong: Any, X_train: Any, y_train: Any, batch_size: int) -> None:
+        """Warn if rows look as if the classifier was trained on them.
+
+        Args:
+            X: the rows.
+            wrong: `(n,)`, whether the classifier is on them; None if that is not known.
+            X_train: rows that the classifier was trained on; None for no comparison.
+            y_train: their true classes, or None.
+            batch_size: rows a forward pass.
+        """
+        if X_train is None:
+            if y_train is not None:
+                raise InvalidSetting("y_train are the true classes of X_train: pass X_train too")
+            return
+        layout, wrong_trained = self.classifier.layout, None
+        X, X_train = (check_layout(self._ready_for(rows), layout, finite=False) for rows in (X, X_train))
+        if y_train is not None:
+            labels = self.labels.indices(y_train, row_count(X_train), "y_train")
+            some = np.random.default_rng(0).permutation(len(labels))[:COMPARED]
+            wrong_trained = self._judged(taken(X_train, some), batch_size, False).y != labels[some]
+        warn_if_trained_on(cast(X, layout), cast(X_train, layout), wrong, wrong_trained)
 
     # Answering ----------------------------------------------------------------------------------------------------
 
@@ -810,7 +847,10 @@ class Detector(abc.ABC):
         Returns:
             `{"meta": ..., "data": {"is_adversarial", "instance_score"}}`; from a detector that `infer_threshold` was
             called on, `data` holds `"p_value"` too, with `on_invalid="flag"` also `"invalid"`, and after
-            `demur.drift.calibrate_accuracy` also `"harm_probability"`.
+            `demur.drift.calibrate_accuracy` also `"harm_probability"`: the chance that the classifier is wrong on a
+            row with this score, given that the row is like the labelled rows of that call (or, with its
+            `corrupted_share`, is corrupted like their copies with that probability). On rows that have drifted it is
+            too low; `demur.drift.estimate_accuracy` says how wrong the classifier is on a batch of them.
 
         Raises:
             NotFitted, ThresholdNotSet, NotCalibrated: before any forward pass, if the companion has not been trained,

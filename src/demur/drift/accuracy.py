@@ -1,12 +1,13 @@
 """How much does it hurt: the classifier's accuracy on rows without labels, from their scores."""
 
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import check_layout, check_whole, row_count, taken
+from demur.data import check_layout, check_whole, is_number, row_count, taken
 from demur.detectors.base import Detector
 from demur.drift.batch import drift_meta
 from demur.errors import (
@@ -20,10 +21,9 @@ from demur.errors import (
 from demur.evaluation.budgets import bounds_of
 from demur.evaluation.planning import corruptions_of
 from demur.evaluation.target import Target
-from demur.harm import Array, HarmCalibration, learned_weights, limit_of, shares, spread_of
+from demur.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
 from demur.results import Meta
 
-KNOTS = 200
 FEWEST = 50
 """Labelled rows that are needed."""
 
@@ -35,8 +35,12 @@ class AccuracyData(TypedDict):
     """Of the classifier."""
     accuracy_interval: tuple[float, float]
     """In which the accuracy lies nine times in ten, if the rows drifted like the corruptions that were learned from."""
+    extrapolated: bool
+    """Whether scores, entropies or confidences have changed further than in any corrupted copy that was learned from:
+    then the intervals promise nothing."""
     harmful_fraction: float
-    """Share of the rows that the classifier gets wrong and would get right if they were like the labelled ones."""
+    """Share of the rows that the classifier gets wrong and would get right if they were like the labelled ones: how far
+    the accuracy has fallen, or 0 where that is not beyond what chance explains (one-sided, at 5 %)."""
     harmful_interval: tuple[float, float]
     reference_accuracy: float
     """On the labelled rows."""
@@ -59,7 +63,9 @@ def calibrate_accuracy(
     *,
     corruptions: Sequence[str] | Mapping[str, Any] | Literal["default"] = "default",
     rows: int = 1000,
+    corrupted_share: float = 0.0,
     X_train: Any = None,
+    y_train: Any = None,
     seed: int = 0,
     batch_size: int = 256,
 ) -> HarmCalibration:
@@ -76,12 +82,17 @@ def calibrate_accuracy(
 
     Args:
         detector: fitted.
-        X: `(n, *input_shape)`, normal rows that `fit` has not seen.
+        X: `(n, *input_shape)`, normal rows that neither the classifier nor `fit` was trained on: on rows that it was
+            trained on the classifier errs less, and all estimates would be too high.
         y: `(n,)`, their true classes, as `detector.classes` calls them.
         corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name, for
-            severities 1 to 5. They tell how far off an estimate may be, and how often rows with high scores are wrong.
+            severities 1 to 5. They tell how accuracy changes with scores, and how far off an estimate may be.
         rows: how many of `X` each corruption is tried on.
-        X_train: normal rows that say what is typical of a table's column.
+        corrupted_share: share of the rows that `harm_probability` is for which are corrupted like the copies, 0 to 1;
+            the others are like `X`. 0 for ordinary rows: the mean of `harm_probability` on them is the error rate.
+        X_train: rows that the classifier was trained on. They say what is typical of a table's column, and rows of `X`
+            that are among them are warned of.
+        y_train: their true classes, to warn too if the classifier is as good on `X` as on them.
         seed: of what is drawn.
         batch_size: rows a forward pass.
 
@@ -95,16 +106,24 @@ def calibrate_accuracy(
     """
     if not isinstance(detector, Detector):
         raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}")
-    isotonic = _isotonic()
+    _isotonic()  # a missing package is told before anything is computed
     check_whole("rows", rows, FEWEST)
     check_whole("seed", seed, 0)
+    if not (is_number(corrupted_share) and 0 <= corrupted_share <= 1):
+        raise InvalidSetting(f"corrupted_share is a share of rows, 0 to 1; got {corrupted_share!r}")
     X = check_layout(detector._ready_for(X), detector.classifier.layout)
     labels = detector.labels.indices(y, row_count(X))
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")
-    score, entropy, wrong = _judged(detector, X, labels, batch_size)
-    accuracy, count = 1 - float(wrong.mean()), int(wrong.sum())
-    limits = limit_of(score, count), limit_of(entropy, count)
+    clean = _judged(detector, X, labels, batch_size)
+    detector._warn_if_trained_on(X, clean.wrong, X_train, y_train, batch_size)
+    if not clean.wrong.any():
+        warnings.warn(
+            f"the classifier is right on all {len(labels):,} labelled rows, so nothing can be learned about its "
+            "errors, and accuracies will be estimated too high: pass more rows, that the classifier was not trained on",
+            stacklevel=2,
+        )
+    limits = limits_of(clean.score, clean.probabilities, int(clean.wrong.sum()))
 
     chosen = np.random.default_rng(seed).permutation(len(labels))[:rows]
     before, classes = taken(X, chosen), labels[chosen]
@@ -117,29 +136,32 @@ def calibrate_accuracy(
             "nothing is known that could happen to such rows: pass corruptions={'name': function}, of rows, severity "
             "and seed"
         )
-    of, accuracies, names = [shares(score, limits[0], entropy, limits[1])], [accuracy], [""]
-    scores, errors = [score], [wrong]
-    for corruption in asked:
-        changed = corruption.change(before, corruption.severity, seed, 0)
-        score_of, entropy_of, wrong_of = _judged(detector, changed, classes, batch_size)
-        of.append(shares(score_of, limits[0], entropy_of, limits[1]))
-        accuracies.append(1 - float(wrong_of.mean()))
-        names.append(corruption.name)
-        scores.append(score_of)
-        errors.append(wrong_of)
-    every, whether = np.concatenate(scores), np.concatenate(errors)
-    known = np.isfinite(every)
-    curve = isotonic(increasing=True, out_of_bounds="clip").fit(every[known], whether[known])
-    knots = np.unique(np.quantile(every[known], np.linspace(0, 1, KNOTS)))
+    copies = [
+        _judged(detector, corruption.change(before, corruption.severity, seed, 0), classes, batch_size)
+        for corruption in asked
+    ]
+    of_each = features(clean.score, clean.probabilities, limits)
+    origin, same = of_each.mean(axis=0), _judged(detector, before, classes, batch_size)
+    changes = np.array([(features(copy.score, copy.probabilities, limits)).mean(axis=0) for copy in copies])
+    changes -= features(same.score, same.probabilities, limits).mean(axis=0)
+    accuracy_changes = np.array([same.wrong.mean() - copy.wrong.mean() for copy in copies])
+    found = learned(changes, accuracy_changes, np.array([corruption.name for corruption in asked]), len(chosen))
+    scores, wrong = _curve(clean, copies, corrupted_share)
+    accuracy = 1 - float(clean.wrong.mean())
     detector.harm = HarmCalibration(
-        score_limit=limits[0],
-        entropy_limit=limits[1],
-        weights=learned_weights(np.array(of), np.array(accuracies)),
+        score_limit=limits.score,
+        entropy_limit=limits.entropy,
+        weights=found.weights,
+        origin=origin,
+        anchor=accuracy,
         accuracy=accuracy,
-        n=len(labels),
-        spread=spread_of(np.array(of), np.array(accuracies), np.array(names)),
-        scores=knots,
-        wrong=np.asarray(curve.predict(knots), "float64"),
+        n=len(clean.wrong),
+        noise=float((of_each @ found.weights).std()),
+        spread=0.0,
+        spread_by_change=found.spread,
+        reached=np.abs(changes).max(axis=0),
+        scores=scores,
+        wrong=wrong,
     )
     return detector.harm
 
@@ -147,10 +169,15 @@ def calibrate_accuracy(
 def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> AccuracyResult:
     """Estimate the classifier's accuracy on rows without labels.
 
-    Of the rows, the share whose score is not above a limit and the share whose entropy is not above another estimate
-    accuracy each: the limits are what as many labelled rows exceed as the classifier gets wrong ("average thresholded
-    confidence", Garg et al., 2022, arXiv:2201.04234, which knows the second alone). Their weights are learned from
-    corrupted copies of the labelled rows. docs/drift.md compares it with others.
+    The estimate is the accuracy on the labelled rows, changed by how far three things are from what they are on the
+    labelled rows: the share of rows whose score is not above a limit, the share whose entropy is not above another
+    ("average thresholded confidence", Garg et al., 2022, arXiv:2201.04234, which knows the second alone), and the mean
+    confidence. The limits are what as many labelled rows exceed as the classifier gets wrong; the weights of the three
+    changes are learned from corrupted copies of the labelled rows. Rows that have not drifted get the accuracy on the
+    labelled rows, but for chance. docs/drift.md compares it with others.
+
+    It sees what scores and confidence show. Where the classes of the same rows change (what was right becomes wrong),
+    nothing in the rows says so, and no estimate without labels can.
 
     Args:
         detector: one that `calibrate_accuracy` was called on.
@@ -178,12 +205,13 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
     n = int(valid.sum())
     if n == 0:
         raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
-    accuracy = harm.accuracy_of(score[valid], _entropy(probabilities[valid]))
-    low, high = harm.interval(accuracy, n)
+    change = harm.change_of(score[valid], probabilities[valid])
+    low, high = harm.interval(change, n)
     data = AccuracyData(
-        accuracy=accuracy,
+        accuracy=harm.accuracy_at(change),
         accuracy_interval=(low, high),
-        harmful_fraction=max(0.0, harm.accuracy - accuracy),
+        extrapolated=not harm.is_known(change, n),
+        harmful_fraction=harm.harm_at(change, n),
         harmful_interval=(max(0.0, harm.accuracy - high), max(0.0, harm.accuracy - low)),
         reference_accuracy=harm.accuracy,
         n=n,
@@ -193,15 +221,35 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
     return {"meta": drift_meta(detector), "data": data}
 
 
-def _judged(detector: Detector, X: Any, y: Any, batch_size: int) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
-    """The scores of rows, the entropies of the classifier's distributions, and whether it is wrong."""
+class _Judged(NamedTuple):
+    """What is said of those rows that can be judged."""
+
+    score: Array
+    """`(n,)`."""
+    probabilities: Array
+    """`(n, classes)`, the classifier's."""
+    wrong: npt.NDArray[np.bool_]
+    """`(n,)`, whether the classifier is."""
+
+
+def _judged(detector: Detector, X: Any, y: npt.NDArray[np.int64], batch_size: int) -> _Judged:
     score, probabilities, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
-    return np.asarray(score, "float64"), _entropy(probabilities), probabilities.argmax(axis=1) != y
+    valid = np.isfinite(score)
+    if not valid.any():
+        raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
+    score, probabilities = score[valid].astype("float64"), probabilities[valid].astype("float64")
+    return _Judged(score, probabilities, probabilities.argmax(axis=1) != y[valid])
 
 
-def _entropy(probabilities: npt.NDArray[np.float32]) -> Array:
-    p = np.asarray(probabilities, "float64")
-    return np.asarray(-(p * np.log(np.maximum(p, 1e-30))).sum(axis=1))
+def _curve(clean: _Judged, copies: Sequence[_Judged], corrupted_share: float) -> tuple[Array, Array]:
+    """At which scores the classifier is wrong with which probability, never falling: by isotonic regression."""
+    parts = [(clean, 1 - corrupted_share), *((copy, corrupted_share / len(copies)) for copy in copies)]
+    parts = [(part, share) for part, share in parts if share > 0]
+    scores, wrong = (np.concatenate([getattr(part, name) for part, _ in parts]) for name in ("score", "wrong"))
+    weights = np.concatenate([np.full(len(part.score), share / len(part.score)) for part, share in parts])
+    knots, shares, total = shares_of_errors(scores, wrong, weights)
+    curve = _isotonic()(increasing=True, out_of_bounds="clip").fit(knots, shares, sample_weight=total)
+    return knots, np.asarray(curve.predict(knots), "float64")
 
 
 def _isotonic() -> Any:

@@ -57,6 +57,7 @@ def evaluate(
     epsilons: Mapping[str, float] | None = None,
     bounds: tuple[float, float] | None = None,
     X_train: Any = None,
+    y_train: Any = None,
     class_names: Sequence[str] | None = None,
     out: str | Path | None = None,
     resamples: int = 200,
@@ -87,7 +88,9 @@ def evaluate(
             default what is usual for such rows.
         bounds: the smallest and largest value of a number in `X`; by default 0 and 1 for images within them, and what
             is found in `X` otherwise.
-        X_train: normal rows, for the baselines that learn and for what is typical of a column.
+        X_train: rows that the classifier was trained on, for the baselines that learn and for what is typical of a
+            column. Rows of `X` that are among them are warned of.
+        y_train: their true classes, to warn too if the classifier is as good on `X` as on them.
         class_names: what the report calls the classes; by default what `detector.classes` does.
         out: a folder for what is done so far: the same call goes on from there. `evaluation.json` is written there.
             Attacks that know only the classifier serve every detector of that classifier evaluated into the folder.
@@ -112,6 +115,7 @@ def evaluate(
         X, y = taken(X, order), y[order]
         compared = _baselines(asked, X_train, seed, reporter)
         unchanged = Unchanged(y, target.verdict(X), {})
+        detector._warn_if_trained_on(X, unchanged.verdict.reference != y, X_train, y_train, 256)
         unchanged.scores.update(_scores(target, compared, X, unchanged.verdict.score))
         plan = planned([*asked.attacks, *asked.corruptions], len(y))
         if seconds is not None:

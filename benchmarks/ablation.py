@@ -25,6 +25,7 @@ from networks import published_autoencoder
 
 import demur
 from demur import AdversarialAE, ModelDistillation, Robust, datasets
+from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import (
     PGD,
     PGDL2,
@@ -38,6 +39,7 @@ from demur.evaluation.attacks import (
     WeightedPGD,
 )
 from demur.evaluation.budgets import default_epsilons
+from demur.evaluation.store import digest_of_classifier, digest_of_rows
 from demur.evaluation.target import Target
 from demur.graph import Half, compiled
 from demur.metrics import evaluate_scores
@@ -302,26 +304,39 @@ def attacks_for(shape: tuple[int, ...]) -> list[Attack]:
     ]
 
 
-def attacked_rows(model: Any, data: datasets.Dataset, seed: int, keep: Path | None) -> dict[str, datasets.Part]:
-    """Test rows that the classifier gets right, attacked; from disk, if they are there."""
+def attacked_rows(model: Any, data: datasets.Dataset, seed: int, keep: Path) -> dict[str, AttackedRows]:
+    """Test rows that the classifier gets right, attacked; from the folder, if they are there.
+
+    Raises:
+        CorruptEvaluation: the rows there were made from other data or another classifier, or do not fool this one.
+    """
     chosen = np.random.default_rng(seed).permutation(len(data.test.y))
     target = Target(ModelDistillation(model=model, threshold=0.0))
     right = target.classifier_outputs(data.test.x)[0].argmax(axis=1) == data.test.y
-    rows = chosen[right[chosen]][:ATTACKED]
-    x, y, found = data.test.x[rows], data.test.y[rows], {}
-    for attack in attacks_for(x.shape[1:]):
-        file = None if keep is None else keep / f"{attack.title}.npy"
-        started = time.monotonic()
-        if file is not None and file.is_file():
-            changed = np.load(file)
-        else:
-            changed = attack.run(target, x, y, seed=seed).x
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                np.save(file, changed)
+    rows, found = chosen[right[chosen]][:ATTACKED], {}
+    made_from = {"data": digest_of_rows(*data.test), "classifier": digest_of_classifier(target.detector)}
+    keep.mkdir(parents=True, exist_ok=True)
+    for attack in attacks_for(data.test.x.shape[1:]):
+        origin = {**made_from, "attack": json.dumps(attack.settings, sort_keys=True), "seed": str(seed)}
+        file, started = keep / f"{attack.title}.npz", time.monotonic()
+        made = AttackedRows.read(file)
+        if made is None:
+            x, y = data.test.x[rows], data.test.y[rows]
+            x = attack.run(target, x, y, seed=seed).x
+            made = AttackedRows(x, rows, y, wrong_on(target, x, y), origin)
+            made.write(file)
+        made.check(origin, file)
+        # The numbers kept with the rows count: on another machine, rounding may choose other rows.
+        made.check(origin, file, data.test.y[made.rows])
+        made.check_claim(wrong_on(target, made.x, made.y), file)
         print(f"{attack.title}: {time.monotonic() - started:.0f} s", flush=True)
-        found[attack.title] = datasets.Part(changed, y)
+        found[attack.title] = made
     return found
+
+
+def wrong_on(target: Target, x: Array, y: Array) -> Array:
+    """Whether the classifier is wrong on rows."""
+    return target.classifier_outputs(x)[0].argmax(axis=1) != y
 
 
 def trained(companion: Companion, model: Any, data: datasets.Dataset, size: Size, seed: int) -> Any:
@@ -376,6 +391,7 @@ class Bench(NamedTuple):
     model: Any
     rows: dict[str, datasets.Part]
     """Training, held-out, clean and attacked ones."""
+    attacked: dict[str, AttackedRows]
     keep: Path
 
     @property
@@ -388,13 +404,14 @@ def bench(dataset: str, seed: int, keep: Path) -> Bench:
     """Load, train and attack the classifier."""
     data = datasets.load(CLASSIFIERS[dataset].dataset, seed=seed)
     model = classifier_of(dataset, data, seed)
+    attacked = attacked_rows(model, data, seed, keep / "attacked")
     rows = {
         TRAIN: datasets.Part(data.train.x[:CLEAN], data.train.y[:CLEAN]),
         "held out": data.held_out,
         "clean": datasets.Part(data.test.x[:CLEAN], data.test.y[:CLEAN]),
-        **attacked_rows(model, data, seed, keep / "attacked"),
+        **{title: datasets.Part(made.x, made.y) for title, made in attacked.items()},
     }
-    return Bench(dataset, seed, SIZES[dataset], data, model, rows, keep)
+    return Bench(dataset, seed, SIZES[dataset], data, model, rows, attacked, keep)
 
 
 def measured(name: str, on: Bench, known: Any, *, knowingly: bool = True) -> tuple[dict[str, Any], dict[str, Said]]:
@@ -415,6 +432,8 @@ def measured(name: str, on: Bench, known: Any, *, knowingly: bool = True) -> tup
         seconds, trained_on = round(time.monotonic() - started), machine()
         detector.save(folder)
     said = {title: said_of(detector, part.x) for title, part in on.rows.items()}
+    for title, made in on.attacked.items():  # the companion may be a kept one, of another classifier
+        made.check_claim(predicted(said)[title] != made.y, folder)
     opinion = {title: both.opinion.argmax(axis=1) for title, both in said.items()}
     weight = balance(said[TRAIN])
     ways = {**SCORES, DEFAULT: lambda both: balanced(both, weight)}
@@ -462,6 +481,7 @@ def main() -> int:
         "size": on.size._asdict(),
         "machine": machine(),
         "attacked": ATTACKED,
+        "fooled": {title: float(made.fooled.mean()) for title, made in on.attacked.items()},
         "clean": CLEAN,
         "attacked_adaptively": ATTACKED_ADAPTIVELY,
     }

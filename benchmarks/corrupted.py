@@ -12,6 +12,7 @@ from measuring import machine
 import demur
 from demur import ModelDistillation, datasets
 from demur.evaluation.corruptions import CORRUPTIONS, corrupt
+from demur.evaluation.store import digest_of_classifier, digest_of_detector, digest_of_rows
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs/results"
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -75,9 +76,10 @@ def grid(asked: argparse.Namespace) -> Grid:
         asked: as `arguments` gives it.
     """
     file = None if asked.keep is None else asked.keep / f"said-{asked.dataset}-{asked.name}-{asked.seed}.npz"
-    if file is not None and file.is_file():
-        return _read(file)
     data = datasets.load(CLASSIFIERS[asked.dataset].dataset, seed=asked.seed)
+    origin = origin_of(asked, data)
+    if file is not None and file.is_file():
+        return _read(file, origin)
     detector = student_of(asked.dataset, data, asked.seed, asked.detector)
     learned, tested = {}, {}
     for name in sorted(CORRUPTIONS):
@@ -88,8 +90,18 @@ def grid(asked: argparse.Namespace) -> Grid:
                 found[name, severity] = said_of(detector, x, part.y[:n])
     found = Grid(said_of(detector, *data.held_out), learned, said_of(detector, *data.test), tested)
     if file is not None:
-        _write(found, file)
+        _write(found, file, origin)
     return found
+
+
+def origin_of(asked: argparse.Namespace, data: datasets.Dataset) -> str:
+    """What is said depends on this: the images with their classes, the classifier, and the detector."""
+    if asked.detector is not None:
+        said_by = digest_of_detector(demur.load_detector(asked.detector))
+    else:
+        model = classifier_of(asked.dataset, data, asked.seed)
+        said_by = digest_of_classifier(ModelDistillation(model=model, threshold=0.0))
+    return json.dumps({"data": digest_of_rows(*data.test), "said by": said_by})
 
 
 def arguments(doc: str | None) -> argparse.Namespace:
@@ -113,17 +125,20 @@ def write(kind: str, asked: argparse.Namespace, found: dict[str, Any]) -> None:
     file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def _write(found: Grid, file: Path) -> None:
+def _write(found: Grid, file: Path, origin: str) -> None:
     flat = {"held_out": found.held_out, "test": found.test}
     for part in ("learned_from", "tested_on"):
         flat |= {f"{part} {name} {severity}": said for (name, severity), said in getattr(found, part).items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{key}.{field}": array for key, said in flat.items() for field, array in said._asdict().items()}
-    np.savez(file, **arrays)
+    np.savez(file, origin=np.array(origin), **arrays)
 
 
-def _read(file: Path) -> Grid:
-    with np.load(file, allow_pickle=False) as arrays:
+def _read(file: Path, origin: str) -> Grid:
+    with np.load(file, allow_pickle=False) as opened:
+        arrays = dict(opened)
+        if str(arrays.pop("origin", "")) != origin:
+            raise SystemExit(f"{file} is of other images, another classifier or another detector: remove that file")
         keys = dict.fromkeys(key.partition(".")[0] for key in arrays)
         flat = {key: Said(*(arrays[f"{key}.{field}"] for field in Said._fields)) for key in keys}
     parts: dict[str, dict[tuple[str, int], Said]] = {"learned_from": {}, "tested_on": {}}

@@ -130,7 +130,10 @@ def kept_or_trained(name: str, model: Any, data: datasets.Dataset, seed: int, ke
         keep.mkdir(parents=True, exist_ok=True)
         beside.write_text(json.dumps(machine()), encoding="utf-8")
         detector_of(CONFIGURATIONS[name], model, data, seed).save(folder)
-    return demur.load_detector(folder), json.loads(beside.read_text(encoding="utf-8"))
+    detector = demur.load_detector(folder)
+    if detector.classifier.fingerprint() != type(detector.classifier).fingerprint_of(model):
+        raise SystemExit(f"{folder} guards another classifier than benchmarks/models holds: remove that folder")
+    return detector, json.loads(beside.read_text(encoding="utf-8"))
 
 
 def attacks_for(shape: tuple[int, ...], *, knowing: bool) -> list[Any]:

@@ -5,6 +5,7 @@
      ├── WrongType         (TypeError)          an object of a kind demur cannot use
      ├── NoGradients       (TypeError)          a detector that needs gradients, a classifier that has none
      ├── ClassifierFailed  (RuntimeError)       a classifier that raised, or did not answer in time
+     ├── ForkedProcess     (RuntimeError)       a process forked from one that computes, which would wait for ever
      ├── ShapeMismatch     (ValueError)         an array or a network of the wrong shape
      ├── EmptyInput        (ValueError)         no rows
      ├── TooFewInstances   (ValueError)         fewer rows than a promise needs
@@ -20,7 +21,7 @@
      ├── DetectorNotFound  (FileNotFoundError)  nothing at that path
      ├── NotADetector      (ValueError)         something at that path, but no detector
      ├── CorruptDetector   (ValueError)         a detector whose files are missing, changed or unreadable
-     ├── CorruptEvaluation (ValueError)         what should be a written evaluation, and is none or unreadable
+     ├── CorruptEvaluation (ValueError)         no evaluation, an unreadable one, or attacked rows of something else
      ├── CorruptMonitor    (ValueError)         what should be the state of a drift monitor, and is none or unreadable
      ├── WrongClassifier   (ValueError)         a classifier that is not the one a detector was saved with
      ├── NotExportable     (ValueError)         a detector that cannot be written as one ONNX file
@@ -75,6 +76,10 @@ class NoGradients(DemurError, TypeError):
 
 class ClassifierFailed(DemurError, RuntimeError):
     """A classifier outside the graph raised an error, or did not answer in time."""
+
+
+class ForkedProcess(DemurError, RuntimeError):
+    """A process was forked from one that computes; it would wait for ever for threads that stayed behind."""
 
 
 class ShapeMismatch(DemurError, ValueError):
@@ -153,7 +158,7 @@ class CorruptDetector(DemurError, ValueError):
 
 
 class CorruptEvaluation(DemurError, ValueError):
-    """What should be a written evaluation is none, or one that cannot be read."""
+    """What should be a written evaluation is none, or cannot be read; or its attacked rows belong to something else."""
 
 
 class CorruptMonitor(DemurError, ValueError):

@@ -12,6 +12,7 @@ from keras import ops
 from demur.classifiers.base import probe
 from demur.data import Field, Layout, Rows, cast, flat, mapped, padded, row_count
 from demur.divergence import Tensor, length, uncertainty
+from demur.forks import computing
 
 
 class Opinion(NamedTuple):
@@ -163,7 +164,21 @@ def started(network: Any, layout: Any) -> Callable[[Any], list[Tensor]]:
     Args:
         network: a Keras layer or model.
         layout: of the batch, a structure of fields that may be nested.
+
+    Raises:
+        ForkedProcess: the process was forked from one that computes; what comes out raises it, too.
     """
+    computing()
+    run = _compiled(network, layout)
+
+    def start(x: Any) -> list[Tensor]:
+        computing()
+        return run(x)
+
+    return start
+
+
+def _compiled(network: Any, layout: Any) -> Callable[[Any], list[Tensor]]:
     backend = keras.backend.backend()
     call = functools.partial(_flat_call, network)
     if backend == "tensorflow":

@@ -15,6 +15,7 @@ from demur.classifiers.torch_module import is_module
 from demur.companion import as_companion, load_module
 from demur.detectors.base import Detector
 from demur.errors import NotADetector, ShapeMismatch, WrongClassifier, WrongType
+from demur.forks import computing
 from demur.harm import HarmCalibration
 from demur.likeness import Probe
 from demur.routes import asked
@@ -52,8 +53,9 @@ def load_detector(
         custom_objects: classes and functions of your own that the models use, by name; passed to Keras.
 
     Raises:
-        DetectorNotFound, NotADetector, CorruptDetector, WrongClassifier, WrongType: see `demur.errors`.
+        DetectorNotFound, NotADetector, CorruptDetector, WrongClassifier, WrongType, ForkedProcess: see `demur.errors`.
     """
+    computing()
     document, parts, arrays = storage.read(Path(path), custom_objects, skip=() if model is None else ("classifier",))
     try:
         detector_class = Detector.registry[document["detector"]]

@@ -22,6 +22,7 @@ from demur.data import (
     mapped,
     row_count,
 )
+from demur.endless import check_ends, watched
 from demur.errors import EmptyInput, WrongType
 
 
@@ -54,6 +55,7 @@ def as_source(X: Any, layout: Layout, name: str = "X", *, finite: bool = True) -
         finite: whether NaN and infinity are errors.
 
     Raises:
+        InvalidSetting: `X` is a stream that says that it never ends.
         WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.data.check_layout`; for a stream, as it is drawn.
     """
     if not is_stream(X):
@@ -63,6 +65,7 @@ def as_source(X: Any, layout: Layout, name: str = "X", *, finite: bool = True) -
                 f"{type(X).__name__}: np.asarray(...) makes an array of a list"
             )
         return ArraySource(check_layout(X, layout, name, finite=finite))
+    check_ends(X, name)
     return StreamSource(X, layout, name, finite=finite)
 
 
@@ -83,10 +86,12 @@ def first_rows(X: Any, name: str = "X") -> tuple[Rows, Any]:
     """Return the first rows there are, and `X` as it can be drawn from still: for what learns its layout from rows.
 
     Raises:
+        InvalidSetting: `X` is a stream that says that it never ends.
         WrongType: `X` is neither rows nor a stream of them.
         EmptyInput: it has none.
     """
     if is_stream(X):
+        check_ends(X, name)
         stream = _batches_of(X)
         batch = next(iter(stream), None)
         if batch is None:
@@ -147,8 +152,9 @@ class StreamSource:
 
     def draw(self, batch_size: int) -> Iterator[Rows]:
         """Yield the stream's batches, each checked."""
-        drawn = 0
-        for drawn, batch in enumerate(_batches_of(self.stream), start=1):
+        drawn, stream = 0, _batches_of(self.stream)
+        stream = watched(stream, self.name) if self.count(batch_size) is None else stream
+        for drawn, batch in enumerate(stream, start=1):
             x, name = _inputs_of(batch, self.layout), f"batch {drawn - 1} of {self.name}"
             rows = check_layout(x, self.layout, name, finite=self.finite)
             # Copied, as a stream may fill one buffer again and again, and a device may still be reading it.
@@ -180,7 +186,7 @@ def _batches_of(stream: Any) -> Iterator[Any]:
 
 
 def _indexed(stream: Any) -> Iterator[Any]:
-    for index in range(stream.num_batches) if stream.num_batches is not None else itertools.count():
+    for index in range(stream.num_batches):
         yield stream[index]
     if hasattr(stream, "on_epoch_end"):
         stream.on_epoch_end()

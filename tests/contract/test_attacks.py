@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from keras import ops
+from keras import layers, ops
 
 import demur.evaluation.attacks
 from demur import AdversarialAE, ModelDistillation
@@ -26,6 +26,7 @@ from demur.evaluation.attacks import (
     BothPathsPGD,
     CarliniWagner,
     ConfidentCarliniWagner,
+    DeepFool,
     DefendedPathPGD,
     HopSkipJump,
     LogitMatching,
@@ -50,10 +51,9 @@ KINDS = ("AdversarialAE", "ModelDistillation")
 EPSILONS = {"Linf": 0.15, "L2": 1.0, "L1": 3.0}
 ATTACKS = {name: attack for name, attack in Attack.registry.items() if attack.__module__.startswith("demur.")}
 ADAPTIVE = [name for name, attack in ATTACKS.items() if issubclass(attack, AdaptiveAttack)]
-FOOLBOX = [name for name in ATTACKS if name not in ADAPTIVE]
+SEARCHING = ("C&W", "C&W, confident")
+OTHERS = [name for name in ATTACKS if name not in ADAPTIVE]
 FEW_STEPS = {
-    "C&W": {"binary_search_steps": 1, "steps": 60, "stepsize": 0.1, "initial_const": 10.0, "confidence": 0},
-    "C&W, confident": {"binary_search_steps": 1, "steps": 60, "stepsize": 0.1, "initial_const": 10.0, "confidence": 5},
     "HopSkipJump": {"steps": 3, "max_gradient_eval_steps": 50},
     "HopSkipJump on the guard": {"steps": 3, "max_gradient_eval_steps": 50},
 }
@@ -66,14 +66,16 @@ def quick(name, norm=None, steps=10):
     if name in ADAPTIVE:
         norm = norm or "Linf"
         return kind(EPSILONS[norm], norm=norm, steps=steps)
+    if name in SEARCHING:
+        return kind(steps=steps, searches=2)
     attack = kind(EPSILONS[kind.norm] if kind.has_budget else None)
     attack.arguments = FEW_STEPS.get(name, kind.arguments)
     return attack
 
 
-# Foolbox's see the classifier alone: one guard is enough.
+# The others see the classifier alone: one guard is enough.
 CASES = [
-    *((name, None, "AdversarialAE") for name in FOOLBOX),
+    *((name, None, "AdversarialAE") for name in OTHERS),
     *((name, None, kind) for name in ADAPTIVE for kind in KINDS),
     *(("PGD on error and score", norm, "AdversarialAE") for norm in ("L2", "L1")),
 ]
@@ -180,7 +182,7 @@ def test_eagerpy_keeps_its_key():
     assert eagerpy.JAXTensor.key is before
 
 
-@pytest.mark.parametrize("name", FOOLBOX)
+@pytest.mark.parametrize("name", OTHERS)
 def test_attacks_on_the_classifier_lower_its_accuracy(name):
     x, y = guards.right_rows(N)
     assert guards.accuracy(x, y) == 1
@@ -285,6 +287,37 @@ def test_a_confident_attack_leads_by_five_nats():
     assert min(leads[1]) >= 5 - 1e-3
 
 
+def test_carlini_wagner_needs_smaller_changes_than_deepfool_in_any_units():
+    """Steps follow the distance of each row: the same rows in 0 to 255, or 0 to a thousandth, are no harder."""
+    x, y = guards.right_rows(N)
+    plain = guards.target()
+    medians = []
+    for scale in (1.0, 255.0, 1e-3):
+        scaled = keras.Sequential([layers.Input(x.shape[1:]), layers.Rescaling(1 / scale), guards.classifier()])
+        target = plain if scale == 1 else Target(ModelDistillation(model=scaled, threshold=0.0), (0, scale))
+        found = CarliniWagner().run(target, (scale * x).astype("float32"), y).x
+        fooled = target.classifier_outputs(found)[0].argmax(axis=1) != y
+        assert fooled.all()
+        medians.append(np.median(size(found - scale * x, "L2")) / scale)
+    deepfool = np.median(size(DeepFool().run(plain, x, y).x - x, "L2"))
+    assert medians[0] <= deepfool
+    np.testing.assert_allclose(medians, medians[0], rtol=0.02)
+
+
+def test_carlini_wagner_attacks_each_row_as_if_it_were_alone():
+    x, y = guards.right_rows(N)
+    attack = quick("C&W", steps=40)
+    together = attack.run(guards.target(), x, y).x
+    alone = np.concatenate([attack.run(guards.target(), x[i : i + 1], y[i : i + 1]).x for i in range(3)])
+    np.testing.assert_allclose(size(alone - x[:3], "L2"), size(together[:3] - x[:3], "L2"), rtol=0.02)
+
+
+@pytest.mark.parametrize("setting", ["steps", "searches"])
+def test_carlini_wagner_searches_at_least_once(setting):
+    with pytest.raises(InvalidSetting, match=f"{setting} is a whole number of at least 1; got 0"):
+        CarliniWagner(**{setting: 0})
+
+
 def test_every_attack_is_imported_and_named_once():
     listed = {getattr(demur.evaluation.attacks, name) for name in demur.evaluation.attacks.__all__}
     assert set(ATTACKS.values()) <= listed, "give a new attack its import line in attacks/__init__.py"
@@ -322,8 +355,8 @@ def test_blank_rows_come_back_as_the_original(monkeypatch):
         x[0], x[2] = 0.0, 0.7
         return x
 
-    returning(monkeypatch, "L2CarliniWagnerAttack", change)
-    found = CarliniWagner().run(guards.target(), x, y).x
+    returning(monkeypatch, "L2DeepFoolAttack", change)
+    found = DeepFool().run(guards.target(), x, y).x
     np.testing.assert_array_equal((found == x).all(axis=(1, 2, 3)), blank)
 
 
@@ -491,7 +524,7 @@ def test_what_asks_the_guard_finds_what_gets_through():
         np.testing.assert_array_equal(near[~found], x[~found])
 
 
-@pytest.mark.parametrize("name", [name for name in FOOLBOX if ATTACKS[name].knowledge != "white-box"])
+@pytest.mark.parametrize("name", [name for name in OTHERS if ATTACKS[name].knowledge != "white-box"])
 def test_bounds_may_be_any(name):
     """The same classifier of pixels from -1 to 3: the same attack, four times as far. HopSkipJump hung there once."""
     x, y = guards.right_rows(N)

@@ -55,9 +55,9 @@ class Watched:
         self.rows = {}
         keep = Store.put
 
-        def put(store, key, arrays):
-            self.rows.setdefault(f"{key['name']} {key['epsilon']}", []).append(arrays["x"])
-            keep(store, key, arrays)
+        def put(store, key, made):
+            self.rows.setdefault(f"{key['name']} {key['epsilon']}", []).append(made.x)
+            keep(store, key, made)
 
         patch.setattr(Store, "put", put)
 

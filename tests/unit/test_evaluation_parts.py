@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 from demur.calibration import Calibration, ScoreDistribution
 from demur.errors import CorruptEvaluation, InvalidSetting
 from demur.evaluation import checks
+from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import FGSM, PGD, Attacked, CarliniWagner, HopSkipJump, SelectivePGD
 from demur.evaluation.attacks.climbing import Facts, worst
 from demur.evaluation.budgets import NORMS, bounds_of, default_epsilons, epsilons_of
@@ -412,40 +413,82 @@ def test_titles_hold_the_strength():
 # On disk ------------------------------------------------------------------------------------------------------------
 
 
+def made(x, y=(0, 1), fooled=(True, True), late=None):
+    """Attacked rows."""
+    return AttackedRows(x, np.arange(len(y)), np.array(y), np.array(fooled), {}, late)
+
+
 def test_what_was_put_is_got_under_its_key_alone(tmp_path):
-    store, x = Store(tmp_path / "deep" / "folder", "about"), np.arange(6, dtype="float32").reshape(2, 3)
+    folder, y = tmp_path / "deep" / "folder", np.array([0, 1])
+    store, x = Store(folder, {"rows": "some"}), np.arange(6, dtype="float32").reshape(2, 3)
     key = {"name": "PGD", "epsilon": 0.1, "begin": 0}
-    assert store.get(key) is None
-    store.put(key, {"x": x, "late": np.array([True, False])})
-    found = store.get(dict(reversed(key.items())))
-    np.testing.assert_array_equal(found["x"], x)
-    assert found["x"].dtype == np.float32
-    assert found["late"].tolist() == [True, False]
-    assert store.get({**key, "begin": 128}) is None
-    assert Store(tmp_path / "deep" / "folder", "about something else").get(key) is None
-    assert Store(tmp_path / "deep" / "folder", "about").get(key) is not None
-    store.put(key, {"x": x + 1})
-    np.testing.assert_array_equal(store.get(key)["x"], x + 1)
-    assert len(list((tmp_path / "deep" / "folder").iterdir())) == 1
+    assert store.get(key, y) is None
+    store.put(key, made(x, late=np.array([True, False])))
+    found = store.get(dict(reversed(key.items())), y)
+    np.testing.assert_array_equal(found.x, x)
+    assert found.x.dtype == np.float32
+    assert found.late.tolist() == [True, False]
+    assert found.fooled.tolist() == [True, True]
+    assert found.rows.tolist() == found.y.tolist() == [0, 1]
+    assert store.get({**key, "begin": 128}, y) is None
+    assert Store(folder, {"rows": "others"}).get(key, y) is None
+    assert Store(folder, {"rows": "some"}).get(key, y) is not None
+    store.put(key, made(x + 1))
+    np.testing.assert_array_equal(store.get(key, y).x, x + 1)
+    assert store.get(key, y).late is None
+    assert len(list(folder.iterdir())) == 1
 
 
 @pytest.mark.parametrize("torn", [b"", b"PK", b"no archive at all", 0.5, 0.99])
 def test_a_torn_file_is_as_good_as_none(tmp_path, torn):
-    store, key = Store(tmp_path, ""), {"name": "PGD"}
-    store.put(key, {"x": np.arange(1000.0)})
+    store, key, y = Store(tmp_path, {}), {"name": "PGD"}, np.array([0, 1])
+    store.put(key, made(np.arange(1000.0).reshape(2, 500)))
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
     file.write_bytes(torn if isinstance(torn, bytes) else whole[: int(torn * len(whole))])
-    assert store.get(key) is None
-    store.put(key, {"x": np.arange(3.0)})
-    assert store.get(key)["x"].tolist() == [0, 1, 2]
+    assert store.get(key, y) is None
+    store.put(key, made(np.zeros((2, 3))))
+    assert store.get(key, y).x.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("about", "attack", "y", "named"),
+    [
+        ({"rows": "b", "classifier": "a"}, "PGD", (0, 1), "differs: rows."),
+        ({"rows": "b", "classifier": "b"}, "PGD", (0, 1), "differs: rows, classifier."),
+        ({"rows": "a", "classifier": "a"}, "FGSM", (0, 1), "differs: attack."),
+        ({"rows": "a", "classifier": "a"}, "PGD", (1, 0), "differs: labels."),
+    ],
+)
+def test_attacked_rows_of_something_else_are_refused(tmp_path, about, attack, y, named):
+    """As when files are copied or renamed from one folder to another; what the message says to do works."""
+    Store(tmp_path, {"rows": "a", "classifier": "a"}).put({"name": "PGD"}, made(np.ones((2, 3))))
+    (file,) = tmp_path.iterdir()
+    store, key = Store(tmp_path, about), {"name": attack}
+    file.rename(store.file(key))
+    with pytest.raises(CorruptEvaluation, match=named) as caught:
+        store.get(key, np.array(y))
+    assert f"{store.file(key)} holds attacked rows" in str(caught.value)
+    store.file(key).unlink()
+    assert store.get(key, np.array(y)) is None
+
+
+def test_an_attack_must_leave_the_accuracy_that_it_claims():
+    fooled = np.arange(100) < 90
+    rows = made(np.zeros((100, 3)), np.zeros(100, int), fooled)
+    rows.check_claim(fooled, "rows.npz")
+    rows.check_claim(fooled ^ (np.arange(100) < 2), "rows.npz")  # rounding, at the boundary
+    with pytest.raises(CorruptEvaluation, match=r"fooled the classifier on 90 of 100 rows .* now wrong on 87"):
+        rows.check_claim(fooled & (np.arange(100) > 2), "rows.npz")
+    one = made(np.zeros((1, 3)), [0], [True])
+    one.check_claim(np.array([False]), "rows.npz")
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store = Store(None, "about")
-    store.put({"name": "PGD"}, {"x": np.zeros(3)})
-    assert store.get({"name": "PGD"}) is None
+    store = Store(None, {})
+    store.put({"name": "PGD"}, made(np.zeros((2, 3))))
+    assert store.get({"name": "PGD"}, np.array([0, 1])) is None
     assert list(Path().iterdir()) == []
 
 
@@ -590,6 +633,21 @@ def test_gradients_beat_guessing(distance, passed):
     assert checks.gradients_beat_guessing(outcomes[:2]).passed is None
     none = outcome("HopSkipJump", None, "black-box", norm="L2", successful=first_of(0), distance=1.0)
     assert checks.gradients_beat_guessing([outcomes[0], none]).passed is None
+
+
+@pytest.mark.parametrize(("distance", "passed"), [(0.5, True), (1.2, True), (1.21, False)])
+def test_carlini_wagner_needs_no_larger_changes_than_deepfool(distance, passed):
+    outcomes = [
+        outcome("C&W", None, "grey-box", norm="L2", successful=first_of(80), distance=distance),
+        outcome("DeepFool", None, "grey-box", norm="L2", successful=first_of(60), distance=1.0),
+    ]
+    found = checks.smallest_changes_are_small(outcomes)
+    assert found.passed is passed
+    assert f"C&W needs a median change of {distance:.3g} in L2, DeepFool of 1." in found.detail
+    assert ("CarliniWagner(steps=1000)" in found.detail) is not passed
+    assert checks.smallest_changes_are_small(outcomes[:1]).passed is None
+    none = outcome("DeepFool", None, "grey-box", norm="L2", successful=first_of(0), distance=1.0)
+    assert checks.smallest_changes_are_small([outcomes[0], none]).passed is None
 
 
 @pytest.mark.parametrize(("most", "passed"), [(100, True), (95, True), (94, False)])

@@ -53,6 +53,7 @@ from demur.errors import (
     WrongType,
 )
 from demur.feeding import Drawn, StreamBatches, TrainingBatches, some_of
+from demur.forks import computing
 from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
 from demur.harm import HarmCalibration
 from demur.held_out import warn_if_trained_on
@@ -151,6 +152,7 @@ class Detector(abc.ABC):
         companion_preprocess: Any = None,
         classes: Any = None,
     ) -> None:
+        computing()
         for name, value in {"loss_type": loss_type, "score_type": score_type}.items():
             if not isinstance(value, str) or value not in DIVERGENCES:
                 raise InvalidSetting(f"{name} is one of {', '.join(map(repr, DIVERGENCES))}; got {value!r}")
@@ -273,6 +275,7 @@ class Detector(abc.ABC):
 
     def _ready_for(self, X: Any, *, fitting: bool = False) -> Any:
         """Get ready, if need be, for rows like these; return them as they can be drawn from still."""
+        computing()
         with self._lock:
             if self._is_ready:
                 return X

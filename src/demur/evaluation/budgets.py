@@ -75,6 +75,7 @@ def bounds_of(given: Any, X: Any, shape: tuple[int, ...]) -> tuple[float, float]
     pair = tuple(given) if isinstance(given, list | tuple | np.ndarray) else ()
     if len(pair) != 2 or not all(map(is_number, pair)) or not pair[0] < pair[1]:
         raise InvalidSetting(f"bounds are two numbers, the smaller first; got {given!r}")
-    if low < pair[0] - 1e-6 or high > pair[1] + 1e-6:
+    rounding = 1e-6 * (pair[1] - pair[0])
+    if low < pair[0] - rounding or high > pair[1] + rounding:
         raise InvalidSetting(f"X holds numbers from {low:.4g} to {high:.4g}, outside the bounds {pair[0]} to {pair[1]}")
     return float(pair[0]), float(pair[1])

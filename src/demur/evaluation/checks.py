@@ -13,6 +13,9 @@ from demur.evaluation.target import Array, Target
 SLACK = 0.02
 """Share of the rows that chance may decide."""
 
+LARGER = 1.2
+"""Times DeepFool's change that Carlini-Wagner's may be."""
+
 
 def iterative_beats_one_step(outcomes: Sequence[Outcome], **_: Any) -> Check:
     """Many small steps do at least as well as one large one."""
@@ -75,18 +78,33 @@ def gradients_beat_guessing(outcomes: Sequence[Outcome], **_: Any) -> Check:
     pairs = [(a, b) for a in with_gradients for b in without if a.description.norm == b.description.norm]
     distances = []
     for one, other in pairs:
-        n = min(len(one.changed.rows), len(other.changed.rows))
-        both = one.successful[:n] & other.successful[:n]
-        if both.any():
-            norm = str(one.description.norm)
-            medians = [float(np.median(o.changed.distance[norm][:n][both])) for o in (one, other)]
-            distances.append((medians[0], medians[1], one.description.name, other.description.name, norm))
+        norm = str(one.description.norm)
+        medians = _medians(one, other, norm)
+        if medians is not None:
+            distances.append((*medians, one.description.name, other.description.name, norm))
     if not distances:
         return Check(name, None, "Needs an attack with and one without gradients that look for the smallest change.")
     near, far, one_name, other_name, norm = min(distances)
     detail = f"{one_name} needs a median change of {near:.3g} in {norm}, {other_name} of {far:.3g}."
     hint = " Where guessing does better, gradients are masked."
     return Check(name, near <= far * (1 + SLACK), detail + ("" if near <= far * (1 + SLACK) else hint))
+
+
+def smallest_changes_are_small(outcomes: Sequence[Outcome], **_: Any) -> Check:
+    """Carlini-Wagner's attack, which searches, needs no larger changes than DeepFool, which takes a few steps."""
+    name = "Carlini-Wagner's changes are about as small as DeepFool's"
+    pairs = [(a, b) for a in _named(outcomes, "C&W") for b in _named(outcomes, "DeepFool")]
+    medians = [found for a, b in pairs if (found := _medians(a, b, "L2")) is not None]
+    if not medians:
+        return Check(name, None, "Needs C&W and DeepFool among the attacks, and rows on which both succeed.")
+    ours, theirs = medians[0]
+    detail = f"C&W needs a median change of {ours:.3g} in L2, DeepFool of {theirs:.3g}."
+    hint = (
+        f" More than {LARGER:g} times as much: its search takes too few steps, or too large ones. Try "
+        "CarliniWagner(steps=1000) of demur.evaluation.attacks."
+    )
+    passed = ours <= LARGER * theirs
+    return Check(name, passed, detail + ("" if passed else hint))
 
 
 def large_budgets_succeed(outcomes: Sequence[Outcome], **_: Any) -> Check:
@@ -151,6 +169,7 @@ CHECKS: tuple[Callable[..., Check], ...] = (
     iterative_beats_one_step,
     knowing_more_helps,
     gradients_beat_guessing,
+    smallest_changes_are_small,
     large_budgets_succeed,
     failures_do_not_count,
     attacks_converged,
@@ -160,6 +179,16 @@ CHECKS: tuple[Callable[..., Check], ...] = (
 def check_all(target: Target, unchanged: Unchanged, outcomes: Sequence[Outcome]) -> list[Check]:
     """Every check."""
     return [check(target=target, unchanged=unchanged, outcomes=outcomes) for check in CHECKS]
+
+
+def _medians(one: Outcome, other: Outcome, norm: str) -> tuple[float, float] | None:
+    """The median changes of two attacks, of the rows on which both succeed; None if there are none."""
+    n = min(len(one.changed.rows), len(other.changed.rows))
+    both = one.successful[:n] & other.successful[:n]
+    if not both.any():
+        return None
+    ours, theirs = (float(np.median(o.changed.distance[norm][:n][both])) for o in (one, other))
+    return ours, theirs
 
 
 def _named(outcomes: Sequence[Outcome], name: str) -> list[Outcome]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from keras import ops
 
 from demur.divergence import Tensor
+from demur.forks import computing
 
 Function: TypeAlias = Callable[..., Sequence[Tensor]]
 """`x, *constants -> outputs`, floating-point numbers, each with the rows first."""
@@ -34,6 +35,7 @@ def differentiated(function: Function, count: int = 1, state: Sequence[Any] = ()
     run = make(function, count, state)
 
     def call(x: npt.NDArray[Any], *constants: npt.NDArray[Any]) -> tuple[Arrays, Arrays]:
+        computing()
         outputs, gradients = run(*(ops.convert_to_tensor(array) for array in (x, *constants)))
         return [_numpy(output) for output in outputs], [_numpy(gradient) for gradient in gradients]
 

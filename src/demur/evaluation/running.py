@@ -16,6 +16,7 @@ from demur.data import check_layout, check_whole, row_count, taken
 from demur.detectors.base import Detector
 from demur.durations import seconds_of
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
+from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import Attack, Attacked
 from demur.evaluation.baselines import Baseline, finite
 from demur.evaluation.budgets import bounds_of, epsilons_of
@@ -103,6 +104,7 @@ def evaluate(
 
     Raises:
         NotFitted, ThresholdNotSet: the detector has not been trained, or has no threshold.
+        CorruptEvaluation: attacked rows in `out` were made from other rows, labels or another classifier.
         ShapeMismatch, WrongType, InvalidSetting, EmptyInput, NonFinite: see `demur.errors`.
     """
     started = time.monotonic()
@@ -292,9 +294,9 @@ def _scores(target: Target, compared: Sequence[Baseline], X: Any, own: Array) ->
 def _stores(folder: Path, target: Target, X: Any, unchanged: Unchanged, seed: int) -> Stores:
     # The classes too that the classifier gives the rows: a function tells nothing else of what it has learned.
     rows = digest_of_rows(X, np.stack([unchanged.y, unchanged.verdict.reference]))
-    about = f"{rows} {target.bounds} {seed} {CHUNK} {__version__}"
+    about = {"rows": rows, "bounds": str(target.bounds), "seed": str(seed), "chunk": str(CHUNK), "demur": __version__}
     classifier, guard = digest_of_classifier(target.detector), digest_of_detector(target.detector)
-    return Stores(Store(folder, f"{classifier} {about}"), Store(folder, f"{guard} {about}"))
+    return Stores(Store(folder, about | {"classifier": classifier}), Store(folder, about | {"detector": guard}))
 
 
 def _in_time(
@@ -376,9 +378,10 @@ def _chunk(
     if isinstance(threat, Corruption):
         return Attacked(threat.change(X, threat.severity, seed, begin))
     store, key = stores.of(threat.knowledge), {**threat.settings, "begin": begin, "rows": len(y)}
-    kept = store.get(key)
+    kept = store.get(key, y)
     if kept is not None:
-        return Attacked(kept["x"], kept.get("late"))
+        kept.check_claim(_wrong(target, kept.x, y), store.file(key) or "")
+        return Attacked(kept.x, kept.late)
     x, late = target.rows(X), None
     if right.any():
         attacked = threat.run(target, x[right], y[right], seed=seed + begin)
@@ -386,8 +389,13 @@ def _chunk(
         if attacked.late is not None:
             late = np.zeros(len(y), bool)
             late[right] = attacked.late
-    store.put(key, {"x": x} | ({} if late is None else {"late": late}))
+    store.put(key, AttackedRows(x, begin + np.arange(len(y)), y, _wrong(target, x, y), {}, late))
     return Attacked(x, late)
+
+
+def _wrong(target: Target, x: Array, y: Array) -> Array:
+    """Whether the classifier is wrong on rows."""
+    return np.asarray(target.classifier_outputs(x)[0].argmax(axis=1) != y)
 
 
 def _together(parts: Sequence[Any]) -> Any:

@@ -2,17 +2,16 @@
 
 import hashlib
 import json
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from demur.data import flat, is_table
 from demur.detectors.base import Detector
+from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.result import Knowledge
-from demur.writing import whole
 
 
 class Store:
@@ -20,46 +19,50 @@ class Store:
 
     Args:
         folder: made if it does not exist; None keeps nothing.
-        about: what all of them have in common: detector, rows, seed.
+        about: what all of them have in common, by name: digests of detector or classifier and of the rows, the seed.
     """
 
-    def __init__(self, folder: Path | None, about: str) -> None:
-        self.folder, self.about = folder, about
+    def __init__(self, folder: Path | None, about: Mapping[str, str]) -> None:
+        self.folder, self.about = folder, dict(about)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def _file(self, key: dict[str, Any]) -> Path | None:
+    def file(self, key: Mapping[str, Any]) -> Path | None:
+        """The file of what is kept under a key: another one for everything else that rows are made from."""
         if self.folder is None:
             return None
-        text = self.about + json.dumps(key, sort_keys=True, default=str)
+        text = json.dumps(self.origin(key), sort_keys=True)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
-    def get(self, key: dict[str, Any]) -> dict[str, npt.NDArray[Any]] | None:
-        """The arrays kept under a key; None if there are none, or they cannot be read."""
-        file = self._file(key)
-        if file is None or not file.is_file():
-            return None
-        try:
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            return None
+    def origin(self, key: Mapping[str, Any]) -> dict[str, str]:
+        """What rows kept under a key are made from."""
+        return {**self.about, "attack": json.dumps(dict(key), sort_keys=True, default=str)}
 
-    def put(self, key: dict[str, Any], arrays: dict[str, Any]) -> None:
-        """Keep arrays under a key; a file is there whole or not at all."""
-        file = self._file(key)
-        if file is None:
-            return
-        with whole(file) as stream:
-            np.savez(stream, **arrays)
+    def get(self, key: Mapping[str, Any], y: Any) -> AttackedRows | None:
+        """The rows kept under a key; None if there are none, or they cannot be read.
+
+        Raises:
+            CorruptEvaluation: the file under that key holds rows that were made from something else.
+        """
+        file = self.file(key)
+        kept = None if file is None else AttackedRows.read(file)
+        if kept is not None and file is not None:
+            kept.check(self.origin(key), file, y)
+        return kept
+
+    def put(self, key: Mapping[str, Any], made: AttackedRows) -> None:
+        """Keep rows under a key; a file is there whole or not at all."""
+        file = self.file(key)
+        if file is not None:
+            made._replace(origin=self.origin(key)).write(file)
 
 
 class Stores(NamedTuple):
     """Where attacked rows are kept, by what the attack knows."""
 
-    classifier: Store = Store(None, "")
+    classifier: Store = Store(None, {})
     """For all detectors of the classifier."""
-    guard: Store = Store(None, "")
+    guard: Store = Store(None, {})
     """For this one alone."""
 
     def of(self, knowledge: Knowledge) -> Store:

@@ -9,13 +9,12 @@ from demur.evaluation.attacks.adaptive import (
     WeightedPGD,
 )
 from demur.evaluation.attacks.base import Attack, Attacked
+from demur.evaluation.attacks.carlini_wagner import CarliniWagner, ConfidentCarliniWagner
 from demur.evaluation.attacks.foolbox_attacks import (
     FGSM,
     PGD,
     PGDL2,
     SLIDE,
-    CarliniWagner,
-    ConfidentCarliniWagner,
     DeepFool,
     GuardedHopSkipJump,
     HopSkipJump,

@@ -108,6 +108,7 @@ class Attack(abc.ABC):
             bad |= (rows == rows[:, :1]).all(axis=1)
         if self.epsilon is not None:
             change = np.where(np.isfinite(changed), changed, x) - x
-            bad |= size(change, self.norm) > self.epsilon * 1.001 + 1e-5
+            rounding = 1e-5 * float(np.abs(x).max(initial=0.0))
+            bad |= size(change, self.norm) > self.epsilon * 1.001 + rounding
         kept = np.where(bad.reshape(-1, *[1] * (x.ndim - 1)), x, changed)
         return np.asarray(target.clipped(kept), "float32")

@@ -61,6 +61,12 @@ def unnoticed(score: Tensor, limit: Tensor) -> Tensor:
     return -ops.log1p(ops.maximum(score, 0.0) / limit)
 
 
+def inward(gradient: Array, x: Array, bounds: tuple[float, float]) -> Array:
+    """A gradient without what would only leave the bounds: no step shall be spent on that."""
+    outward = ((x <= bounds[0]) & (gradient < 0)) | ((x >= bounds[1]) & (gradient > 0))
+    return np.where(outward, np.float32(0), gradient)
+
+
 def first(gradients: list[Array], facts: Facts) -> Array:  # noqa: ARG001 - one signature for all directions
     """Up the first objective."""
     return gradients[0]
@@ -131,18 +137,12 @@ class Climb:
                 early = best_facts.defeated
             if step < steps:
                 size = radius * (0.25 * (1 + np.cos(np.pi * step / steps)) + 0.005)
-                way = steepest(self._inward(self.direction(gradients, facts), now), norm)
+                way = steepest(inward(self.direction(gradients, facts), now, target.bounds), norm)
                 change = projected(now + size * way - x, norm, radius)
                 now = target.clipped(x + change).astype("float32")
         if best_facts is None:
             raise AssertionError("there is at least one step")
         return Attacked(best, best_facts.defeated & ~early), best_facts
-
-    def _inward(self, gradient: Array, x: Array) -> Array:
-        """A gradient without what would only leave the bounds: no step shall be spent on that."""
-        low, high = self.target.bounds
-        outward = ((x <= low) & (gradient < 0)) | ((x >= high) & (gradient > 0))
-        return np.where(outward, np.float32(0), gradient)
 
     def _looked(self, x: Array, y: Array, limit: Array, constants: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """Outputs and gradients; of a random guard, the mean over several draws."""

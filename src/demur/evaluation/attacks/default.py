@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from demur.evaluation.attacks import adaptive, foolbox_attacks
+from demur.evaluation.attacks import adaptive, carlini_wagner, foolbox_attacks
 from demur.evaluation.attacks.base import Attack
 from demur.evaluation.norms import Norm
 
@@ -18,8 +18,8 @@ def default_attacks(epsilons: Mapping[Norm, float], bounds: tuple[float, float])
         foolbox_attacks.PGDL2(l2),
         foolbox_attacks.SLIDE(l1),
         foolbox_attacks.DeepFool(),
-        foolbox_attacks.CarliniWagner(),
-        foolbox_attacks.ConfidentCarliniWagner(),
+        carlini_wagner.CarliniWagner(),
+        carlini_wagner.ConfidentCarliniWagner(),
         foolbox_attacks.HopSkipJump(),
         *(adaptive.WeightedPGD(epsilon) for epsilon in (linf / 2, linf, 2 * linf)),
         adaptive.SelectivePGD(linf),

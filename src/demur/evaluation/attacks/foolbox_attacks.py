@@ -102,29 +102,6 @@ class DeepFool(FoolboxAttack):
     name, kind, norm, has_budget, passes = "DeepFool", "L2DeepFoolAttack", "L2", False, 150
 
 
-class CarliniWagner(FoolboxAttack):
-    """The smallest change that just crosses the boundary (Carlini & Wagner, 2017, arXiv:1608.04644).
-
-    With fewer steps, the search leaves many rows unchanged or blank, which are no successes.
-    """
-
-    name, kind, norm, has_budget, passes = "C&W", "L2CarliniWagnerAttack", "L2", False, 1500
-    search: ClassVar[dict[str, Any]] = {
-        "binary_search_steps": 5,
-        "steps": 300,
-        "stepsize": 0.05,
-        "initial_const": 1.0,
-    }
-    arguments: ClassVar[dict[str, Any]] = {**search, "confidence": 0}
-
-
-class ConfidentCarliniWagner(CarliniWagner):
-    """The smallest change after which the wrong class leads by 5 nats of log-probability."""
-
-    name = "C&W, confident"
-    arguments: ClassVar[dict[str, Any]] = {**CarliniWagner.search, "confidence": 5}
-
-
 class HopSkipJump(FoolboxAttack):
     """The boundary, followed by its estimated normal (Chen et al., 2020, arXiv:1904.02144)."""
 

@@ -62,11 +62,11 @@ def divergences(detector: Any, X: Rows) -> Rows:
 def own_classes(detector: Any, X: Rows) -> Rows:
     """The classes that the classifier itself predicts; what is no Keras model is asked as the detector asks it."""
     if not isinstance(detector.model, keras.Model):
-        return np.asarray(log_views(detector, X)[0][0].argmax(axis=-1))
+        return detector.labels.named(log_views(detector, X)[0][0].argmax(axis=-1))
     output = ops.convert_to_numpy(detector.model(ops.convert_to_tensor(X), training=False))
-    if output.shape[1:] in ((), (1,)):
-        return np.asarray(output.reshape(-1) > (0 if detector.from_logits else 0.5)).astype("int64")
-    return np.asarray(output.argmax(axis=-1))
+    is_one = output.shape[1:] in ((), (1,))
+    found = output.reshape(-1) > (0 if detector.from_logits else 0.5) if is_one else output.argmax(axis=-1)
+    return detector.labels.named(np.asarray(found).astype("int64"))
 
 
 def layers_of(model: Any, *kinds: Any) -> list[Any]:

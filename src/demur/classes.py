@@ -135,8 +135,8 @@ class Classes:
         n = len(values)
         if values.dtype.kind in "USO":
             raise ShapeMismatch(
-                f"{name} must hold one whole number, {what.format(n=n)}; got {values[:1].tolist()[0]!r}, and the classifier does "
-                f"not say what its classes are called. {SAY_THEM}"
+                f"{name} must hold one whole number, {what.format(n=n)}; got {values[:1].tolist()[0]!r}, and the "
+                f"classifier does not say what its classes are called. {SAY_THEM}"
             )
         if values.dtype.kind not in "biuf" or (values != np.floor(values)).any():
             odd = "" if values.dtype.kind not in "f" else f", such as {values[values != np.floor(values)][0]}"

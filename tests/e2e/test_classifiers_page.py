@@ -50,6 +50,7 @@ def probabilities(rows):
 
 def test_every_section_with_code_is_run_here():
     run_here = {"PyTorch", "JAX", "Estimators and tables", "Black boxes", "Rows that are several arrays"}
+    run_here |= {"What the classes are called"}
     assert {title for title, blocks in SECTIONS.items() if blocks} == run_here | {"A source of your own"}
 
 
@@ -111,6 +112,14 @@ def test_black_boxes(tmp_path):
     found = run("Black boxes", endpoint=probabilities, rows=ROWS)
     assert (tmp_path / "answers.sqlite").is_file()
     assert found.detector.is_fitted
+
+
+def test_names_of_classes():
+    answered = np.tile(np.eye(3)[[0, 2, 1]] * 0.8 + 0.2 / 3, (20, 1))
+    rows = np.concatenate([answered, RNG.normal(size=(60, 2))], axis=1).astype("float32")
+    found = run("What the classes are called", endpoint=lambda x: x[:, :3], rows=rows, held_out=rows[:30])
+    assert found.detector.classes == ("Katze", "Hund", "Pferd")
+    assert found.detector.calibration.distributions[None].n == 30
 
 
 def test_rows_of_several_arrays():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demur.calibration import Calibration, ScoreDistribution
+from demur.classes import Classes
 from demur.data import Field
 from demur.errors import CorruptDetector, NotADetector
 from demur.guard_file import SHA256, UNSEALED, Description, check_seal, sealed
@@ -24,6 +25,7 @@ def description(**changes):
         "layout": Field((8, 8, 1)),
         "inputs": ("x",),
         "classes": 10,
+        "labels": Classes(10),
         "temperature": 0.5,
         "on_invalid": "raise",
         "data_type": None,
@@ -47,7 +49,8 @@ def file_of(metadata, body=b"graph"):
     "changes",
     [
         {},
-        {"threshold": np.array([0.1, 0.2, 0.3]), "classes": 3},
+        {"threshold": np.array([0.1, 0.2, 0.3]), "classes": 3, "labels": Classes(3)},
+        {"classes": 2, "labels": Classes(2, ("ham", "spam"))},
         {"layout": {"ids": Field((6,), "int32"), "mask": Field((6,))}, "inputs": ("ids", "mask")},
         {"layout": (Field((2,)), Field((None, 3))), "inputs": ("x0", "x1")},
         {"calibration": None},
@@ -122,3 +125,9 @@ def test_only_an_unsealed_file_is_sealed():
         with pytest.raises(CorruptDetector):
             sealed(wrong)
     check_seal(b"another file", PATH)  # is somebody else's matter
+
+
+def test_files_from_before_classes_had_names_are_read():
+    metadata = description().as_metadata()
+    del metadata["demur.labels"]
+    assert Description.of(metadata, "guard.onnx").labels == Classes(10)

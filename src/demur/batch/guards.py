@@ -156,7 +156,8 @@ def content_of(detector: Any) -> str:
     }
     digest.update(json.dumps(settings, sort_keys=True, default=repr).encode())
     for name, part in sorted(detector.parts.items()):
-        for number, weight in enumerate(getattr(part, "weights", ())):
+        weights = getattr(part, "weights", ())  # of an estimator, a setting: None, or a word
+        for number, weight in enumerate(weights if isinstance(weights, list | tuple) else ()):
             take(f"{name}/{number}", weight.numpy() if hasattr(weight, "numpy") else weight)
     take("threshold", np.nan if detector.threshold is None else detector.threshold)
     for learned in (detector.calibration, detector.harm):

@@ -168,12 +168,13 @@ def check_flagged_is_strictly_above_the_threshold(make_detector: MakeDetector, X
 def check_predict_and_correct_return_what_they_promise(make_detector: MakeDetector, X: Rows) -> None:
     """`predict` and `correct` return `{"meta", "data"}`, with the keys and types documented, and None where not asked.
 
-    Flags are bool, scores float32, p-values float64, classes int64, all of shape `(n,)`. p-values are there once the
-    detector is calibrated.
+    Flags are bool, scores float32, p-values float64, classes int64 or of the type of their names, all of shape `(n,)`.
+    p-values are there once the detector is calibrated.
     """
     kinds: dict[str, str | None] = {"is_adversarial": "bool", "instance_score": "float32"}
-    classes: dict[str, str | None] = {"corrected": "int64", "no_defense": "int64", "defense": "int64"}
     detector = made(make_detector)
+    kind = detector.labels.dtype.str
+    classes: dict[str, str | None] = {"corrected": kind, "no_defense": kind, "defense": kind}
     detector.threshold, detector.calibration = 0.1, None
     _check_result(detector.predict(X), kinds, X)
     _check_result(detector.correct(X), kinds | classes, X)
@@ -216,7 +217,7 @@ def check_correct_takes_the_opinion_where_flagged(make_detector: MakeDetector, X
     assert (data["corrected"] == np.where(flagged, defense, no_defense)).all(), "corrected is not put together rightly"
     own = own_classes(detector, X)
     assert (no_defense == own).all(), "no_defense is not what the classifier predicts"
-    opinion = detector.score(X, return_predictions=True)[2].argmax(axis=-1)
+    opinion = detector.labels.named(detector.score(X, return_predictions=True)[2].argmax(axis=-1))
     assert (defense == opinion).all(), "defense is not the class of y_opinion"
 
 

@@ -35,7 +35,7 @@ def check_labels_choose_what_calibrates(make_detector: MakeDetector, X: Rows) ->
     predicted = detector.score(X, return_predictions=True)[1].argmax(axis=-1)
     labels = predicted.copy()
     labels[::2] = (labels[::2] + 1) % detector.classifier.classes  # the classifier is wrong on every other one
-    detector.infer_threshold(X, threshold_perc=100, labels=labels)
+    detector.infer_threshold(X, threshold_perc=100, labels=detector.labels.named(labels))
     assert detector.threshold == detector.score(X)[1::2].max(), "labels do not choose what calibrates"
 
 
@@ -47,7 +47,8 @@ def check_groups_have_thresholds_of_their_own(make_detector: MakeDetector, X: Ro
     missing = sorted(set(range(classes)) - set(predicted.tolist()))
     if missing:
         message = _expect(TooFewInstances, lambda: detector.infer_threshold(X, groups="predicted"), "a missing class")
-        assert f"class {missing[0]} has 0" in message, f"the error does not name class {missing[0]}: {message}"
+        name = detector.labels.name_of(missing[0])
+        assert f"class {name} has 0" in message, f"the error does not name class {name}: {message}"
         return
     detector.infer_threshold(X, threshold_perc=100, groups="predicted")
     for k in range(classes):

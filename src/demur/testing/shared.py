@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from demur.classes import Classes
 from demur.data import cast
 from demur.detectors.base import Detector
 
@@ -68,12 +69,13 @@ def divergences(detector: Any, X: Rows) -> Rows:
 
 def own_classes(detector: Any, X: Rows) -> Rows:
     """The classes that the classifier itself predicts; what is no Keras model is asked as the detector asks it."""
+    labels: Classes = detector.labels
     if not isinstance(detector.model, keras.Model):
-        return np.asarray(log_views(detector, X)[0][0].argmax(axis=-1))
+        return labels.named(log_views(detector, X)[0][0].argmax(axis=-1))
     output = ops.convert_to_numpy(detector.model(ops.convert_to_tensor(X), training=False))
-    if output.shape[1:] in ((), (1,)):
-        return np.asarray(output.reshape(-1) > (0 if detector.from_logits else 0.5)).astype("int64")
-    return np.asarray(output.argmax(axis=-1))
+    is_one = output.shape[1:] in ((), (1,))
+    found = output.reshape(-1) > (0 if detector.from_logits else 0.5) if is_one else output.argmax(axis=-1)
+    return labels.named(np.asarray(found).astype("int64"))
 
 
 def layers_of(model: Any, *kinds: Any) -> list[Any]:

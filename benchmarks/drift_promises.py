@@ -49,11 +49,11 @@ def two_classes(rng: np.random.Generator, n: int, share: float, shift: float) ->
 
 
 def classes() -> list[dict[str, Any]]:
-    """Batches tested against calibrations in which a class is rare; power where 15 % have scores that are 1.5 larger."""
+    """Batches tested against calibrations in which a class is rare; and where 15 % have scores that are 1.5 larger."""
     rows = []
     for n, share, shift in [(5_000, 0.05, 1.0), (50_000, 0.05, 1.0), (200_000, 0.02, 1.0), (200_000, 0.02, -0.5)]:
         alarms = {"pooled": 0, "by class": 0, "harmful, by class": 0, "harmful, pooled": 0}
-        sets, each = 40, 10
+        sets, each = 10, 10
         for seed in range(sets):
             rng = np.random.default_rng([seed, n, int(10 * shift) + 100])
             calibration = by_class(*two_classes(rng, n, share, shift))
@@ -72,7 +72,7 @@ def labels() -> list[dict[str, Any]]:
     """Calibrated on the rows that the classifier gets right: alarms on ordinary batches and streams."""
     rows = []
     for n in (1_000, 5_000):
-        streams, tests, monitors, shifted = 300, 0, 0, 0
+        streams, tests, monitors, shifted = 60, 0, 0, 0
         for seed in range(streams):
             rng = np.random.default_rng([seed, n])
             parts = [rng.random(k) < 0.12 for k in (n, 1_000, 5_000)]
@@ -90,8 +90,8 @@ def tiny() -> list[dict[str, Any]]:
     """Streams of which 90 % are of a class that has few calibration scores."""
     rows = []
     methods: dict[str, dict[str, Any]] = {"window": {"window": 500}, "martingale": {}, "cusum": {}}
-    for few in (1, 3, 20, 100):
-        streams, alarms = 400, dict.fromkeys(methods, 0)
+    for few in (3, 20, 100):
+        streams, alarms = 100, dict.fromkeys(methods, 0)
         for seed in range(streams):
             rng = np.random.default_rng([seed, few])
             scores = np.abs(rng.normal(size=2_000 + few)).astype("float32")
@@ -110,8 +110,8 @@ def tiny() -> list[dict[str, Any]]:
 def ties() -> list[dict[str, Any]]:
     """Small batches of which most scores are 0: how often p is at most alpha, for ours and the normal approximation."""
     rows = []
-    for n, m, zero in [(1_000, 10, 0.99), (1_000, 10, 0.9), (1_000, 50, 0.99), (500, 30, 0.8), (5_000, 200, 0.99)]:
-        batches, found = 3_000, {"ours": [], "normal": [], "ks": []}
+    for n, m, zero in [(1_000, 10, 0.99), (1_000, 10, 0.9), (1_000, 50, 0.99), (5_000, 200, 0.99)]:
+        batches, found = 500, {"ours": [], "normal": [], "ks": []}
         for seed in range(batches):
             rng = np.random.default_rng([seed, n, m])
             reference, batch = (
@@ -143,20 +143,18 @@ def autoregressive(rho: float) -> Draw:
 
 STREAMS: dict[str, Draw] = {
     "independent": lambda rng, n: np.exp(rng.normal(size=n)),
-    "autocorrelation 0.2": autoregressive(0.2),
     "autocorrelation 0.5": autoregressive(0.5),
     "autocorrelation 0.9": autoregressive(0.9),
     "each row five times": lambda rng, n: np.repeat(np.exp(rng.normal(size=n // 5 + 1)), 5)[:n],
-    "sessions of 100": lambda rng, n: np.exp(np.repeat(rng.normal(size=n // 100 + 1), 100)[:n] + rng.normal(size=n)),
 }
-LENGTH, SIZE, RUN_LENGTH = 20_000, 2_000, 10_000
+LENGTH, SIZE, RUN_LENGTH = 10_000, 2_000, 10_000
 
 
 def dependent() -> list[dict[str, Any]]:
     """Monitors of dependent streams, with every row, and with as many as the warning says; and batches of 1,000."""
     rows = []
     for title, draw in STREAMS.items():
-        row: dict[str, Any] = {"stream": title, "streams": 300, "warned": 0, "test": 0, "test, thinned": 0}
+        row: dict[str, Any] = {"stream": title, "streams": 60, "warned": 0, "test": 0, "test, thinned": 0}
         row |= {name: 0 for way in ("", ", every") for name in (f"martingale{way}", f"window{way}")}
         looked, alarms, spacings = {"": 0, ", every": 0}, {"": 0, ", every": 0}, []
         for seed in range(row["streams"]):
@@ -193,10 +191,10 @@ def dependent() -> list[dict[str, Any]]:
 
 
 def power() -> list[dict[str, Any]]:
-    """`control="fdr"` on 1,000 rows of which 10 score above all normal ones, before its advice is followed and after."""
+    """`control="fdr"` on 1,000 rows, 10 of them far above all normal ones: before its advice is followed, and after."""
     rows = []
     for n in (200, 1_000, 4_000):
-        batches, found, warned = 200, 0, 0
+        batches, found, warned = 100, 0, 0
         for seed in range(batches):
             rng = np.random.default_rng([seed, n])
             zeros = np.zeros(n, "int64")

@@ -190,6 +190,67 @@ def delay(row: Any) -> str:
     return f"{middle} ({late or 'later'})"
 
 
+def promises(part: str) -> list[Any]:
+    """What `benchmarks/drift_promises.py` has counted."""
+    return json.loads((RESULTS / "drift-promises.json").read_text(encoding="utf-8"))[part]
+
+
+def dependent() -> Table:
+    """Alarms on dependent streams without drift, with every row and with as many as is advised."""
+    rows = []
+    for row in promises("dependent"):
+        for way, title in (("", "every row"), (", every", f"every {row['every']:.0f}th, as advised")):
+            if way and row["every"] == 1:
+                continue
+            run = row[f"cusum{way}"]
+            of = [f"{row[key]} of {row['streams']}" for key in (f"martingale{way}", f"window{way}")]
+            batch = f"{row['test, thinned' if way else 'test']} of {row['streams']}"
+            rows.append([row["stream"], title, *of, "none" if run is None else f"{run:,.0f}", batch])
+    return ["stream", "looked at", "martingale", "window", "cusum: scores an alarm", "batches of 1,000, at 5 %"], rows
+
+
+def groups() -> Table:
+    """Alarms without drift, of calibrations with classes."""
+    rows = []
+    for row in promises("classes"):
+        title = f"{row['n']:,} rows, {share(row['share'])} of a class with scores {row['shift']:+g}"
+        ways = [f"{row[way]} of {row['batches']}" for way in ("pooled", "by class")]
+        rows.append([title, *ways, *(share(row[f"harmful, {way}"] / row["batches"]) for way in ("pooled", "by class"))])
+    return ["calibration", "pooled: alarms", "by class: alarms", "pooled: drift found", "by class: drift found"], rows
+
+
+def tiny() -> Table:
+    """Alarms on streams of a class with few calibration scores."""
+    methods = ("martingale", "cusum", "window")
+    rows = [[f"{r['few']}", *(f"{r[m]} of {r['streams']}" for m in methods)] for r in promises("tiny")]
+    return ["calibration scores of the class", *methods], rows
+
+
+def ties() -> Table:
+    """How often a p-value is at most alpha, of small batches with many equal scores."""
+    rows = []
+    for row in promises("ties"):
+        title = f"{row['m']} scores against {row['n']:,}, {share(row['zero'])} of them 0"
+        rates = [share(row[way][alpha], 1) for way in ("ours", "normal", "ks") for alpha in ("0.05", "0.001")]
+        rows.append([title, *rates])
+    ways = ("mann-whitney", "its normal approximation", "ks")
+    return ["batch", *(f"{way}, {alpha}" for way in ways for alpha in ("5 %", "0.1 %"))], rows
+
+
+def labels() -> Table:
+    """Alarms without drift, calibrated on the rows that the classifier gets right."""
+    rows = [
+        [f"{r['n']:,}", *(f"{r[key]} of {r['streams']}" for key in ("test", "martingale"))] for r in promises("labels")
+    ]
+    return ["calibration rows", "batches of 1,000, at 5 %", "streams of 5,000, at 1 %"], rows
+
+
+def power() -> Table:
+    """What control of the false-discovery rate finds."""
+    rows = [[f"{r['n']:,}", share(r["found"], 1), share(r["warned"])] for r in promises("power")]
+    return ["calibration rows", "found", "batches warned of"], rows
+
+
 def example(dataset: str) -> Table:
     """What the example of harmful drift found by severity, and on batches and a stream."""
     found = json.loads((RESULTS / f"harmful-drift-{dataset}.json").read_text(encoding="utf-8"))

@@ -154,6 +154,12 @@ SOURCES = (
         "30 min",
     ),
     Source(
+        "docs/results/drift-promises.json",
+        "[Drift](drift.md)",
+        "python benchmarks/drift_promises.py",
+        "a calibration each",
+    ),
+    Source(
         "docs/results/drift-accuracy-*-student.json", "[Drift](drift.md)", "python benchmarks/drift_accuracy.py DATASET"
     ),
     Source(

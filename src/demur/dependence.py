@@ -15,15 +15,17 @@ Array = npt.NDArray[np.float64]
 
 LAGS, SEGMENT = 64, 256
 """Rows apart, at most, that are compared; and rows together, from whose mean scores are measured."""
+IN_A_ROW = 8
+"""Lags without dependence after which there is none, so that as many films may take turns."""
 LOOKS_FROM = 4
 """Segments before the first look."""
 FEWEST = 64
 """Scores that a batch must have for this to be asked."""
 CHANCE = 0.01
 """Of ever saying so of rows that do not depend, at most."""
-INFLATION, NEGLIGIBLE = 1.2, 0.05
-"""The variance of a mean, over that of independent rows, which matters; and an autocorrelation which does not."""
-FARTHEST = 10_000
+INFLATION, NEGLIGIBLE, ADVISED = 1.2, 0.05, 0.02
+"""The variance of a mean, over that of independent rows, which matters; an autocorrelation which does not; and the one
+that rows as far apart as advised should have at most."""
 
 
 class Dependence(NamedTuple):
@@ -42,8 +44,8 @@ class Dependence(NamedTuple):
         first, lag = max((value, -at) for at, value in enumerate(self.autocorrelation, start=1))
         apart = "neighbouring rows" if lag == -1 else f"rows {-lag} apart"
         return (
-            f"the scores of {apart} are alike (autocorrelation {first:.2f}), and what is promised of false alarms is for "
-            "independent rows"
+            f"the scores of {apart} are alike (autocorrelation {first:.2f}), and what is promised of false alarms "
+            "is for independent rows"
         )
 
 
@@ -94,11 +96,14 @@ class Autocorrelation:
             return None
         rho = self._rho()
         noise = np.maximum(NEGLIGIBLE, 3.5 / np.sqrt(self._pairs()))
-        alike = np.flatnonzero(rho > noise)
-        every = 1 if not len(alike) else int(alike[-1]) + 2
-        if every > self.lags:  # farther than was looked: as if it went on to fall by the same factor a row
-            every = min(FARTHEST, math.ceil(self.lags * math.log(NEGLIGIBLE) / math.log(min(float(rho[-1]), 0.999))))
+        alike = rho > noise
+        every = _end(alike) + 1
         inflation = 1 + 2 * float(np.maximum(rho[: every - 1], 0).sum())
+        if every > 1:  # on from what can be told from noise, as if it fell by one factor a row
+            told = min(float(noise[min(every, self.lags) - 1]), 0.5)
+            every = math.ceil(every * math.log(ADVISED) / math.log(told))
+        if every > self.lags / 2:  # what reaches so far is taken, in part, for the mean of its segment
+            every *= 2
         return Dependence(tuple(float(value) for value in rho), inflation, every)
 
     @property
@@ -126,26 +131,40 @@ class Autocorrelation:
         self.waiting = np.empty(0, "float32")
 
     def state(self) -> dict[str, Any]:
-        """All of it, for JSON."""
-        padded = np.zeros(self.segment, "<f4")  # of one length, so that the state is
-        padded[: len(self.waiting)] = self.waiting
+        """All of it, for JSON; arrays as base64, so that it always has about the same length."""
         return {
-            "waiting": base64.b64encode(padded.tobytes()).decode(),
+            "waiting": _packed(np.resize(np.append(self.waiting, np.zeros(1, "<f4")), self.segment)),
             "count": len(self.waiting),
-            "sums": self.sums.tolist(),
-            "worst": self.worst.tolist(),
+            "sums": _packed(self.sums),
+            "worst": _packed(self.worst),
             "segments": self.segments,
             "largest": self.largest,
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
-        padded = np.frombuffer(base64.b64decode(state["waiting"]), "<f4")
-        self.waiting = padded[: int(state["count"])].astype("float32")
-        self.sums, self.worst = (np.array(state[name], "float64") for name in ("sums", "worst"))
-        if not self.sums.shape == self.worst.shape == (self.lags + 1,):
-            raise ValueError(f"there are {self.lags + 1} sums; got {len(self.sums)}")
+        self.waiting = _unpacked(state["waiting"], "<f4", self.segment)[: int(state["count"])]
+        self.sums, self.worst = (_unpacked(state[name], "<f8", self.lags + 1) for name in ("sums", "worst"))
         self.segments, self.largest = int(state["segments"]), float(state["largest"])
+
+
+def _end(alike: npt.NDArray[np.bool_]) -> int:
+    """The lag after which several in a row are not alike; if that is the first one, the last lag that is."""
+    for lag in range(len(alike)):
+        if not alike[lag : lag + IN_A_ROW].any():
+            return lag or (int(np.flatnonzero(alike)[-1]) + 1 if alike.any() else 0)
+    return len(alike)
+
+
+def _packed(array: npt.NDArray[Any]) -> str:
+    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
+
+
+def _unpacked(text: str, dtype: str, length: int) -> npt.NDArray[Any]:
+    array = np.frombuffer(base64.b64decode(text, validate=True), dtype)
+    if len(array) != length:
+        raise ValueError(f"there are {length} numbers; got {len(array)}")
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 def places(scores: npt.NDArray[Any], groups: npt.NDArray[Any] | None = None) -> Array:

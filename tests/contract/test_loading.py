@@ -162,6 +162,8 @@ def test_calibration_is_saved(groups, tmp_path):
     after = load_detector(tmp_path / "detector")
     np.testing.assert_array_equal(after.threshold, before.threshold)
     assert after.calibration.fpr == (0.1 if groups is None else None)
+    assert sum(part.n for part in after.calibration.ordinary.values()) == len(rows)
+    assert sum(part.n for part in after.calibration.distributions.values()) < len(rows)
     bad = rows.copy()
     bad[5, 2] = np.nan
     for name, value in before.predict(bad)["data"].items():

@@ -95,10 +95,12 @@ def test_the_state_of_the_monitors_is_kept_when_the_server_ends(tmp_path):
 
 
 def test_the_monitors_watch_as_they_are_told(tmp_path):
-    with Running(state=str(tmp_path), alpha=0.002, tolerance=0.03, cooldown=70) as server:
+    with Running(state=str(tmp_path), alpha=0.002, tolerance=0.03, cooldown=70, every=2) as server:
         httpx.post(server.url + INFER, json=document(images(5)))
-    kept = json.loads((tmp_path / "guard.json").read_text())["settings"]
-    assert (kept["alpha"], kept["tolerance"], kept["cooldown"]) == (0.002, 0.03, 70)
+    state = json.loads((tmp_path / "guard.json").read_text())
+    kept = state["settings"]
+    assert (kept["alpha"], kept["tolerance"], kept["cooldown"], kept["every"]) == (0.002, 0.03, 70, 2)
+    assert (state["count"], state["passed"]) == (3, 2)
 
 
 # Settings -------------------------------------------------------------------------------------------------------------
@@ -127,6 +129,7 @@ def test_settings_survive_the_way_to_the_child():
         ({"alpha": 0}, "alpha is the chance"),
         ({"alpha": float("nan")}, "alpha is the chance"),
         ({"tolerance": 1}, "tolerance is a share"),
+        ({"every": 0}, "every is a whole number"),
         ({"cooldown": 0}, "cooldown is a whole number"),
         ({"tls_cert": "x"}, "both a certificate and its key"),
     ],

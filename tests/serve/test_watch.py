@@ -323,6 +323,40 @@ def test_classes_have_their_own_calibration_and_unknown_ones_say_nothing_of_drif
     assert logged(caplog) == []
 
 
+def test_inputs_that_depend_are_logged_once_and_every_nth_is_the_remedy(watching, guard, caplog):
+    repeated = np.repeat(np.random.default_rng(0).permutation(np.resize(normal(guard, 400), 1000)), 5)
+    watch = watching(guard)
+    for part in np.array_split(repeated, 9):
+        feed(watch, part)
+        watch.flush()
+    said = watch.summary()["drift"]
+    (record,) = logged(caplog, "WARNING")
+    assert said["dependence"] in record.getMessage()
+    every = int(said["dependence"].rsplit("--every ", 1)[1])
+    assert 5 <= every <= 15
+    thinned = watching(guard, every=every)
+    for part in np.array_split(np.tile(repeated, 3), 9):
+        feed(thinned, part)
+        thinned.flush()
+    found = thinned.summary()["drift"]
+    assert (found["every"], found["dependence"]) == (every, None)
+    assert found["count"] == -(-15_000 // every)
+    assert len(logged(caplog, "WARNING")) == 1
+
+
+def test_all_calibration_rows_are_what_inputs_are_compared_with(watching, guard):
+    """Thresholds may be inferred from the rows that the classifier gets right."""
+    scores = normal(guard, 400)
+    right = ScoreDistribution.of(np.sort(scores)[:300])
+    guard.calibration = Calibration({None: right}, guard.threshold, 0.05, whole={None: ScoreDistribution.of(scores)})
+    watch = watching(guard)
+    found = watch.summary()
+    assert found["calibration"] == {"size": 400, "promised": 0.05, "rate": float(np.mean(scores > guard.threshold))}
+    feed(watch, np.random.default_rng(1).permutation(scores))
+    watch.flush()
+    assert not watch.summary()["drift"]["alarm"]
+
+
 def test_without_calibration_it_says_so_and_counts(watching, guard):
     guard.calibration = None
     watch = watching(guard)

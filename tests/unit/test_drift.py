@@ -1,19 +1,23 @@
 """Batches tested and streams watched: by scores alone, without a network."""
 
 import datetime
+import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp, mannwhitneyu
+from scipy.stats import ks_2samp, mannwhitneyu, rankdata
 
 from demur import drift
 from demur.calibration import Calibration, ScoreDistribution
+from demur.decision import calibration_of, grouped
 from demur.drift import Alarm, Monitor
 from demur.drift import test as drift_test
 from demur.errors import (
     CorruptMonitor,
+    DependentRows,
     EmptyInput,
     InvalidSetting,
     NonFinite,
@@ -332,6 +336,8 @@ def test_a_state_is_checked(tmp_path):
         ({"method": "adwin"}, "method is one of 'martingale', 'cusum', 'window'; got 'adwin'"),
         ({"method": ["cusum"]}, "method is one of"),
         ({"tolerance": 1}, "tolerance is a share"),
+        ({"every": 0}, "every"),
+        ({"every": 1.5}, "every"),
         ({"run_length": 1}, "run_length"),
         ({"window": 0}, "window"),
         ({"window": "soon"}, "window is a time such as"),
@@ -382,3 +388,258 @@ def test_a_detector_without_calibration_is_refused():
     with pytest.raises(WrongType, match="got Uncalibrated"):
         Monitor(Uncalibrated())
     assert issubclass(NotCalibrated, ValueError)
+
+
+# Classes of many sizes, labels, equal scores ------------------------------------------------------------------------
+
+
+def rare(rng, n, shift):
+    """A class of 2 % whose scores are shifted."""
+    classes = (rng.random(n) < 0.02).astype(int)
+    return (np.abs(rng.normal(size=n)) + shift * classes).astype("float32"), classes
+
+
+@pytest.mark.parametrize("shift", [1.0, -0.5])
+def test_each_class_weighs_as_many_rows_as_it_had(shift):
+    """Each class keeps 10,000 scores at most, however many rows it had."""
+    rng = np.random.default_rng(8)
+    scored, classes = rare(rng, 200_000, shift)
+    calibration = calibration_of(grouped(scored, classes, None, 2), fpr=0.05, threshold_perc=99.0, margin=0.0)
+    alarms = 0
+    for _ in range(30):
+        batch, of = rare(rng, 1000, shift)
+        for predicted in (None, of):
+            alarms += drift_test(calibration, scores=batch, predicted=predicted, alpha=0.01)["data"]["is_drift"]
+    assert alarms <= 4  # of 60, at 1 %: more with a chance of 4 in 10,000
+    found = drift_test(calibration, scores=scored[:1000])["data"]
+    assert found["reference_mean"] == pytest.approx(scored.mean(), rel=2e-3)
+    batch, of = rare(rng, 1000, shift)
+    batch[:150] += 1.5
+    for predicted in (None, of):
+        assert drift_test(calibration, scores=batch, predicted=predicted)["data"]["is_drift"]
+
+
+def test_pooled_groups_are_the_scores_of_all_rows():
+    rng = np.random.default_rng(3)
+    parts = [rng.exponential(size=n).astype("float32") for n in (90_000, 700, 1)]
+    pooled = ScoreDistribution.pooled([ScoreDistribution.of(part) for part in parts])
+    exact = np.sort(np.concatenate(parts))
+    assert pooled.n == len(exact)
+    assert pooled.counts.sum() == len(exact)
+    place = np.searchsorted(exact, pooled.kept, side="right") / len(exact)
+    np.testing.assert_allclose(place, np.arange(1, 10_001) / 10_000, atol=3e-4)
+    few = ScoreDistribution.pooled([ScoreDistribution.of(part[:500]) for part in parts])
+    np.testing.assert_array_equal(few.kept, np.sort(np.concatenate([part[:500] for part in parts])))
+
+
+@pytest.mark.parametrize("method", ["mann-whitney", "ks", "permutation"])
+def test_another_mixture_of_classes_alone_is_no_drift(method):
+    rng = np.random.default_rng(2)
+    calibration = by_class(200)
+    found = []
+    for shift in (0.0, 1.0):
+        classes = (rng.random(60) < 0.8).astype(int)
+        batch = 10**classes * (rng.exponential(size=60) + shift)
+        found.append(drift_test(calibration, scores=batch, predicted=classes, method=method)["data"])
+        assert found[-1]["reference_mean"] == pytest.approx(1 + 9 * classes.mean(), rel=0.2)
+    assert found[0]["p_value"] > 0.05
+    assert found[1]["p_value"] < 0.01
+    assert found[1]["effect_size"] > 0.3
+    with pytest.raises(InvalidSetting, match="of classes \\[0, 1\\]; got 7"):
+        drift_test(calibration, scores=[1.0], predicted=[7])
+
+
+def labelled(n, seed):
+    """Scores of a classifier that is wrong on 12 % of the rows, where they are larger; and where it is wrong."""
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(n) < 0.12
+    return np.exp(rng.normal(size=n) + 1.5 * wrong).astype("float32"), wrong.astype(int)
+
+
+@pytest.mark.parametrize("classes", [None, 1])
+def test_rows_that_the_classifier_gets_wrong_are_ordinary_rows_too(classes, tmp_path):
+    scored, wrong = labelled(2000, 1)
+    right = np.zeros(2000, int)
+    calibration = calibration_of(grouped(scored, right, wrong, classes), fpr=0.05, threshold_perc=99.0, margin=0.0)
+    limit = float(np.atleast_1d(calibration.threshold)[0])
+    assert np.mean(scored[wrong == 0] > limit) == pytest.approx(0.05, abs=0.002)
+    assert np.mean(scored > limit) > 0.08
+    saved = Calibration.from_arrays(calibration.as_arrays())
+    assert calibration.whole is not None
+    for one in (calibration, saved):
+        assert sum(part.n for part in one.ordinary.values()) == 2000
+        assert sum(part.n for part in one.distributions.values()) == 2000 - wrong.sum()
+        batches = [labelled(500, 100 + seed)[0] for seed in range(30)]
+        assert sum(drift_test(one, scores=batch, alpha=0.01)["data"]["is_drift"] for batch in batches) <= 3
+    monitor = Monitor(saved, alpha=0.05)
+    assert not monitor.update(scores=labelled(5000, 7)[0], predicted=np.zeros(5000, int)).alarm
+    monitor.save(tmp_path / "monitor.json")
+    assert Monitor.load(tmp_path / "monitor.json", detector=calibration).count == 5000
+
+
+def test_calibrations_of_all_rows_are_stored_as_before():
+    calibration = by_class()
+    assert calibration.whole is None
+    assert calibration.ordinary is calibration.distributions
+    assert set(calibration.as_arrays()) == {"threshold", "fpr"} | {
+        f"class_{k}_{what}" for k in (0, 1) for what in ("scores", "n")
+    }
+
+
+def test_equal_scores_in_small_batches_are_tested_exactly():
+    """Against all ways to draw the batch, one by one."""
+    rng = np.random.default_rng(4)
+    for m, n, values in [(3, 5, 3), (4, 4, 2), (6, 3, 2), (2, 8, 4), (5, 5, 1)]:
+        batch, reference = (rng.integers(0, values, k).astype(float) for k in (m, n))
+        ranks = rankdata(np.concatenate([batch, reference]))
+        sums = np.array([ranks[list(drawn)].sum() for drawn in itertools.combinations(range(m + n), m)])
+        calibration = Calibration({None: ScoreDistribution.of(reference)}, 1.0)
+        found = drift_test(calibration, scores=batch)["data"]
+        assert found["p_value"] == pytest.approx(np.mean(sums >= ranks[:m].sum() - 1e-9), abs=1e-9)
+
+
+def test_equal_scores_raise_no_more_false_alarms_than_said():
+    """Of ten scores among a thousand of which 1 % are not 0: the normal approximation says 1 % of 10 %."""
+    rng = np.random.default_rng(5)
+    reference = np.where(rng.random(1000) < 0.99, 0, rng.exponential(size=1000))
+    calibration = Calibration({None: ScoreDistribution.of(reference)}, 1.0)
+    one = np.append(np.zeros(9), 0.5)
+    p = drift_test(calibration, scores=one)["data"]["p_value"]
+    assert p > 0.05
+    assert mannwhitneyu(one, reference, alternative="greater", method="asymptotic").pvalue < 0.02
+    two = drift_test(calibration, scores=np.append(np.zeros(8), [0.5, 0.6]))["data"]["p_value"]
+    assert two < 0.02
+
+
+def test_few_scores_against_many_are_tested_at_once():
+    """SciPy's exact test of five scores against 10,000 takes a minute."""
+    found = drift_test(calibrated(10_000), scores=[4.0, 5.0, 6.0, 0.1, 3.0])["data"]
+    expected = mannwhitneyu([4.0, 5.0, 6.0, 0.1, 3.0], scores(10_000, 100), alternative="greater", method="asymptotic")
+    assert found["p_value"] == pytest.approx(expected.pvalue, rel=0.5)
+
+
+@pytest.mark.parametrize("few", [3, 20, 100])
+def test_windows_know_how_few_calibration_scores_a_class_has(few):
+    alarms = 0
+    for seed in range(60):
+        rng = np.random.default_rng([seed, few])
+        parts = {0: rng.exponential(size=2000), 1: rng.exponential(size=few)}
+        calibration = Calibration({k: ScoreDistribution.of(part) for k, part in parts.items()}, np.zeros(2))
+        classes = (rng.random(1000) < 0.9).astype(int)
+        monitor = Monitor(calibration, method="window", window=250, alpha=0.05)
+        alarms += monitor.update(scores=rng.exponential(size=1000), predicted=classes).alarm
+    assert alarms <= 9  # of 60, at 5 %: more with a chance of 2 in 1,000
+
+
+def test_windows_tolerate_what_is_tolerated():
+    settings = {"method": "window", "window": 200, "alpha": 0.05, "size": 5000}
+    alarms = [alarmed(n=2000, bad=0.1, tolerance=0.1, seed=seed, **settings) for seed in range(20)]
+    assert sum(alarms) <= 4
+    assert alarmed(n=2000, bad=0.1, seed=0, **settings)
+    assert alarmed(n=2000, bad=0.5, tolerance=0.1, seed=0, **settings)
+
+
+def test_states_of_windows_without_counts_of_groups_go_on():
+    windows = Monitor(by_class(), method="window", window=50)
+    windows.update(scores=scores(30), predicted=np.zeros(30, int))
+    state = windows.state()
+    old = {key: value for key, value in state["evidence"].items() if key != "counts"}
+    windows._evidence.resume(old)
+    windows.update(scores=scores(20, 1), predicted=np.zeros(20, int))
+    assert math.isfinite(windows.log_evidence)
+
+
+# Dependent rows -----------------------------------------------------------------------------------------------------
+
+
+def dependent(n, rho, seed):
+    """The exponential of an autoregression."""
+    steps = np.random.default_rng(seed).normal(size=n) * np.sqrt(1 - rho**2)
+    for i in range(1, n):
+        steps[i] += rho * steps[i - 1]
+    return np.exp(steps)
+
+
+def lognormal(n, seed):
+    return np.exp(np.random.default_rng(seed).normal(size=n))
+
+
+def of_lognormal(n=1000, seed=5):
+    return Calibration({None: ScoreDistribution.of(lognormal(n, seed))}, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("longer", "every"), [(np.repeat(lognormal(8000, 1), 5), (5, 15)), (dependent(60_000, 0.9, 2), (20, 60))]
+)
+def test_dependent_rows_are_warned_of_and_the_advice_works(longer, every):
+    monitor = Monitor(of_lognormal())
+    with pytest.warns(DependentRows, match=r"Look at every \d+th score alone") as caught:
+        monitor.update(scores=longer[:5000])
+    assert len(caught) == 1
+    assert monitor.is_dependent
+    advised = int(re.search(r"Monitor\(..., every=(\d+)\)", str(caught[0].message))[1])
+    assert every[0] <= advised <= every[1]
+    again = Monitor(of_lognormal(), every=advised).update(scores=longer)  # a warning would be an error here
+    assert (again.count, again.passed) == (-(-len(longer) // advised), len(longer) - again.count)
+    assert again.count > 1024
+    assert not again.is_dependent
+    assert not monitor.reset().is_dependent
+
+
+def test_the_remedy_keeps_the_promise_of_windows():
+    """Windows break it most: with every row, four in five of these streams raise an alarm."""
+    alarms = {1: 0, 25: 0}
+    for seed in range(20):
+        stream = dependent(10_000, 0.9, 1000 + seed)
+        for every in alarms:
+            monitor = Monitor(of_lognormal(2000, seed), method="window", window=50, alpha=0.05, every=every)
+            monitor.warns = False
+            alarms[every] += monitor.update(scores=stream).alarm
+    assert alarms[1] >= 10
+    assert alarms[25] <= 4
+
+
+@pytest.mark.parametrize("draw", [lognormal, lambda n, seed: np.maximum(lognormal(n, seed) - 8, 0)])
+def test_independent_rows_are_not_warned_of(draw):
+    """Nor are those of which hardly any score is above 0, nor those of which a level shifts once."""
+    for seed in range(10):
+        shifted = np.concatenate([draw(1000, seed), 3 * draw(2000, 50 + seed)])
+        monitor = Monitor(Calibration({None: ScoreDistribution.of(draw(1000, 99))}, 1.0), every=1)
+        assert not monitor.update(scores=shifted).is_dependent
+        drift_test(monitor._reference.calibration, scores=draw(1000, 70 + seed))
+
+
+def test_batches_of_dependent_rows_are_warned_of_and_the_advice_works():
+    batch = np.repeat(lognormal(300, 3), 5)
+    with pytest.warns(DependentRows, match="row alone") as caught:
+        drift_test(of_lognormal(), scores=batch)
+    every = int(re.search(r"X\[::(\d+)\]", str(caught[0].message))[1])
+    assert 5 <= every <= 15
+    assert drift_test(of_lognormal(), scores=batch[::every])["data"]["n"] >= 100
+
+
+def test_a_thinned_stream_goes_on_exactly_where_it_was(tmp_path):
+    stream = np.repeat(lognormal(4000, 6), 3)
+    settings = {"every": 7, "method": "window", "window": 40, "alpha": 0.5, "cooldown": 30}
+    whole = Monitor(of_lognormal(), **settings).update(scores=stream)
+    parts = Monitor(of_lognormal(), **settings)
+    for part in np.split(stream, [1, 2, 100, 1003, 5000, 5001]):
+        parts.update(scores=part)
+        parts.save(tmp_path / "monitor.json")
+        parts = Monitor.load(tmp_path / "monitor.json", detector=of_lognormal())
+        parts.warns = False
+    assert parts.state() == whole.state()
+    assert whole.count + whole.passed == len(stream)
+
+
+def test_states_from_before_dependence_was_measured_go_on(tmp_path):
+    monitor = Monitor(calibrated()).update(scores=scores(3000))
+    document = monitor.state()
+    for name in ("passed", "autocorrelation", "is_dependent"):
+        del document[name]
+    del document["settings"]["every"]
+    (tmp_path / "monitor.json").write_text(json.dumps(document))
+    again = Monitor.load(tmp_path / "monitor.json", detector=calibrated())
+    assert (again.count, again.passed, again.every) == (3000, 0, 1)
+    assert again.log_evidence == monitor.log_evidence
+    assert again.update(scores=scores(500, 9)).log_evidence == monitor.update(scores=scores(500, 9)).log_evidence

@@ -55,6 +55,11 @@ def file_of(metadata, body=b"graph"):
         {"layout": (Field((2,)), Field((None, 3))), "inputs": ("x0", "x1")},
         {"calibration": None},
         {
+            "calibration": Calibration(
+                {None: ScoreDistribution.of(np.arange(3.0))}, 2.0, whole={None: ScoreDistribution.of(np.arange(9.0))}
+            )
+        },
+        {
             "harm": HarmCalibration(
                 0.1,
                 0.2,

@@ -701,7 +701,8 @@ class Detector(abc.ABC):
             threshold_perc: percentage of `X` that shall not be flagged, 0 to 100: 95 for 95 %.
             margin: added to the threshold, in nats. A negative one breaks what `fpr` promises.
             labels: `(n,)`, true classes, as `classes` calls them: only the instances that the classifier gets right
-                calibrate, and the promise is for such instances.
+                calibrate, and the promise is for such instances. The scores of all of them are kept for
+                `demur.drift`.
             groups: "predicted" for a threshold, and p-values, of each predicted class (Mondrian conformal prediction):
                 the rate holds within each class.
             X_train: rows that the classifier was trained on, to warn if rows of `X` are among them.
@@ -716,6 +717,9 @@ class Detector(abc.ABC):
             TooFewInstances: for so low a rate; says how many are needed, and of which class.
             NotFitted: the companion has not been trained yet, and demur made it.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
+
+        Warns:
+            DependentRows: the scores of rows depend on those of the rows before; not looked at in Dask collections.
         """
         check_percentile(threshold_perc, margin)
         if fpr is not None:
@@ -843,7 +847,9 @@ class Detector(abc.ABC):
             batch_size: rows a forward pass.
             return_instance_score: whether the result holds the scores too.
             control: "fdr" to flag, instead of by the threshold, so that of the instances flagged in this batch at most
-                a share of `level` is expected to be normal (Benjamini & Hochberg, 1995, on the p-values).
+                a share of `level` is expected to be normal (Benjamini & Hochberg, 1995, on the p-values). Where nothing
+                is flagged and hardly anything could be, for want of calibration rows, `demur.errors.NoPower` is warned
+                of.
             level: see `control`.
             verbose: show a progress bar once it takes more than two seconds.
 

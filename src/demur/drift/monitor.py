@@ -283,7 +283,7 @@ class Monitor:
 
     @property
     def dependence(self) -> Dependence | None:
-        """How much scores depend on those before, as far as is known, significant or not; None before the first 512 scores."""
+        """How much scores depend on those before, as far as is known; None before the first 512 scores."""
         return self._autocorrelation.dependence
 
     @property

@@ -99,5 +99,6 @@ def split(n: int, share: float | None, seed: int) -> tuple[npt.NDArray[np.int64]
         count = round(share * n)
     if count >= n:
         raise InvalidSetting(f"validation_split={share} of {n} rows leaves none to train on: pass a smaller share")
-    aside = np.sort(np.random.default_rng([seed, n]).permutation(n)[:count])
-    return np.setdiff1d(np.arange(n), aside), aside
+    is_aside = np.zeros(n, bool)
+    is_aside[np.random.default_rng([seed, n]).permutation(n)[:count]] = True
+    return np.flatnonzero(~is_aside), np.flatnonzero(is_aside)

@@ -62,7 +62,7 @@ OF_TOKENS = {
     "Sequential": text,
     "of whole numbers": lambda: text(dtype="int32"),
     "behind a cast": lambda: functional(lambda x: words()(ops.cast(x, "int32"))),
-    "within a layer": lambda: functional(lambda x: WordsAndPlaces()(x)),
+    "within a layer": lambda: functional(WordsAndPlaces()),
     "within a model": nested,
 }
 

@@ -1,8 +1,9 @@
 """How much a companion that agrees too little with its classifier costs: harmful rows found, by agreement.
 
-The score is the divergence alone (`score_type="kld"`), as published: the default score adds the classifier's own doubt,
-which a companion that has learned nothing does not spoil. A companion is trained in steps. After each, its agreement with the classifier on held-out rows is noted, and the share
-of rows that noise makes the classifier get wrong which is flagged at a false-positive rate of 5 %.
+The score is the divergence alone (`score_type="kld"`), as published: the default score adds the classifier's own
+doubt, which a companion that has learned nothing does not spoil. A companion is trained in steps. After each, its
+agreement with the classifier on held-out rows is noted, and the share of rows that noise makes the classifier get wrong
+which is flagged at a false-positive rate of 5 %.
 
     python benchmarks/agreement.py          # writes docs/results/agreement.json
 """
@@ -10,6 +11,7 @@ of rows that noise makes the classifier get wrong which is flagged at a false-po
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,24 +27,28 @@ STEPS = (1, 2, 3, 10)
 FPR = 0.05
 
 
-def digits():
+def digits() -> dict[str, tuple[Any, Any]]:
     """Digits, and one digit against the others: balanced and imbalanced classes."""
     X, y = load_digits(return_X_y=True)
     X = (X / 16).astype("float32")
     return {"ten digits": (X, y), "one digit against the others": (X, (y == 8).astype(int))}
 
 
-def classifier(X, y):
+def classifier(X: Any, y: Any) -> Any:
     """A small network, trained."""
     model = keras.Sequential(
-        [layers.Input(X.shape[1:]), layers.Dense(64, activation="relu"), layers.Dense(int(y.max()) + 1, activation="softmax")]
+        [
+            layers.Input(X.shape[1:]),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(int(y.max()) + 1, activation="softmax"),
+        ]
     )
     model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
     model.fit(X, y, epochs=15, verbose=0)
     return model
 
 
-def measured(detector, X, noisy, harmful):
+def measured(detector: Any, X: Any, noisy: Any, harmful: Any) -> dict[str, Any]:
     """Agreement and what is flagged."""
     detector.infer_threshold(X, fpr=FPR)
     flagged = detector.predict(noisy)["data"]["is_adversarial"]
@@ -55,9 +61,9 @@ def measured(detector, X, noisy, harmful):
     }
 
 
-def main():
+def main() -> None:
     """Measure, and write the result."""
-    result = {"fpr": FPR, "version": __version__, "runs": []}
+    result: dict[str, Any] = {"fpr": FPR, "version": __version__, "runs": []}
     for name, (X, y) in digits().items():
         keras.utils.set_random_seed(0)
         model = classifier(X[:900], y[:900])

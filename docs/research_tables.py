@@ -82,6 +82,7 @@ SOURCES = (
         "python benchmarks/false_positive_rate.py",
         "0; 200 splits",
     ),
+    Source("docs/results/agreement.json", "[Rates](calibration.md)", "python benchmarks/agreement.py"),
     Source("docs/results/ties.json", "[Rates](calibration.md)", "python benchmarks/ties.py"),
     Source("docs/results/speed.json", "[Speed](speed.md)", "python benchmarks/speed.py", "medians"),
     Source("docs/results/training-step.json", "[Speed](speed.md)", "python benchmarks/training_step.py", "medians"),

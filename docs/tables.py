@@ -90,6 +90,22 @@ def rate_table() -> str:
     return markdown(head, rows)
 
 
+def agreement_table() -> str:
+    """What a companion is worth, by how well it agrees with its classifier."""
+    rows = []
+    for run in results("agreement")["runs"]:
+        rows.append(
+            [
+                f"{run['data']}, {run['detector']}, {run['epochs']} epochs",
+                percent(run["agreement"]),
+                f"{run['beyond_chance']:.2f}",
+                percent(run["harmful_flagged"]),
+                "warns" if run["is_poor"] else "",
+            ]
+        )
+    return markdown(["", "agreement", "beyond chance", "harmful rows flagged", "`fit`"], rows)
+
+
 def tie_table() -> str:
     """Shares of tied scores."""
     rows = []
@@ -396,6 +412,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "mnist": lambda: demo_table("mnist"),
     "digits": lambda: demo_table("digits"),
     "false-positive-rate": rate_table,
+    "agreement": agreement_table,
     "ties": tie_table,
     "memory": memory_table,
     "speed": speed_table,

@@ -33,14 +33,13 @@ class Agreement:
         share: of the rows, from 0 to 1.
         rows: how many were looked at.
         beyond_chance: Cohen's kappa (Cohen, 1960): 1 for full agreement, 0 for what two that predict each class as
-            often, and nothing else, would agree on by chance. It is NaN where both always predict one and the same
-            class.
+            often, and nothing else, would agree on by chance. None where both always predict one and the same class.
         held_out: whether the companion was not trained on the rows.
     """
 
     share: float
     rows: int
-    beyond_chance: float
+    beyond_chance: float | None
     held_out: bool
 
     @classmethod
@@ -49,7 +48,7 @@ class Agreement:
         share = float(np.mean(reference == opinion))
         classes = np.union1d(reference, opinion)
         chance = sum(float(np.mean(reference == c)) * float(np.mean(opinion == c)) for c in classes)
-        beyond = (share - chance) / (1 - chance) if chance < 1 else math.nan
+        beyond = (share - chance) / (1 - chance) if chance < 1 else None
         return cls(share, len(reference), beyond, held_out)
 
     def __str__(self) -> str:
@@ -61,9 +60,11 @@ class Agreement:
 
         Not where the classifier predicts one class alone for the rows, which then tell nothing.
         """
+        if self.beyond_chance is None:
+            return False
         unchanced = (1 - self.share) / max(1 - self.beyond_chance, 1e-9)  # 1 - what chance agrees on
         error = math.sqrt(self.share * (1 - self.share) / self.rows) / max(unchanced, 1e-9)
-        return self.beyond_chance + 2 * error < POOR  # False for NaN
+        return self.beyond_chance + 2 * error < POOR
 
 
 def warn_if_poor(agreement: Agreement, companion: str, argument: str | None) -> None:
@@ -99,5 +100,6 @@ def split(n: int, share: float | None, seed: int) -> tuple[npt.NDArray[np.int64]
         count = round(share * n)
     if count >= n:
         raise InvalidSetting(f"validation_split={share} of {n} rows leaves none to train on: pass a smaller share")
-    aside = np.sort(np.random.default_rng([seed, n]).permutation(n)[:count])
-    return np.setdiff1d(np.arange(n), aside), aside
+    is_aside = np.zeros(n, bool)
+    is_aside[np.random.default_rng([seed, n]).permutation(n)[:count]] = True
+    return np.flatnonzero(~is_aside), np.flatnonzero(is_aside)

@@ -27,7 +27,7 @@ class Robust:
         >>> robust = Robust({"Linf": 0.1, "L2": 1.5}, bounds=(0, 1))
         >>> guard = ModelDistillation(model=classifier, distilled_model="copy")
         >>> guard.fit(X_train[:32], robust=robust, epochs=1, verbose=False)
-        <ModelDistillation on 'digits', inputs (8, 8, 1), threshold not set>
+        <ModelDistillation on 'digits', inputs (8, 8, 1), threshold not set, agreement ...>
 
     Args:
         epsilon: the largest change of a number (L-infinity), in the units of the rows; or a radius for each of the

@@ -35,6 +35,12 @@ def moved(model, by=0.3):
     return model
 
 
+def as_trained(detector):
+    """The detector, which then answers as if it had been trained, without the time."""
+    detector.is_fitted = True
+    return detector
+
+
 def cnn_layers(activation):
     block = keras.Sequential(
         [layers.Input((8, 8, 1)), layers.Conv2D(8, 3, **weights(0)), layers.BatchNormalization(), layers.ReLU()],

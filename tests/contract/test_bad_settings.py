@@ -46,7 +46,7 @@ def test_what_is_called_must_be_callable_and_what_is_listed_a_list():
 
 def test_calibration_settings_are_checked():
     X = models.digits()[0][:20]
-    detector = ModelDistillation(model=models.cnn())
+    detector = models.as_trained(ModelDistillation(model=models.cnn()))
     with pytest.raises(InvalidSetting, match="two ways"):
         detector.infer_threshold(X, fpr=0.1, threshold_perc=90)
     with pytest.raises(InvalidSetting, match="groups"):

@@ -156,7 +156,7 @@ def test_sharpened_probabilities_stay_accurate_at_both_ends():
     far = functional(None)
     far.set_weights([WEIGHTS[:, None] * 100, np.float32([0])])
     X = sources.rows()[:8]
-    detector = AdversarialAE(model=far, from_logits=True, temperature=0.5)
+    detector = models.as_trained(AdversarialAE(model=far, from_logits=True, temperature=0.5))
     scores = detector.score(X)
     assert np.isfinite(scores).all()
 

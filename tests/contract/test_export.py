@@ -332,7 +332,7 @@ def test_fdr_control_is_the_detectors(exported, rows):
 
 
 def test_nothing_to_decide_by_is_an_error(tmp_path):
-    detector = ModelDistillation(model=models.tabular())
+    detector = models.as_trained(ModelDistillation(model=models.tabular()))
     with pytest.raises(ThresholdNotSet, match="infer_threshold"):
         detector.export(tmp_path / "guard.onnx")
 

@@ -114,7 +114,7 @@ def lazy():
 
 
 def test_the_first_rows_tell_the_shape(X):
-    detector = ModelDistillation(model=sources.function, threshold=1.0)
+    detector = models.as_trained(ModelDistillation(model=sources.function, threshold=1.0))
     assert detector.input_shape is None
     assert "inputs None" in repr(detector)
     assert detector.distilled_model is None
@@ -148,7 +148,7 @@ def test_nothing_is_saved_of_what_has_seen_nothing(tmp_path):
 
 
 def test_a_stream_that_is_drawn_once_is_not_robbed_of_its_first_batch(X):
-    detector = ModelDistillation(model=sources.function)
+    detector = models.as_trained(ModelDistillation(model=sources.function))
     scores = detector.score(X[start : start + 8] for start in range(0, 32, 8))
     assert scores.shape == (32,)
     np.testing.assert_allclose(scores, detector.score(X), rtol=1e-4, atol=1e-6)

@@ -120,7 +120,9 @@ def test_fit_on_a_stream_takes_the_steps_that_fit_on_its_array_takes():
 
     def losses(source, **options):
         made = AdversarialAE(model=cnn(), encoder_net=encoder(), decoder_net=decoder())
-        return made.fit(source, epochs=4, batch_size=len(X), verbose=False, **options).history["loss"]
+        return made.fit(source, epochs=4, batch_size=len(X), validation_split=0, verbose=False, **options).history[
+            "loss"
+        ]
 
     class Whole:
         def __iter__(self):

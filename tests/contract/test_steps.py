@@ -28,6 +28,10 @@ class Counting(keras.callbacks.Callback):
         self.count += 1
 
 
+ONE_EPOCH = {"epochs": 1, "verbose": False, "validation_split": 0}
+"""Of all rows."""
+
+
 def classifier(shape=(6,), seed=0, width=16):
     keras.utils.set_random_seed(seed)
     hidden = [layers.Flatten()] if len(shape) > 1 else []
@@ -59,7 +63,7 @@ def test_steps_in_one_call_train_as_steps_one_by_one_do(kind):
 
 def test_small_networks_on_tables_take_many_steps_a_call_on_tensorflow():
     noting = Noting()
-    made(AdversarialAE).fit(table(), epochs=1, batch_size=4, verbose=False, callbacks=[noting])
+    made(AdversarialAE).fit(table(), **ONE_EPOCH, batch_size=4, callbacks=[noting])
     assert noting.together == (32 if BACKEND == "tensorflow" else 1)
 
 
@@ -74,7 +78,7 @@ def test_small_networks_on_tables_take_many_steps_a_call_on_tensorflow():
 def test_others_take_one_step_a_call(shape, width, n, batch_size, why):
     noting = Noting()
     detector = ModelDistillation(model=classifier(shape, width=width), distilled_model=classifier(shape, seed=1))
-    detector.fit(table(n, shape), epochs=1, batch_size=batch_size, verbose=False, callbacks=[noting])
+    detector.fit(table(n, shape), **ONE_EPOCH, batch_size=batch_size, callbacks=[noting])
     assert noting.together == 1, why
 
 
@@ -82,9 +86,9 @@ def test_a_callback_that_looks_at_batches_sees_each():
     counting, noting = Counting(), Noting()
     seen = []
     inline = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
-    made(AdversarialAE).fit(table(), epochs=1, batch_size=4, verbose=False, callbacks=[counting, noting])
+    made(AdversarialAE).fit(table(), **ONE_EPOCH, batch_size=4, callbacks=[counting, noting])
     assert (counting.count, noting.together) == (130, 1)
-    made(AdversarialAE).fit(table(), epochs=1, batch_size=4, verbose=False, callbacks=[inline, noting])
+    made(AdversarialAE).fit(table(), **ONE_EPOCH, batch_size=4, callbacks=[inline, noting])
     assert (len(seen), noting.together) == (130, 1)
 
 

@@ -80,14 +80,15 @@ def test_hidden_layers_cost_no_further_pass_through_the_trunk(X):
             return super().forward(x)
 
     detector = AdversarialAE(model=Counted(), hidden_layer_kld={"layer1.0.conv": 5, "layer1.1.conv": 4, "stem": 3})
-    detector._ready_for(X)
+    models.as_trained(detector)._ready_for(X)
     calls.clear()
     detector.score(X)
     assert calls == [32, 32]  # x and its reconstruction
     calls.clear()
     fit(detector, X, batch_size=16, epochs=3)
-    # The reference once, each epoch's reconstructions, and both once more for the weight of the classifier's doubt.
-    assert sum(calls) == 32 + 3 * 32 + 2 * 32
+    # A look at whether gradients go through; the reference once, each epoch's reconstructions, and both once more for
+    # the weight of the classifier's doubt and the agreement.
+    assert sum(calls) == 16 + 32 + 3 * 32 + 2 * 32
 
 
 @on_torch
@@ -144,9 +145,9 @@ def test_submodules_that_show_nothing_are_refused(X):
             return x, x
 
     with pytest.raises(UnknownLayer, match="'unused' is not called"):
-        AdversarialAE(model=Odd(), hidden_layer_kld={"unused": 4}).score(X)
+        AdversarialAE(model=Odd(), hidden_layer_kld={"unused": 4}).fit(X)
     with pytest.raises(UnknownLayer, match="'pair' returns no single tensor"):
-        AdversarialAE(model=Odd(), hidden_layer_kld={"pair": 4}).score(X)
+        AdversarialAE(model=Odd(), hidden_layer_kld={"pair": 4}).fit(X)
 
 
 @on_torch
@@ -171,8 +172,8 @@ def test_the_module_keeps_its_hooks_gradients_and_flags(X):
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_compiled_module_is_read_like_the_module_in_it(X):
     compiled = torch.compile(copy.deepcopy(sources.torch_cnn()))
-    expected = ready(autoencoding(), X).score(X)
-    np.testing.assert_allclose(AdversarialAE(model=compiled).score(X), expected, rtol=1e-5)
+    expected = models.as_trained(ready(autoencoding(), X)).score(X)
+    np.testing.assert_allclose(models.as_trained(AdversarialAE(model=compiled)).score(X), expected, rtol=1e-5)
 
 
 # Companions ---------------------------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ class AdversarialAE(Detector):
         layout = self.classifier.layout
         rows = made_up(layout) if rows is None else taken(rows, slice(0, ROWS))
         x = mapped(ops.convert_to_tensor, cast(rows, layout))
-        redrawn = self._opinion_views(x, training=False).reconstruction
+        redrawn = self._redrawn(x, training=False)
         check_gradient_path(self._read, x, redrawn, layout, self.companion_name)
 
     def _make_companion(self) -> None:
@@ -343,10 +343,15 @@ class AdversarialAE(Detector):
         return [sharpen(log_p, self.temperature), *heads]
 
     def _opinion_views(self, x: Tensor, training: bool) -> Opinion:
-        reconstruction = self._companion(x, training=training)
-        if isinstance(reconstruction, list):
-            reconstruction = tuple(reconstruction) if len(reconstruction) > 1 else reconstruction[0]
+        reconstruction = self._redrawn(x, training)
         return Opinion(self._read(reconstruction), reconstruction)
+
+    def _redrawn(self, x: Any, training: bool) -> Any:
+        """What the autoencoder makes of a batch, in the batch's structure."""
+        found = self._companion(x, training=training)
+        if isinstance(found, list):
+            return tuple(found) if len(found) > 1 else found[0]
+        return found
 
     def _check_reconstruction(self) -> None:
         layout = self.classifier.layout

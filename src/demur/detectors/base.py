@@ -618,14 +618,14 @@ class Detector(abc.ABC):
     ) -> None:
         """Keep what training has led to: its history, the balance of the score, the agreement."""
         self.history, self.is_fitted = history, True
-        self._set_balance(_usual_rows(source, drawn), devices)
-        rows = _usual_rows(source, drawn) if held_out is None else some_of(held_out.rows)
+        usual = self._set_balance(_usual_rows(source, drawn), devices)
+        if held_out is not None:
+            usual = self._scored(some_of(held_out.rows), 256, False, flag_invalid=True, probabilities=True)
+        able = None if usual is None else np.isfinite(usual.score)
         self.agreement = None
-        if rows is not None:
-            found = self._scored(rows, 256, False, flag_invalid=True)
-            able = np.isfinite(found.score)
-            if able.any():
-                self.agreement = Agreement.of(found.y[able], found.y_opinion[able], held_out=held_out is not None)
+        if usual is not None and able is not None and able.any():
+            classes = (view[able].argmax(axis=1) for view in (usual.y, usual.y_opinion))
+            self.agreement = Agreement.of(*classes, held_out=held_out is not None)
 
     def _check_alike(self, devices: Devices, source: Source, settings: dict[str, Any]) -> None:
         """Check that processes which train together were given the same."""
@@ -636,21 +636,25 @@ class Detector(abc.ABC):
             settings["the rows"] = hashlib.sha256(b"".join(row_keys(some_of(source.rows)))).hexdigest()
         devices.check_alike({**settings, "the classifier's weights": self.classifier.fingerprint()})
 
-    def _set_balance(self, rows: Any, devices: Devices) -> None:
+    def _set_balance(self, rows: Any, devices: Devices) -> Scored | None:
         """Weigh the classifier's uncertainty so that on training rows it reaches as far as the divergence.
 
         The weight is the ratio of their 95th percentiles: at a threshold that flags a few per cent, each of the two
-        flags about half of them.
+        flags about half of them. Returns what was found of the rows on the way.
         """
-        if self._balance is None or rows is None:
-            return
-        self._balance.weight.assign(0.0)
+        if rows is None:
+            return None
+        if self._balance is not None:
+            self._balance.weight.assign(0.0)
         found = self._scored(rows, 256, False, flag_invalid=True, probabilities=True)
+        if self._balance is None:
+            return found
         able = np.isfinite(found.score)
         if able.any():
             doubt = -np.log(np.maximum(found.y[able].max(axis=1), TINY))
             ratio = np.quantile(found.score[able], BALANCED_AT) / max(np.quantile(doubt, BALANCED_AT), NO_DOUBT)
             self._balance.weight.assign(devices.alike(ratio))
+        return found
 
     def _robust(self, robust: Any) -> Robust | None:
         found, layout = as_robust(robust), self.companion_layout

@@ -178,9 +178,9 @@ def _lambda_in(config: Any, name: str) -> str | None:
         if config.get("class_name") == "__lambda__":
             return name
         own = config.get("name")
-        parts, name = config.values(), own if isinstance(own, str) else name
+        parts, name = list(config.values()), own if isinstance(own, str) else name
     else:
-        parts = config if isinstance(config, list | tuple) else ()
+        parts = list(config) if isinstance(config, list | tuple) else []
     return next((found for part in parts if (found := _lambda_in(part, name)) is not None), None)
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -157,7 +158,9 @@ def _check_no_lambda(name: str, model: Any) -> None:
     if is_wrapped(model) or not isinstance(model, keras.Model):
         return
     try:
-        found = _lambda_in(model.get_config(), name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns of lambdas, too
+            found = _lambda_in(model.get_config(), name)
     except NotImplementedError:  # a model of the caller's class, whose configuration Keras does not know
         return
     if found is not None:
@@ -175,9 +178,9 @@ def _lambda_in(config: Any, name: str) -> str | None:
         if config.get("class_name") == "__lambda__":
             return name
         own = config.get("name")
-        parts, name = config.values(), own if isinstance(own, str) else name
+        parts, name = list(config.values()), own if isinstance(own, str) else name
     else:
-        parts = config if isinstance(config, list | tuple) else ()
+        parts = list(config) if isinstance(config, list | tuple) else []
     return next((found for part in parts if (found := _lambda_in(part, name)) is not None), None)
 
 
@@ -218,7 +221,9 @@ def _load_arrays(file: Path) -> Arrays:
 
 def reason(error: Exception) -> str:
     """The first sentence of what went wrong innermost; Keras wraps it in whole configurations."""
-    innermost = str(error).rpartition("Exception encountered: ")[2].strip() or repr(error)
+    in_bold = re.search("\x1b\\[1m(.+?)\x1b\\[0m", str(error), re.DOTALL)  # of an error in a layer's call
+    text = in_bold[1] if in_bold else str(error).rpartition("Exception encountered: ")[2]
+    innermost = text.strip() or repr(error)
     sentence = innermost.splitlines()[0].partition(". ")[0].rstrip(".")
     return sentence if len(sentence) <= 200 else f"{sentence[:200]}..."
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import demur.runtime
-from demur import cli
+from demur import BlackBox, ModelDistillation, cli
 
 ROUNDING = 1e-5
 
@@ -85,3 +85,19 @@ def test_what_cannot_be_done_is_told_in_one_line(data, tmp_path, monkeypatch, ca
     assert error.count("\n") == 1
     assert message in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_classifier_outside_of_the_folder_is_not_needed(tmp_path, capsys):
+    X = np.random.default_rng(0).random((60, 5)).astype("float32")
+    model = BlackBox(lambda rows: np.stack([rows[:, 0], 1 - rows[:, 0]], axis=1), fingerprint="forest-v1")
+    detector = ModelDistillation(model=model).fit(X, epochs=1, verbose=False).infer_threshold(X, fpr=0.2)
+    detector.save(tmp_path / "guard")
+    out = tmp_path / "guard.onnx"
+    assert run(tmp_path / "guard", "-o", out) == 0
+    assert "takes the classifier's answers as the input 'reference'" in capsys.readouterr().out
+    guard = demur.runtime.load(out, model=model.predict)
+    np.testing.assert_allclose(guard.score(X), detector.score(X), atol=ROUNDING)
+    assert json.loads(guard.metadata["demur.classifier"]) == "forest-v1"
+    np.save(tmp_path / "rows.npy", X)
+    assert run(tmp_path / "guard", "-o", out, "--data", tmp_path / "rows.npy") != 0
+    assert "leave --data out" in capsys.readouterr().err

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 from sklearn.datasets import load_wine
+from sklearn.ensemble import RandomForestClassifier
 
 from demur import ModelDistillation
 from demur.cli import build_parser
@@ -34,7 +36,12 @@ def detector():
 
 def test_the_page_of_export_runs(detector, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame(detector[1][:, :4], columns=list("abcd"))
+    forest = RandomForestClassifier(5, random_state=0).fit(table, load_wine().target)
+    beside = ModelDistillation(model=forest, threshold=1.0).fit(table, epochs=1, verbose=False)
+    assert beside.export("beside.onnx").takes_reference
     names = {"detector": detector[0], "X_new": detector[1][:20], "X_held_out": detector[1]}
+    names |= {"forest": forest, "table_new": table[:9]}
     for block in blocks("export.md", "python"):
         exec(block.replace("max_loss=0.05", "max_loss=0.5"), names)  # the loss of so small a guard is not the point
     assert Path("guard.onnx").stat().st_size == names["guard"].path.stat().st_size

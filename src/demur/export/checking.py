@@ -83,7 +83,7 @@ def reference_of(detector: "Detector", guard: Guard, rows: Rows) -> npt.NDArray[
     """What a classifier outside the file answers for rows; None if the classifier is in the file."""
     if not guard.takes_reference:
         return None
-    log_p = detector.classifier.log_probabilities(rows)
+    log_p: npt.NDArray[np.float32] = detector.classifier.log_probabilities(rows)
     return log_p if detector.classifier.is_logits else np.exp(log_p)
 
 

@@ -138,7 +138,8 @@ def _glue(
     """Nodes and constants that make the answer, float32 `(n, classes)`, of a classifier's output."""
     from onnx import TensorProto, helper, numpy_helper
 
-    nodes, constants = [], []
+    nodes: list[Any] = []
+    constants: list[Any] = []
 
     def add(op: str, *ends: Any, **attributes: Any) -> str:
         names = []

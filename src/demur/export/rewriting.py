@@ -74,6 +74,7 @@ def _captured(node: Any) -> set[str]:
 def rewritten(model: Any) -> Any:
     """Rewrite a model, in place, and return it."""
     selections(Graph(model.graph))
+    buckets(Graph(model.graph))
     constant_shapes(Graph(model.graph), model)
     Graph(model.graph).prune()
     return model
@@ -98,6 +99,27 @@ def selections(graph: Graph) -> None:
         if negated:
             value, otherwise = otherwise, value
         graph.replace(node, [helper.make_node("Where", [condition, value, otherwise], list(node.output), node.name)])
+
+
+def buckets(graph: Graph) -> None:
+    """TensorFlow's `Bucketize`, which tf2onnx leaves as it is, as how many boundaries a number is not below."""
+    from onnx import TensorProto, helper
+
+    for node in [node for node in graph.graph.node if node.op_type == "Bucketize"]:
+        boundaries = next((list(entry.floats) for entry in node.attribute if entry.name == "boundaries"), None)
+        if boundaries is None:
+            continue
+        name = node.output[0]
+        last = graph.constant(f"{name}/last", np.array([-1], "int64"))
+        limits = graph.constant(f"{name}/boundaries", np.array(boundaries, "float32"))
+        steps = [
+            ("Cast", [node.input[0]], "/float", {"to": TensorProto.FLOAT}),
+            ("Unsqueeze", [f"{name}/float", last], "/column", {}),
+            ("GreaterOrEqual", [f"{name}/column", limits], "/above", {}),
+            ("Cast", [f"{name}/above"], "/numbers", {"to": TensorProto.INT32}),
+            ("ReduceSum", [f"{name}/numbers", last], "", {"keepdims": 0}),
+        ]
+        graph.replace(node, [helper.make_node(op, ends, [name + end], **more) for op, ends, end, more in steps])
 
 
 def _chosen(graph: Graph, product: Any) -> tuple[str, str, bool] | None:

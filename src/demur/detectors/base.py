@@ -57,7 +57,7 @@ from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResul
 from demur.robustness import Robust, as_robust
 from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route
 from demur.scoring import gathered, over_batches, score_rows, spacious
-from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection
+from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection, is_stream
 from demur.training import (
     Objective,
     Trainer,
@@ -617,7 +617,7 @@ class Detector(abc.ABC):
                 raise InvalidSetting("fpr and threshold_perc are two ways to a threshold: pass one of them")
         if groups not in (None, "predicted"):
             raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
-        if X_train is not None and (is_collection(X) or not isinstance(self._source(self._ready_for(X)), ArraySource)):
+        if X_train is not None and (is_collection(X) or is_stream(X)):
             raise InvalidSetting("X_train is compared with rows in memory: pass X as arrays or a table, or no X_train")
         if is_collection(X):
             from demur.batch.calibrating import calibrated

@@ -257,7 +257,7 @@ def example(dataset: str) -> Table:
     clean = found["clean_accuracy"]
     rows = [["unchanged", share(clean, 1), "", "", ""]]
     for row in found["severities"]:
-        accuracies = [share(row[key], 1) if key in row else "" for key in ("accuracy", "estimated_accuracy")]
+        accuracies = [share(row[key], 1) for key in ("accuracy", "estimated_accuracy")]
         scores = [f"{row[key]:.2f}" for key in ("harmful_score", "harmless_score")]
         rows.append([f"severity {row['severity']}", *accuracies, *scores])
     for row in found["p_values"]:
@@ -265,4 +265,4 @@ def example(dataset: str) -> Table:
     stream = found["stream"]
     delay = "no alarm" if stream["alarm_at"] is None else f"{stream['alarm_at'] - stream['turns_at']:,} scores"
     rows.append(["stream: from drift to alarm", "", "", delay, ""])
-    return ["", "accuracy", "estimated", "harmful", "harmless"], rows
+    return ["", "accuracy", "estimated (earlier version)", "harmful", "harmless"], rows

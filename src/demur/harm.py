@@ -120,23 +120,21 @@ class HarmCalibration:
         """The calibration that `as_arrays` described; one that an earlier version wrote answers as it did then."""
         if "origin" not in arrays:
             arrays = {**arrays, **_changes_from_nothing(np.asarray(arrays["weights"]))}
-        return cls(
-            **{name: float(arrays[name]) for name in ("score_limit", "entropy_limit", "anchor", "accuracy")},
-            **{name: float(arrays[name]) for name in ("noise", "spread", "spread_by_change")},
-            **{name: np.asarray(arrays[name], "float64") for name in ("weights", "origin", "reached")},
-            **{name: np.asarray(arrays[name], "float64") for name in ("scores", "wrong")},
-            n=int(arrays["n"]),
-        )
+        values: dict[str, Any] = {
+            field.name: np.asarray(arrays[field.name], "float64") if field.type is Array else arrays[field.name].item()
+            for field in fields(cls)
+        }
+        return cls(**values)
 
 
-def _changes_from_nothing(weights: npt.NDArray[Any]) -> dict[str, Any]:
+def _changes_from_nothing(weights: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     """What earlier versions had: a constant and the weights of two shares, whose changes are those from 0."""
     return {
-        "weights": [*weights[1:], 0.0],
+        "weights": np.array([*weights[1:], 0.0]),
         "origin": np.zeros(3),
         "anchor": weights[0],
-        "noise": 0.0,
-        "spread_by_change": 0.0,
+        "noise": np.array(0.0),
+        "spread_by_change": np.array(0.0),
         "reached": np.full(3, np.inf),
     }
 
@@ -232,4 +230,4 @@ def shares_of_errors(scores: Array, wrong: npt.NDArray[Any], weights: Array) -> 
     group = np.unique(np.searchsorted(edges, scores), return_inverse=True)[1]
     total = np.bincount(group, weights)
     middle = np.array([np.median(scores[group == one]) for one in range(len(total))])
-    return middle, np.bincount(group, weights * wrong) / total, total
+    return middle, np.asarray(np.bincount(group, weights * wrong) / total), np.asarray(total, "float64")

@@ -19,8 +19,8 @@ FEW_ERRORS, NEW_ERRORS = 0.02, 0.01
 or on twice as many as of its training rows."""
 
 CONSEQUENCE = (
-    "A classifier is surer of rows that it was trained on than of new rows, so thresholds from such rows flag too many "
-    "new rows, and accuracies on such rows are too high"
+    "A classifier answers otherwise on rows that it was trained on than on new rows: the false-positive rate of a "
+    "threshold from such rows does not hold, and accuracies on such rows are too high"
 )
 Flags = npt.NDArray[np.bool_]
 

@@ -172,7 +172,7 @@ def test_rows_that_the_classifier_was_trained_on_are_warned_of():
     with pytest.raises(InvalidSetting, match="pass X_train too"):
         detector.infer_threshold(held_out.x, fpr=0.1, y_train=train.y)
     with pytest.raises(InvalidSetting, match="X_train is compared with rows in memory"):
-        detector.infer_threshold(lambda: iter([held_out.x]), fpr=0.1, X_train=train.x)
+        detector.infer_threshold(iter([held_out.x]), fpr=0.1, X_train=train.x)
 
 
 def test_rows_without_an_error_teach_nothing_about_errors():

@@ -61,7 +61,7 @@ from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResul
 from demur.robustness import Robust, as_robust
 from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route, answered
 from demur.scoring import gathered, over_batches, score_rows, spacious
-from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection
+from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection, is_stream
 from demur.training import (
     Objective,
     Trainer,
@@ -689,8 +689,8 @@ class Detector(abc.ABC):
 
         With `fpr`, the threshold is split-conformal: on new data exchangeable with `X`, the false-positive rate is at
         most `fpr`, whatever the distribution of the scores. A percentile promises nothing. Rows that the classifier or
-        the companion was trained on are not exchangeable with new rows: on rows that an overfitted classifier was
-        trained on, the rate is several times what was asked (docs/calibration.md).
+        the companion was trained on are not exchangeable with new rows: after calibration on
+        such rows the rate does not hold (docs/calibration.md says how far it is off).
         Beyond 10,000 scores a sketch of 10,000 is kept; a p-value from it is too high by less than 1/10,000.
 
         Examples:
@@ -733,7 +733,7 @@ class Detector(abc.ABC):
         if groups not in (None, "predicted"):
             raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
         self.check_trained()
-        if X_train is not None and (is_collection(X) or not isinstance(self._source(self._ready_for(X)), ArraySource)):
+        if X_train is not None and (is_collection(X) or is_stream(X)):
             raise InvalidSetting("X_train is compared with rows in memory: pass X as arrays or a table, or no X_train")
         if is_collection(X):
             from demur.batch.calibrating import calibrated
@@ -862,8 +862,8 @@ class Detector(abc.ABC):
             called on, `data` holds `"p_value"` too, with `on_invalid="flag"` also `"invalid"`, and after
             `demur.drift.calibrate_accuracy` also `"harm_probability"`: the chance that the classifier is wrong on a
             row with this score, given that the row is like the labelled rows of that call (or, with its
-            `corrupted_share`, is corrupted like their copies with that probability). On rows that have drifted it is
-            too low; `demur.drift.estimate_accuracy` says how wrong the classifier is on a batch of them.
+            `corrupted_share`, is corrupted like their copies with that probability). Nothing is
+            promised of rows that have drifted: ask `demur.drift.estimate_accuracy` about a batch of them.
 
         Raises:
             NotFitted, ThresholdNotSet, NotCalibrated: before any forward pass, if the companion has not been trained,

@@ -22,7 +22,7 @@ from demur.evaluation.budgets import bounds_of
 from demur.evaluation.planning import corruptions_of
 from demur.evaluation.target import Target
 from demur.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
-from demur.results import Meta
+from demur.results import Floats, Meta
 
 FEWEST = 50
 """Labelled rows that are needed."""
@@ -226,7 +226,7 @@ class _Judged(NamedTuple):
 
     score: Array
     """`(n,)`."""
-    probabilities: Array
+    probabilities: Floats
     """`(n, classes)`, the classifier's."""
     wrong: npt.NDArray[np.bool_]
     """`(n,)`, whether the classifier is."""
@@ -237,8 +237,8 @@ def _judged(detector: Detector, X: Any, y: npt.NDArray[np.int64], batch_size: in
     valid = np.isfinite(score)
     if not valid.any():
         raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
-    score, probabilities = score[valid].astype("float64"), probabilities[valid].astype("float64")
-    return _Judged(score, probabilities, probabilities.argmax(axis=1) != y[valid])
+    p = probabilities[valid]
+    return _Judged(score[valid].astype("float64"), p, p.argmax(axis=1) != y[valid])
 
 
 def _curve(clean: _Judged, copies: Sequence[_Judged], corrupted_share: float) -> tuple[Array, Array]:

@@ -41,11 +41,12 @@ class CarliniWagner(Attack):
         (4, 8, 8, 1)
 
     Args:
+        epsilon: None: the attack looks for the smallest change.
         steps: of Adam, for each constant.
         searches: how many constants are tried.
 
     Raises:
-        InvalidSetting: one of them is not a whole number of at least 1.
+        InvalidSetting: `epsilon` is given, or one of the others is not a whole number of at least 1.
     """
 
     name, norm, has_budget = "C&W", "L2", False
@@ -54,8 +55,8 @@ class CarliniWagner(Attack):
     confidence: ClassVar[float] = 0.0
     """Nats of log-probability by which the wrong class shall lead."""
 
-    def __init__(self, *, steps: int = 100, searches: int = 4) -> None:
-        super().__init__()
+    def __init__(self, epsilon: None = None, *, steps: int = 100, searches: int = 4) -> None:
+        super().__init__(epsilon)
         check_whole("steps", steps, 1)
         check_whole("searches", searches, 1)
         self.steps, self.searches = steps, searches

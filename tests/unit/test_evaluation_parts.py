@@ -729,6 +729,6 @@ def test_calibration_rows_are_not_test_rows():
 
 def test_every_check_is_made_and_each_has_a_name_of_its_own():
     made = checks.check_all(calibrated(None), unchanged([0.1]), [])
-    assert len(made) == len(checks.CHECKS) == 7
-    assert len({check.name for check in made}) == 7
+    assert len(made) == len(checks.CHECKS) == 8
+    assert len({check.name for check in made}) == 8
     assert all(check.passed is None and check.detail for check in made)

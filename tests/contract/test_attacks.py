@@ -312,6 +312,13 @@ def test_carlini_wagner_attacks_each_row_as_if_it_were_alone():
     np.testing.assert_allclose(size(alone - x[:3], "L2"), size(together[:3] - x[:3], "L2"), rtol=0.02)
 
 
+def test_carlini_wagner_leaves_rows_that_are_wrong_already():
+    x, y = guards.right_rows(4)
+    y = np.array([y[0], *(y[1:] + 1) % 10])
+    found = quick("C&W").run(guards.target(), x, y).x
+    np.testing.assert_array_equal((found == x).all(axis=(1, 2, 3)), [False, True, True, True])
+
+
 @pytest.mark.parametrize("setting", ["steps", "searches"])
 def test_carlini_wagner_searches_at_least_once(setting):
     with pytest.raises(InvalidSetting, match=f"{setting} is a whole number of at least 1; got 0"):

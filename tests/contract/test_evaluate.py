@@ -463,7 +463,7 @@ def test_kept_rows_that_fool_the_classifier_no_more_are_refused(counting, tmp_pa
     made = AttackedRows.read(file)
     made._replace(fooled=~made.fooled).write(file)
     with pytest.raises(
-        CorruptEvaluation, match="the classifier or the labels have changed. Remove that file"
+        CorruptEvaluation, match=r"the classifier or the labels have changed\. Remove that file"
     ) as caught:
         evaluate(attacks=[counting(0.1)], out=tmp_path)
     assert str(file) in str(caught.value)

@@ -69,7 +69,7 @@ def measured(name: str, n: int) -> dict[str, Any]:
             "seconds_a_row": round(seconds / n, 3),
         }
         print(f"{name}, {title}: {found[title]}", flush=True)
-    return {"rows": n, "machine": machine(), "attacks": found}
+    return {"rows": n, "attacks": found}
 
 
 def main() -> int:
@@ -81,6 +81,7 @@ def main() -> int:
         found = measured(name, arguments.rows)
         document = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {"datasets": {}}
         document["datasets"][name] = found
+        document["machine"] = machine()
         FILE.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0
 

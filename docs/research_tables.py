@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ablation_tables import DEFAULT, NAMES, attacked, runs
+from ablation_tables import DEFAULT, NAMES, attacked, datasets, runs
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("docs/results", "benchmarks/results")
@@ -24,8 +24,8 @@ COMPANIONS = {
 def threats() -> Table:
     """By data set and companion, under the default score: the worst who does not know the guard, and who does."""
     table = []
-    for dataset, title in NAMES.items():
-        table.append([f"**{title}**", *[""] * 6])
+    for dataset in datasets():
+        table.append([f"**{NAMES[dataset]}**", *[""] * 6])
         for name, called in COMPANIONS.items():
             having = [seed["companions"][name] for seed in runs(dataset) if name in seed["companions"]]
             knowing = [one["adaptive"][DEFAULT] for one in having if DEFAULT in one.get("adaptive", {})]
@@ -188,6 +188,7 @@ SOURCES = (
         "python benchmarks/ablation.py DATASET --seed N",
         "in the name",
     ),
+    Source("docs/results/smallest-change.json", "[Benchmarks](benchmarks.md)", "python benchmarks/smallest_change.py"),
     Source(
         "benchmarks/results/cifar10-*.json",
         "[Benchmarks](benchmarks.md)",

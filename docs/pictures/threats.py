@@ -15,7 +15,7 @@ from drawing import BLUE, GREY, NORMAL, ORANGE, PURPLE, SMALL, TEAL, figure, nam
 from demur.plots.style import BAD, CLEAN, INK
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from ablation_tables import DEFAULT, NAMES, attacked, runs
+from ablation_tables import DEFAULT, NAMES, attacked, datasets, runs
 
 SHOWN = {
     "student": "student",
@@ -30,8 +30,8 @@ SHOWN = {
 def knowledge() -> None:
     """By data set and companion: AUROC against those who do not know the guard, and against those who do."""
     found: list[tuple[str, list[tuple[str, float, float, float]]]] = []
-    for dataset, title in NAMES.items():
-        seeds, rows = runs(dataset), []
+    for dataset in datasets():
+        seeds, rows, title = runs(dataset), [], NAMES[dataset]
         for name, called in SHOWN.items():
             having = [seed["companions"][name] for seed in seeds if name in seed["companions"]]
             having = [one for one in having if DEFAULT in one.get("adaptive", {})]
@@ -46,7 +46,9 @@ def knowledge() -> None:
                     )
                 )
         found.append((title, rows))
-    made, axes = figure(8.6, 3, sharex=True, height_ratios=[len(rows) + 0.7 for _, rows in found])
+    made, axes = figure(
+        8.6 * len(found) / 3, len(found), sharex=True, height_ratios=[len(rows) + 0.7 for _, rows in found]
+    )
     for ax, (title, rows) in zip(axes, found, strict=True):
         for place, (_, mean, worst, knowing) in enumerate(rows):
             ax.plot([knowing, mean], [place, place], color="#cccccc", linewidth=5, zorder=1, solid_capstyle="round")

@@ -21,8 +21,17 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import demur
 from demur import AdversarialAE, ModelDistillation
-from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, ThresholdNotSet, WrongType
+from demur.errors import (
+    CorruptEvaluation,
+    EmptyInput,
+    InvalidSetting,
+    NonFinite,
+    ShapeMismatch,
+    ThresholdNotSet,
+    WrongType,
+)
 from demur.evaluation import running
+from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import FGSM, PGD, Attack, Attacked, HopSkipJump, SelectivePGD, WeightedPGD
 from demur.evaluation.baselines import Baseline
 from demur.evaluation.corruptions import TABLE_CORRUPTIONS, corrupt
@@ -445,6 +454,22 @@ def test_a_function_that_answers_otherwise_is_another_classifier(counting, tmp_p
         evaluate(detector, x, np.zeros(N, int), attacks=[counting(0.1)], out=tmp_path)
         called.append(len(counting.calls))
     assert called == [1, 1, 0], "the last one is the first one again"
+
+
+def test_kept_rows_that_fool_the_classifier_no_more_are_refused(counting, tmp_path):
+    """As of a function that has changed, but not on unattacked rows; what the message says to do works."""
+    evaluate(attacks=[counting(0.1)], out=tmp_path)
+    (file,) = (tmp_path / "attacked").iterdir()
+    made = AttackedRows.read(file)
+    made._replace(fooled=~made.fooled).write(file)
+    with pytest.raises(
+        CorruptEvaluation, match=r"the classifier or the labels have changed\. Remove that file"
+    ) as caught:
+        evaluate(attacks=[counting(0.1)], out=tmp_path)
+    assert str(file) in str(caught.value)
+    file.unlink()
+    evaluate(attacks=[counting(0.1)], out=tmp_path)
+    assert len(counting.calls) == 2
 
 
 # Time ---------------------------------------------------------------------------------------------------------------

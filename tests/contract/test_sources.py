@@ -1,5 +1,7 @@
 """Rows from anywhere: arrays, files mapped into memory and streams of any framework give the same scores."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -187,6 +189,57 @@ def test_invalid_rows_of_a_stream_can_be_flagged(detector):
     finally:
         detector.on_invalid = setting
     assert data["invalid"].tolist() == [5, 40]
+
+
+class Unsized(Indexed):
+    """Without a length, Keras takes it for endless."""
+
+    num_batches = None
+
+
+def repeated():
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(X).batch(16).repeat()
+
+
+def for_ever():
+    while True:
+        yield X[:16]
+
+
+@pytest.mark.parametrize("method", ["fit", "score", "predict", "correct", "infer_threshold"])
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (repeated, r"X\.take\(n\)"),
+        (Unsized, r"def __len__\(self\)"),
+        (for_ever, r"itertools\.islice\(X, n\)"),
+        (lambda: itertools.cycle([X[:16]]), r"itertools\.islice\(X, n\)"),
+    ],
+    ids=["tf.data", "PyDataset", "generator", "cycle"],
+)
+def test_a_stream_that_never_ends_is_an_error_at_once(detector, make, advice, method):
+    arguments = {"fit": {"epochs": 1, "verbose": False}}.get(method, {})
+    with pytest.raises(InvalidSetting, match=f"X is a stream that never ends, .*{advice}"):
+        getattr(detector, method)(make(), **arguments)
+
+
+def test_what_the_error_about_endless_streams_advises_works(detector):
+    class Sized(Unsized):
+        num_batches = 2
+
+    ended = [repeated().take(2), itertools.islice(for_ever(), 2), Sized()]
+    assert [len(detector.score(stream)) for stream in ended] == [32, 32, 32]
+    live = ModelDistillation(model=cnn(), distilled_model=live_student())
+    live.fit(itertools.islice(for_ever(), 2), epochs=1, verbose=False)
+    live.fit(repeated().take(2), epochs=2, verbose=False)
+
+
+def test_the_first_rows_of_an_endless_stream_are_not_taken_for_its_layout():
+    detector = ModelDistillation(model=lambda rows: np.full((len(rows), 2), 0.5), distilled_model=live_student())
+    with pytest.raises(InvalidSetting, match="X is a stream that never ends"):
+        detector.fit(for_ever(), verbose=False)
 
 
 def test_the_reference_of_a_large_set_is_kept_on_disk(monkeypatch):

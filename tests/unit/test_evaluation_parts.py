@@ -1,5 +1,6 @@
 """What an evaluation is made of, part by part, on arrays made by hand: no network computes here."""
 
+import ast
 import dataclasses
 import json
 from pathlib import Path
@@ -18,7 +19,7 @@ from demur.evaluation import checks
 from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import FGSM, PGD, Attacked, CarliniWagner, HopSkipJump, SelectivePGD
 from demur.evaluation.attacks.climbing import Facts, worst
-from demur.evaluation.budgets import NORMS, bounds_of, default_epsilons, epsilons_of
+from demur.evaluation.budgets import NORMS, bounds_of, default_epsilons, doubt_about, epsilons_of
 from demur.evaluation.measuring import Changed, Description, Outcome, Unchanged, outcome_of
 from demur.evaluation.norms import projected, random_change, size, steepest
 from demur.evaluation.planning import (
@@ -410,6 +411,19 @@ def test_titles_hold_the_strength():
     assert dataclasses.replace(example(), threats=[threat, curve]).of_interest == [threat]
 
 
+@pytest.mark.parametrize(("scale", "advice"), [(1.0, None), (0.5, None), (200.0, 40.0), (1e-3, 2e-4)])
+def test_budgets_for_standardised_columns_are_doubted_where_columns_are_not(scale, advice):
+    x = scale * np.random.default_rng(0).normal(size=(500, 4))
+    x[:, 3] = 7.0  # a constant column has no spread
+    said = doubt_about(x, default_epsilons((4,), (-1, 1)))
+    if advice is None:
+        assert said is None
+        return
+    epsilons = ast.literal_eval(said.split("epsilons=")[1].rstrip("."))
+    assert epsilons["Linf"] == pytest.approx(advice, rel=0.1)
+    assert epsilons_of(epsilons, (4,), (-1, 1)) == epsilons
+
+
 # On disk ------------------------------------------------------------------------------------------------------------
 
 
@@ -729,6 +743,6 @@ def test_calibration_rows_are_not_test_rows():
 
 def test_every_check_is_made_and_each_has_a_name_of_its_own():
     made = checks.check_all(calibrated(None), unchanged([0.1]), [])
-    assert len(made) == len(checks.CHECKS) == 7
-    assert len({check.name for check in made}) == 7
+    assert len(made) == len(checks.CHECKS) == 8
+    assert len({check.name for check in made}) == 8
     assert all(check.passed is None and check.detail for check in made)

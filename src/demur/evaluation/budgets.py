@@ -42,6 +42,24 @@ def default_epsilons(shape: tuple[int, ...], bounds: tuple[float, float]) -> dic
     }
 
 
+def doubt_about(X: Any, epsilons: Mapping[Norm, float]) -> str | None:
+    """What to say where the default budgets, which are for standardised columns, do not suit a table.
+
+    Args:
+        X: `(n, columns)`.
+        epsilons: the default budgets.
+    """
+    spread = np.asarray(X, "float64").std(axis=0)
+    usual = float(np.median(spread[spread > 0])) if (spread > 0).any() else 1.0
+    if 1 / 3 <= usual <= 3:
+        return None
+    return (
+        f"The budgets of the attacks are for standardised columns, and the columns of X have a standard deviation of "
+        f"{usual:.3g} (the median): standardise them, or pass epsilons={{'Linf': {epsilons['Linf'] * usual:.2g}, "
+        f"'L2': {epsilons['L2'] * usual:.2g}, 'L1': {epsilons['L1'] * usual:.2g}}}."
+    )
+
+
 def epsilons_of(
     given: Mapping[str, float] | None, shape: tuple[int, ...], bounds: tuple[float, float]
 ) -> dict[Norm, float]:

@@ -19,7 +19,7 @@ from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
 from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import Attack, Attacked
 from demur.evaluation.baselines import Baseline, finite
-from demur.evaluation.budgets import bounds_of, epsilons_of
+from demur.evaluation.budgets import bounds_of, doubt_about, epsilons_of
 from demur.evaluation.checks import check_all
 from demur.evaluation.costs import cost_of
 from demur.evaluation.measuring import (
@@ -223,6 +223,9 @@ def _asked(
     shape = tuple(detector.input_shape) if is_plain else ()
     target = Target(detector, bounds_of(bounds, X, shape) if is_plain else (0.0, 1.0))
     limits = epsilons_of(epsilons, shape, target.bounds)
+    if epsilons is None and attacks is not None and len(shape) == 1 and target.is_continuous:
+        doubt = doubt_about(X, limits)
+        notes += [] if doubt is None else [doubt]
     return _Asked(
         target=target,
         shape=shape,

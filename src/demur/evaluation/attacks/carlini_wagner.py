@@ -41,11 +41,12 @@ class CarliniWagner(Attack):
         (4, 8, 8, 1)
 
     Args:
+        epsilon: None: the attack looks for the smallest change.
         steps: of Adam, for each constant.
         searches: how many constants are tried.
 
     Raises:
-        InvalidSetting: one of them is not a whole number of at least 1.
+        InvalidSetting: `epsilon` is given, or one of the others is not a whole number of at least 1.
     """
 
     name, norm, has_budget = "C&W", "L2", False
@@ -54,12 +55,12 @@ class CarliniWagner(Attack):
     confidence: ClassVar[float] = 0.0
     """Nats of log-probability by which the wrong class shall lead."""
 
-    def __init__(self, *, steps: int = 100, searches: int = 4) -> None:
-        super().__init__()
+    def __init__(self, epsilon: None = None, *, steps: int = 100, searches: int = 4) -> None:
+        super().__init__(epsilon)
         check_whole("steps", steps, 1)
         check_whole("searches", searches, 1)
         self.steps, self.searches = steps, searches
-        self.passes = steps * searches + CROSSINGS  # type: ignore[misc]
+        self.passes = steps * searches + CROSSINGS + 1  # type: ignore[misc]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -112,27 +113,27 @@ class Nearest:
 
 def crossed(target: Target, look: Look, x: Array, nearest: Nearest) -> tuple[Array, Array]:
     """Newton steps along the gradient until the wrong class leads: what it lacked before, and the length of the way."""
-    now, before = x, look(x)[0]
-    low, high = target.bounds
-    diagonal = (high - low) * np.sqrt(x[0].size)
+    now, (before, gradient) = x, look(x)
+    lacking = before
+    nearest.keep(now, lacking <= 0)
     for _ in range(CROSSINGS):
-        lacking, gradient = look(now)
-        nearest.keep(now, lacking <= 0)
         if (lacking <= 0).all():
             break
         gradient = inward(gradient, now, target.bounds)
         slope = np.maximum(size(gradient, "L2"), 1e-30)
-        length = np.minimum(1.02 * np.maximum(lacking, 0) / slope, diagonal)
+        length = np.minimum(1.02 * np.maximum(lacking, 0) / slope, diagonal(target, x))
         now = target.clipped(now + by_row(length, x) * (gradient / by_row(slope, x))).astype("float32")
-    way = np.maximum(size(now - x, "L2"), 1e-6 * diagonal)
-    return before, np.where(np.isfinite(nearest.distance), nearest.distance, way)
+        lacking, gradient = look(now)
+        nearest.keep(now, lacking <= 0)
+    return before, np.where(np.isfinite(nearest.distance), nearest.distance, size(now - x, "L2"))
 
 
 def searched(
     target: Target, look: Look, x: Array, constant: Array, distance: Array, steps: int, nearest: Nearest
 ) -> Array:
     """Adam from the rows themselves, with a constant for each row: on which rows it succeeded."""
-    unit = by_row(distance / np.sqrt(x[0].size), x)
+    # Above 0 for rows that are wrong already, and for those whose gradient is 0.
+    unit = by_row(np.maximum(distance, 1e-6 * diagonal(target, x)) / np.sqrt(x[0].size), x)
     mean, square, now, successful = np.zeros_like(x), np.zeros_like(x), x, np.zeros(len(x), bool)
     for i in range(steps):
         lacking, gradient = look(now)
@@ -146,6 +147,12 @@ def searched(
         stride = STRIDE * (0.5 * (1 + np.cos(np.pi * i / steps)) + 0.02)
         now = target.clipped(now - stride * unit * step).astype("float32")
     return successful
+
+
+def diagonal(target: Target, x: Array) -> float:
+    """The largest distance of two rows."""
+    low, high = target.bounds
+    return float((high - low) * np.sqrt(x[0].size)) or 1.0
 
 
 def by_row(values: Array, x: Array) -> Array:

@@ -26,6 +26,7 @@ from demur.data import (
 )
 from demur.divergence import PROBABILITY_FLOOR, Tensor, log_probabilities, log_softmax
 from demur.errors import ClassifierFailed, NoGraph, NonFinite, NotADistribution, ShapeMismatch, WrongType
+from demur.texts import Text, as_given
 
 SUM_TOLERANCE = 1e-2
 """How far from 1 a row of probabilities may sum: generous enough for float16."""
@@ -190,7 +191,7 @@ class BlackBoxClassifier(Classifier):
 
     def settled(self, layout: Layout) -> Layout:
         """The layout of the rows that the model is asked about: as they come, unless the model wants a type."""
-        return layout if isinstance(layout, Columns) else mapped(lambda field: Field(field.shape, None), layout)
+        return layout if isinstance(layout, Columns | Text) else mapped(lambda field: Field(field.shape, None), layout)
 
     def log_probabilities(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Ask about rows, those that were not asked about before; float32 `(n, classes)`.
@@ -223,7 +224,7 @@ class BlackBoxClassifier(Classifier):
 
     def _asked(self, rows: Rows) -> npt.NDArray[np.float32]:
         try:
-            output = np.asarray(self.ask(rows))
+            output = np.asarray(self.ask(as_given(rows, self.layout) if isinstance(self.layout, Text) else rows))
         except (KeyboardInterrupt, ClassifierFailed):
             raise
         except Exception as error:
@@ -350,8 +351,7 @@ def settle(layout: Layout, run: Any, role: str, floating: str = "float32") -> tu
     Raises:
         WrongType: it is a table with columns, or the model takes rows of no type.
     """
-    if isinstance(layout, Columns):
-        raise WrongType(f"the {role} takes arrays, not a table with columns: X.to_numpy()")
+    check_arrays(layout, role)
     whole = "int64" if keras.backend.backend() == "torch" else "int32"
     as_floats = mapped(lambda field: Field(field.shape, floating), layout)
     as_whole = mapped(
@@ -395,6 +395,17 @@ def digest_of(arrays: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
+def check_arrays(layout: Layout, role: str) -> None:
+    """Raise WrongType if rows are a table with columns or texts, which a network does not take."""
+    if isinstance(layout, Columns):
+        raise WrongType(f"the {role} takes arrays, not a table with columns: X.to_numpy()")
+    if isinstance(layout, Text):
+        raise WrongType(
+            f"the {role} takes arrays, not texts: pass a function from texts to probabilities in its place, such as "
+            "lambda texts: model.predict(tokenize(texts))"
+        )
+
+
 def fields_of(layout: Layout) -> list[Field]:
     """The arrays of a layout."""
-    return [] if isinstance(layout, Columns) else flat(layout)
+    return [] if isinstance(layout, Columns | Text) else flat(layout)

@@ -98,7 +98,7 @@ def calibrate_accuracy(
     isotonic = _isotonic()
     check_whole("rows", rows, FEWEST)
     check_whole("seed", seed, 0)
-    X = check_layout(detector._ready_for(X), detector.classifier.layout)
+    X = check_layout(detector._ready_for(X), detector.classifier.layout, finite=not detector.route.takes_missing)
     labels = check_classes(y, row_count(X))
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")

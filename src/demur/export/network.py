@@ -19,6 +19,7 @@ from demur.errors import MissingExtra, NotExportable
 from demur.export.rewriting import rewritten
 from demur.graph import DetectorGraph
 from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
+from demur.texts import Text
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector
@@ -157,8 +158,9 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
 
 
 def _input_names(layout: Layout) -> tuple[str, ...]:
-    if isinstance(layout, Columns):
-        raise NotExportable("rows are a table with columns, and an ONNX file takes arrays of numbers")
+    if isinstance(layout, Columns | Text):
+        what = "texts" if isinstance(layout, Text) else "a table with columns"
+        raise NotExportable(f"rows are {what}, and an ONNX file takes arrays of numbers")
     if isinstance(layout, Field):
         return ("x",)
     names = tuple(layout) if isinstance(layout, dict) else tuple(f"x{i}" for i in range(len(layout)))

@@ -64,6 +64,7 @@ class TableEncoder:
             if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
                 raise InvalidSetting(f"{setting} is a list of names of columns; got {names!r}")
         self.drop, self.text, self.keep = tuple(drop), tuple(text), tuple(keep)
+        self.width_of_text = WIDTH_OF_A_COLUMN
         self.columns: list[Column] = [_made_again(column) for column in columns or []]
 
     @property
@@ -92,15 +93,17 @@ class TableEncoder:
                 f"TableEncoder names columns that are not there: {', '.join(unknown)}; the rows have "
                 f"{', '.join(name for name, _ in found)}"
             )
-        width = WIDTH if len(found) == 1 else WIDTH_OF_A_COLUMN
+        are_texts = not is_table(rows) and np.ndim(rows) == 1
+        self.text = tuple(name for name, _ in found) if are_texts else self.text
+        self.width_of_text = WIDTH if len(found) == 1 else WIDTH_OF_A_COLUMN
         doubts: dict[str, list[str]] = {"id": [], "text": []}
-        self.columns = [self._learned(name, values, width, doubts) for name, values in found]
+        self.columns = [self._learned(name, values, doubts) for name, values in found]
         if not sum(column.width for column in self.columns):
             raise WrongType(
                 "no column is left that the companion could learn from: name one in "
                 "companion_preprocess=demur.TableEncoder(keep=[...]), or pass a function that makes numbers of the rows"
             )
-        _warn(doubts)
+        self._warn(doubts)
         return self
 
     def transform(self, rows: Rows) -> npt.NDArray[np.float32]:
@@ -123,7 +126,7 @@ class TableEncoder:
         """What `TableEncoder(...)` takes to make it again, as JSON can hold it."""
         return [column.settings() for column in self.columns]
 
-    def _learned(self, name: str, values: npt.NDArray[Any], width: int, doubts: dict[str, list[str]]) -> Column:
+    def _learned(self, name: str, values: npt.NDArray[Any], doubts: dict[str, list[str]]) -> Column:
         if name in self.drop:
             return LeftOut(name)
         if are_dates(values):
@@ -144,7 +147,26 @@ class TableEncoder:
                 return LeftOut(name)
         if not isinstance(found, list):
             return Numbers.learned(name, found)
-        return NGrams.learned(name, found, width) if is_text else Categories.learned(name, found)
+        return NGrams.learned(name, found, self.width_of_text) if is_text else Categories.learned(name, found)
+
+    def _warn(self, doubts: dict[str, list[str]]) -> None:
+        """Name, in one warning, the columns that look like ids and like free text."""
+        said = []
+        if doubts["id"]:
+            names = ", ".join(map(repr, doubts["id"]))
+            said.append(
+                f"{names} looks like an id, whose values do not come again in new rows, and is left out of the "
+                f"companion; drop=[{names}] says that this is right, keep=[{names}] that it is no id"
+            )
+        if doubts["text"]:
+            names = ", ".join(map(repr, doubts["text"]))
+            said.append(
+                f"{names} looks like free text, and is read by its characters, {self.width_of_text:,} numbers a "
+                f"column; text=[{names}] says that this is right, drop=[{names}] leaves it out"
+            )
+        if said:
+            advice = "Pass that in companion_preprocess=demur.TableEncoder(...)"
+            warnings.warn(f"{'. '.join(said)}. {advice}", UserWarning, stacklevel=2)
 
 
 def lacking(rows: Rows) -> npt.NDArray[np.bool_]:
@@ -177,26 +199,3 @@ def _values(column: Any) -> npt.NDArray[Any]:
         as_floats = column.cast(float) if hasattr(column, "cast") else column.astype("float64")
         return np.asarray(as_floats.to_numpy(), "float64")
     return values
-
-
-def _warn(doubts: dict[str, list[str]]) -> None:
-    """Name, in one warning, the columns that look like ids and like free text."""
-    said = []
-    if doubts["id"]:
-        names = ", ".join(map(repr, doubts["id"]))
-        said.append(
-            f"{names} (looks like an id, whose values do not come again in new rows: left out of the companion; "
-            f"TableEncoder(drop=[{names}]) says that this is right, TableEncoder(keep=[{names}]) that it is none)"
-        )
-    if doubts["text"]:
-        names = ", ".join(map(repr, doubts["text"]))
-        said.append(
-            f"{names} (looks like free text: read by its characters, {WIDTH_OF_A_COLUMN:,} numbers a column; "
-            f"TableEncoder(text=[{names}]) says that this is right, TableEncoder(drop=[{names}]) leaves it out)"
-        )
-    if said:
-        warnings.warn(
-            f"columns that no default is sure of: {'; '.join(said)}. Pass companion_preprocess=demur.TableEncoder(...)",
-            UserWarning,
-            stacklevel=2,
-        )

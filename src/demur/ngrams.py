@@ -49,7 +49,8 @@ def _parts(texts: Sequence[str]) -> Iterable[list[str]]:
     part: list[str] = []
     size = 0
     for text in texts:
-        tidied = f" {' '.join(text.lower().split())} "
+        words = text.lower().split()
+        tidied = f" {' '.join(words)} " if words else ""
         if part and (size + len(tidied) > AT_ONCE or len(part) == TEXTS_AT_ONCE):
             yield part
             part, size = [], 0

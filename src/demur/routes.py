@@ -336,10 +336,10 @@ class OutOfGraph:
         """
         log_p, failure = self._answers(rows)
         if failure is not None:
-            failed = int(np.isnan(log_p).any(axis=1).sum())
+            failed, reason = int(np.isnan(log_p).any(axis=1).sum()), str(failure.__cause__ or failure).splitlines()[0]
             raise NonFinite(
                 f"{failed} of {row_count(rows)} rows hold NaN or lack a value, and the classifier fails on them: "
-                f"{failure}. Remove these rows or, if new rows will lack values too, impute them in the classifier's "
+                f"{reason}. Remove these rows or, if new rows will lack values too, impute them in the classifier's "
                 "own pipeline"
             ) from failure
         return log_p

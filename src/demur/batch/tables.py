@@ -145,8 +145,8 @@ def _texts(table: Any, reading: Reading, ids: Sequence[str]) -> npt.NDArray[np.o
     _present(table, names)
     if len(names) != 1:
         raise ShapeMismatch(
-            f"texts are one column, and there are {_some(names) or 'none'}: say which by columns=, and which names rows "
-            "by ids="
+            f"texts are one column, and there are {_some(names) or 'none'}: say which by columns=, and which names "
+            "rows by ids="
         )
     return np.array([*table[names[0]].to_pylist(), None], object)[:-1]
 

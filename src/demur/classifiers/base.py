@@ -20,6 +20,7 @@ from demur.data import (
     compatible,
     describe_layout,
     flat,
+    is_table,
     mapped,
     row_count,
     taken,
@@ -237,7 +238,7 @@ class BlackBoxClassifier(Classifier):
         if output.ndim != 2 or len(output) != row_count(rows) or output.dtype.kind not in "fiub":
             raise ShapeMismatch(
                 f"the {self.role} must return probabilities (n, classes) of {row_count(rows)} rows; "
-                f"got {output.dtype} of shape {output.shape}"
+                f"got {output.dtype} of shape {output.shape}{_hint(rows, output)}"
             )
         output = output.astype("float64")
         if not np.isfinite(output).all():
@@ -253,6 +254,15 @@ class BlackBoxClassifier(Classifier):
         if self.classes and found != self.classes:
             raise ShapeMismatch(f"the {self.role} has {self.classes} classes; an answer has {found}")
         self.classes = found
+
+
+def _hint(rows: Rows, output: npt.NDArray[Any]) -> str:
+    """What may be wrong if there is an answer for each column of a table and not for each row."""
+    if not is_table(rows) or output.shape[:1] != (rows.shape[1],):
+        return ""
+    return (
+        f", as many as there are columns: a classifier of texts takes one column, such as X[{str(rows.columns[0])!r}]"
+    )
 
 
 def log_softmax_of(logits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import ablation_tables
 import batch_tables
+import column_tables
 import devices_tables
 import drift_tables
 import research_tables
@@ -430,6 +431,8 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "ablation-combined": lambda: ablation("combination", ablation_tables.by_combination()),
     "ablation-adaptive": lambda: markdown(*ablation_tables.adaptive()),
+    "columns": lambda: markdown(*column_tables.columns()),
+    "texts": lambda: markdown(*column_tables.texts()),
     "batch-throughput": lambda: markdown(*batch_tables.throughput()),
     "batch-proofs": lambda: markdown(*batch_tables.proofs()),
     "several-devices": lambda: markdown(*devices_tables.differences()),

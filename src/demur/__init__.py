@@ -10,6 +10,7 @@ from demur._version import __version__
 if TYPE_CHECKING:
     from demur.classifiers import BlackBox
     from demur.detectors import AdversarialAE, ModelDistillation
+    from demur.encoding import TableEncoder
     from demur.evaluation.result import Evaluation
     from demur.evaluation.running import evaluate
     from demur.loading import load_detector
@@ -22,6 +23,7 @@ __all__ = [
     "Evaluation",
     "ModelDistillation",
     "Robust",
+    "TableEncoder",
     "__version__",
     "evaluate",
     "evaluate_scores",
@@ -34,6 +36,7 @@ _HOMES = {
     "Evaluation": "demur.evaluation.result",
     "ModelDistillation": "demur.detectors",
     "Robust": "demur.robustness",
+    "TableEncoder": "demur.encoding",
     "evaluate": "demur.evaluation.running",
     "evaluate_scores": "demur.metrics",
     "load_detector": "demur.loading",

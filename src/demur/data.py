@@ -1,7 +1,7 @@
 """Rows as they come from a caller: what is accepted, and how they are cast a batch at a time. NumPy only.
 
-Rows are an array, several arrays with as many rows (a tuple, or a dict by name), or a table with named columns (a
-pandas or polars DataFrame). Their layout says what one row is.
+Rows are an array, several arrays with as many rows (a tuple, or a dict by name), a table with named columns (a
+pandas or polars DataFrame), or texts. Their layout says what one row is.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
+from demur.texts import Text, are_texts, as_texts, kind_of
 
 Shape: TypeAlias = tuple[int | None, ...]
 """The shape of one row; `None` where any size will do."""
 
 Rows: TypeAlias = Any
-"""An array, a tuple or dict of arrays, or a DataFrame."""
+"""An array (of numbers or of texts), a tuple or dict of arrays, or a DataFrame."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Columns:
 Labels: TypeAlias = npt.NDArray[np.int64]
 """Classes, `(n,)`."""
 
-Layout: TypeAlias = Field | tuple[Field, ...] | dict[str, Field] | Columns
+Layout: TypeAlias = Field | tuple[Field, ...] | dict[str, Field] | Columns | Text
 """What one row is."""
 
 CHECK_ROWS = 4096
@@ -60,13 +61,17 @@ def describe_layout(layout: Layout) -> str:
         return describe(layout.shape)
     if isinstance(layout, Columns):
         return f"a table with columns {', '.join(layout.names)}"
+    if isinstance(layout, Text):
+        return "texts, (n,)"
     if isinstance(layout, dict):
         return "{" + ", ".join(f"{name!r}: {describe(field.shape)}" for name, field in layout.items()) + "}"
     return "(" + ", ".join(describe(field.shape) for field in layout) + ")"
 
 
 def shapes_of(layout: Layout) -> Any:
-    """The shape of one row: a tuple, or a tuple or dict of them, or of names of columns."""
+    """The shape of one row: a tuple, or a tuple or dict of them, or of names of columns; "text" for texts."""
+    if isinstance(layout, Text):
+        return "text"
     return layout.names if isinstance(layout, Columns) else mapped(lambda field: field.shape, layout)
 
 
@@ -150,7 +155,7 @@ def taken(rows: Rows, chosen: Any) -> Rows:
 
 def cast(rows: Rows, layout: Layout) -> Rows:
     """Rows as the layout says; arrays that are so already are not copied."""
-    if isinstance(layout, Columns):
+    if isinstance(layout, Columns | Text):
         return rows
     return mapped(lambda x, field: x if field.dtype is None else x.astype(field.dtype, copy=False), rows, layout)
 
@@ -159,6 +164,8 @@ def layout_of(rows: Rows) -> Layout:
     """The layout of rows as they came."""
     if is_table(rows):
         return Columns(tuple(str(name) for name in rows.columns))
+    if are_texts(rows):
+        return Text(kind_of(rows))
     return mapped(lambda x: Field(tuple(x.shape[1:]), str(x.dtype)), mapped(as_numpy, rows))  # type: ignore[no-any-return]
 
 
@@ -190,6 +197,8 @@ def compatible(layout: Layout, other: Layout) -> bool:
         return layout == other
     if type(layout) is not type(other):
         return False
+    if isinstance(layout, Text):
+        return True
     if isinstance(layout, dict) and isinstance(other, dict) and set(layout) != set(other):
         return False
     if len(flat(layout)) != len(flat(other)):
@@ -206,6 +215,8 @@ def as_json(layout: Layout) -> Any:
     """A layout as JSON can hold it."""
     if isinstance(layout, Columns):
         return {"columns": list(layout.names)}
+    if isinstance(layout, Text):
+        return {"text": layout.kind}
     if isinstance(layout, Field):
         names = {} if layout.columns is None else {"names": list(layout.columns)}
         return {"shape": list(layout.shape), "dtype": layout.dtype, **names}
@@ -218,6 +229,8 @@ def from_json(data: Any) -> Layout:
     """A layout from what `as_json` returned."""
     if "columns" in data:
         return Columns(tuple(data["columns"]))
+    if "text" in data:
+        return Text(data["text"])
     if "shape" in data:
         return _field(data)
     if "named" in data:
@@ -261,6 +274,8 @@ def check_layout(X: Any, layout: Layout, name: str = "X", *, finite: bool = True
         return check_rows(X, layout.shape, name, finite=finite)
     if isinstance(layout, Columns):
         return _check_table(X, layout, name)
+    if isinstance(layout, Text):
+        return as_texts(X, name)
     if isinstance(layout, dict):
         if not isinstance(X, Mapping):
             raise WrongType(f"{name} must be a dict of arrays, {describe_layout(layout)}; got {type(X).__name__}")
@@ -309,6 +324,11 @@ def check_rows(X: Any, shape: Shape, name: str = "X", *, finite: bool = True) ->
         EmptyInput: no rows.
         NonFinite: NaN or infinity, or numbers that do not fit in float32; the message names the rows.
     """
+    if are_texts(X):
+        raise WrongType(
+            f"{name} holds texts, and the classifier takes arrays of shape {describe(shape)}: pass a function from "
+            "texts to probabilities as the classifier, such as lambda texts: model.predict(tokenize(texts))"
+        )
     if not (hasattr(X, "__array__") or is_sparse(X)):
         raise WrongType(
             f"{name} must be an array of shape {describe(shape)}; got {type(X).__name__}: np.asarray(...) makes an "

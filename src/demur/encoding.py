@@ -1,104 +1,201 @@
-"""Rows of a table as the numbers that a companion takes. NumPy only."""
+"""Rows of a table, or texts, as the numbers that a companion takes. NumPy only."""
 
-import math
-from typing import Any, Self
+import warnings
+from collections.abc import Sequence
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from demur.columns import (
+    Categories,
+    LeftOut,
+    NGrams,
+    Numbers,
+    are_dates,
+    are_free_text,
+    are_names_of_rows,
+    as_categories,
+    as_numbers,
+    is_lacking,
+)
 from demur.data import Rows, is_table
-from demur.errors import ShapeMismatch, WrongType
+from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 
-MISSING = "\0missing"
-"""Stands for a category that is missing."""
+Column: TypeAlias = Numbers | Categories | NGrams | LeftOut
+
+WIDTH, WIDTH_OF_A_COLUMN = 4096, 1024
+"""Numbers that are made of a text: where texts are all there is, and of one column of a table."""
 
 
 class TableEncoder:
-    """Standardises numeric columns and one-hot encodes the others: `(n, numbers)`, float32.
+    """Makes numbers of columns: `(n, width)`, float32. It is the default `companion_preprocess` for tables and texts.
 
-    A category that was not there in the rows it learned from becomes zeros. A missing category is one of its own if it
-    was there, and NaN otherwise, as a missing number is: such rows cannot be judged.
+    Numeric columns are standardised; where a value is missing, the median stands for it, and another column says so if
+    training rows lacked values there too. Categories are one-hot encoded: beyond 64 in a column, the commonest are, and
+    the others share 16 columns by their hash. Free text becomes hashed n-grams of characters. What looks like an id,
+    whose values do not come again in new rows, is left out. `fit` warns of ids and of free text.
+
+    Examples:
+        >>> detector = ModelDistillation(model=forest, companion_preprocess=TableEncoder(drop=["3"]))
+        >>> detector.fit(rows, epochs=1, verbose=False).companion.input_shape
+        (None, 12)
 
     Args:
-        columns: for each column, its name, and a mean and a scale or the categories; None before `fit`.
+        columns: what `settings` returned, to make an encoder again.
+        drop: names of columns that the companion shall not see. The classifier gets them still. The columns of an array
+            are named "0", "1" and so on.
+        text: names of columns that are texts, whatever they look like.
+        keep: names of columns that are categories or numbers, even if they look like ids or texts.
+
+    Raises:
+        InvalidSetting: one of the three is no list of names.
     """
 
-    def __init__(self, columns: list[dict[str, Any]] | None = None) -> None:
-        self.columns = columns or []
+    def __init__(
+        self,
+        columns: list[dict[str, Any]] | None = None,
+        *,
+        drop: Sequence[str] = (),
+        text: Sequence[str] = (),
+        keep: Sequence[str] = (),
+    ) -> None:
+        for setting, names in {"drop": drop, "text": text, "keep": keep}.items():
+            if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+                raise InvalidSetting(f"{setting} is a list of names of columns; got {names!r}")
+        self.drop, self.text, self.keep = tuple(drop), tuple(text), tuple(keep)
+        self.width_of_text = WIDTH_OF_A_COLUMN
+        self.columns: list[Column] = [_made_again(column) for column in columns or []]
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it has learned from rows."""
+        return bool(self.columns)
+
+    @property
+    def imputes(self) -> bool:
+        """Whether missing values become numbers: encoders saved by earlier versions leave them as NaN."""
+        return all(column.imputes for column in self.columns)
 
     def fit(self, rows: Rows) -> Self:
-        """Learn the columns' means, standard deviations and categories.
+        """Learn from training rows what the numbers are.
 
         Raises:
-            WrongType: a column holds neither numbers nor categories.
+            WrongType: a column holds dates, or no column tells the companion anything.
+            InvalidSetting: a column is named that is not there.
+            NonFinite: a column holds nothing but infinity.
         """
-        self.columns = [_learned(name, values) for name, values in _columns(rows)]
+        found = _columns(rows)
+        named = {*self.drop, *self.text, *self.keep}
+        unknown = sorted(named - {name for name, _ in found})
+        if unknown:
+            raise InvalidSetting(
+                f"TableEncoder names columns that are not there: {', '.join(unknown)}; the rows have "
+                f"{', '.join(name for name, _ in found)}"
+            )
+        are_texts = not is_table(rows) and np.ndim(rows) == 1
+        self.text = tuple(name for name, _ in found) if are_texts else self.text
+        self.width_of_text = WIDTH if len(found) == 1 else WIDTH_OF_A_COLUMN
+        doubts: dict[str, list[str]] = {"id": [], "text": []}
+        self.columns = [self._learned(name, values, doubts) for name, values in found]
+        if not sum(column.width for column in self.columns):
+            raise WrongType(
+                "no column is left that the companion could learn from: name one in "
+                "companion_preprocess=demur.TableEncoder(keep=[...]), or pass a function that makes numbers of the rows"
+            )
+        self._warn(doubts)
         return self
 
     def transform(self, rows: Rows) -> npt.NDArray[np.float32]:
-        """Return the numbers: `(n, width)`."""
+        """Return the numbers: `(n, width)`; NaN in rows that hold infinity.
+
+        Raises:
+            ShapeMismatch: the rows have other columns than those it learned from.
+            WrongType: a column of numbers holds something else, or numbers that are too coarse to tell them apart.
+        """
         found = _columns(rows)
-        if [name for name, _ in found] != [column["name"] for column in self.columns]:
+        if [name for name, _ in found] != [column.name for column in self.columns]:
             raise ShapeMismatch(
                 f"the rows have columns {', '.join(name for name, _ in found)}; these were learned: "
-                f"{', '.join(column['name'] for column in self.columns)}"
+                f"{', '.join(column.name for column in self.columns)}"
             )
-        parts = [_encoded(column, values) for column, (_, values) in zip(self.columns, found, strict=True)]
-        return np.concatenate(parts, axis=1).astype("float32")
+        parts = [column.encoded(values) for column, (_, values) in zip(self.columns, found, strict=True)]
+        return np.concatenate(parts, axis=1, dtype="float32")
 
     def settings(self) -> list[dict[str, Any]]:
         """What `TableEncoder(...)` takes to make it again, as JSON can hold it."""
-        return self.columns
+        return [column.settings() for column in self.columns]
+
+    def _learned(self, name: str, values: npt.NDArray[Any], doubts: dict[str, list[str]]) -> Column:
+        if name in self.drop:
+            return LeftOut(name)
+        if are_dates(values):
+            raise WrongType(
+                f"column {name!r} holds dates or durations, which no default makes numbers of: leave it out with "
+                f"companion_preprocess=demur.TableEncoder(drop=[{name!r}]), or pass a function (or fitted transformer) "
+                "from your rows to numbers"
+            )
+        numbers = None if name in self.text else as_numbers(values)
+        found = as_categories(values) if numbers is None else numbers
+        is_text = name in self.text
+        if not is_text and name not in self.keep:
+            if isinstance(found, list) and are_free_text(found):
+                doubts["text"].append(name)
+                is_text = True
+            elif are_names_of_rows(found):
+                doubts["id"].append(name)
+                return LeftOut(name)
+        if not isinstance(found, list):
+            return Numbers.learned(name, found)
+        return NGrams.learned(name, found, self.width_of_text) if is_text else Categories.learned(name, found)
+
+    def _warn(self, doubts: dict[str, list[str]]) -> None:
+        """Name, in one warning, the columns that look like ids and like free text."""
+        said = []
+        if doubts["id"]:
+            names = ", ".join(map(repr, doubts["id"]))
+            said.append(
+                f"{names} looks like an id, whose values do not come again in new rows, and is left out of the "
+                f"companion; drop=[{names}] says that this is right, keep=[{names}] that it is no id"
+            )
+        if doubts["text"]:
+            names = ", ".join(map(repr, doubts["text"]))
+            said.append(
+                f"{names} looks like free text, and is read by its characters, {self.width_of_text:,} numbers a "
+                f"column; text=[{names}] says that this is right, drop=[{names}] leaves it out"
+            )
+        if said:
+            advice = "Pass that in companion_preprocess=demur.TableEncoder(...)"
+            warnings.warn(f"{'. '.join(said)}. {advice}", UserWarning, stacklevel=2)
+
+
+def lacking(rows: Rows) -> npt.NDArray[np.bool_]:
+    """Where a table, an array `(n, features)` or texts `(n,)` lack a value: `(n, columns)`."""
+    return np.stack([is_lacking(values) for _, values in _columns(rows)], axis=1)
+
+
+def _made_again(column: dict[str, Any]) -> Column:
+    """A column from its settings, of which each kind has one that the others lack."""
+    kinds = {"mean": Numbers, "categories": Categories, "weights": NGrams}
+    kind: Any = next((kind for setting, kind in kinds.items() if setting in column), LeftOut)
+    return kind(**column)  # type: ignore[no-any-return]
 
 
 def _columns(rows: Rows) -> list[tuple[str, npt.NDArray[Any]]]:
     if is_table(rows):
         return [(str(name), _values(rows[name])) for name in rows.columns]
     array = np.asarray(rows)
+    if array.ndim == 1:
+        return [("text", array)]
     return [(str(i), array[:, i]) for i in range(array.shape[1])]
 
 
 def _values(column: Any) -> npt.NDArray[Any]:
-    """A column as an array: numbers as float64, with NaN where they are missing, or text and the like as objects."""
+    """A column as an array: numbers with NaN where they are missing, or text and the like as objects."""
     dtype = column.dtype
-    numeric = dtype.is_numeric() if hasattr(dtype, "is_numeric") else getattr(dtype, "kind", "O") in "iuf"
-    if numeric:
-        values = column.cast(float) if hasattr(column, "cast") else column.astype("float64")
-        return np.asarray(values.to_numpy(), "float64")
-    return np.asarray(column.to_numpy())
-
-
-def _learned(name: str, values: npt.NDArray[Any]) -> dict[str, Any]:
-    if values.dtype.kind in "mM":
-        raise WrongType(
-            f"column {name!r} holds dates or durations, which no default makes numbers of: pass companion_preprocess=, "
-            "a function (or fitted transformer) from your rows to numbers"
-        )
-    if values.dtype.kind in "iuf":
-        finite = values[np.isfinite(values)].astype("float64")
-        mean, scale = (float(finite.mean()), float(finite.std())) if len(finite) else (0.0, 1.0)
-        return {"name": name, "mean": mean, "scale": scale or 1.0}
-    return {"name": name, "categories": sorted({_category(value) for value in values})}
-
-
-def _category(value: Any) -> str:
-    is_missing = value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
-    return MISSING if is_missing or type(value).__name__ == "NaTType" else str(value)
-
-
-def _encoded(column: dict[str, Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if "mean" in column:
-        if values.dtype.kind not in "iuf":
-            raise WrongType(
-                f"column {column['name']!r} held numbers when the detector learned; it is {values.dtype} now"
-            )
-        return np.asarray((values[:, None].astype("float64") - column["mean"]) / column["scale"])
-    known = {category: i for i, category in enumerate(column["categories"])}
-    encoded = np.zeros((len(values), len(known)))
-    for row, value in enumerate(values):
-        category = _category(value)
-        if category in known:
-            encoded[row, known[category]] = 1.0
-        elif category == MISSING:
-            encoded[row] = np.nan
-    return encoded
+    values = np.asarray(column.to_numpy())
+    is_number = dtype.is_numeric() if hasattr(dtype, "is_numeric") else getattr(dtype, "kind", "O") in "iuf"
+    if is_number and values.dtype.kind not in "iuf":
+        as_floats = column.cast(float) if hasattr(column, "cast") else column.astype("float64")
+        return np.asarray(as_floats.to_numpy(), "float64")
+    return values

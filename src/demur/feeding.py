@@ -202,9 +202,9 @@ def size_of(rows: Rows) -> int:
     return 8 * math.prod(rows.shape) if is_table(rows) else sum(part.nbytes for part in flat(rows))
 
 
-def preprocessed(preprocess_fn: Preprocess, x: Rows, layout: Layout) -> Rows:
+def preprocessed(preprocess_fn: Preprocess, x: Rows, layout: Layout, *, finite: bool = True) -> Rows:
     """Apply the caller's function to a batch and check that it is still one."""
-    result = check_layout(preprocess_fn(x), layout, "the result of preprocess_fn")
+    result = check_layout(preprocess_fn(x), layout, "the result of preprocess_fn", finite=finite)
     if row_count(result) != row_count(x):
         raise ShapeMismatch(
             f"preprocess_fn must keep the number of rows; it made {row_count(result)} of {row_count(x)}"

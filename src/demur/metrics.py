@@ -8,6 +8,8 @@ import numpy.typing as npt
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, WrongType
 
 Scores = npt.NDArray[np.floating[Any]]
+ROUNDING = 1e-12
+"""The spread, relative to their size, that rounding alone makes of equal numbers in float64."""
 
 
 def auroc(score_clean: Scores, score_bad: Scores) -> float:
@@ -166,7 +168,8 @@ def cohens_d(one: Scores, other: Scores) -> float | None:
     if len(a) < 2 or len(b) < 2:
         return None
     pooled = ((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / (len(a) + len(b) - 2)
-    return float((a.mean() - b.mean()) / np.sqrt(pooled)) if pooled > 0 else None
+    spread, size = float(np.sqrt(pooled)), max(np.abs(a).max(), np.abs(b).max())
+    return float((a.mean() - b.mean()) / spread) if spread > ROUNDING * size else None
 
 
 def roc_curve(score_clean: Scores, score_bad: Scores) -> tuple[Scores, Scores]:

@@ -1,8 +1,8 @@
 """The ways that rows go: to a classifier in the graph and its companion together, or to each of them apart."""
 
-import contextlib
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,13 @@ from demur.classifiers.base import settle
 from demur.classifiers.keras_model import known_layout
 from demur.companion import is_wrapped
 from demur.data import (
+    CHECK_ROWS,
     Columns,
     Field,
     Layout,
     Rows,
     as_json,
+    batches,
     cast,
     check_layout,
     compatible,
@@ -32,15 +34,22 @@ from demur.data import (
     taken,
 )
 from demur.divergence import sharpen
-from demur.encoding import TableEncoder
+from demur.encoding import TableEncoder, lacking
 from demur.errors import ClassifierFailed, NonFinite, NotFitted, ShapeMismatch, WrongType
 from demur.feeding import Prepare, Preprocess, preprocessed
 from demur.graph import AnsweredGraph, DetectorGraph, Half, Network, Outputs, Views, compiled, started
 from demur.likeness import Probe
-from demur.scoring import keep_apart
+from demur.scoring import gathered, keep_apart, spacious
+from demur.texts import Text
 
 PASSTHROUGH = "passthrough"
 """The `companion_preprocess` that leaves rows as they are."""
+
+
+def is_own(preprocess: Any) -> bool:
+    """Whether a `companion_preprocess` is the caller's own, which is not saved."""
+    return preprocess not in (None, PASSTHROUGH) and not isinstance(preprocess, TableEncoder)
+
 
 LEARN_FIRST = (
     "how columns become numbers for the companion is learned from training rows: call fit(X) first, or pass "
@@ -53,6 +62,8 @@ class InGraph:
 
     encoder: TableEncoder | None = None
     probe: Probe | None = None
+    takes_missing = False
+    """Whether rows that hold NaN or lack a value may be judged all the same."""
 
     def __init__(self, classifier: GraphClassifier) -> None:
         self.classifier, self.companion_layout = classifier, classifier.layout
@@ -140,14 +151,25 @@ class OutOfGraph:
             self.encoder = None if saved["encoder"] is None else TableEncoder(saved["encoder"])
             self.companion_layout = from_json(saved["companion"])
             return
-        if preprocess is None and self._takes_a_table():
+        if isinstance(preprocess, TableEncoder):
+            self.encoder = copy.copy(preprocess)  # several detectors may have been given the same
+        elif preprocess is None and self._takes_a_table(rows):
+            self.encoder = TableEncoder()
+        if self.encoder is not None and not self.encoder.is_fitted:
             if not fitting:
                 raise NotFitted(LEARN_FIRST)
-            self.encoder = TableEncoder().fit(rows)
+            self.encoder.fit(rows)
         if not classifier.classes:  # then an answer tells; one call, so that no answer is lost if it fails
-            classifier.log_probabilities(taken(rows, slice(0, min(32, classifier.ask_at_once or 32))))
+            self._answers(taken(rows, slice(0, min(32, classifier.ask_at_once or 32))))
         self.companion_layout = _as_taken(layout_of(self.companion_rows(taken(rows, slice(0, 1)))), companion)
         self.probe = Probe.like(rows)
+
+    @property
+    def takes_missing(self) -> bool:
+        """Whether rows that hold NaN or lack a value may be judged: the companion gets numbers in their place."""
+        if self.encoder is not None:
+            return self.encoder.imputes
+        return is_own(self.preprocess)
 
     @property
     def reference_shapes(self) -> list[tuple[int, ...]]:
@@ -166,7 +188,7 @@ class OutOfGraph:
         def run(batch: Rows, batch_size: int) -> Callable[[], Outputs]:
             n, x = row_count(batch), cast(self.companion_rows(batch), self.companion_layout)
             is_finite = finite_rows(x)
-            log_p = self._answers(batch, is_finite)
+            log_p, _ = self._answers(batch, is_finite)
             inputs = {
                 "x": padded(_finite(x, is_finite), batch_size),
                 "reference": tuple(padded(view, batch_size) for view in self._views(log_p)),
@@ -190,7 +212,7 @@ class OutOfGraph:
         """The reference view's log-probabilities of the classifier's rows."""
 
         def run(batch: Rows, _: int) -> Callable[[], Outputs]:
-            found = self._views(self.classifier.log_probabilities(batch))
+            found = self._views(self._all_answers(batch))
             return lambda: found
 
         return run
@@ -199,7 +221,7 @@ class OutOfGraph:
         """What the companion takes of rows that the classifier takes."""
         if self.encoder is not None:
             return self.encoder.transform(rows)
-        if self.preprocess in (None, PASSTHROUGH):
+        if not is_own(self.preprocess):
             if is_table(rows):
                 raise WrongType("a table with columns needs a companion_preprocess that makes numbers of it")
             return mapped(np.asarray, rows)
@@ -216,7 +238,13 @@ class OutOfGraph:
         """What the companion's batches are taken from: the rows, or what is made of them, once."""
         if self.encoder is None and self.preprocess is None:
             return rows
-        return self._checked(rows, "X, as numbers for the companion,")
+        name = "X, as numbers for the companion,"
+        if self.encoder is None:
+            return self._checked(rows, name)
+        # A few rows at a time, and on disk if they are large: numbers take more room than words and categories.
+        parts = ([self.companion_rows(batch)] for batch in batches(rows, CHECK_ROWS))
+        made = gathered(parts, row_count(rows), spacious)[0]
+        return check_layout(made, self.companion_layout, name)
 
     def prepare(self, preprocess_fn: Preprocess | None, *, is_answered: bool) -> Prepare:
         """What makes the trainer's inputs of a batch: of `training_rows`, or of rows still to be asked about."""
@@ -226,8 +254,9 @@ class OutOfGraph:
             return {"x": cast(mapped(np.asarray, batch), self.companion_layout)}
 
         def asking(batch: Rows) -> dict[str, Any]:
-            batch = batch if preprocess_fn is None else preprocessed(preprocess_fn, batch, layout)
-            reference = tuple(self._views(self.classifier.log_probabilities(batch)))
+            if preprocess_fn is not None:
+                batch = preprocessed(preprocess_fn, batch, layout, finite=not self.takes_missing)
+            reference = tuple(self._views(self._all_answers(batch)))
             return {"x": self._checked(batch, "a batch of X"), "reference": reference}
 
         return answered if is_answered else asking
@@ -246,29 +275,90 @@ class OutOfGraph:
         if isinstance(self.classifier.answers, InMemory):
             self.classifier.answers = None
 
-    def _takes_a_table(self) -> bool:
+    def _takes_a_table(self, rows: Rows) -> bool:
+        """Whether columns are to become numbers; those of a function's rows do only if numbers are missing there."""
         layout = self.classifier.layout
-        is_row = isinstance(layout, Field) and len(layout.shape) == 1
-        return isinstance(layout, Columns) or (self.classifier.takes_tables and is_row)
+        if not isinstance(layout, Field):
+            return isinstance(layout, Columns | Text)
+        is_row = len(layout.shape) == 1
+        return is_row and (self.classifier.takes_tables or not finite_rows(np.asarray(rows)).all())
 
     def _views(self, log_p: npt.NDArray[Any]) -> Outputs:
         """The reference views, log-probabilities, of what was answered."""
         return [ops.convert_to_numpy(sharpen(ops.convert_to_tensor(log_p), self.temperature))]
 
-    def _answers(self, rows: Rows, is_finite: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        """The log-probabilities of rows; NaN for those that cannot be judged, if the classifier fails on them."""
-        if is_finite.all():
-            return self.classifier.log_probabilities(rows)
+    def _answers(
+        self, rows: Rows, is_finite: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[npt.NDArray[np.float32], Exception | None]:
+        """The log-probabilities of rows, and why the classifier fails on some of them.
+
+        These have NaN: rows that lack a value or hold what is not finite. Its failure on any others is an error.
+
+        Args:
+            rows: `n` rows.
+            is_finite: `(n,)`, which rows are finite numbers for the companion; None for all.
+        """
+        failure: Exception | None = None
+        if is_finite is None or is_finite.all():
+            try:
+                return self.classifier.log_probabilities(rows), None
+            except (ClassifierFailed, NonFinite) as error:
+                failure = error
+        groups = self._alike(rows, is_finite)
+        if len(groups) == 1 and failure is not None and groups[0].is_whole:
+            raise failure
+        found: dict[int, npt.NDArray[np.float32]] = {}
+        for group, (chosen, is_whole) in enumerate(groups):
+            try:
+                found[group] = self.classifier.log_probabilities(taken(rows, chosen))
+            except (ClassifierFailed, NonFinite) as error:
+                if is_whole:
+                    raise
+                failure = error
+        if not self.classifier.classes and failure is not None:
+            raise failure
         log_p = np.full((row_count(rows), self.classifier.classes), np.nan, "float32")
-        if is_finite.any():
-            log_p[is_finite] = self.classifier.log_probabilities(taken(rows, np.flatnonzero(is_finite)))
-        with contextlib.suppress(ClassifierFailed, NonFinite):
-            log_p[~is_finite] = self.classifier.log_probabilities(taken(rows, np.flatnonzero(~is_finite)))
+        for group, answered in found.items():
+            log_p[groups[group].rows] = answered
+        return log_p, failure
+
+    def _alike(self, rows: Rows, is_finite: npt.NDArray[np.bool_] | None) -> list["Alike"]:
+        """Rows that lack the same values together: a classifier that fails on one of them fails on all."""
+        n = row_count(rows)
+        marks = [np.zeros((n, 1), bool) if is_finite is None else ~is_finite[:, None]]
+        if self.takes_missing and (is_table(rows) or np.ndim(rows) in (1, 2)):
+            marks.append(lacking(rows))
+        patterns, group = np.unique(np.concatenate(marks, axis=1), axis=0, return_inverse=True)
+        chosen = [np.flatnonzero(group.reshape(-1) == i) for i in range(len(patterns))]
+        return [Alike(part, not pattern.any()) for part, pattern in zip(chosen, patterns, strict=True)]
+
+    def _all_answers(self, rows: Rows) -> npt.NDArray[np.float32]:
+        """The log-probabilities of training rows.
+
+        Raises:
+            NonFinite: the classifier fails on rows that lack a value.
+        """
+        log_p, failure = self._answers(rows)
+        if failure is not None:
+            failed, reason = int(np.isnan(log_p).any(axis=1).sum()), str(failure.__cause__ or failure).splitlines()[0]
+            raise NonFinite(
+                f"{failed} of {row_count(rows)} rows hold NaN or lack a value, and the classifier fails on them: "
+                f"{reason}. Remove these rows or, if new rows will lack values too, impute them in the classifier's "
+                "own pipeline"
+            ) from failure
         return log_p
 
     def _checked(self, rows: Rows, name: str) -> Rows:
         made = cast(self.companion_rows(rows), self.companion_layout)
         return check_layout(made, self.companion_layout, name)
+
+
+class Alike(NamedTuple):
+    """Rows that lack the same values."""
+
+    rows: npt.NDArray[np.int64]
+    is_whole: bool
+    """Whether they lack none."""
 
 
 Route: TypeAlias = InGraph | OutOfGraph

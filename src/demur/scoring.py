@@ -99,8 +99,8 @@ def score_rows(
     if len(invalid) and not flag_invalid:
         raise NonFinite(
             f"the score of {len(invalid)} of {len(score)} rows is not finite: {row_list(invalid)}; the classifier or "
-            "the companion returns NaN or infinity for them (as after training with too high a learning rate), or a "
-            "table lacks a value"
+            "the companion returns NaN or infinity for them (as after training with too high a learning rate), a table "
+            "holds infinity, or the classifier fails on a value that a table lacks"
         )
     score[invalid] = np.inf
     return Scored(score, y, y_opinion, invalid.astype("int64"))

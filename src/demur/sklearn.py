@@ -10,6 +10,7 @@ from demur.copying import trained
 from demur.data import is_table
 from demur.detectors.base import Detector
 from demur.errors import InvalidSetting, MissingExtra, ThresholdNotSet, WrongType
+from demur.texts import are_texts
 
 try:
     from sklearn.base import BaseEstimator, OutlierMixin
@@ -107,9 +108,11 @@ class DemurOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _checked(self, X: Any, *, reset: bool) -> Any:
         """Rows as they are, checked by scikit-learn where it can."""
-        if isinstance(X, dict | tuple) and not hasattr(X, "toarray"):  # SciPy has a sparse matrix that is a dict
+        is_structure = isinstance(X, dict | tuple) and not hasattr(X, "toarray")  # SciPy has a sparse dict
+        if is_structure or are_texts(X):
             return X
         if is_table(X) and not isinstance(X, np.ndarray):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
-        return validate_data(self, X, reset=reset, allow_nd=True)
+        # What cannot be judged is for the detector to say: the classifier may take NaN.
+        return validate_data(self, X, reset=reset, allow_nd=True, ensure_all_finite=False)

@@ -24,6 +24,7 @@ from demur.data import (
 )
 from demur.endless import check_ends, watched
 from demur.errors import EmptyInput, WrongType
+from demur.texts import Text, are_texts
 
 
 class Source(Protocol):
@@ -44,9 +45,9 @@ class Source(Protocol):
 def as_source(X: Any, layout: Layout, name: str = "X", *, finite: bool = True) -> Source:
     """Return what a caller gave as a source of rows of a layout.
 
-    Accepted are arrays of any framework and `np.memmap`; tuples, dicts and DataFrames where the layout is one; and
-    streams of batches: `tf.data.Dataset`, PyTorch's `DataLoader`, `keras.utils.PyDataset`, and any other iterable of
-    batches. A batch may be a tuple or list; its first element counts then, and labels are ignored.
+    Accepted are arrays of any framework and `np.memmap`; tuples, dicts, DataFrames and texts where the layout is one;
+    and streams of batches: `tf.data.Dataset`, PyTorch's `DataLoader`, `keras.utils.PyDataset`, and any other iterable
+    of batches. A batch may be a tuple or list; its first element counts then, and labels are ignored.
 
     Args:
         X: what the caller gave.
@@ -59,7 +60,7 @@ def as_source(X: Any, layout: Layout, name: str = "X", *, finite: bool = True) -
         WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.data.check_layout`; for a stream, as it is drawn.
     """
     if not is_stream(X):
-        if isinstance(layout, Field) and not (hasattr(X, "__array__") or is_sparse(X)):
+        if isinstance(layout, Field) and not (hasattr(X, "__array__") or is_sparse(X)) and not are_texts(X):
             raise WrongType(
                 f"{name} must be an array of shape {describe_layout(layout)} or a stream of such batches; got "
                 f"{type(X).__name__}: np.asarray(...) makes an array of a list"
@@ -101,12 +102,12 @@ def first_rows(X: Any, name: str = "X") -> tuple[Rows, Any]:
         rows, name = _inputs_of(batch, None), f"batch 0 of {name}"
     else:
         rows = X
-    if is_table(rows):
+    if is_table(rows) or are_texts(rows):
         return rows, X
     is_array = hasattr(rows, "__array__") or is_sparse(rows)
     if isinstance(rows, list) or not (isinstance(rows, tuple | dict) or is_array):
         raise WrongType(
-            f"{name} must be an array, a tuple or dict of arrays, a DataFrame or a stream of such batches; got "
+            f"{name} must be an array, a tuple or dict of arrays, a DataFrame, texts or a stream of such batches; got "
             f"{type(rows).__name__}: np.asarray(...) makes an array of a list"
         )
     arrays = mapped(as_numpy, rows)
@@ -115,10 +116,12 @@ def first_rows(X: Any, name: str = "X") -> tuple[Rows, Any]:
 
 def _inputs_of(batch: Any, layout: Layout | None) -> Any:
     """The inputs of a stream's batch, which may hold labels too."""
+    if are_texts(batch):
+        return batch
     if isinstance(batch, tuple | list) and len(batch):
         several = isinstance(layout, tuple)
         batch = batch if several and not isinstance(batch[0], tuple | list) and len(batch) == len(layout) else batch[0]  # type: ignore[arg-type]
-    if is_table(batch) and not hasattr(batch, "detach"):
+    if (is_table(batch) and not hasattr(batch, "detach")) or isinstance(layout, Text) or are_texts(batch):
         return batch
     return mapped(lambda x: as_numpy(x) if hasattr(x, "detach") or is_sparse(x) else x, batch)
 

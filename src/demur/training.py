@@ -21,6 +21,8 @@ from demur.graph import Views
 from demur.robustness import Robust
 
 EPSILON = 1e-10
+ROUNDING = 1e-6
+"""The spread, relative to the mean, that rounding alone makes of equal numbers in float32."""
 
 OPTIMIZER = "optimizer_of_the_trainer"
 """Where in a file of weights the optimizer's state is."""
@@ -57,8 +59,10 @@ class Objective:
                 )
             errors = flat(mapped(_squared_error, x, reconstruction))
             error = add_up(errors) / len(errors)
-            scale = ops.stop_gradient(batch.std(compared) / (batch.std(error) + EPSILON))
-            loss = loss + self.w_recon * scale * batch.mean(error)
+            mean, spread = batch.mean(error), batch.std(error)
+            # Errors that differ by rounding alone give no scale: divided by, their spread would make any number of it.
+            scale = ops.where(spread > ROUNDING * mean, batch.std(compared) / (spread + EPSILON), 0.0)
+            loss = loss + self.w_recon * ops.stop_gradient(scale) * mean
         return loss
 
     def _compare(self, reference: list[Tensor], opinion: list[Tensor]) -> Tensor:

@@ -9,9 +9,12 @@ import pytest
 from keras import ops
 
 from demur import AdversarialAE, ModelDistillation, feeding, load_detector, testing
+from demur.devices import Whole
 from demur.divergence import jeffreys, length, uncertainty
 from demur.errors import InvalidSetting
+from demur.graph import Views
 from demur.testing.shared import log_views
+from demur.training import Objective
 
 SETTINGS = [
     {"score_type": "kld"},
@@ -190,3 +193,15 @@ def test_a_length_is_one_side_where_the_other_is_none():
 def test_settings_are_checked(kind, settings, message):
     with pytest.raises(InvalidSetting, match=message):
         kind(model=models.cnn(), **settings)
+
+
+@pytest.mark.parametrize(("errors", "expected"), [([1.0, 1.0, 1.0 + 1e-7], 0.0), ([0.5, 1.0, 1.5], 2.0)])
+def test_reconstruction_errors_that_differ_by_rounding_give_no_scale(errors, expected):
+    """The term that `w_recon` weighs divides by their spread."""
+    views = Views(lambda x: [], lambda x, _: None, loss=lambda r, o: o, divergence=lambda r, o: o, weights=[1.0])
+    divergences = ops.convert_to_tensor(np.array([1.0, 2.0, 3.0], "float32"))
+    reconstruction = ops.convert_to_tensor(np.sqrt(np.array(errors, "float32"))[:, None])
+    loss = Objective(views, None, w_model=0.0, w_recon=1.0)(
+        ops.zeros((3, 1)), [divergences], [divergences], reconstruction, Whole()
+    )
+    np.testing.assert_allclose(float(ops.convert_to_numpy(loss)), expected, atol=1e-4)

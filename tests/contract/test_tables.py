@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_wine
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
@@ -121,11 +123,11 @@ def test_corners_of_the_encoder():
     assert encoded[:, 0].tolist() == [0, 0, 0]
     assert encoded[:, 1:3].tolist() == [[0, 1], [1, 0], [0, 1]]
     assert encoded[:, 3:5].tolist() == [[1, 0], [0, 1], [1, 0]]
-    np.testing.assert_allclose(encoded[:, 5], [-1, np.nan, 1])
+    np.testing.assert_allclose(encoded[:, 5:], [[-1, 0], [0, 1], [1, 0]])  # the median, and that it is none of its own
     other = pd.DataFrame({**X, "kind": ["z", None, "b"]})
     found = encoder.transform(other)[:, 3:5]
     assert found[0].tolist() == [0, 0]  # not there when it learned
-    assert np.isnan(found[1]).all()  # cannot be judged
+    assert found[1].tolist() == [0, 0]  # never missing when it learned
     with pytest.raises(WrongType, match=r"'constant' held numbers .* it is object now"):
         encoder.transform(X.assign(constant="x"))
     with pytest.raises(WrongType, match=r"'when' holds dates .* companion_preprocess="):
@@ -147,18 +149,63 @@ def test_columns_in_another_order_are_put_in_order():
         detector.score(X.iloc[:, :3].to_numpy())
 
 
-def test_rows_with_missing_numbers_cannot_be_judged():
+def gaps():
+    """The frame with a tenth of two columns missing."""
+    X, rng = frame(), np.random.default_rng(0)
+    X.loc[rng.random(N) < 0.1, "alcohol"] = np.nan
+    X.loc[rng.random(N) < 0.1, "grown"] = None
+    return X
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "array"])
+def test_rows_that_lack_values_are_judged_where_the_classifier_takes_them(kind):
+    X = gaps()
+    fill = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
+    encode = make_column_transformer((fill, ["grown"]), (SimpleImputer(), ["alcohol", "color_intensity", "proline"]))
+    model = Watched(make_pipeline(encode, LogisticRegression(max_iter=1000)).fit(X, labels()))
+    if kind == "polars":
+        X = pl.from_pandas(X)
+    if kind == "array":
+        X = X[["alcohol", "color_intensity", "proline"]].to_numpy()
+        model = HistGradientBoostingClassifier(max_iter=10).fit(X, labels()).predict_proba  # no name for its columns
+    detector = fit(ModelDistillation(model=model, on_invalid="flag"), X, validation_data=X).infer_threshold(X, fpr=0.2)
+    data = detector.predict(X)["data"]
+    assert data["invalid"].tolist() == []
+    assert data["is_adversarial"].mean() < 0.3
+    assert np.isfinite(ModelDistillation.score(detector, X)).all()
+
+
+def test_infinity_in_a_table_cannot_be_judged():
     X = frame()
-    model = classifier()
+    model = HistGradientBoostingClassifier(max_iter=5).fit(X.iloc[:, :3], labels())
+    detector = fit(ModelDistillation(model=model, on_invalid="flag"), X.iloc[:, :3]).infer_threshold(X.iloc[:, :3])
+    spoilt = X.iloc[:, :3].copy()
+    spoilt.loc[5, "alcohol"] = np.inf
+    spoilt.loc[6, "alcohol"] = np.nan
+    assert detector.predict(spoilt)["data"]["invalid"].tolist() == [5]
+    with pytest.raises(NonFinite, match=r"holds NaN, infinity .* in 1 of 60 rows: 5"):
+        fit(ModelDistillation(model=model), spoilt)
+
+
+def test_rows_that_lack_values_cannot_be_judged_where_the_classifier_fails_on_them():
+    X = frame().iloc[:, :3]
+    model = LogisticRegression(max_iter=1000).fit(X, labels())
     detector = fit(ModelDistillation(model=model, on_invalid="flag"), X).infer_threshold(X)
     spoilt = X.copy()
     spoilt.loc[5, "alcohol"] = np.nan
+    spoilt.loc[7, "proline"] = None
     data = detector.predict(spoilt)["data"]
-    assert 5 in np.flatnonzero(data["is_adversarial"])
-    assert data["invalid"].tolist() == [5]
-    assert detector.correct(spoilt)["data"]["corrected"][5] == model.predict_proba(spoilt)[5].argmax()
-    with pytest.raises(NonFinite, match="5"):
+    assert data["invalid"].tolist() == [5, 7]
+    assert data["is_adversarial"][[5, 7]].all()
+    whole = np.delete(np.arange(N), [5, 7])
+    np.testing.assert_allclose(data["instance_score"][whole], detector.score(X)[whole], rtol=1e-4, atol=1e-6)
+    with pytest.raises(NonFinite, match="2 of 60 rows is not finite: 5, 7"):
         fit(ModelDistillation(model=model), X).score(spoilt)
+    with pytest.raises(NonFinite, match="2 of 60 rows hold NaN or lack a value, and the classifier fails on them"):
+        fit(ModelDistillation(model=model), spoilt)
+    imputing = make_pipeline(SimpleImputer(), model)  # as the message says
+    imputing[0].fit(X)
+    fit(ModelDistillation(model=imputing), spoilt)
 
 
 class Halves:
@@ -205,6 +252,27 @@ def test_arrays_given_to_an_estimator_are_standardised_too():
     np.testing.assert_allclose(encoded.std(axis=0), 1, atol=1e-3)
     as_they_are = fit(ModelDistillation(model=sources.forest(), companion_preprocess="passthrough"), X)
     np.testing.assert_array_equal(as_they_are.route.companion_rows(X), X)
+
+
+def test_an_encoder_may_be_given_and_is_saved_with_the_detector(tmp_path):
+    X = frame()
+    given = TableEncoder(drop=["proline"])
+    detector = fit(ModelDistillation(model=classifier(), companion_preprocess=given), X)
+    assert detector.companion.input_shape == (None, 2 + 3)
+    assert not given.is_fitted
+    detector.save(tmp_path / "detector")
+    loaded = load_detector(tmp_path / "detector", model=detector.model)
+    np.testing.assert_allclose(loaded.score(X), detector.score(X), rtol=1e-5, atol=1e-6)
+    with pytest.raises(NotFitted, match=r"call fit\(X\) first"):
+        ModelDistillation(model=classifier(), companion_preprocess=given).score(X)
+
+
+def test_a_constant_column_of_tenths_is_the_same_as_float32():
+    """A column of 0.1 has a standard deviation of 2.8e-17."""
+    X = np.c_[sources.rows(), np.full(len(sources.rows()), 0.1)]
+    forest = RandomForestClassifier(10, random_state=0).fit(X, sources.labels())
+    detector = fit(ModelDistillation(model=forest), X)
+    np.testing.assert_allclose(detector.score(X.astype("float32")), detector.score(X), atol=1e-3)
 
 
 def test_streams_of_tables():

@@ -114,6 +114,7 @@ def test_cohens_d_is_the_difference_in_pooled_deviations():
         assert cohens_d(np.array(nothing), other) is None
         assert cohens_d(other, np.array(nothing)) is None
     assert cohens_d(np.ones(3), np.ones(3)) is None
+    assert cohens_d(np.full(178, 0.1), np.full(178, 0.2)) is None  # whose computed deviation is 2.8e-17
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_scores():

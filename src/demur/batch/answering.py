@@ -183,6 +183,11 @@ def layout_of(guard: Any) -> Layout:
     return guard.classifier.layout  # type: ignore[no-any-return]
 
 
+def takes_missing(guard: Any) -> bool:
+    """Whether a guard may judge rows that hold NaN."""
+    return bool(getattr(guard, "is_ready", False) and guard.route.takes_missing)
+
+
 def classes_of(guard: Any) -> int:
     """How many classes there are, for a detector, live or exported."""
     return guard.classifier.classes if hasattr(guard, "classifier") else guard.classes  # type: ignore[no-any-return]
@@ -193,7 +198,8 @@ def _answer(guard: Any, rows: Rows, numbers: npt.NDArray[np.int_], found: Answer
     try:
         answered = _asked(guard, rows, list(found.columns))
     except Exception as error:  # whatever a classifier, a runtime or a lack of memory raises
-        if isinstance(error, NonFinite) and not is_table(rows) and not (usable := finite_rows(rows)).all():
+        is_rejected = isinstance(error, NonFinite) and not is_table(rows) and not takes_missing(guard)
+        if is_rejected and not (usable := finite_rows(rows)).all():
             found.faults.update(dict.fromkeys(numbers[~usable].tolist(), "it holds NaN or infinity"))
             if usable.any():
                 _answer(guard, taken(rows, usable), numbers[usable], found)

@@ -12,6 +12,7 @@ from demur.batch.formats.base import ROW
 from demur.batch.tables import Batch, Faults, Reading, arrow, rows_of, stacked
 from demur.data import Field, Layout, Rows, batches, describe_layout, fits, flat, is_table, row_count
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
+from demur.texts import Text, as_texts
 
 INDEX = "index"
 """What the index of a DataFrame is called among the ids if it has no name."""
@@ -71,13 +72,17 @@ class ListRows:
         layout = reading.layout
         if not self.rows:  # an empty partition still has a schema
             yield Batch(arrow().table({ROW: np.zeros(0, "int64")}), None, {})
-        if not isinstance(layout, Field):
+        if not isinstance(layout, Field | Text):
             raise WrongType(f"the rows of a bag are one array each; the classifier takes {describe_layout(layout)}")
         for start in range(0, len(self.rows), size):
             entries = self.rows[start : start + size]
             first = self.start + start
             names = [entry[0] if isinstance(entry, tuple) else first + number for number, entry in enumerate(entries)]
             faults = Faults()
+            if isinstance(layout, Text):
+                texts = as_texts([entry[1] if isinstance(entry, tuple) else entry for entry in entries])
+                yield Batch(arrow().table({ROW: names}), texts, faults)
+                continue
             arrays = []
             for number, entry in enumerate(entries):
                 array = np.asarray(entry[1] if isinstance(entry, tuple) else entry)

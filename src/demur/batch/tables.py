@@ -10,6 +10,7 @@ import numpy.typing as npt
 from demur.batch.pictures import decoded
 from demur.data import Columns, Field, Layout, Rows
 from demur.errors import MissingExtra, ShapeMismatch, WrongType
+from demur.texts import Text
 
 Faults = dict[int, str]
 """Rows that cannot be used, by number, and why. In the arrays they are zeros."""
@@ -66,7 +67,7 @@ def rows_of(table: Any, reading: Reading, ids: Sequence[str] = ()) -> tuple[Rows
 
     A row that is one array is made of one column that holds arrays (lists, tensors, raw bytes of uint8 numbers, or
     encoded images), or of as many columns of numbers as it has numbers. Several arrays are made of columns with their
-    names, or of as many columns as they are. What takes a table gets the columns by name.
+    names, or of as many columns as they are. What takes a table gets the columns by name; what takes texts, one column.
 
     Args:
         table: a `pyarrow.Table` of `n` rows.
@@ -80,6 +81,8 @@ def rows_of(table: Any, reading: Reading, ids: Sequence[str] = ()) -> tuple[Rows
     layout = reading.layout
     if isinstance(layout, Columns):
         return table.select(_present(table, layout.names)).to_pandas(), {}
+    if isinstance(layout, Text):
+        return _texts(table, reading, ids), {}
     if isinstance(layout, dict):
         names = list(layout)
     elif reading.columns is not None:
@@ -134,6 +137,18 @@ def rows_of_arrays(columns: Mapping[str, Any], reading: Reading, column: str) ->
     if len(rows) == 0:
         return rows.reshape(0, *(size or 1 for size in layout.shape))
     return reading.scaled(_shaped(rows.reshape(len(rows), -1), layout, f"column {column}"))
+
+
+def _texts(table: Any, reading: Reading, ids: Sequence[str]) -> npt.NDArray[np.object_]:
+    """The one column of texts, None where there is none."""
+    names = list(reading.columns or (name for name in table.column_names if name not in ids))
+    _present(table, names)
+    if len(names) != 1:
+        raise ShapeMismatch(
+            f"texts are one column, and there are {_some(names) or 'none'}: say which by columns=, and which names "
+            "rows by ids="
+        )
+    return np.array([*table[names[0]].to_pylist(), None], object)[:-1]
 
 
 def _present(table: Any, names: Sequence[str]) -> list[str]:

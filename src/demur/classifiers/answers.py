@@ -89,13 +89,19 @@ def row_keys(rows: Rows) -> list[bytes]:
         names = repr([str(name) for name in rows.columns]).encode()
         records = rows.itertuples(index=False, name=None) if hasattr(rows, "itertuples") else rows.iter_rows()
         return [hashlib.blake2b(names + repr(tuple(map(_plain, r))).encode(), digest_size=20).digest() for r in records]
-    arrays = [np.ascontiguousarray(array) for array in flat(rows)]
+    # Objects, such as texts, by what they are: an array of them holds nothing but their addresses.
+    arrays = [
+        np.array([repr(_plain(value)).encode() for value in array], object)
+        if array.dtype.kind == "O"
+        else np.ascontiguousarray(array)
+        for array in flat(rows)
+    ]
     start = hashlib.blake2b(repr([(str(a.dtype), a.shape[1:]) for a in arrays]).encode(), digest_size=20)
     keys = []
     for i in range(len(arrays[0])):
         digest = start.copy()
         for array in arrays:
-            digest.update(array[i].tobytes())
+            digest.update(array[i] if array.dtype.kind == "O" else array[i].tobytes())
         keys.append(digest.digest())
     return keys
 

@@ -23,12 +23,14 @@ from demur.data import (
     compatible,
     describe_layout,
     flat,
+    is_table,
     mapped,
     row_count,
     taken,
 )
 from demur.divergence import PROBABILITY_FLOOR, Tensor, log_probabilities, log_softmax
 from demur.errors import ClassifierFailed, DemurError, NoGraph, NonFinite, ShapeMismatch, WrongType
+from demur.texts import Text, as_given
 
 UNKNOWN_SIZE = 32
 """Stands in a probe for a size that may be any."""
@@ -207,7 +209,7 @@ class BlackBoxClassifier(Classifier):
 
     def settled(self, layout: Layout) -> Layout:
         """The layout of the rows that the model is asked about: as they come, unless the model wants a type."""
-        return layout if isinstance(layout, Columns) else mapped(lambda field: Field(field.shape, None), layout)
+        return layout if isinstance(layout, Columns | Text) else mapped(lambda field: Field(field.shape, None), layout)
 
     def log_probabilities(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Ask about rows, those that were not asked about before; float32 `(n, classes)`.
@@ -240,7 +242,8 @@ class BlackBoxClassifier(Classifier):
 
     def _asked(self, rows: Rows) -> npt.NDArray[np.float32]:
         try:
-            output = as_numpy(unwrapped(self.ask(rows)))
+            given = as_given(rows, self.layout) if isinstance(self.layout, Text) else rows
+            output = as_numpy(unwrapped(self.ask(given)))
         except (KeyboardInterrupt, DemurError):
             raise
         except Exception as error:
@@ -253,7 +256,7 @@ class BlackBoxClassifier(Classifier):
         if output.ndim != 2 or len(output) != row_count(rows) or output.dtype.kind not in "fiub":
             raise ShapeMismatch(
                 f"the {self.role} must return probabilities (n, classes) of {row_count(rows)} rows; "
-                f"got {output.dtype} of shape {output.shape}"
+                f"got {output.dtype} of shape {output.shape}{_hint(rows, output)}"
             )
         output = output.astype("float64")
         if not np.isfinite(output).all():
@@ -271,6 +274,15 @@ class BlackBoxClassifier(Classifier):
         if self.classes and found != self.classes:
             raise ShapeMismatch(f"the {self.role} has {self.classes} classes; an answer has {found}")
         self.classes = found
+
+
+def _hint(rows: Rows, output: npt.NDArray[Any]) -> str:
+    """What may be wrong if there is an answer for each column of a table and not for each row."""
+    if not is_table(rows) or output.shape[:1] != (rows.shape[1],):
+        return ""
+    return (
+        f", as many as there are columns: a classifier of texts takes one column, such as X[{str(rows.columns[0])!r}]"
+    )
 
 
 def log_softmax_of(logits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -335,8 +347,7 @@ def settle(layout: Layout, run: Any, role: str, floating: str = "float32") -> tu
     Raises:
         WrongType: it is a table with columns, or the model takes rows of no type.
     """
-    if isinstance(layout, Columns):
-        raise WrongType(f"the {role} takes arrays, not a table with columns: X.to_numpy()")
+    check_arrays(layout, role)
     whole = "int64" if keras.backend.backend() == "torch" else "int32"
     as_floats = mapped(lambda field: Field(field.shape, floating), layout)
     as_whole = mapped(
@@ -369,6 +380,17 @@ def digest_of(arrays: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
+def check_arrays(layout: Layout, role: str) -> None:
+    """Raise WrongType if rows are a table with columns or texts, which a network does not take."""
+    if isinstance(layout, Columns):
+        raise WrongType(f"the {role} takes arrays, not a table with columns: X.to_numpy()")
+    if isinstance(layout, Text):
+        raise WrongType(
+            f"the {role} takes arrays, not texts: pass a function from texts to probabilities in its place, such as "
+            "lambda texts: model.predict(tokenize(texts))"
+        )
+
+
 def fields_of(layout: Layout) -> list[Field]:
     """The arrays of a layout."""
-    return [] if isinstance(layout, Columns) else flat(layout)
+    return [] if isinstance(layout, Columns | Text) else flat(layout)

@@ -14,12 +14,13 @@ from keras import ops
 from demur.classifiers.base import (
     BlackBoxClassifier,
     GraphClassifier,
+    check_arrays,
     digest_of,
     probe_rows,
     settle,
 )
 from demur.classifiers.outputs import class_count, several_labels, single_output
-from demur.data import Columns, Field, Layout, Rows, flat, mapped
+from demur.data import Field, Layout, Rows, flat, mapped
 from demur.divergence import Tensor
 from demur.errors import NoGraph, NotADistribution, UnknownLayer, WrongType
 
@@ -144,8 +145,7 @@ class Reader:
     def __init__(self, module: Any, layout: Layout, *, hidden: list[Any], role: str, channels_last: bool) -> None:
         import torch
 
-        if isinstance(layout, Columns):
-            raise WrongType(f"the {role} takes arrays, not a table with columns: X.to_numpy()")
+        check_arrays(layout, role)
         self.role, self.permutes, self.ends_in = role, False, ""
         self.view = inference_view(module)
         self.device = next((tensor.device for tensor in _tensors(self.view)), torch.device("cpu"))

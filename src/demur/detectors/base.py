@@ -59,7 +59,7 @@ from demur.harm import HarmCalibration
 from demur.held_out import warn_if_trained_on
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
 from demur.robustness import Robust, as_robust
-from demur.routes import PASSTHROUGH, InGraph, OutOfGraph, Route, answered
+from demur.routes import InGraph, OutOfGraph, Route, answered, is_own
 from demur.scoring import gathered, over_batches, score_rows, spacious
 from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection, is_stream
 from demur.training import (
@@ -282,7 +282,8 @@ class Detector(abc.ABC):
             rows, X = first_rows(X)
             if self._layout is not None:
                 check_layout(rows, self._layout, finite=False)
-            self._prepare(layout_of(rows), rows, fitting=fitting)
+            layout = layout_of(rows)
+            self._prepare(layout, check_layout(rows, layout, finite=False), fitting=fitting)
             return X
 
     @property
@@ -955,7 +956,7 @@ class Detector(abc.ABC):
             "companion_is_given": self._companion_is_given,
             "agreement": None if self.agreement is None else vars(self.agreement),
             "uncertainty_weight": self.uncertainty_weight,
-            "companion_preprocess": self.companion_preprocess not in (None, PASSTHROUGH),
+            "companion_preprocess": is_own(self.companion_preprocess),
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
         learned = {"calibration": self.calibration, "harm": self.harm, "probe": answered(self.route)}
@@ -1030,7 +1031,7 @@ class Detector(abc.ABC):
 
     def _source(self, X: Any, name: str = "X", *, finite: bool = True) -> Source:
         """Rows from the caller, checked."""
-        return as_source(X, self.classifier.layout, name, finite=finite)
+        return as_source(X, self.classifier.layout, name, finite=finite and not self.route.takes_missing)
 
     def _check_classifier(self, rows: Rows) -> None:
         """Check, the first time, that the classifier returns for rows what it is said to return."""

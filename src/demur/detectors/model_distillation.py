@@ -70,9 +70,9 @@ class ModelDistillation(Detector):
             where they are `(n, height, width, channels)`; a module that does not take them so is given them the other
             way round.
         companion_preprocess: for a classifier outside of Keras's graph, what makes the student's rows of its rows: a
-            function, or an object with `transform`. By default, of a DataFrame and of a table `(n, features)` given to
-            an estimator, numbers are standardised and other columns one-hot encoded, as learned from the training rows;
-            other rows, and those of "passthrough", are taken as they are.
+            function, an object with `transform`, or a `demur.TableEncoder` with settings of your own. By default, one
+            makes numbers of a DataFrame, of texts, and of a table `(n, features)` given to an estimator, as it learns
+            from the training rows; other rows, and those of "passthrough", are taken as they are.
         classes: what the classes are called, in the order of the classifier's outputs, where it does not say so itself
             (estimators do, by `classes_`, and Hugging Face's models, by `config.id2label`). Labels are taken, and
             classes given, by these names. None: 0, 1, 2, ...

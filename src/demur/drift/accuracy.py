@@ -111,7 +111,7 @@ def calibrate_accuracy(
     check_whole("seed", seed, 0)
     if not (is_number(corrupted_share) and 0 <= corrupted_share <= 1):
         raise InvalidSetting(f"corrupted_share is a share of rows, 0 to 1; got {corrupted_share!r}")
-    X = check_layout(detector._ready_for(X), detector.classifier.layout)
+    X = check_layout(detector._ready_for(X), detector.classifier.layout, finite=not detector.route.takes_missing)
     labels = detector.labels.indices(y, row_count(X))
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")

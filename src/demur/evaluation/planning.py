@@ -13,6 +13,7 @@ from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies
 from demur.evaluation.measuring import Description
 from demur.evaluation.norms import Norm
 from demur.evaluation.target import Target
+from demur.texts import Text
 
 SEVERITIES = (1, 2, 3, 4, 5)
 FEWEST = 10
@@ -75,7 +76,8 @@ def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes
     found = default_attacks(epsilons, target.bounds) if asked == "default" else _listed(asked, "attacks")
     attacks = [_made(attack, epsilons) for attack in found]
     if not target.is_one_array:
-        notes.append("Rows are several arrays or a table with columns: there are no attacks on such rows.")
+        what = "texts" if isinstance(target.layout, Text) else "several arrays or a table with columns"
+        notes.append(f"Rows are {what}: there are no attacks on such rows.")
         return []
     if not target.is_continuous:
         notes.append("Rows are whole numbers that stand for something, such as tokens: there are no attacks on them.")

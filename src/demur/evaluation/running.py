@@ -186,7 +186,7 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[
     check_whole("seed", seed, 0)
     if not (hasattr(X, "shape") or isinstance(X, dict | tuple | list)):
         raise WrongType(f"X is an array, a table, or several arrays; got {type(X).__name__}")
-    X = check_layout(detector._ready_for(X), detector.classifier.layout)
+    X = check_layout(detector._ready_for(X), detector.classifier.layout, finite=not detector.route.takes_missing)
     return X, detector.labels.indices(y, row_count(X))
 
 
@@ -218,7 +218,7 @@ def _asked(
 ) -> _Asked:
     notes: list[str] = []
     if X_train is not None:
-        check_layout(X_train, detector.classifier.layout, name="X_train")
+        check_layout(X_train, detector.classifier.layout, name="X_train", finite=not detector.route.takes_missing)
     is_plain = _is_plain(detector)
     shape = tuple(detector.input_shape) if is_plain else ()
     target = Target(detector, bounds_of(bounds, X, shape) if is_plain else (0.0, 1.0))

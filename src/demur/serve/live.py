@@ -12,6 +12,7 @@ from demur.data import Columns, Field, Layout, finite_rows
 from demur.errors import NotADetector, ThresholdNotSet
 from demur.serve.models import DOCUMENT
 from demur.serve.protocol import Array
+from demur.texts import Text
 
 ON_DEMAND = ("reference", "opinion", "reconstruction")
 
@@ -141,8 +142,9 @@ def untempered(probabilities: Array, temperature: float) -> Array:
 
 def _fields(layout: Layout, path: Path) -> dict[str, Field]:
     """Name the arrays that a row is made of, as an export does."""
-    if isinstance(layout, Columns):
-        raise NotADetector(f"{path} is a detector of tables with named columns, which the protocol's tensors are not")
+    if isinstance(layout, Columns | Text):
+        what = "texts" if isinstance(layout, Text) else "tables with named columns"
+        raise NotADetector(f"{path} is a detector of {what}, which the protocol's tensors are not")
     if isinstance(layout, dict):
         named = layout
     elif isinstance(layout, Field):

@@ -9,10 +9,13 @@ from typing import Any, ClassVar, NamedTuple
 from demur.batch.tables import Batch, Reading, arrow
 from demur.data import Columns, Layout, flat
 from demur.errors import MissingExtra
+from demur.texts import Text
 
 FILE, ROW = "file", "row"
 """What tells rows apart where the data have no ids of their own: the file, and the number of the row in it."""
 PART_BYTES = 128 * 2**20
+TEXT_BYTES = 4096
+"""Of one text, about."""
 """Of rows, as float32, that one piece of work has."""
 PART_ROWS = 50_000
 """And rows, at most: a few seconds' work, the least that is lost if a worker dies."""
@@ -106,4 +109,6 @@ def row_bytes(layout: Layout) -> int:
     """What one row takes as float32; about, where sizes are not known."""
     if isinstance(layout, Columns):
         return 8 * max(1, len(layout.names))
+    if isinstance(layout, Text):
+        return TEXT_BYTES
     return 4 * max(1, sum(math.prod(size or 128 for size in entry.shape) for entry in flat(layout)))

@@ -419,7 +419,7 @@ def test_destination_is_checked_before_training(data, tmp_path, capsys, monkeypa
 
 
 def test_destination_may_be_a_detector_or_what_a_killed_save_left(data, detector, tmp_path):
-    from demur.storage import check_destination
+    from demur.folder import check_destination
 
     (tmp_path / ".saving-x").mkdir()
     (tmp_path / "classifier-e3b0c44298fc.keras").touch()  # named by its contents, which are none

@@ -136,8 +136,8 @@ def fit(args: argparse.Namespace) -> int:
     start_keras()
     model = load_model(args.classifier, "classifier")
     from demur.detectors import AdversarialAE, ModelDistillation
+    from demur.folder import check_destination
     from demur.robustness import Robust
-    from demur.storage import check_destination
 
     if "robust" in training:
         training["robust"] = Robust(**training["robust"])

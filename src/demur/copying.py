@@ -34,6 +34,7 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "threshold": detector.threshold,
         "calibration": detector.calibration,
         "harm": detector.harm,
+        "table": detector.table,
         "history": detector.history,
     }
 
@@ -45,6 +46,7 @@ def made_again(state: dict[str, Any]) -> "Detector":
     detector.threshold = None if state["threshold"] is None else copy.copy(state["threshold"])
     detector.calibration = state["calibration"]
     detector.harm = state["harm"]
+    detector.table = state["table"]
     detector.history = copy.deepcopy(state["history"])
     return detector
 

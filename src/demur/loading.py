@@ -76,6 +76,7 @@ def load_detector(
             raise
         raise NotADetector(f"{path} does not describe a whole {document['detector']}: {error!r}") from error
     detector.threshold = threshold
+    detector.table = document.get("table")
     return detector
 
 

@@ -14,9 +14,13 @@ EXTRAS = {"tensorflow": "tensorflow-cpu", "jax": "jax", "torch": "torch"}
 """The extra that installs each backend; the first one installed is used."""
 
 
-def start_keras() -> None:
-    """Choose Keras's backend and import both. To be called before anything else imports Keras."""
-    choose_backend()
+def start_keras(prefer: str | None = None) -> None:
+    """Choose Keras's backend and import both. To be called before anything else imports Keras.
+
+    Args:
+        prefer: the backend to choose, if it is installed and KERAS_BACKEND names no other.
+    """
+    choose_backend(prefer)
     # TensorFlow's C++ side talks while it is imported, some of it whatever level is set. A level of the user's own
     # means that it is wanted.
     hush = contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _hushed()
@@ -51,8 +55,11 @@ def _hushed() -> Iterator[None]:
             os.close(stderr)
 
 
-def choose_backend() -> None:
+def choose_backend(prefer: str | None = None) -> None:
     """Say what Keras shall compute with, unless KERAS_BACKEND already does.
+
+    Args:
+        prefer: see `start_keras`.
 
     Raises:
         DemurError: no backend is installed.
@@ -66,7 +73,8 @@ def choose_backend() -> None:
         raise MissingExtra(wanted, EXTRAS[wanted])
     if wanted or "keras" in sys.modules:
         return
-    installed = next((name for name in EXTRAS if importlib.util.find_spec(name) is not None), None)
+    wanted_first = [name for name in (prefer, *EXTRAS) if name]
+    installed = next((name for name in wanted_first if importlib.util.find_spec(name) is not None), None)
     if installed is None:
         raise DemurError(
             "Keras computes with TensorFlow, JAX or PyTorch, and none of them is installed: "

@@ -4,10 +4,11 @@ import argparse
 import shlex
 from pathlib import Path
 
-from demur.cli.files import check_file, read_rows
-from demur.cli.options import Commands, add_command, add_folder, scale_factor, show_next, whole_number
+from demur.cli.data import data_of
+from demur.cli.files import check_file
+from demur.cli.guards import Document, add_classifier, live
+from demur.cli.options import FILES, Commands, add_columns, add_command, add_folder, show_next, whole_number
 from demur.errors import InvalidSetting
-from demur.starting import start_keras
 
 
 def register(commands: Commands) -> None:
@@ -27,9 +28,10 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE[:KEY]",
-        help="normal data: to compare on, and needed for less precision, whose threshold is inferred from it anew",
+        help="normal data: to compare on, and needed for less precision, whose threshold is inferred from it anew: "
+        + FILES,
     )
-    parser.add_argument("--scale", type=scale_factor, metavar="FACTOR", help="multiply the data by this, as float32")
+    add_columns(parser, ids=False)
     smaller = parser.add_argument_group("less precision")
     which = smaller.add_mutually_exclusive_group()
     which.add_argument("--float16", action="store_true", help="half the size, and quicker where hardware has it")
@@ -42,6 +44,7 @@ def register(commands: Commands) -> None:
         metavar="SHARE",
         help="what may be lost of AUROC and of agreement; default: %(default)s",
     )
+    add_classifier(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,12 +52,9 @@ def run(args: argparse.Namespace) -> int:
     check_file(args.out, (".onnx",), "a guard is")
     if args.bad is not None and not (args.float16 or args.int8):
         raise InvalidSetting("--bad tells what less precision costs: pass --float16 or --int8 with it")
-    X = None if args.data is None else read_rows(args.data, args.scale)
-    bad = None if args.bad is None else read_rows(args.bad, args.scale)
-    start_keras()
-    from demur.loading import load_detector
-
-    detector = load_detector(args.folder)
+    how = Document(args.folder).how
+    X, bad = (None if text is None else data_of(args, text, how).rows(how) for text in (args.data, args.bad))
+    detector = live(args.folder, args)
     written = detector.export(
         args.out,
         opset=args.opset,

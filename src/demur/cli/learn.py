@@ -7,23 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from demur.cli.files import check_writable, read_rows
-from demur.cli.models import load_model
+from demur.cli.data import How, classes_of, data_of, how_for, read_scores, read_values
+from demur.cli.files import check_writable
+from demur.cli.guards import Document, add_classifier, add_module_and_trust, live, load_model
 from demur.cli.options import (
     Commands,
     add_command,
     add_data,
     add_folder,
+    add_labels,
+    add_scores,
     hidden_layer,
     natural_number,
     show_next,
     shows_bar,
     whole_number,
 )
-from demur.starting import start_keras
+from demur.errors import InvalidSetting
 
 AE, DISTILLATION, COPY = "adversarial-ae", "model-distillation", "copy"
 DIVERGENCES = ("kld", "xent", "jeffreys")
+SHOWN = 8
+"""Columns that are named."""
 
 
 def register(commands: Commands) -> None:
@@ -35,10 +40,23 @@ def register(commands: Commands) -> None:
         "train a detector for a classifier, on normal data",
         "The classifier stays as it is. No labels are needed.",
     )
-    parser.add_argument("classifier", type=Path, metavar="CLASSIFIER.keras", help="a Keras model, saved")
+    parser.add_argument(
+        "classifier",
+        type=Path,
+        metavar="CLASSIFIER",
+        help="its file: .keras, .onnx, .skops (scikit-learn), .json or .ubj (XGBoost), .txt (LightGBM), or .safetensors "
+        "(PyTorch, with --module). None of them runs code when it is read",
+    )
     add_data(parser, "normal data to train on", batch_size=128)
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where to save the detector")
-    parser.add_argument("--detector", choices=[AE, DISTILLATION], default=AE, help="default: %(default)s")
+    parser.add_argument(
+        "--label-column", metavar="NAME", help="a column of the data that is no part of the rows: no labels are needed"
+    )
+    parser.add_argument(
+        "--detector",
+        choices=[AE, DISTILLATION],
+        help=f"default: {AE} where gradients go through the classifier (Keras, PyTorch), otherwise {DISTILLATION}",
+    )
     parser.add_argument("--epochs", type=whole_number, default=20, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--temperature",
@@ -86,6 +104,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("--data-type", metavar="TEXT", help="such as image or tabular; kept with the detector")
     parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
 
+    add_module_and_trust(parser.add_argument_group("the classifier"))
     own = parser.add_argument_group(f"only for {AE}")
     own.add_argument("--w-recon", type=float, metavar="W", help="weight of the reconstruction error; default: 0")
     own.add_argument(
@@ -105,7 +124,8 @@ def register(commands: Commands) -> None:
         "Best from data held out from fit. The threshold is saved with the detector.",
     )
     add_folder(parser)
-    add_data(parser, "normal data", batch_size=256)
+    add_data(parser, "normal data", batch_size=256, required=False)
+    add_scores(parser)
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument(
         "--fpr",
@@ -120,70 +140,149 @@ def register(commands: Commands) -> None:
         metavar="P",
         help="percentage of the data that shall not be flagged; promises nothing; default: %(default)g",
     )
-    parser.add_argument(
-        "--labels", metavar="FILE[:KEY]", help="true classes: only what the classifier gets right sets the threshold"
-    )
+    add_labels(parser, "true classes: only what the classifier gets right sets the threshold")
     parser.add_argument("--by-class", action="store_true", help="a threshold for each class that is predicted")
     parser.add_argument(
         "--margin", type=float, default=0.0, metavar="NATS", help="added to the threshold; default: %(default)g"
     )
+    add_classifier(parser)
 
 
 def fit(args: argparse.Namespace) -> int:
     """Train a detector and save it."""
     settings, training = _own_options(args)
-    X = read_rows(args.data, args.scale)
-    start_keras()
-    model = load_model(args.classifier, "classifier")
+    data = data_of(args, args.data)
+    model = load_model(args.classifier, args)
     from demur.detectors import AdversarialAE, ModelDistillation
     from demur.folder import check_destination
     from demur.robustness import Robust
 
+    how = how_for(model, data)
+    X = data.rows(how)
     if "robust" in training:
         training["robust"] = Robust(**training["robust"])
     check_destination(args.out)
     check_writable(args.out)
     settings |= {name: getattr(args, name) for name in ("temperature", "data_type", "from_logits", "seed")}
-    is_ae = args.detector == AE
+    is_ae = _is_ae(args, model)
     if args.companion is not None:
-        own = COPY if args.companion == COPY else load_model(Path(args.companion), "companion")
+        own = COPY if args.companion == COPY else load_model(Path(args.companion), args, "companion")
         settings["ae" if is_ae else "distilled_model"] = own
     detector: Any = (AdversarialAE if is_ae else ModelDistillation)(model=model, **settings)
 
     # Where no bar can be drawn, 2 is Keras's one line an epoch.
     verbose = 0 if args.quiet else 1 if sys.stdout.isatty() else 2
     detector.fit(X, epochs=args.epochs, batch_size=args.batch_size, verbose=verbose, **training)
+    detector.table = how.kinds
     detector.save(args.out)
-    print(f"{type(detector).__name__} trained on {len(X):,} inputs, loss {detector.history['loss'][-1]:.4g}")
+    print(f"{type(detector).__name__} trained on {len(data):,} inputs, loss {detector.history['loss'][-1]:.4g}")
+    if how.kinds is not None:
+        print(columns_line(data, how))
     print(f"saved in {args.out}")
-    show_next(args, "with normal data that was held out", f"threshold {shlex.quote(str(args.out))} --data HELD_OUT.npz")
+    held_out = f"HELD_OUT{data.path.suffix if data.is_table else '.npz'}"
+    show_next(
+        args,
+        "with normal data that was held out",
+        f"threshold {shlex.quote(str(args.out))} --data {held_out}{_outside(args)}",
+    )
     return 0
+
+
+def columns_line(data: Any, how: How) -> str:
+    """Say which columns of a table make a row, and which do not."""
+    used = list(how.kinds or ())
+    left = [name for name in data.table.column_names if name not in used]
+    shown = ", ".join(used[:SHOWN]) + (f", ... ({len(used)} in all)" if len(used) > SHOWN else "")
+    return f"  columns    {shown}" + (f"; left out: {', '.join(left)}" if left else "")
+
+
+def _is_ae(args: argparse.Namespace, model: Any) -> bool:
+    """Whether the detector is an autoencoder: as was asked, or else if gradients go through the classifier.
+
+    Raises:
+        InvalidSetting: one was asked for, and none go.
+    """
+    from demur.classifiers import source_of
+
+    source = source_of(model)
+    if args.detector == AE and not source.in_graph and not source.native:
+        raise InvalidSetting(
+            f"{AE} trains through the classifier, and {source.kind} gives no gradients: leave --detector out, or say "
+            f"--detector {DISTILLATION}"
+        )
+    return bool(source.in_graph) if args.detector is None else args.detector == AE
+
+
+def _outside(args: argparse.Namespace) -> str:
+    """The options that later commands need for the classifier, where the guard's folder does not hold it."""
+    suffix = args.classifier.suffix.lower()
+    if suffix == ".keras":
+        return ""
+    if suffix == ".safetensors":
+        return f" --module {shlex.quote(args.module)}"
+    return f" --classifier {shlex.quote(str(args.classifier))}" + "".join(
+        f" --trust {shlex.quote(name)}" for name in args.trust
+    )
 
 
 def threshold(args: argparse.Namespace) -> int:
     """Infer a detector's threshold and save it."""
     check_writable(args.folder)
-    X = read_rows(args.data, args.scale)
-    labels = None if args.labels is None else read_rows(args.labels, None)
-    start_keras()
-    from demur.loading import load_detector
-
-    detector = load_detector(args.folder)
-    detector.infer_threshold(
-        X,
-        fpr=args.fpr,
-        labels=labels,
-        groups="predicted" if args.by_class else None,
-        threshold_perc=args.threshold_perc,
-        margin=args.margin,
-        batch_size=args.batch_size,
-        verbose=shows_bar(args),
-    )
-    detector.save(args.folder)
-    print(threshold_line(args, detector.threshold, len(X)))
+    if (args.data is None) == (args.scores is None):
+        args.parser.error("one of the arguments --data and --scores is required")
+    if args.scores is not None:
+        limit, n = _from_scores(args)
+    else:
+        how = Document(args.folder).how
+        data = data_of(args, args.data, how)
+        X, labels, n = data.rows(how), data.labels(args.labels), len(data)
+        detector = live(args.folder, args)
+        detector.infer_threshold(X, labels=labels, batch_size=args.batch_size, verbose=shows_bar(args), **_rate(args))
+        detector.save(args.folder)
+        limit = detector.threshold
+    print(threshold_line(args, limit, n))
     print(f"saved in {args.folder}")
     show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))} --data NEW.npz --out answers.csv")
     return 0
+
+
+def _rate(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "fpr": args.fpr,
+        "threshold_perc": args.threshold_perc,
+        "margin": args.margin,
+        "groups": "predicted" if args.by_class else None,
+    }
+
+
+def _from_scores(args: argparse.Namespace) -> tuple[Any, int]:
+    """Set the threshold from scores that are ready: neither Keras nor the classifier is loaded."""
+    if args.label_column is not None:
+        args.parser.error("--label-column is a column of --data: with --scores, pass --labels FILE[:KEY]")
+    document = Document(args.folder)
+    scores = read_scores(args.scores)
+    import numpy as np
+
+    from demur.data import check_classes
+    from demur.decision import calibrate
+    from demur.folder import write
+    from demur.results import Scored
+
+    labels = None if args.labels is None else read_values(args.labels)
+    needs_classes = args.by_class or labels is not None
+    predicted = classes_of(args, scores) if needs_classes else np.zeros(len(scores), "int64")
+    found = calibrate(
+        Scored(scores, predicted, predicted, np.empty(0, "int64")),
+        fpr=args.fpr,
+        threshold_perc=args.threshold_perc,
+        margin=args.margin,
+        labels=None if labels is None else check_classes(labels, len(scores), "--labels"),
+        classes=document.classes if args.by_class else None,
+    )
+    kept = {name: entry for name, entry in document.files.items() if name != "calibration"}
+    fields = {**document.fields, "threshold": np.asarray(found.threshold).tolist()}
+    write(args.folder, fields, {}, {"calibration": found.as_arrays()}, keep=kept)
+    return found.threshold, len(scores)
 
 
 def threshold_line(args: argparse.Namespace, threshold: Any, n: int) -> str:

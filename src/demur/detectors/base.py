@@ -123,6 +123,8 @@ class Detector(abc.ABC):
     """The classifier as demur reads it; there once the layout of the rows is known."""
     route: Route
     """How rows reach the classifier and the companion; there from then on, too."""
+    table: dict[str, str] | None = None
+    """Of a table that the command line made rows of: the columns' kinds by name, in order. See `demur.cli.tables`."""
 
     def __init__(
         self,
@@ -781,6 +783,7 @@ class Detector(abc.ABC):
             "fitted": self.is_fitted,
             "uncertainty_weight": self.uncertainty_weight,
             "companion_preprocess": self.companion_preprocess not in (None, PASSTHROUGH),
+            "table": self.table,
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
         learned = {"calibration": self.calibration, "harm": self.harm}

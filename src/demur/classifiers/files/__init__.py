@@ -21,18 +21,16 @@ class Format(NamedTuple):
     Attributes:
         what: the kind, for messages.
         read: makes a model.
-        backend: of Keras, the one on which gradients go through the model, if they do on one alone.
     """
 
     what: str
     read: Callable[[Path, Asked], Any]
-    backend: str | None = None
 
 
 FORMATS: dict[str, Format] = {
     ".keras": Format("Keras", keras_file.read),
     ".onnx": Format("ONNX", onnx_file.read),
-    ".safetensors": Format("PyTorch weights", torch_weights.read, "torch"),
+    ".safetensors": Format("PyTorch weights", torch_weights.read),
     ".json": Format("XGBoost", xgboost_file.read),
     ".ubj": Format("XGBoost", xgboost_file.read),
     ".txt": Format("LightGBM", lightgbm_file.read),

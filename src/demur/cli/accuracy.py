@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 from demur.cli.data import data_of
 from demur.cli.files import check_writable
 from demur.cli.guards import Document, add_classifier, live
-from demur.cli.options import FILES, Commands, add_command, add_data, add_folder, add_labels, natural_number, show_next
+from demur.cli.options import (
+    FILES,
+    Commands,
+    add_command,
+    add_data,
+    add_folder,
+    add_labels,
+    classifier_options,
+    natural_number,
+    show_next,
+    suffix_of,
+)
 from demur.errors import NotCalibrated
 
 if TYPE_CHECKING:
@@ -22,8 +33,8 @@ def register(commands: Commands) -> None:
         "calibrate-accuracy",
         calibrate,
         "learn from labelled data what scores say about the classifier's errors",
-        "demur estimate-accuracy needs it, once. It is saved with the guard; predict and correct then say of each input "
-        "how likely the classifier is wrong.",
+        "demur estimate-accuracy needs it, once. It is saved with the guard; predict and correct then say of each "
+        "input how likely the classifier is wrong.",
     )
     add_folder(parser)
     add_data(parser, "normal data with labels, held out from fit", batch_size=256)
@@ -59,7 +70,7 @@ def calibrate(args: argparse.Namespace) -> int:
     detector.save(args.folder)
     print(f"the classifier is right on {_percent(harm.accuracy)} of these {len(data):,} inputs")
     print(f"saved in {args.folder}")
-    show_next(args, "with data that has no labels", f"estimate-accuracy {shlex.quote(str(args.folder))} --data NEW.npz")
+    show_next(args, "with data that has no labels", f"estimate-accuracy {shlex.quote(str(args.folder))}", "NEW")
     return 0
 
 
@@ -67,10 +78,10 @@ def estimate(args: argparse.Namespace) -> int:
     """Estimate the classifier's accuracy, and say so."""
     document = Document(args.folder)
     if "harm" not in document.files:
-        folder = shlex.quote(str(args.folder))
+        labels = "--label-column CLASS" if suffix_of(args.data) != ".npz" else "--labels CLASSES.npy"
         raise NotCalibrated(
-            f"{args.folder} does not know yet what scores say about errors; first: demur calibrate-accuracy {folder} "
-            "--data LABELLED.npz:x --labels LABELLED.npz:y"
+            f"{args.folder} does not know yet what scores say about errors; first: demur calibrate-accuracy "
+            f"{shlex.quote(str(args.folder))} --data LABELLED{suffix_of(args.data)} {labels}{classifier_options(args)}"
         )
     X = data_of(args, args.data, document.how).rows(document.how)
     detector = live(args.folder, args)

@@ -132,9 +132,7 @@ def with_ids(ids: "Arrays", columns: "Arrays") -> "Arrays":
         InvalidSetting: two have one name.
     """
     if both := sorted(set(ids) & set(columns)):
-        raise InvalidSetting(
-            f"the results have a column {', '.join(both)} too: rename it in the data, or leave out --id"
-        )
+        raise InvalidSetting(f"the results have a column {', '.join(both)} too: rename it in the data")
     return {**ids, **columns}
 
 

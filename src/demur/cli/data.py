@@ -65,9 +65,8 @@ class Data:
         if not self.is_table:
             for option, given in {"--column": column, "--id": ids, "--label-column": label}.items():
                 if given is not None:
-                    raise InvalidSetting(
-                        f"{option} names columns of a table, and {self.path} is none: {_others(option)}"
-                    )
+                    other = "pass --labels FILE[:KEY]" if option == "--label-column" else "leave it out"
+                    raise InvalidSetting(f"{option} names columns of a table, and {self.path} is an array: {other}")
             self.array = read_array(self.path, key, scale)
             return
         self.table = tables.read_table(self.path, kinds)
@@ -213,9 +212,8 @@ def read_values(text: str, *usual: str) -> Any:
     present = table.column_names
     name = key or next((name for name in usual if name in present), present[0] if len(present) == 1 else None)
     if name is None:
-        raise InvalidSetting(
-            f"{path} has {len(present)} columns; say which: {', '.join(f'{path}:{n}' for n in present)}"
-        )
+        columns = ", ".join(f"{path}:{name}" for name in present)
+        raise InvalidSetting(f"{path} has {len(present)} columns; say which: {columns}")
     return tables.values_of(table, name, path)
 
 
@@ -252,8 +250,8 @@ def classes_of(args: argparse.Namespace, scores: Any) -> Any:
     predicted = read_predicted(args.predicted, args.scores)
     if predicted is None:
         raise InvalidSetting(
-            "the classes that the classifier predicted are needed beside the scores: --predicted FILE[:KEY], or a column "
-            f"{PREDICTED}"
+            "the classes that the classifier predicted are needed beside the scores: --predicted FILE[:KEY], or a "
+            f"column {PREDICTED}"
         )
     return check_classes(predicted, len(scores), "--predicted", "a class, for each of the {n} scores")
 
@@ -269,10 +267,6 @@ def _usual_array(path: Path, usual: tuple[str, ...]) -> str | None:
     with zipfile.ZipFile(path) as file:
         names = file.namelist()
     return next((name for name in usual if f"{name}.npy" in names), None)
-
-
-def _others(option: str) -> str:
-    return "pass --labels FILE[:KEY]" if option == "--label-column" else "leave it out"
 
 
 def data_of(args: argparse.Namespace, text: str, how: "How | None" = None, *, label: bool = True) -> Data:

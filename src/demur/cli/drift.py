@@ -51,7 +51,8 @@ def register(commands: Commands) -> None:
         "watch a stream of rows or scores for drift, JSON lines in and out",
         'Lines in: {"x": one row}, {"rows": several}, {"score": a number} or {"scores": several}, with "time" in '
         'seconds and "id" if you like; with scores of a guard that has a threshold for each class, "predicted" too. '
-        "A row is a list of numbers or, of a table, an object by the names of columns; null stands for what is missing. "
+        "A row is a list of numbers or, of a table, an object by the names of columns; null stands for what is "
+        "missing. "
         "Where there are scores alone, neither Keras nor the classifier is loaded. "
         "Lines out say what is known after each. The state is read from and kept in a file, so the stream may be "
         f"interrupted. The exit status is 0, or {DRIFT} if there is an alarm at the end.",

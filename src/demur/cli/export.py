@@ -72,6 +72,5 @@ def run(args: argparse.Namespace) -> int:
         print(f"  AUROC {loss.auroc_reduced:.4f}, of the detector {loss.auroc:.4f}, on {loss.rows:,} inputs")
         print(f"  agreement {loss.agreement:.2%}".replace("%", " %"))
     print(f"written to {args.out}")
-    args.scale = None  # what comes next takes no data
     show_next(args, "in front of the classifier", f"serve {shlex.quote(str(args.out))}")
     return 0

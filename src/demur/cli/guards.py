@@ -17,7 +17,7 @@ BACKENDS = {".safetensors": "torch"}
 def add_classifier(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a classifier which is not in the guard's folder."""
     group = parser.add_argument_group(
-        "the classifier", "For a guard whose classifier is no Keras model: its folder holds the companion alone."
+        "the classifier", "For a guard whose classifier is no Keras model: its folder holds the companion alone"
     )
     group.add_argument(
         "--classifier", type=Path, metavar="FILE", help="the classifier's file, as demur fit was given it"
@@ -163,10 +163,10 @@ class Document:
         """What to do about a classifier that is not in the folder."""
         if self.state is not None:
             return (
-                f"{self.path} holds the weights of its classifier, a PyTorch module, and not the module: name what makes "
-                "it, --module MODULE:FUNCTION"
+                f"{self.path} holds the weights of its classifier, a PyTorch module, and not the module: name what "
+                "makes it, --module MODULE:FUNCTION"
             )
-        return f"{self.path} was saved without its classifier: name the file of that, --classifier FILE"
+        return f"{self.path} was saved without its classifier: name the classifier's file, --classifier FILE"
 
 
 def _encoded_kind(column: dict[str, Any]) -> str:

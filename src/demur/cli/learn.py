@@ -44,8 +44,8 @@ def register(commands: Commands) -> None:
         "classifier",
         type=Path,
         metavar="CLASSIFIER",
-        help="its file: .keras, .onnx, .skops (scikit-learn), .json or .ubj (XGBoost), .txt (LightGBM), or .safetensors "
-        "(PyTorch, with --module). None of them runs code when it is read",
+        help="its file: .keras, .onnx, .skops (scikit-learn), .json or .ubj (XGBoost), .txt (LightGBM) or "
+        ".safetensors (PyTorch, with --module). Reading them runs no code in them",
     )
     add_data(parser, "normal data to train on", batch_size=128)
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where to save the detector")
@@ -179,12 +179,8 @@ def fit(args: argparse.Namespace) -> int:
     if how.kinds is not None:
         print(columns_line(data, how))
     print(f"saved in {args.out}")
-    held_out = f"HELD_OUT{data.path.suffix if data.is_table else '.npz'}"
-    show_next(
-        args,
-        "with normal data that was held out",
-        f"threshold {shlex.quote(str(args.out))} --data {held_out}{_outside(args)}",
-    )
+    command = f"threshold {shlex.quote(str(args.out))}"
+    show_next(args, "with normal data that was held out", command, "HELD_OUT")
     return 0
 
 
@@ -213,18 +209,6 @@ def _is_ae(args: argparse.Namespace, model: Any) -> bool:
     return bool(source.in_graph) if args.detector is None else args.detector == AE
 
 
-def _outside(args: argparse.Namespace) -> str:
-    """The options that later commands need for the classifier, where the guard's folder does not hold it."""
-    suffix = args.classifier.suffix.lower()
-    if suffix == ".keras":
-        return ""
-    if suffix == ".safetensors":
-        return f" --module {shlex.quote(args.module)}"
-    return f" --classifier {shlex.quote(str(args.classifier))}" + "".join(
-        f" --trust {shlex.quote(name)}" for name in args.trust
-    )
-
-
 def threshold(args: argparse.Namespace) -> int:
     """Infer a detector's threshold and save it."""
     check_writable(args.folder)
@@ -242,7 +226,7 @@ def threshold(args: argparse.Namespace) -> int:
         limit = detector.threshold
     print(threshold_line(args, limit, n))
     print(f"saved in {args.folder}")
-    show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))} --data NEW.npz --out answers.csv")
+    show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))}", "NEW", " --out answers.csv")
     return 0
 
 

@@ -3,6 +3,8 @@
 import argparse
 import csv
 import math
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -101,10 +103,42 @@ def shows_bar(args: argparse.Namespace) -> bool:
     return not args.quiet
 
 
-def show_next(args: argparse.Namespace, when: str, command: str) -> None:
-    """Print what to do next, with the same scale."""
-    scale = "" if args.scale is None else f" --scale {args.scale!r}"
-    print(f"next, {when}:\n  demur {command}{scale}")
+def show_next(args: argparse.Namespace, when: str, command: str, data: str = "", more: str = "") -> None:
+    """Print what to do next, with the same scale, the same kind of file and the same classifier.
+
+    Args:
+        args: of this command.
+        when: and with what.
+        command: to run.
+        data: what the next command's data is called; none for a command that takes none.
+        more: options that come last.
+    """
+    if data:
+        scale = "" if args.scale is None else f" --scale {args.scale!r}"
+        command += f" --data {data}{suffix_of(args.data)}{scale}{classifier_options(args)}"
+    print(f"next, {when}:\n  demur {command}{more}")
+
+
+def suffix_of(data: str | None) -> str:
+    """The suffix of a table; .npz for arrays, which others are likely to lie beside."""
+    found = re.search(r"\.(csv|tsv|parquet|parq|pq)(\.gz)?(?=:|$)", data or "", re.IGNORECASE)
+    return found[0] if found else ".npz"
+
+
+def classifier_options(args: argparse.Namespace) -> str:
+    """The options that later commands need for a classifier which the guard's folder does not hold."""
+    file: Path | None = args.classifier
+    given = []
+    if file is not None and file.suffix.lower() not in (
+        ".keras",
+        ".safetensors",
+    ):  # the folder has their weights
+        given += ["--classifier", str(file)]
+    if args.module is not None:
+        given += ["--module", args.module]
+    for name in args.trust:
+        given += ["--trust", name]
+    return "".join(f" {shlex.quote(part)}" for part in given)
 
 
 def whole_number(text: str) -> int:

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from demur.errors import DemurError, InvalidSetting, MissingExtra
 
@@ -14,13 +15,18 @@ EXTRAS = {"tensorflow": "tensorflow-cpu", "jax": "jax", "torch": "torch"}
 """The extra that installs each backend; the first one installed is used."""
 
 
-def start_keras(prefer: str | None = None) -> None:
+NATIVE = {".safetensors": "torch"}
+"""The backend that the gradients of a classifier in such a file go through, if they go through one alone."""
+
+
+def start_keras(for_file: Path | None = None) -> None:
     """Choose Keras's backend and import both. To be called before anything else imports Keras.
 
     Args:
-        prefer: the backend to choose, if it is installed and KERAS_BACKEND names no other.
+        for_file: a classifier's file: the backend that suits it is chosen, if that is installed and KERAS_BACKEND
+            names no other.
     """
-    choose_backend(prefer)
+    choose_backend(None if for_file is None else NATIVE.get(for_file.suffix.lower()))
     # TensorFlow's C++ side talks while it is imported, some of it whatever level is set. A level of the user's own
     # means that it is wanted.
     hush = contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _hushed()
@@ -59,7 +65,7 @@ def choose_backend(prefer: str | None = None) -> None:
     """Say what Keras shall compute with, unless KERAS_BACKEND already does.
 
     Args:
-        prefer: see `start_keras`.
+        prefer: the first to try.
 
     Raises:
         DemurError: no backend is installed.

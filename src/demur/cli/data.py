@@ -96,7 +96,7 @@ class Data:
         tables.check_columns(self.table, names, self.path)
         return rows_of(self.table, how.layout, names, self.scale)
 
-    def labels(self, given: str | None) -> "npt.NDArray[Any] | None":
+    def labels(self, given: str | None) -> Any:
         """The classes, in the file of `--labels` or the column of `--label-column`, as they are there."""
         if given is not None:
             return read_values(given)

@@ -10,9 +10,6 @@ from demur.cli.tables import NUMBER, OTHER, TEXT
 from demur.errors import NotADetector, NotCalibrated, ThresholdNotSet, WrongClassifier
 from demur.starting import start_keras
 
-BACKENDS = {".safetensors": "torch"}
-"""The backend of Keras that the gradients of a file's classifier go through, if they go through one alone."""
-
 
 def add_classifier(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a classifier which is not in the guard's folder."""
@@ -44,7 +41,7 @@ def add_module_and_trust(group: Any) -> None:
 
 def load_model(path: Path, args: argparse.Namespace, role: str = "classifier") -> Any:
     """Start Keras and load the classifier from its file."""
-    start_keras(BACKENDS.get(path.suffix.lower()))
+    start_keras(for_file=path)
     from demur.classifiers.files import load_classifier
 
     return load_classifier(path, module=args.module, trust=args.trust, role=role)
@@ -54,23 +51,31 @@ def live(path: Path, args: argparse.Namespace) -> Any:
     """Load a detector from its folder, with the classifier that the options name.
 
     Raises:
-        NotADetector: it is an exported guard.
         WrongClassifier: the classifier is not in the folder, and none is named, or another one.
-        DetectorNotFound, CorruptDetector, WrongType: see `demur.errors`.
+        DetectorNotFound, NotADetector, CorruptDetector, WrongType: see `demur.errors`.
     """
-    if is_exported(path):
-        raise NotADetector(f"{path} is an exported guard, and this needs the folder that demur fit has saved")
-    document = Document(path)
-    file: Path | None = args.classifier
-    if file is None and document.state is not None and args.module is not None:
-        file = document.state
-    if file is None and document.lacks_classifier:
-        raise WrongClassifier(document.ask_for_classifier())
+    file = classifier_file(path, args)
     model = None if file is None else load_model(file, args)
     start_keras()
     from demur.loading import load_detector
 
     return load_detector(path, model=model)
+
+
+def classifier_file(path: Path, args: argparse.Namespace) -> Path | None:
+    """The file of a guard's classifier; None if the guard's folder holds the classifier, ready to be loaded.
+
+    Raises:
+        WrongClassifier: the folder does not hold it, and no file is named.
+        DetectorNotFound, NotADetector: see `demur.errors`.
+    """
+    named: Path | None = args.classifier
+    document = Document(path)
+    if named is None and args.module is not None:
+        named = document.state
+    if named is None and document.lacks_classifier:
+        raise WrongClassifier(document.ask_for_classifier())
+    return named
 
 
 def opened(path: Path, args: argparse.Namespace) -> Any:
@@ -119,6 +124,8 @@ class Document:
     def __init__(self, path: Path) -> None:
         from demur.folder import read_document
 
+        if is_exported(path):
+            raise NotADetector(f"{path} is an exported guard, and this needs the folder that demur fit has saved")
         self.path = path
         self.fields, self.files = read_document(path)
 

@@ -101,6 +101,12 @@ def register(commands: Commands) -> None:
         help=f"an autoencoder ({AE}) or a student ({DISTILLATION}) of your own to train, instead of the ready one; "
         f"'{COPY}' is a student that starts as a copy of the classifier, for --robust",
     )
+    parser.add_argument(
+        "--on-invalid",
+        choices=("raise", "flag"),
+        default="raise",
+        help="what becomes of inputs that cannot be judged, as they hold NaN; default: %(default)s",
+    )
     parser.add_argument("--data-type", metavar="TEXT", help="such as image or tabular; kept with the detector")
     parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
 
@@ -163,7 +169,9 @@ def fit(args: argparse.Namespace) -> int:
         training["robust"] = Robust(**training["robust"])
     check_destination(args.out)
     check_writable(args.out)
-    settings |= {name: getattr(args, name) for name in ("temperature", "data_type", "from_logits", "seed")}
+    settings |= {
+        name: getattr(args, name) for name in ("temperature", "data_type", "from_logits", "on_invalid", "seed")
+    }
     is_ae = _is_ae(args, model)
     if args.companion is not None:
         own = COPY if args.companion == COPY else load_model(Path(args.companion), args, "companion")
@@ -214,10 +222,13 @@ def threshold(args: argparse.Namespace) -> int:
     check_writable(args.folder)
     if (args.data is None) == (args.scores is None):
         args.parser.error("one of the arguments --data and --scores is required")
+    document, unnamed = Document(args.folder), ""
     if args.scores is not None:
-        limit, n = _from_scores(args)
+        limit, n = _from_scores(args, document)
+        args.data = args.scores  # what comes next is likely to lie in a file of the same kind
+        unnamed = " --classifier CLASSIFIER" if document.lacks_classifier and args.classifier is None else ""
     else:
-        how = Document(args.folder).how
+        how = document.how
         data = data_of(args, args.data, how)
         X, labels, n = data.rows(how), data.labels(args.labels), len(data)
         detector = live(args.folder, args)
@@ -226,7 +237,7 @@ def threshold(args: argparse.Namespace) -> int:
         limit = detector.threshold
     print(threshold_line(args, limit, n))
     print(f"saved in {args.folder}")
-    show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))}", "NEW", " --out answers.csv")
+    show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))}", "NEW", f"{unnamed} --out answers.csv")
     return 0
 
 
@@ -239,11 +250,10 @@ def _rate(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _from_scores(args: argparse.Namespace) -> tuple[Any, int]:
+def _from_scores(args: argparse.Namespace, document: Document) -> tuple[Any, int]:
     """Set the threshold from scores that are ready: neither Keras nor the classifier is loaded."""
     if args.label_column is not None:
         args.parser.error("--label-column is a column of --data: with --scores, pass --labels FILE[:KEY]")
-    document = Document(args.folder)
     scores = read_scores(args.scores)
     import numpy as np
 

@@ -88,8 +88,8 @@ def add_scores(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predicted",
         metavar="FILE[:KEY]",
-        help="with --scores, the classes that the classifier predicted, for a guard with a threshold for each; default: "
-        "the column no_defense beside the scores",
+        help="with --scores, the classes that the classifier predicted, for a guard with a threshold for each; "
+        "default: the column no_defense beside the scores",
     )
 
 

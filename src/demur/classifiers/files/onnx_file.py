@@ -6,7 +6,7 @@ from typing import Any
 from demur.classifiers.files.base import Asked
 from demur.classifiers.onnx_file import OnnxClassifier
 from demur.errors import MissingExtra, WrongType
-from demur.guard_file import PREFIX
+from demur.guard_file import SHA256
 
 
 def read(path: Path, asked: Asked) -> Any:
@@ -16,12 +16,11 @@ def read(path: Path, asked: Asked) -> Any:
         WrongType: onnxruntime cannot run the file, or it is an exported guard.
         MissingExtra: onnxruntime is not installed.
     """
+    if SHA256.encode() in path.read_bytes():
+        raise WrongType(f"{path} is a guard, as demur export writes them, and not a {asked.role}")
     try:
-        session = OnnxClassifier.resolved(path)
+        return OnnxClassifier.resolved(path)
     except MissingExtra:
         raise
     except Exception as error:  # onnxruntime has many
         raise WrongType(f"onnxruntime cannot load the {asked.role} {path}: {str(error).splitlines()[0]}") from error
-    if any(key.startswith(PREFIX) for key in session.get_modelmeta().custom_metadata_map):
-        raise WrongType(f"{path} is a guard, as demur export writes them, and not a {asked.role}")
-    return session

@@ -307,7 +307,8 @@ def test_bar_is_for_terminals(data, detector, monkeypatch, capsys, quiet, termin
     [
         ("nowhere.npy", "there is no data at"),
         ("nowhere.npz:images", "there is no data at"),
-        ("table.csv", "data is read from .npy and .npz files"),
+        ("table.csv", "there is no data at"),
+        ("table.xlsx", "data is read from .npy, .npz, .csv"),
         ("train.npz", "holds 2 arrays; say which"),
         ("train.npz:imges", "has no array 'imges'; it has"),
         ("train.npz:", "has no array ''"),

@@ -343,7 +343,7 @@ def test_scores_alone_need_neither_keras_nor_the_classifier():
     assert flagged[0] == set_anew[0] == OK
     again = load_detector(guard, model=load_classifier("lgb.txt"))
     normal = np.sort(pd.read_csv("normal.csv").instance_score)
-    assert again.threshold == pytest.approx(normal[-41], rel=1e-6)  # 40 of 200 are above: 0.2 of 201, rounded down
+    assert again.threshold == pytest.approx(normal[-40], rel=1e-6)  # the rank, of 200, is 201 - 40
     np.testing.assert_allclose(again.score(detector_rows("new.csv")), found.instance_score, rtol=1e-5)
 
 
@@ -376,7 +376,7 @@ def test_an_exported_guard_answers_too(capsys):
     error = error_of(capsys, "score small.onnx --data new.csv")  # a file with no names of columns
     assert "name them in order, --column" in error
     found = scores(f"small.onnx --data new.csv {PLAIN}", "b.csv").instance_score
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert run("drift --detector small.onnx --scores a.csv") in (OK, DRIFT)
     capsys.readouterr()
     assert "needs the folder" in error_of(capsys, "threshold small.onnx --data new.csv")

@@ -209,10 +209,11 @@ def _is_ae(args: argparse.Namespace, model: Any) -> bool:
     from demur.classifiers import source_of
 
     source = source_of(model)
-    if args.detector == AE and not source.in_graph and not source.native:
+    asked = args.detector == AE or args.w_recon is not None or args.hidden_layer is not None
+    if asked and not source.in_graph and not source.native:
         raise InvalidSetting(
-            f"{AE} trains through the classifier, and {source.kind} gives no gradients: leave --detector out, or say "
-            f"--detector {DISTILLATION}"
+            f"{AE} trains through the classifier, and {source.kind} gives no gradients: leave out --detector and "
+            f"the options of {AE}"
         )
     return bool(source.in_graph) if args.detector is None else args.detector == AE
 
@@ -291,13 +292,13 @@ def threshold_line(args: argparse.Namespace, threshold: Any, n: int) -> str:
 
 def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arguments of `__init__` and of `fit` that were given; an error of usage if the detector has no such one."""
-    if args.detector != AE:
+    if args.detector == DISTILLATION:
         for name in ("w_recon", "hidden_layer"):
             if getattr(args, name) is not None:
                 option = "--" + name.replace("_", "-")
                 args.parser.error(f"{option} is an option of {AE}, and the detector is {args.detector}")
-    if args.companion == COPY and args.detector == AE:
-        args.parser.error(f"--companion {COPY} is a student's, and the detector is {AE}")
+    if args.companion == COPY and args.detector != DISTILLATION:
+        args.parser.error(f"--companion {COPY} is a student's, and the detector is {AE}: --detector {DISTILLATION}")
     radii = _given({"Linf": args.robust, "L2": args.robust_l2})
     if args.companion == COPY and not radii:
         args.parser.error(f"--companion {COPY} agrees with the classifier everywhere until it is trained with --robust")

@@ -57,8 +57,7 @@ class Trees:
         frame = rows[names].copy(deep=False)
         for name, own in zip(names, self.names or names, strict=True):
             if own in self.categories:
-                known = frame[name].isin(self.categories[own])
-                frame[name] = pd.Categorical(frame[name].where(known), categories=self.categories[own])
+                frame[name] = frame[name].astype("category").cat.set_categories(self.categories[own])
             elif not pd.api.types.is_numeric_dtype(frame[name].dtype):
                 raise ShapeMismatch(f"column {name} holds {frame[name].dtype}, and the classifier knows it as numbers")
         return frame

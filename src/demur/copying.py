@@ -36,6 +36,7 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "threshold": detector.threshold,
         "calibration": detector.calibration,
         "harm": detector.harm,
+        "table": detector.table,
         "history": detector.history,
         "agreement": detector.agreement,
     }
@@ -57,6 +58,7 @@ def made_again(state: dict[str, Any]) -> "Detector":
     detector.calibration = state["calibration"]
     detector.harm = state["harm"]
     detector.agreement = state["agreement"]
+    detector.table = state["table"]
     detector.history = copy.deepcopy(state["history"])
     return detector
 

@@ -15,6 +15,7 @@ from demur.classifiers.torch_module import is_module
 from demur.companion import as_companion, load_module
 from demur.detectors.base import Detector
 from demur.errors import NotADetector, ShapeMismatch, WrongClassifier, WrongType
+from demur.folder import Arrays
 from demur.forks import computing
 from demur.harm import HarmCalibration
 from demur.likeness import Probe
@@ -98,10 +99,11 @@ def load_detector(
         _check_answers(detector, saved, probe, Path(path))
     _check_classes(detector, classifier.get("classes"))
     detector.threshold = threshold
+    detector.table = document.get("table")
     return detector
 
 
-def _take_learned(detector: Detector, arrays: dict[str, storage.Arrays]) -> Probe | None:
+def _take_learned(detector: Detector, arrays: dict[str, Arrays]) -> Probe | None:
     """Give a detector what it had learned from scores; return what tells its classifier, if there is anything."""
     if "calibration" in arrays:
         detector.calibration = Calibration.from_arrays(arrays["calibration"])

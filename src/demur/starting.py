@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from demur.errors import DemurError, InvalidSetting, MissingExtra
 
@@ -14,9 +15,18 @@ EXTRAS = {"tensorflow": "tensorflow-cpu", "jax": "jax", "torch": "torch"}
 """The extra that installs each backend; the first one installed is used."""
 
 
-def start_keras() -> None:
-    """Choose Keras's backend and import both. To be called before anything else imports Keras."""
-    choose_backend()
+NATIVE = {".safetensors": "torch"}
+"""The backend that the gradients of a classifier in such a file go through, if they go through one alone."""
+
+
+def start_keras(for_file: Path | None = None) -> None:
+    """Choose Keras's backend and import both. To be called before anything else imports Keras.
+
+    Args:
+        for_file: a classifier's file: the backend that suits it is chosen, if that is installed and KERAS_BACKEND
+            names no other.
+    """
+    choose_backend(None if for_file is None else NATIVE.get(for_file.suffix.lower()))
     # TensorFlow's C++ side talks while it is imported, some of it whatever level is set. A level of the user's own
     # means that it is wanted.
     hush = contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _hushed()
@@ -51,8 +61,11 @@ def _hushed() -> Iterator[None]:
             os.close(stderr)
 
 
-def choose_backend() -> None:
+def choose_backend(prefer: str | None = None) -> None:
     """Say what Keras shall compute with, unless KERAS_BACKEND already does.
+
+    Args:
+        prefer: the first to try.
 
     Raises:
         DemurError: no backend is installed.
@@ -66,7 +79,8 @@ def choose_backend() -> None:
         raise MissingExtra(wanted, EXTRAS[wanted])
     if wanted or "keras" in sys.modules:
         return
-    installed = next((name for name in EXTRAS if importlib.util.find_spec(name) is not None), None)
+    wanted_first = [name for name in (prefer, *EXTRAS) if name]
+    installed = next((name for name in wanted_first if importlib.util.find_spec(name) is not None), None)
     if installed is None:
         raise DemurError(
             "Keras computes with TensorFlow, JAX or PyTorch, and none of them is installed: "

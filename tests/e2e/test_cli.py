@@ -307,7 +307,8 @@ def test_bar_is_for_terminals(data, detector, monkeypatch, capsys, quiet, termin
     [
         ("nowhere.npy", "there is no data at"),
         ("nowhere.npz:images", "there is no data at"),
-        ("table.csv", "data is read from .npy and .npz files"),
+        ("table.csv", "there is no data at"),
+        ("table.xlsx", "data is read from .npy, .npz, .csv"),
         ("train.npz", "holds 2 arrays; say which"),
         ("train.npz:imges", "has no array 'imges'; it has"),
         ("train.npz:", "has no array ''"),
@@ -419,7 +420,7 @@ def test_destination_is_checked_before_training(data, tmp_path, capsys, monkeypa
 
 
 def test_destination_may_be_a_detector_or_what_a_killed_save_left(data, detector, tmp_path):
-    from demur.storage import check_destination
+    from demur.folder import check_destination
 
     (tmp_path / ".saving-x").mkdir()
     (tmp_path / "classifier-e3b0c44298fc.keras").touch()  # named by its contents, which are none

@@ -103,7 +103,7 @@ def rows_of(table: Any, reading: Reading, ids: Sequence[str] = ()) -> tuple[Rows
     if len(names) != len(fields):
         raise ShapeMismatch(
             f"a row is made of {len(fields)} arrays, and there are the columns {', '.join(names)}: name them, in "
-            "order, by columns="
+            "order, by columns= (--column)"
         )
     arrays = [
         _side_by_side(table, [name], field)
@@ -169,7 +169,7 @@ def _side_by_side(table: Any, names: Sequence[str], field: Field) -> npt.NDArray
     if wrong:
         raise WrongType(
             f"column {wrong[0]} holds {table.schema.field(wrong[0]).type} and no numbers: say which columns make a row "
-            "by columns=, and which name it by ids="
+            "by columns= (--column), and which name it by ids= (--id)"
         )
     numbers = [table[name].to_numpy() for name in names]
     rows = np.column_stack(numbers).astype("float64" if any(a.dtype.kind == "f" for a in numbers) else "int64")
@@ -274,7 +274,7 @@ def _shaped(rows: npt.NDArray[Any], field: Field, what: str) -> npt.NDArray[Any]
     if rows.shape[1] != math.prod(field.shape):  # type: ignore[arg-type]
         raise ShapeMismatch(
             f"a row has the shape {field.shape}, {math.prod(field.shape)} numbers; {what} make {rows.shape[1]}: say "  # type: ignore[arg-type]
-            "which columns make a row by columns=, and which name it by ids="
+            "which columns make a row by columns= (--column), and which name it by ids= (--id)"
         )
     return rows.reshape(len(rows), *field.shape)
 

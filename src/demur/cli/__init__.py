@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from demur._version import __version__
-from demur.cli import answer, demo, drift, evaluate, export, learn, report, serve
+from demur.cli import accuracy, answer, demo, drift, evaluate, export, learn, report, serve
 from demur.errors import DemurError
 
 ABOUT = """\
@@ -19,13 +19,18 @@ classifier should not be trusted, and correct what it can.
 
 EXAMPLE = """\
 in this order:
-  demur fit classifier.keras --data train.npz:images --out detector
-  demur threshold detector --data held_out.npy
-  demur correct detector --data new.npy --out answers.csv
+  demur fit classifier.keras --data train.npz:images --out guard
+  demur threshold guard --data held_out.npy --fpr 0.05
+  demur correct guard --data new.npy --out answers.csv
+
+with a classifier of another kind, and a table:
+  demur fit forest.skops --data train.csv --label-column approved --out guard
+  demur threshold guard --classifier forest.skops --data held_out.csv --fpr 0.05
+  demur correct guard --classifier forest.skops --data new.csv --id customer --out answers.csv
 
 data:
-  A .npy file, or a .npz file and the name of the array in it: data.npz:images. Pass it as the classifier takes it:
-  demur never rescales, unless you say --scale, and then with every command alike.
+  A .npy file; a .npz file and the name of the array in it, data.npz:images; or a table, .csv, .tsv or .parquet. Pass it
+  as the classifier takes it: demur never rescales, unless you say --scale, and then with every command alike.
 
 The variable KERAS_BACKEND says what Keras computes with: tensorflow, jax or torch.
 """
@@ -42,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"demur {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (learn, answer, drift, evaluate, report, export, serve, demo):
+    for module in (learn, answer, drift, accuracy, evaluate, report, export, serve, demo):
         module.register(commands)
     return parser
 
@@ -73,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _message(error: Exception) -> str:
+    """What went wrong, in one line."""
     if isinstance(error, OSError) and error.strerror is not None:
         return error.strerror + (f": {error.filename}" if error.filename is not None else "")
-    return str(error)
+    first, *more = str(error).splitlines() or [repr(error)]
+    return f"{first} ..." if more else first

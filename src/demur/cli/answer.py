@@ -1,20 +1,24 @@
 """`demur score`, `predict` and `correct`: what a detector says of new inputs."""
 
 import argparse
-import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demur.cli import batch
-from demur.cli.files import check_output, read_rows, write_table
-from demur.cli.options import Commands, add_command, add_data, add_folder, shows_bar
-from demur.errors import ThresholdNotSet
-from demur.starting import start_keras
+from demur.cli.data import classes_of, data_of, read_scores
+from demur.cli.files import check_output, write_table
+from demur.cli.guards import Calibrated, add_classifier, how_of, no_threshold, opened
+from demur.cli.options import Commands, add_command, add_data, add_scores, shows_bar
+from demur.errors import InvalidSetting
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
 BATCH_SIZE = 256
+GUARD = "the guard: its folder, or the .onnx file that demur export wrote"
 COMMANDS = {
     "score": (
         "score inputs: how far the detector's opinion is from the classifier's",
@@ -37,10 +41,12 @@ def register(commands: Commands) -> None:
     for name, (summary, more) in COMMANDS.items():
         parser = add_command(commands, name, run, summary, more)
         if name == "score":
-            parser.add_argument("folder", nargs="+", metavar="FOLDER", help="the detector; with --guard, the data")
+            parser.add_argument("folder", nargs="+", metavar="GUARD", help=f"{GUARD}; with --guard, the data")
         else:
-            add_folder(parser)
-        add_data(parser, "the inputs", batch_size=None if name == "score" else BATCH_SIZE, required=name != "score")
+            parser.add_argument("folder", type=Path, metavar="GUARD", help=GUARD)
+        add_data(parser, "the inputs", batch_size=None if name == "score" else BATCH_SIZE, required=name == "correct")
+        if name == "predict":
+            add_scores(parser)
         parser.add_argument(
             "--out",
             type=str if name == "score" else Path,
@@ -50,6 +56,7 @@ def register(commands: Commands) -> None:
         )
         if name == "score":
             batch.add_options(parser)
+        add_classifier(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,32 +67,73 @@ def run(args: argparse.Namespace) -> int:
         _as_the_others(args)
     if args.out is not None:
         check_output(args.out)
-    X = read_rows(args.data, args.scale)
-    start_keras()
-    import numpy as np
-
-    from demur.loading import load_detector
-
-    detector = load_detector(args.folder)
-    options: dict[str, Any] = {"batch_size": args.batch_size, "verbose": shows_bar(args)}
-    columns: dict[str, npt.NDArray[Any]]
-    if args.command == "score":
-        columns = {"instance_score": detector.score(X, **options)}
-    elif detector.threshold is None:
-        first = f"demur threshold {shlex.quote(str(args.folder))} --data HELD_OUT.npz"
-        raise ThresholdNotSet(f"{args.folder} has no threshold yet; first: {first}")
-    else:
-        columns = getattr(detector, args.command)(X, **options)["data"]
-        if "invalid" in columns:  # the indices of such rows: as a column, whether a row is one
-            columns["invalid"] = np.isin(np.arange(len(X)), columns["invalid"])
+    name, threshold, columns, ids = _from_scores(args) if getattr(args, "scores", None) else _from_rows(args)
     if args.out is not None:
-        write_table(args.out, columns)
-    print(f"{type(detector).__name__}, {len(X):,} inputs")
-    for label, text in summary(columns, detector.threshold).items():
+        write_table(args.out, with_ids(ids, columns))
+    print(f"{name}, {len(columns['instance_score']):,} inputs")
+    for label, text in summary(columns, threshold).items():
         print(f"  {label:<9}  {text}")
     if args.out is not None:
         print(f"written to {args.out}")
     return 0
+
+
+def _from_rows(args: argparse.Namespace) -> tuple[str, Any, "Arrays", "Arrays"]:
+    """The guard's name and threshold, what it says of rows, and the columns that name these."""
+    if args.data is None:
+        args.parser.error("the following arguments are required: --data, or --scores for scores that are ready")
+    how = how_of(args.folder)
+    data = data_of(args, args.data, how)
+    X = data.rows(how)
+    guard = opened(args.folder, args)
+    import numpy as np
+
+    options: dict[str, Any] = {"batch_size": args.batch_size}
+    if hasattr(guard, "infer_threshold"):  # a live one
+        options["verbose"] = shows_bar(args)
+    columns: dict[str, npt.NDArray[Any]]
+    if args.command == "score":
+        columns = {"instance_score": guard.score(X, **options)}
+    elif guard.threshold is None:
+        raise no_threshold(args.folder)
+    else:
+        columns = getattr(guard, args.command)(X, **options)["data"]
+        if "invalid" in columns:  # the indices of such rows: as a column, whether a row is one
+            columns["invalid"] = np.isin(np.arange(len(data)), columns["invalid"])
+    return guard.meta["name"], guard.threshold, columns, data.id_columns()
+
+
+def _from_scores(args: argparse.Namespace) -> tuple[str, Any, "Arrays", "Arrays"]:
+    """The same of scores that are ready: neither Keras nor the classifier is loaded."""
+    if args.data is not None:
+        args.parser.error("--scores takes the place of --data: pass one of them")
+    scores = read_scores(args.scores)
+    guard = Calibrated(args.folder, args)
+    if guard.threshold is None:
+        raise no_threshold(args.folder)
+    import numpy as np
+
+    from demur.decision import decide
+    from demur.drift.reference import scores_of
+    from demur.results import Scored
+
+    needs_classes = guard.calibration.by_class or np.ndim(guard.threshold)
+    y = classes_of(args, scores, guard.labels) if needs_classes else np.zeros(len(scores), "int64")
+    valid = scores_of(guard, None, scores).valid  # raises where the guard does for what is not finite
+    invalid = np.flatnonzero(~valid)
+    columns: dict[str, Any] = {**decide(Scored(scores, y, y, invalid), guard.threshold, guard.calibration, None, 0.05)}
+    return guard.meta["name"], guard.threshold, columns, {}
+
+
+def with_ids(ids: "Arrays", columns: "Arrays") -> "Arrays":
+    """The columns after those that name the rows.
+
+    Raises:
+        InvalidSetting: two have one name.
+    """
+    if both := sorted(set(ids) & set(columns)):
+        raise InvalidSetting(f"the results have a column {', '.join(both)} too: rename it in the data")
+    return {**ids, **columns}
 
 
 def _as_the_others(args: argparse.Namespace) -> None:
@@ -93,13 +141,13 @@ def _as_the_others(args: argparse.Namespace) -> None:
     if args.data is None:
         args.parser.error("the following arguments are required: --data, or --guard for many rows on a cluster")
     if len(args.folder) > 1:
-        args.parser.error(f"one folder, of one detector; got {' '.join(args.folder)}")
+        args.parser.error(f"one guard; got {' '.join(args.folder)}")
     args.folder = Path(args.folder[0])
     args.out = None if args.out is None else Path(args.out)
     args.batch_size = args.batch_size or BATCH_SIZE
 
 
-def summary(columns: "dict[str, npt.NDArray[Any]]", threshold: Any) -> dict[str, str]:
+def summary(columns: "Arrays", threshold: Any) -> dict[str, str]:
     """Say in a few labelled lines what the columns hold."""
     import numpy as np
 

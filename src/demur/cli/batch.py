@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demur.cli.options import shows_bar, whole_number
+from demur.cli.guards import is_exported, live
+from demur.cli.options import names_in, shows_bar, whole_number
 
 SHOWN = 5
 """Rows without answers that are named at the end."""
@@ -26,8 +27,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--scheduler", metavar="ADDRESS", help="of a Dask cluster, tcp://host:8786; default: this machine"
     )
     many.add_argument("--outputs", metavar="NAME,...", help="what to write; default: all there is for each row")
-    many.add_argument("--id", metavar="COLUMN,...", help="columns that name the rows, and are kept")
-    many.add_argument("--column", metavar="COLUMN,...", help="columns that a row is made of; default: all but --id")
     many.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="what becomes of rows that cannot be scored"
     )
@@ -60,15 +59,16 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("with --guard, the data are the arguments: demur score 'rows/*.parquet' --guard GUARD")
     from demur import batch
 
+    guard = Path(args.guard)
     began = time.monotonic()
     written = batch.score(
-        _guard(Path(args.guard)),
+        guard if is_exported(guard) else live(guard, args),
         args.folder,
-        _names(args.outputs),
+        names_in(args.outputs),
         out=args.out,
         client=args.scheduler,
-        ids=_names(args.id),
-        columns=_names(args.column),
+        ids=names_in(args.id),
+        columns=names_in(args.column),
         scale=args.scale,
         batch_size=args.batch_size,
         part_rows=args.part_rows,
@@ -90,19 +90,3 @@ def run(args: argparse.Namespace) -> int:
             print(f"    {name}: {reason}")
     print(f"written to {written.path}")
     return 0
-
-
-def _guard(path: Path) -> Any:
-    """An exported guard as it is; of a folder the detector, which takes Keras."""
-    if not path.is_dir():
-        return path
-    from demur.starting import start_keras
-
-    start_keras()
-    from demur.loading import load_detector
-
-    return load_detector(path)
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",")]

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from demur.cli.files import check_writable, read_rows
-from demur.cli.options import Commands, add_command, scale_factor, whole_number
+from demur.cli.data import How, data_of, read_predicted, read_scores, rows_of_records
+from demur.cli.files import check_writable
+from demur.cli.guards import Calibrated, add_classifier, how_of, opened
+from demur.cli.options import FILES, Commands, add_columns, add_command, add_scores, whole_number
 from demur.errors import InvalidSetting
-from demur.starting import start_keras
 
 if TYPE_CHECKING:
     from demur.drift import DriftData, Monitor
@@ -35,11 +36,13 @@ def register(commands: Commands) -> None:
         f"The exit status is 0 for no drift, {DRIFT} for drift.",
     )
     _add_detector(parser)
-    parser.add_argument("data", metavar="FILE[:KEY]", help="the batch: .npy, or .npz and an array in it")
-    parser.add_argument("--scale", type=scale_factor, metavar="FACTOR", help="multiply the data by this, as float32")
+    parser.add_argument("data", nargs="?", metavar="FILE[:KEY]", help=f"the batch, unless --scores has it: {FILES}")
+    add_scores(parser)
+    add_columns(parser, ids=False)
     parser.add_argument("--alpha", type=float, default=0.05, metavar="A", help="chance of a false alarm; default: 0.05")
     parser.add_argument("--method", choices=TESTS, default=TESTS[0], help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON instead of a sentence")
+    add_classifier(parser)
 
     parser = add_command(
         commands,
@@ -47,13 +50,16 @@ def register(commands: Commands) -> None:
         monitor,
         "watch a stream of rows or scores for drift, JSON lines in and out",
         'Lines in: {"x": one row}, {"rows": several}, {"score": a number} or {"scores": several}, with "time" in '
-        'seconds and "id" if you like; with scores of a detector that has a threshold for each class, "predicted" too. '
-        "null stands for a number that is missing. "
+        'seconds and "id" if you like; with scores of a guard that has a threshold for each class, "predicted" too. '
+        "A row is a list of numbers or, of a table, an object by the names of columns; null stands for what is "
+        "missing. "
+        "Where there are scores alone, neither Keras nor the classifier is loaded. "
         "Lines out say what is known after each. The state is read from and kept in a file, so the stream may be "
         f"interrupted. The exit status is 0, or {DRIFT} if there is an alarm at the end.",
     )
     _add_detector(parser)
     parser.add_argument("--state", required=True, type=Path, metavar="FILE.json", help="begun if it does not exist")
+    add_scores(parser)
     begin = parser.add_argument_group("how a new state is begun")
     begin.add_argument("--alpha", type=float, metavar="A", help="chance of ever raising a false alarm; default: 0.01")
     begin.add_argument("--method", choices=METHODS, help="default: martingale")
@@ -73,11 +79,17 @@ def register(commands: Commands) -> None:
     begin.add_argument(
         "--cooldown", type=_length, metavar="N|TIME", help="scores or time after an alarm; default: the alarm stays"
     )
+    add_classifier(parser)
 
 
 def _add_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--detector", required=True, type=Path, metavar="FOLDER", help="the detector, calibrated by demur threshold"
+        "--detector",
+        "--calibration",
+        required=True,
+        type=Path,
+        metavar="GUARD",
+        help="the guard, calibrated by demur threshold: its folder, or the .onnx file that demur export wrote",
     )
 
 
@@ -87,12 +99,19 @@ def _length(text: str) -> int | str:
 
 def drift(args: argparse.Namespace) -> int:
     """Test a batch and print the verdict."""
-    X = read_rows(args.data, args.scale)
-    start_keras()
+    if (args.data is None) == (args.scores is None):
+        args.parser.error("one of the arguments FILE[:KEY] and --scores is required")
+    guard: Any
+    if args.scores is not None:
+        rows = {"scores": read_scores(args.scores)}
+        guard = Calibrated(args.detector, args)
+    else:
+        how = how_of(args.detector)
+        rows = {"X": data_of(args, args.data, how).rows(how)}
+        guard = opened(args.detector, args)
     from demur.drift import test
-    from demur.loading import load_detector
 
-    found = test(load_detector(args.detector), X, alpha=args.alpha, method=args.method)
+    found = test(guard, **rows, alpha=args.alpha, method=args.method)
     print(json.dumps(found) if args.json else verdict(found["data"], args.alpha))
     return DRIFT if found["data"]["is_drift"] else 0
 
@@ -113,13 +132,14 @@ def verdict(data: "DriftData", alpha: float) -> str:
 def monitor(args: argparse.Namespace) -> int:
     """Watch standard input."""
     check_writable(args.state)
-    start_keras()
+    ready = None if args.scores is None else _ready(args)
     watching = _begun(args)
+    how = None if ready else how_of(args.detector)
     saved = time.monotonic()
     try:
-        for number, entry in _entries(sys.stdin):
+        for number, entry in _entries(sys.stdin) if ready is None else ready:
             try:
-                print(json.dumps(_said(watching, entry)), flush=True)
+                print(json.dumps(_said(watching, entry, how)), flush=True)
             except (ValueError, TypeError) as error:
                 raise InvalidSetting(f"line {number}: {error}") from error
             if time.monotonic() - saved > SAVED_EVERY:
@@ -133,11 +153,10 @@ def monitor(args: argparse.Namespace) -> int:
 def _begun(args: argparse.Namespace) -> "Monitor":
     """The monitor whose state is in the file, or a new one."""
     from demur.drift import Monitor
-    from demur.loading import load_detector
 
     names = ("alpha", "method", "tolerance", "run_length", "window", "cooldown", "every")
     asked = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    detector = load_detector(args.detector)
+    detector = Calibrated(args.detector, args)
     if not args.state.exists():
         return Monitor(detector, **asked)
     watching = Monitor.load(args.state, detector=detector)
@@ -149,6 +168,12 @@ def _begun(args: argparse.Namespace) -> "Monitor":
                 "out, or begin a state in another file"
             )
     return watching
+
+
+def _ready(args: argparse.Namespace) -> list[tuple[int, dict[str, Any]]]:
+    """Scores from a file, as one line of them."""
+    predicted = read_predicted(args.predicted, args.scores)
+    return [(1, {"scores": read_scores(args.scores), **({} if predicted is None else {"predicted": predicted})})]
 
 
 def _entries(lines: IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -167,6 +192,13 @@ def _entries(lines: IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, entry
 
 
+def _rows(rows: Any, key: str, how: How | None) -> Any:
+    """Rows as the guard takes them, of lists of numbers or of objects by the names of columns."""
+    if how is not None and isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
+        return rows_of_records(rows, how)
+    return _numbers(rows, key)
+
+
 def _numbers(values: Any, key: str) -> Any:
     """What JSON lists hold, as an array; a number that is missing, null, as NaN."""
     import numpy as np
@@ -181,11 +213,12 @@ def _numbers(values: Any, key: str) -> Any:
     return array
 
 
-def _said(watching: "Monitor", entry: dict[str, Any]) -> dict[str, Any]:
+def _said(watching: "Monitor", entry: dict[str, Any], how: How | None) -> dict[str, Any]:
     """Look at an entry, and say what is known now."""
     options = {name: entry[name] for name in ("predicted", "time") if name in entry}
     if "x" in entry or "rows" in entry:
-        watching.update(_numbers([entry["x"]], "x") if "x" in entry else _numbers(entry["rows"], "rows"), **options)
+        key, rows = ("x", [entry["x"]]) if "x" in entry else ("rows", entry["rows"])
+        watching.update(_rows(rows, key, how), **options)
     else:
         (key,) = {"score", "scores"} & set(entry)
         watching.update(scores=_numbers(entry[key], key), **options)

@@ -5,10 +5,10 @@ import re
 import shlex
 from pathlib import Path
 
-from demur.cli.files import check_writable, read_rows
-from demur.cli.options import Commands, add_command, add_folder, natural_number, scale_factor
-from demur.errors import ThresholdNotSet
-from demur.starting import start_keras
+from demur.cli.data import data_of
+from demur.cli.files import check_writable
+from demur.cli.guards import Document, add_classifier, live, no_threshold
+from demur.cli.options import FILES, Commands, add_columns, add_command, add_folder, add_labels, natural_number
 
 NORMS = ("Linf", "L2", "L1")
 
@@ -24,15 +24,16 @@ def register(commands: Commands) -> None:
     )
     add_folder(parser)
     parser.add_argument(
-        "--data", required=True, metavar="FILE[:KEY]", help="test inputs that neither fit nor threshold has seen"
+        "--data",
+        required=True,
+        metavar="FILE[:KEY]",
+        help=f"test inputs that neither fit nor threshold has seen: {FILES}",
     )
-    parser.add_argument("--labels", required=True, metavar="FILE[:KEY]", help="their true classes")
+    add_labels(parser, "their true classes", required=True)
     parser.add_argument(
         "--train", metavar="FILE[:KEY]", help="normal inputs, to compare with an ordinary autoencoder trained on them"
     )
-    parser.add_argument(
-        "--scale", type=scale_factor, metavar="FACTOR", help="multiply the inputs by this, as with the other commands"
-    )
+    add_columns(parser, ids=False)
     parser.add_argument("--out", type=Path, default=Path("evaluation"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
         "--budget",
@@ -60,22 +61,21 @@ def register(commands: Commands) -> None:
     parser.add_argument("--class-names", metavar="NAME,NAME", help="what the classes are called, for the report")
     parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_classifier(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate a detector, write the evaluation and say the gist of it."""
-    X = read_rows(args.data, args.scale)
-    y = read_rows(args.labels)
-    X_train = None if args.train is None else read_rows(args.train, args.scale)
+    how = Document(args.folder).how
+    data = data_of(args, args.data, how)
+    X, y = data.rows(how), data.labels(args.labels)
+    X_train = None if args.train is None else data_of(args, args.train, how, label=False).rows(how)
     check_writable(args.out)
-    start_keras()
-    from demur.evaluation.running import evaluate
-    from demur.loading import load_detector
-
-    detector = load_detector(args.folder)
+    detector = live(args.folder, args)
     if detector.threshold is None:
-        first = f"demur threshold {shlex.quote(str(args.folder))} --data HELD_OUT.npz --fpr 0.05"
-        raise ThresholdNotSet(f"{args.folder} has no threshold yet; first: {first}")
+        raise no_threshold(args.folder)
+    from demur.evaluation.running import evaluate
+
     evaluation = evaluate(
         detector,
         X,

@@ -1,13 +1,14 @@
 """`demur export`: a detector as one ONNX file."""
 
 import argparse
-import json
 import shlex
 from pathlib import Path
 from typing import Any
 
-from demur.cli.files import check_file, read_rows
-from demur.cli.options import Commands, add_command, add_folder, scale_factor, show_next, whole_number
+from demur.cli.data import data_of
+from demur.cli.files import check_file
+from demur.cli.guards import Document, add_classifier, live
+from demur.cli.options import FILES, Commands, add_columns, add_command, add_folder, show_next, whole_number
 from demur.errors import InvalidSetting, WrongClassifier
 from demur.starting import start_keras
 
@@ -29,9 +30,10 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE[:KEY]",
-        help="normal data: to compare on, and needed for less precision, whose threshold is inferred from it anew",
+        help="normal data: to compare on, and needed for less precision, whose threshold is inferred from it anew: "
+        + FILES,
     )
-    parser.add_argument("--scale", type=scale_factor, metavar="FACTOR", help="multiply the data by this, as float32")
+    add_columns(parser, ids=False)
     smaller = parser.add_argument_group("less precision")
     which = smaller.add_mutually_exclusive_group()
     which.add_argument("--float16", action="store_true", help="half the size, and quicker where hardware has it")
@@ -44,6 +46,7 @@ def register(commands: Commands) -> None:
         metavar="SHARE",
         help="what may be lost of AUROC and of agreement; default: %(default)s",
     )
+    add_classifier(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
     check_file(args.out, (".onnx",), "a guard is")
     if args.bad is not None and not (args.float16 or args.int8):
         raise InvalidSetting("--bad tells what less precision costs: pass --float16 or --int8 with it")
-    X = None if args.data is None else read_rows(args.data, args.scale)
-    bad = None if args.bad is None else read_rows(args.bad, args.scale)
-    detector = _loaded(args.folder)
+    how = Document(args.folder).how
+    X, bad = (None if text is None else data_of(args, text, how).rows(how) for text in (args.data, args.bad))
+    detector = _loaded(args)
     written = detector.export(
         args.out,
         opset=args.opset,
@@ -73,26 +76,24 @@ def run(args: argparse.Namespace) -> int:
     if written.takes_reference:
         print("  takes the classifier's answers as the input 'reference'")
     print(f"written to {args.out}")
-    args.scale = None  # what comes next takes no data
     show_next(args, "in front of the classifier", f"serve {shlex.quote(str(args.out))}")
     return 0
 
 
-def _loaded(folder: Path) -> Any:
-    """The detector; with a stand-in for a classifier that is not in the folder and, but for data, is not asked."""
+def _loaded(args: argparse.Namespace) -> Any:
+    """The detector; without data, a stand-in takes the place of a classifier that is not in the folder."""
+    document = Document(args.folder)
+    if args.classifier is not None or args.module is not None or args.data is not None or not document.lacks_classifier:
+        return live(args.folder, args)
     start_keras()
     from demur.classifiers import BlackBox
     from demur.loading import load_detector
 
-    try:
-        return load_detector(folder)
-    except WrongClassifier:
-        fingerprint = json.loads((folder / "detector.json").read_text())["classifier"]["fingerprint"]
-        stand_in = BlackBox(_absent, fingerprint=fingerprint)
-        return load_detector(folder, model=stand_in, companion_preprocess=_absent)
+    stand_in = BlackBox(_absent, fingerprint=document.fields["classifier"]["fingerprint"])
+    return load_detector(args.folder, model=stand_in, companion_preprocess=_absent)
 
 
 def _absent(rows: Any) -> Any:  # noqa: ARG001
     raise WrongClassifier(
-        "the classifier is not in the folder, so it cannot be asked about data: leave --data out, or export from Python"
+        "the classifier is not in the folder, so it cannot be asked about data: pass --classifier FILE"
     )

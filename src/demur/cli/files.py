@@ -1,9 +1,8 @@
-"""The files of the command line: arrays in, tables out."""
+"""The files of the command line: arrays in, results out."""
 
 import csv
 import io
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
@@ -19,29 +18,20 @@ if TYPE_CHECKING:
     Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
-DATA = re.compile(r"(?P<path>.*?\.np[yz])(:(?P<key>.*))?", re.IGNORECASE | re.DOTALL)
-
-
-def read_rows(data: str, scale: float | None = None) -> "npt.NDArray[Any]":
-    """Read the array that `FILE[:KEY]` names; a `.npy` file stays on disk until its rows are needed.
+def read_array(path: Path, key: str | None, scale: float | None = None) -> "npt.NDArray[Any]":
+    """Read an array; a `.npy` file stays on disk until its rows are needed.
 
     Args:
-        data: `x.npy`, `x.npz` where it holds one array, or `x.npz:key`.
-        scale: what to multiply the rows by, as float32.
+        path: a `.npy` file, or a `.npz` file.
+        key: which array of a `.npz` file; None where it holds one.
+        scale: what to multiply the array by, as float32.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        WrongType: it is not a `.npy` or `.npz` file of numbers.
+        WrongType: it is no file of NumPy's, or holds something else than numbers and text.
         InvalidSetting: a key is missing, unknown or given where there is none.
     """
     import numpy as np
 
-    parts = DATA.fullmatch(data)
-    if parts is None:
-        raise WrongType(f"data is read from .npy and .npz files; got {data}")
-    path, key = Path(parts["path"]), parts["key"]
-    if not path.exists():
-        raise FileNotFoundError(f"there is no data at {path}: no such file")
     try:
         rows = _read(path, key)
     except InvalidSetting:
@@ -53,7 +43,7 @@ def read_rows(data: str, scale: float | None = None) -> "npt.NDArray[Any]":
     if scale is None:
         return rows
     if rows.dtype.kind not in "buif":
-        raise WrongType(f"{data} must hold real numbers to be scaled; got dtype {rows.dtype}")
+        raise WrongType(f"{path} must hold real numbers to be scaled; got dtype {rows.dtype}")
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and the detector names their rows
         scaled: npt.NDArray[Any] = rows.astype("float32")
         scaled *= np.float32(scale)
@@ -126,25 +116,31 @@ def write_table(path: Path, columns: "Columns") -> None:
 def _write_npz(stream: IO[bytes], columns: "Columns") -> None:
     import numpy as np
 
-    arrays: dict[str, Any] = dict(columns)
-    np.savez(stream, **arrays)
+    # Text as NumPy keeps it: objects would need pickle.
+    arrays: dict[str, Any] = {name: np.asarray(x, str if x.dtype == object else None) for name, x in columns.items()}
+    np.savez(stream, allow_pickle=False, **arrays)
 
 
 def _write_csv(stream: IO[bytes], columns: "Columns") -> None:
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["row", *columns])
-    table.writerows([row, *values] for row, values in enumerate(zip(*columns.values(), strict=True)))
+    numbered = _numbered(columns)
+    table.writerow(numbered)
+    table.writerows(zip(*numbered.values(), strict=True))
     text.flush()
     text.detach()
 
 
 def _write_parquet(stream: IO[bytes], columns: "Columns") -> None:
+    arrow, parquet = _parquet()
+    parquet.write_table(arrow.table(_numbered(columns)), stream)
+
+
+def _numbered(columns: "Columns") -> "Columns":
+    """The columns after one with the numbers of the rows, unless they have one of that name."""
     import numpy as np
 
-    arrow, parquet = _parquet()
-    rows = len(next(iter(columns.values())))
-    parquet.write_table(arrow.table({"row": np.arange(rows), **columns}), stream)
+    return {"row": np.arange(len(next(iter(columns.values())))), **columns}
 
 
 def _parquet() -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from demur.cli.guards import add_classifier, classifier_file
 from demur.cli.options import Commands, add_command, whole_number
 
 EXAMPLE = "demur serve guard.onnx, then open http://127.0.0.1:8080 or point a client of the protocol there."
@@ -28,6 +29,7 @@ def register(commands: Commands) -> None:
         "NAME=PATH to serve it under another name",
     )
     parser.add_argument("--name", metavar="NAME", help="to serve a single PATH under")
+    add_classifier(parser)
     _add_network(parser)
     _add_limits(parser)
     _add_monitor(parser)
@@ -174,6 +176,8 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--name is for a single PATH: with several, write NAME=PATH")
     if args.name is not None and (not args.name or "/" in args.name):
         args.parser.error(f"--name is without slashes, and not empty; got {args.name!r}")
+    if args.classifier is not None and len(args.paths) > 1:
+        args.parser.error("--classifier is for a single PATH")
     from demur.serve.launch import listening
     from demur.serve.launch import run as run_here
     from demur.serve.settings import Settings
@@ -191,6 +195,9 @@ def run(args: argparse.Namespace) -> int:
         max_batch=args.max_batch,
         max_queue=args.max_queue,
         threads=args.threads,
+        classifier=_text(outside_classifier(args)),
+        module=args.module,
+        trust=tuple(args.trust),
         max_body_mb=args.max_body_mb,
         max_json_mb=args.max_json_mb,
         max_connections=args.max_connections,
@@ -212,6 +219,19 @@ def run(args: argparse.Namespace) -> int:
     if args.no_supervisor:
         return run_here(settings, listening(settings))
     return Supervisor(settings).run()
+
+
+def outside_classifier(args: argparse.Namespace) -> Path | None:
+    """The file of the classifier that a single guard, a folder, was saved without.
+
+    Raises:
+        WrongClassifier: no file is named.
+    """
+    from demur.serve.models import named
+
+    folders = [path for _, path in map(named, args.paths) if path.is_dir()]
+    files = [classifier_file(path, args) for path in folders]
+    return files[0] if len(files) == 1 else None
 
 
 def usual_state(port: int) -> Path | None:

@@ -133,6 +133,8 @@ class Detector(abc.ABC):
     """The classifier as demur reads it; there once the layout of the rows is known."""
     route: Route
     """How rows reach the classifier and the companion; there from then on, too."""
+    table: dict[str, str] | None = None
+    """Of a table that the command line made rows of: the columns' kinds by name, in order. See `demur.cli.tables`."""
 
     def __init__(
         self,
@@ -957,6 +959,7 @@ class Detector(abc.ABC):
             "agreement": None if self.agreement is None else vars(self.agreement),
             "uncertainty_weight": self.uncertainty_weight,
             "companion_preprocess": is_own(self.companion_preprocess),
+            "table": self.table,
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
         learned = {"calibration": self.calibration, "harm": self.harm, "probe": answered(self.route)}

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from keras import ops
 
 from demur.classifiers.base import in_log_space, probe
+from demur.classifiers.files.keras_file import reason
 from demur.data import Field, Layout, flat, mapped
 from demur.divergence import Tensor, basic_operations, log_softmax, sharpen
 from demur.errors import MissingExtra, NotExportable
@@ -23,7 +24,6 @@ from demur.export.precise import in_float32
 from demur.export.rewriting import rewritten
 from demur.graph import DetectorGraph
 from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
-from demur.storage import reason
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector

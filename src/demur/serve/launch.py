@@ -249,7 +249,9 @@ def run(settings: Settings, listener: socket.socket, ready: Callable[[], None] |
     with listener:
         keys = None if settings.api_keys is None else Keys.read(settings.api_keys)
         tracer = Tracer() if settings.otel else None
-        models = Models.load(settings.paths, functools.partial(load_guard, threads=settings.threads))
+        load_model = None if settings.classifier is None else functools.partial(_load_model, settings)
+        load = functools.partial(load_guard, threads=settings.threads, load_model=load_model)
+        models = Models.load(settings.paths, load)
         logs.set_up(settings.log_format, access=settings.access_log)
         # The thread that runs guards gets its turn sooner than by default, while the loop is busy with requests.
         sys.setswitchinterval(SWITCH_SECONDS)
@@ -285,3 +287,14 @@ def greeting(models: "Models", settings: Settings, port: int, grpc_port: int | N
     if grpc_port is not None:
         lines.append(f"  gRPC: {host}:{grpc_port}")
     return "\n".join(lines)
+
+
+def _load_model(settings: Settings) -> Any:
+    """Start Keras, and load the classifier that the settings name."""
+    from demur.starting import start_keras
+
+    path = Path(settings.classifier or "")
+    start_keras(for_file=path)
+    from demur.classifiers.files import load_classifier
+
+    return load_classifier(path, module=settings.module, trust=settings.trust)

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ ON_DEMAND = ("reference", "opinion", "reconstruction")
 class LiveGuard:
     """A detector from its folder as a guard; see `demur.runtime.Guard` for what that is.
 
+    Args:
+        path: the folder.
+        load_model: starts Keras and loads the classifier, if the folder does not hold it.
+
     Raises:
         NotFitted: the detector's companion has not been trained.
         ThresholdNotSet: the detector has no threshold, so there are no verdicts.
@@ -28,14 +32,15 @@ class LiveGuard:
 
     takes_reference = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, load_model: Callable[[], Any] | None = None) -> None:
         from demur.starting import start_keras
 
+        model = None if load_model is None else load_model()
         start_keras()
         from demur.loading import load_detector
 
         self.path, self.name = path, path.resolve().name
-        self._detector: Any = load_detector(path)
+        self._detector: Any = load_detector(path, model=model)
         # It names all other files with their checksums, which were just compared.
         self.sha256 = hashlib.sha256((path / DOCUMENT).read_bytes()).hexdigest()
         self._detector.check_trained()

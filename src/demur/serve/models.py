@@ -21,12 +21,13 @@ POLL_SECONDS = 1.0
 Loader = Callable[[Path], Any]
 
 
-def load_guard(path: Path, threads: int | None = None) -> Any:
+def load_guard(path: Path, threads: int | None = None, load_model: Callable[[], Any] | None = None) -> Any:
     """Load a guard from an ONNX file, or a detector from its folder, which takes Keras.
 
     Args:
         path: the file or folder.
         threads: that a pass of one from a file may use; None for one a core.
+        load_model: loads the classifier of a detector that was saved without it.
 
     Raises:
         DetectorNotFound, NotADetector, CorruptDetector, MissingExtra: see `demur.errors`.
@@ -34,7 +35,7 @@ def load_guard(path: Path, threads: int | None = None) -> Any:
     if path.is_dir():
         from demur.serve.live import LiveGuard
 
-        return LiveGuard(path)
+        return LiveGuard(path, load_model)
     if not path.exists():
         raise DetectorNotFound(f"there is no guard at {path}: no such file; detector.export({path.name!r}) writes one")
     if path.suffix.lower() != ".onnx":

@@ -30,6 +30,9 @@ class Settings:
         max_batch: rows that one pass through a guard takes.
         max_queue: rows that may wait, of a model, and rows of a request.
         threads: that one pass may use; None for one a core.
+        classifier: file of the classifier of a saved detector that was saved without it.
+        module: what makes the classifier's PyTorch module, "package.module:function".
+        trust: types in the classifier's .skops file that are trusted.
         max_body_mb: largest body of a request, in MiB, unpacked if it was compressed.
         max_json_mb: most JSON in it, in MiB; larger tensors come as binary data.
         max_depth: deepest nesting of JSON.
@@ -66,6 +69,9 @@ class Settings:
     max_batch: int = 64
     max_queue: int = 4096
     threads: int | None = None
+    classifier: str | None = None
+    module: str | None = None
+    trust: tuple[str, ...] = ()
     max_body_mb: float = 32.0
     max_json_mb: float = 4.0
     max_depth: int = 16

@@ -1,0 +1,109 @@
+"""`demur calibrate-accuracy` and `estimate-accuracy`: how often the classifier is right on rows without labels."""
+
+import argparse
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+from demur.cli.data import data_of
+from demur.cli.files import check_writable
+from demur.cli.guards import Document, add_classifier, live
+from demur.cli.options import (
+    FILES,
+    Commands,
+    add_command,
+    add_data,
+    add_folder,
+    add_labels,
+    classifier_options,
+    natural_number,
+    show_next,
+    suffix_of,
+)
+from demur.errors import NotCalibrated
+
+if TYPE_CHECKING:
+    from demur.drift import AccuracyData
+
+
+def register(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    parser = add_command(
+        commands,
+        "calibrate-accuracy",
+        calibrate,
+        "learn from labelled data what scores say about the classifier's errors",
+        "demur estimate-accuracy needs it, once. It is saved with the guard; predict and correct then say of each "
+        "input how likely the classifier is wrong.",
+    )
+    add_folder(parser)
+    add_data(parser, "normal data with labels, held out from fit", batch_size=256)
+    add_labels(parser, "its true classes", required=True)
+    parser.add_argument("--train", metavar="FILE[:KEY]", help=f"normal data that says what is typical: {FILES}")
+    parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
+    add_classifier(parser)
+
+    parser = add_command(
+        commands,
+        "estimate-accuracy",
+        estimate,
+        "estimate how often the classifier is right on data without labels",
+        "After demur calibrate-accuracy.",
+    )
+    add_folder(parser)
+    add_data(parser, "the inputs", batch_size=256)
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON instead of sentences")
+    add_classifier(parser)
+
+
+def calibrate(args: argparse.Namespace) -> int:
+    """Learn what scores say about errors, and save it with the guard."""
+    check_writable(args.folder)
+    how = Document(args.folder).how
+    data = data_of(args, args.data, how)
+    X, y = data.rows(how), data.labels(args.labels)
+    train = None if args.train is None else data_of(args, args.train, how, label=False).rows(how)
+    detector = live(args.folder, args)
+    from demur.drift import calibrate_accuracy
+
+    harm = calibrate_accuracy(detector, X, y, X_train=train, seed=args.seed, batch_size=args.batch_size)
+    detector.save(args.folder)
+    print(f"the classifier is right on {_percent(harm.accuracy)} of these {len(data):,} inputs")
+    print(f"saved in {args.folder}")
+    show_next(args, "with data that has no labels", f"estimate-accuracy {shlex.quote(str(args.folder))}", "NEW")
+    return 0
+
+
+def estimate(args: argparse.Namespace) -> int:
+    """Estimate the classifier's accuracy, and say so."""
+    document = Document(args.folder)
+    if "harm" not in document.files:
+        labels = "--label-column CLASS" if suffix_of(args.data) != ".npz" else "--labels CLASSES.npy"
+        raise NotCalibrated(
+            f"{args.folder} does not know yet what scores say about errors; first: demur calibrate-accuracy "
+            f"{shlex.quote(str(args.folder))} --data LABELLED{suffix_of(args.data)} {labels}{classifier_options(args)}"
+        )
+    X = data_of(args, args.data, document.how).rows(document.how)
+    detector = live(args.folder, args)
+    from demur.drift import estimate_accuracy
+
+    found = estimate_accuracy(detector, X, batch_size=args.batch_size)
+    print(json.dumps(found) if args.json else sentence(found["data"]))
+    return 0
+
+
+def sentence(data: "AccuracyData") -> str:
+    """What was estimated, in a few lines."""
+    low, high = data["accuracy_interval"]
+    invalid = data.get("invalid", 0)
+    return (
+        f"accuracy    {_percent(data['accuracy'])}, nine times in ten between {_percent(low)} and {_percent(high)}, on "
+        f"{data['n']:,} inputs without labels\n"
+        f"  labelled  {_percent(data['reference_accuracy'])}, on the inputs that it was calibrated with\n"
+        f"  harmful   {_percent(data['harmful_fraction'])} of the inputs are wrong that would have been right"
+        + (f"\n  left out  {invalid:,} inputs that could not be judged" if invalid else "")
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

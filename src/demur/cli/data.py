@@ -1,0 +1,280 @@
+"""The rows of the command line: arrays and tables, as the guard or the classifier takes them, with labels and ids."""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from demur.cli import tables
+from demur.cli.files import read_array
+from demur.cli.options import names_in
+from demur.errors import InvalidSetting, WrongType
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from demur.classes import Classes
+    from demur.data import Layout
+
+SUFFIXES = (".npy", ".npz", *tables.SUFFIXES)
+DATA = re.compile(rf"(?P<path>.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?::(?P<key>.*))?", re.IGNORECASE | re.DOTALL)
+SCORES, PREDICTED = "instance_score", "no_defense"
+"""The columns of what `demur score` and `demur correct` write that ready scores and predicted classes are read from."""
+
+
+class How(NamedTuple):
+    """How rows are made of a table.
+
+    Attributes:
+        layout: what one row is; None where nobody knows.
+        kinds: of the columns that a row is made of, by name, in order; None where nobody knows.
+    """
+
+    layout: "Layout | None"
+    kinds: dict[str, str] | None
+
+
+class Data:
+    """What `FILE[:KEY]` names: an array, or a table that is made into rows once it is known how.
+
+    Args:
+        text: as the user wrote it.
+        kinds: of a table's columns, by name, where they are known.
+        scale: what to multiply arrays by, as float32.
+        column: names of a table's columns that a row is made of; None for all that are left.
+        ids: names of a table's columns that name the rows, and are no part of them.
+        label: the name of a table's column with the classes.
+
+    Raises:
+        FileNotFoundError, WrongType, InvalidSetting, ShapeMismatch, MissingExtra: see `demur.errors`.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        kinds: Mapping[str, str] | None = None,
+        scale: float | None = None,
+        column: list[str] | None = None,
+        ids: list[str] | None = None,
+        label: str | None = None,
+    ) -> None:
+        self.path, key = located(text)
+        self.scale, self.ids, self.label = scale, ids or [], label
+        self.is_table = is_table(self.path)
+        if not self.is_table:
+            for option, given in {"--column": column, "--id": ids, "--label-column": label}.items():
+                if given is not None:
+                    other = "pass --labels FILE[:KEY]" if option == "--label-column" else "leave it out"
+                    raise InvalidSetting(f"{option} names columns of a table, and {self.path} is an array: {other}")
+            self.array = read_array(self.path, key, scale)
+            return
+        self.table = tables.read_table(self.path, kinds)
+        self.chosen = column or ([key] if key else None)
+        tables.check_columns(self.table, [*(self.chosen or []), *self.ids, *([label] if label else [])], self.path)
+
+    def __len__(self) -> int:
+        return self.table.num_rows if self.is_table else len(self.array)
+
+    def names(self) -> list[str]:
+        """The columns that a row is made of, where nobody but the user has said which."""
+        out = {*self.ids, self.label}
+        return self.chosen or [name for name in self.table.column_names if name not in out]
+
+    def rows(self, how: How) -> Any:
+        """The rows."""
+        if not self.is_table:
+            return self.array
+        from demur.data import Field
+
+        if isinstance(how.layout, Field) and how.kinds is None and self.chosen is None:
+            raise InvalidSetting(
+                f"the guard does not know which columns of {self.path} a row is made of, nor their order: name them in "
+                f"order, --column {','.join(self.names()[:3])},..."
+            )
+        names = self.chosen or list(how.kinds or self.names())
+        tables.check_columns(self.table, names, self.path)
+        return rows_of(self.table, how.layout, names, self.scale)
+
+    def labels(self, given: str | None) -> Any:
+        """The classes, in the file of `--labels` or the column of `--label-column`, as they are there."""
+        if given is not None:
+            return read_values(given)
+        return None if self.label is None else tables.values_of(self.table, self.label, self.path)
+
+    def id_columns(self) -> "dict[str, npt.NDArray[Any]]":
+        """The columns that name the rows."""
+        if not self.is_table:
+            return {}
+        return {name: tables.values_of(self.table, name, self.path, missing=True) for name in self.ids}
+
+
+def rows_of(table: Any, layout: "Layout | None", names: list[str], scale: float | None) -> Any:
+    """Rows of the columns of a table that are named, in that order.
+
+    Raises:
+        WrongType: a column holds no numbers where the classifier takes numbers.
+        InvalidSetting: numbers are to be scaled, and the classifier takes a table.
+    """
+    from demur.data import Columns
+
+    if layout is None:
+        raise WrongType("the guard was saved by a demur that did not tell what rows are: pass an array, .npy or .npz")
+    if isinstance(layout, Columns):
+        if scale is not None:
+            raise InvalidSetting("--scale multiplies arrays of numbers, and the classifier takes a table with columns")
+        return tables.frame_of(table.select(names))
+    from demur.batch.tables import Reading
+    from demur.batch.tables import rows_of as arrays_of
+
+    rows, faults = arrays_of(table.select(names), Reading(layout, tuple(names), scale))
+    if faults:
+        number, reason = next(iter(faults.items()))
+        raise WrongType(f"row {number}: {reason}")
+    return rows
+
+
+def rows_of_records(records: list[dict[str, Any]], how: How) -> Any:
+    """Rows of objects by the names of columns, as JSON has them."""
+    table = tables.table_of(records, how.kinds or {})
+    names = list(how.kinds or table.column_names)
+    if missing := [name for name in names if name not in table.column_names]:
+        raise InvalidSetting(f"a row has no {', '.join(missing)}; it needs {', '.join(names)}")
+    return rows_of(table, how.layout, names, None)
+
+
+def how_for(model: Any, data: Data) -> How:
+    """How the rows of new training data are made for a classifier.
+
+    A classifier that knows the names of its columns gets those, in its order. Others get all that neither name the rows
+    nor hold their classes, in the order of the file.
+    """
+    from demur.classifiers import source_of
+    from demur.data import Columns, Field
+
+    layout = source_of(model).known_layout(model)
+    if not data.is_table:
+        return How(layout, None)
+    present = data.table.column_names
+    known = getattr(model, "columns_in", None)
+    if known is not None and model.names is not None:
+        names = known(present)
+    elif getattr(model, "feature_names_in_", None) is not None:
+        names = [str(name) for name in model.feature_names_in_]
+    else:
+        names = data.names()
+        known = None
+    named = known is not None or hasattr(model, "feature_names_in_")
+    tables.check_columns(data.table, names, data.path)
+    kinds = tables.kinds_of(data.table.select(names))
+    plain = set(kinds.values()) <= {tables.WHOLE, tables.NUMBER, tables.TRUTH}
+    if layout is None:
+        layout = Columns(tuple(names)) if named or not plain else Field((len(names),), None)
+    return How(layout, kinds)
+
+
+def located(text: str) -> tuple[Path, str | None]:
+    """The path and the key of `FILE[:KEY]`.
+
+    Raises:
+        WrongType: the file is of a format that is not read.
+        FileNotFoundError: there is no such file.
+    """
+    parts = DATA.fullmatch(text)
+    if parts is None:
+        raise WrongType(f"data is read from {', '.join(SUFFIXES)} files; got {text}")
+    path = Path(parts["path"])
+    if not path.exists():
+        raise FileNotFoundError(f"there is no data at {path}: no such file")
+    return path, parts["key"]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file holds a table."""
+    return path.name.lower().endswith(tables.SUFFIXES)
+
+
+def read_values(text: str, *usual: str) -> Any:
+    """One value a row, `(n,)`, from an array or a column.
+
+    Args:
+        text: `FILE[:KEY]`.
+        usual: names of arrays or columns, the first of which that is there is read where the user names none.
+
+    Raises:
+        InvalidSetting: there are several columns, and none is named.
+        FileNotFoundError, WrongType, ShapeMismatch, MissingExtra: see `demur.errors`.
+    """
+    path, key = located(text)
+    if not is_table(path):
+        return read_array(path, key or _usual_array(path, usual)).reshape(-1)
+    table = tables.read_table(path)
+    present = table.column_names
+    name = key or next((name for name in usual if name in present), present[0] if len(present) == 1 else None)
+    if name is None:
+        columns = ", ".join(f"{path}:{name}" for name in present)
+        raise InvalidSetting(f"{path} has {len(present)} columns; say which: {columns}")
+    return tables.values_of(table, name, path)
+
+
+def read_scores(text: str) -> Any:
+    """Ready scores, in nats: `(n,)`."""
+    import numpy as np
+
+    scores = np.asarray(read_values(text, SCORES))
+    if scores.dtype.kind not in "fiu":
+        raise WrongType(f"scores are numbers, in nats; {text} holds {scores.dtype}")
+    return scores.astype("float32")
+
+
+def read_predicted(given: str | None, scores: str) -> Any:
+    """The classes that the classifier predicted: from their own file, or beside the scores if they are there."""
+    if given is not None:
+        return read_values(given, PREDICTED)
+    path, _ = located(scores)
+    if is_table(path):
+        table = tables.read_table(path)
+        return tables.values_of(table, PREDICTED, path) if PREDICTED in table.column_names else None
+    return read_array(path, PREDICTED) if _usual_array(path, (PREDICTED,)) else None
+
+
+def classes_of(args: argparse.Namespace, scores: Any, labels: "Classes") -> Any:
+    """The indices of the predicted classes of ready scores, which are called as `labels` says.
+
+    Raises:
+        InvalidSetting: there are none.
+        ShapeMismatch: there are not as many as scores.
+    """
+    predicted = read_predicted(args.predicted, args.scores)
+    if predicted is None:
+        raise InvalidSetting(
+            "the classes that the classifier predicted are needed beside the scores: --predicted FILE[:KEY], or a "
+            f"column {PREDICTED}"
+        )
+    return labels.indices(predicted, len(scores), "--predicted", "a class, for each of the {n} scores")
+
+
+def _usual_array(path: Path, usual: tuple[str, ...]) -> str | None:
+    """The first of the usual names that an `.npz` file has."""
+    if path.suffix.lower() != ".npz" or not usual:
+        return None
+    import zipfile
+
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as file:
+        names = file.namelist()
+    return next((name for name in usual if f"{name}.npy" in names), None)
+
+
+def data_of(args: argparse.Namespace, text: str, how: "How | None" = None, *, label: bool = True) -> Data:
+    """The data of `FILE[:KEY]`, with the options of the command."""
+    return Data(
+        text,
+        kinds=None if how is None else how.kinds,
+        scale=args.scale,
+        column=names_in(getattr(args, "column", None)),
+        ids=names_in(getattr(args, "id", None)),
+        label=getattr(args, "label_column", None) if label else None,
+    )

@@ -1,0 +1,248 @@
+"""Guards of the command line: live ones from their folders, exported ones from files, and what scores alone need."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demur.cli.data import How
+from demur.cli.tables import NUMBER, OTHER, TEXT
+from demur.errors import NotADetector, NotCalibrated, ThresholdNotSet, WrongClassifier
+from demur.starting import start_keras
+
+if TYPE_CHECKING:
+    from demur.classes import Classes
+
+
+def add_classifier(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a classifier which is not in the guard's folder."""
+    group = parser.add_argument_group(
+        "the classifier", "For a guard whose classifier is no Keras model: its folder holds the companion alone"
+    )
+    group.add_argument(
+        "--classifier", type=Path, metavar="FILE", help="the classifier's file, as demur fit was given it"
+    )
+    add_module_and_trust(group)
+
+
+def add_module_and_trust(group: Any) -> None:
+    """Add what some formats of classifiers need to be read."""
+    group.add_argument(
+        "--module",
+        metavar="MODULE:FUNCTION",
+        help="for .safetensors: what makes the PyTorch module, without arguments; it is imported, from the current "
+        "folder too",
+    )
+    group.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="for .skops: a type in the file that skops does not trust by itself, and you do; may be repeated",
+    )
+
+
+def load_model(path: Path, args: argparse.Namespace, role: str = "classifier") -> Any:
+    """Start Keras and load the classifier from its file."""
+    start_keras(for_file=path)
+    from demur.classifiers.files import load_classifier
+
+    return load_classifier(path, module=args.module, trust=args.trust, role=role)
+
+
+def live(path: Path, args: argparse.Namespace) -> Any:
+    """Load a detector from its folder, with the classifier that the options name.
+
+    Raises:
+        WrongClassifier: the classifier is not in the folder, and none is named, or another one.
+        DetectorNotFound, NotADetector, CorruptDetector, WrongType: see `demur.errors`.
+    """
+    file = classifier_file(path, args)
+    model = None if file is None else load_model(file, args)
+    start_keras()
+    from demur.loading import load_detector
+
+    return load_detector(path, model=model)
+
+
+def classifier_file(path: Path, args: argparse.Namespace) -> Path | None:
+    """The file of a guard's classifier; None if the guard's folder holds the classifier, ready to be loaded.
+
+    Raises:
+        WrongClassifier: the folder does not hold it, and no file is named.
+        DetectorNotFound, NotADetector: see `demur.errors`.
+    """
+    named: Path | None = args.classifier
+    document = Document(path)
+    if named is None and args.module is not None:
+        named = document.state
+    if named is None and document.lacks_classifier:
+        raise WrongClassifier(document.ask_for_classifier())
+    return named
+
+
+def opened(path: Path, args: argparse.Namespace) -> Any:
+    """An exported guard, which needs no Keras, or the detector of a folder."""
+    if not is_exported(path):
+        return live(path, args)
+    from demur.runtime import load
+
+    return load(path)
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a path is that of an exported guard, or would be if it were there."""
+    return path.suffix.lower() == ".onnx" and not path.is_dir()
+
+
+def how_of(path: Path) -> How:
+    """How a guard's rows are made of a table; read without Keras."""
+    if not is_exported(path):
+        return Document(path).how
+    from demur.runtime import load
+
+    return How(load(path).layout, None)
+
+
+def no_threshold(path: Path) -> ThresholdNotSet:
+    """The error of a guard that cannot decide yet."""
+    return ThresholdNotSet(f"{path} has no threshold yet; first: {_threshold(path)}")
+
+
+def _threshold(path: Path) -> str:
+    return f"demur threshold {shlex.quote(str(path))} --data HELD_OUT.npz --fpr 0.05"
+
+
+class Document:
+    """What a guard's folder says of itself, read without Keras.
+
+    Attributes:
+        fields: of `detector.json`.
+        files: entries of the folder's files, by name.
+
+    Raises:
+        DetectorNotFound, NotADetector: see `demur.errors`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from demur.folder import read_document
+
+        if is_exported(path):
+            raise NotADetector(f"{path} is an exported guard, and this needs the folder that demur fit has saved")
+        self.path = path
+        self.fields, self.files = read_document(path)
+
+    @property
+    def how(self) -> How:
+        """How rows are made of a table."""
+        from demur.data import Columns, from_json
+
+        inputs = self.fields.get("inputs") or {}
+        layout = from_json(inputs["classifier"]) if "classifier" in inputs else None
+        learned = self.fields.get("table")
+        if learned is not None:
+            return How(layout, dict(learned))
+        # A detector that was fitted in Python has the kinds that its encoding learned.
+        encoded = {column["name"]: _encoded_kind(column) for column in inputs.get("encoder") or []}
+        return How(layout, encoded if isinstance(layout, Columns) and encoded else None)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are.
+
+        Raises:
+            NotADetector: a demur that was too old has saved the guard.
+        """
+        inputs = self.fields.get("inputs") or {}
+        if "classes" not in inputs:
+            raise NotADetector(f"{self.path} does not tell how many classes there are: fit the guard again")
+        return int(inputs["classes"])
+
+    @property
+    def labels(self) -> "Classes":
+        """What the classes are called."""
+        from demur.classes import Classes
+
+        count = (self.fields.get("inputs") or {}).get("classes")
+        return Classes.from_json((self.fields.get("classifier") or {}).get("classes"), count)
+
+    @property
+    def state(self) -> Path | None:
+        """The weights of a classifier that is a PyTorch module."""
+        file = self.files.get("classifier", {}).get("file", "")
+        return self.path / file if file.endswith(".safetensors") else None
+
+    @property
+    def lacks_classifier(self) -> bool:
+        """Whether the folder does not hold the whole classifier."""
+        return "classifier" not in self.files or self.state is not None
+
+    def ask_for_classifier(self) -> str:
+        """What to do about a classifier that is not in the folder."""
+        if self.state is not None:
+            return (
+                f"{self.path} holds the weights of its classifier, a PyTorch module, and not the module: name what "
+                "makes it, --module MODULE:FUNCTION"
+            )
+        return f"{self.path} was saved without its classifier: name the classifier's file, --classifier FILE"
+
+
+def _encoded_kind(column: dict[str, Any]) -> str:
+    return TEXT if "categories" in column or "weights" in column else NUMBER if "mean" in column else OTHER
+
+
+class Calibrated:
+    """A guard's calibration, for ready scores. Keras and the classifier are loaded if rows are to be scored after all.
+
+    Args:
+        path: a guard's folder, or an exported guard.
+        args: the options of the command.
+
+    Raises:
+        NotCalibrated: the guard has no calibration.
+        DetectorNotFound, NotADetector, CorruptDetector, MissingExtra: see `demur.errors`.
+    """
+
+    def __init__(self, path: Path, args: argparse.Namespace) -> None:
+        self._path, self._args, self._guard = path, args, None
+        if is_exported(path):
+            self._guard = opened(path, args)
+            kept = {
+                name: getattr(self._guard, name)
+                for name in ("calibration", "threshold", "on_invalid", "meta", "labels")
+            }
+        else:
+            kept = _kept(Document(path))
+        self.calibration: Any = kept["calibration"]
+        self.threshold: Any = kept["threshold"]
+        self.on_invalid: str = kept["on_invalid"]
+        self.meta: dict[str, Any] = kept["meta"]
+        self.labels: Classes = kept["labels"]
+        self.data_type = self.meta.get("data_type")
+        if self.calibration is None:
+            raise NotCalibrated(f"{path} has no calibration scores to compare with; first: {_threshold(path)}")
+
+    def score(self, X: Any, **options: Any) -> Any:
+        """Score rows, by the guard itself."""
+        if self._guard is None:
+            self._guard = live(self._path, self._args)
+        return self._guard.score(X, **options)
+
+
+def _kept(document: Document) -> dict[str, Any]:
+    """What scores are compared with, of a folder."""
+    import numpy as np
+
+    from demur.calibration import Calibration
+    from demur.folder import load_arrays, verified
+
+    entry = document.files.get("calibration")
+    arrays = None if entry is None else load_arrays(verified(document.path, entry))
+    threshold = document.fields.get("threshold")
+    return {
+        "calibration": None if arrays is None else Calibration.from_arrays(arrays),
+        "threshold": np.array(threshold, "float64") if isinstance(threshold, list) else threshold,
+        "on_invalid": (document.fields.get("settings") or {}).get("on_invalid", "raise"),
+        "labels": document.labels,
+        "meta": document.fields.get("meta") or {"name": document.fields.get("detector")},
+    }

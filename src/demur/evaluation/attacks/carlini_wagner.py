@@ -60,7 +60,7 @@ class CarliniWagner(Attack):
         check_whole("steps", steps, 1)
         check_whole("searches", searches, 1)
         self.steps, self.searches = steps, searches
-        self.passes = steps * searches + CROSSINGS + 1  # type: ignore[misc]
+        self.passes = steps * searches + CROSSINGS  # type: ignore[misc]
 
     @property
     def settings(self) -> dict[str, Any]:

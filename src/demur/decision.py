@@ -223,6 +223,8 @@ def calibration_of(
     def made(limit: Threshold) -> Calibration:
         distributions = {group: sketch.distribution() for group, sketch in sketches.items()}
         whole = {group: sketch.distribution() for group, sketch in (groups.whole or {}).items()}
+        if sum(one.n for one in whole.values()) == sum(one.n for one in distributions.values()):
+            whole = {}  # the classifier gets all of them right
         return Calibration(distributions, limit, fpr, threshold_perc if fpr is None else None, margin, whole or None)
 
     if None in sketches:

@@ -67,6 +67,7 @@ def test_parts_of_the_rows_merge_to_what_the_whole_is():
         for name, array in whole.as_arrays().items():
             np.testing.assert_array_equal(after.as_arrays()[name], array)
         assert (after.whole is None) == (true is None)
+    assert calibration_of(grouped(scores, predicted, predicted, 3), **settings).whole is None
 
 
 def test_calibration_rows_that_depend_are_warned_of_and_the_advice_works():

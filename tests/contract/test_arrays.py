@@ -94,7 +94,7 @@ def test_sparse_matrices_score_as_dense_ones(detector):
 def test_sparse_matrices_are_trained_on_without_becoming_dense(monkeypatch):
     from sklearn.linear_model import LogisticRegression
 
-    from demur.data import SparseRows
+    from demur.data import CHECK_ROWS, SparseRows
 
     dense, (matrix, *_) = sparse()
     widest = []
@@ -106,10 +106,10 @@ def test_sparse_matrices_are_trained_on_without_becoming_dense(monkeypatch):
         return found
 
     monkeypatch.setattr(SparseRows, "__getitem__", watched)
-    big = np.tile(dense, (50, 1))  # more than the rows that are looked at together after training
+    big = np.tile(dense, (100, 1))  # more than the rows in which NaN is searched for together
     made = ModelDistillation(model=LogisticRegression(max_iter=500).fit(dense, models.wine()[1][:60]).predict_proba)
     made.fit(type(matrix)(big), **QUICK)
-    assert max(widest) <= 2048 < len(big)
+    assert max(widest) <= CHECK_ROWS < len(big)
     np.testing.assert_allclose(made.score(matrix), made.score(dense), atol=1e-6)
 
 

@@ -49,7 +49,8 @@ def probabilities(rows):
 
 
 def test_every_section_with_code_is_run_here():
-    run_here = {"PyTorch", "JAX", "Estimators and tables", "Black boxes", "Rows that are several arrays"}
+    tables = {"Estimators and tables", "Columns as numbers", "Texts"}
+    run_here = {"PyTorch", "JAX", "Black boxes", "Rows that are several arrays"} | tables
     run_here |= {"What the classes are called"}
     assert {title for title, blocks in SECTIONS.items() if blocks} == run_here | {"A source of your own"}
 
@@ -105,6 +106,31 @@ def test_tables():
     frame = pd.DataFrame({"amount": RNG.normal(size=200), "age": RNG.integers(18, 90, 200)})
     estimator = LogisticRegression().fit(frame, frame["amount"] > 0)
     found = run("Estimators and tables", frame=frame[:100], frame_held_out=frame[100:], estimator=estimator)
+    assert found.detector.threshold > 0
+
+
+def test_columns_as_numbers():
+    n = 100
+    frame = pd.DataFrame(
+        {
+            "customer_id": [f"C{i:05}" for i in range(n)],
+            "remark": [f"the customer asked for {i} more days to pay" for i in range(n)],
+            "postcode": [f"{i:05}" for i in range(n)],
+            "amount": np.where(RNG.random(n) < 0.1, np.nan, RNG.normal(size=n)),
+        }
+    )
+
+    def estimator(rows):
+        return np.stack([rows["amount"] > 0, ~(rows["amount"] > 0)], axis=1)
+
+    found = run("Columns as numbers", frame=frame, estimator=estimator)
+    assert found.detector.companion.input_shape == (None, 1024 + 64 + 16 + 2)
+    assert np.isfinite(found.detector.score(frame)).all()
+
+
+def test_texts():
+    texts = [f"{'snow and rain' if i % 2 else 'butter and flour'}, {i} times" for i in range(60)]
+    found = run("Texts", texts=texts, labels=[i % 2 for i in range(60)], new_texts=texts, texts_held_out=texts[::-1])
     assert found.detector.threshold > 0
 
 

@@ -8,6 +8,7 @@ import pytest
 from demur.batch.tables import Reading, rows_of
 from demur.data import Columns, Field
 from demur.errors import ShapeMismatch, WrongType
+from demur.texts import Text
 
 pa = pytest.importorskip("pyarrow")
 image = pytest.importorskip("PIL.Image")
@@ -130,3 +131,13 @@ def test_what_takes_a_table_gets_one():
 def test_what_is_wrong_with_all_rows_is_an_error_that_says_what_to_do(table, reading, error, says):
     with pytest.raises(error, match=says):
         rows_of(pa.table(table), reading)
+
+
+def test_texts_are_one_column():
+    table = pa.table({"name": ["a", "b"], "text": ["to demur", None]})
+    rows, faults = rows_of(table, Reading(Text()), ids=["name"])
+    assert rows.tolist() == ["to demur", None]
+    assert not faults
+    assert rows_of(table, Reading(Text(), columns=("text",)))[0].tolist() == ["to demur", None]
+    with pytest.raises(ShapeMismatch, match=r"texts are one column, and there are name, text: .* columns="):
+        rows_of(table, Reading(Text()))

@@ -5,8 +5,9 @@ import io
 import numpy as np
 import pytest
 
+from advice import advises
 from demur.batch.tables import Reading, rows_of
-from demur.data import Columns, Field
+from demur.data import Columns, Field, Text
 from demur.errors import ShapeMismatch, WrongType
 
 pa = pytest.importorskip("pyarrow")
@@ -130,3 +131,11 @@ def test_what_takes_a_table_gets_one():
 def test_what_is_wrong_with_all_rows_is_an_error_that_says_what_to_do(table, reading, error, says):
     with pytest.raises(error, match=says):
         rows_of(pa.table(table), reading)
+
+
+def test_of_several_columns_the_one_of_texts_is_named_or_the_one_of_ids():
+    table = pa.table({"key": ["a", "b"], "text": ["one", None]})
+    with advises(ShapeMismatch, "say which by columns=, and which names rows by ids="):
+        rows_of(table, Reading(Text()))
+    for rows, _ in (rows_of(table, Reading(Text(), ("text",))), rows_of(table, Reading(Text()), ["key"])):
+        assert rows[0] == "one"

@@ -15,7 +15,7 @@ def advises(error, words):
         yield
 
 
-def command(*arguments):
+def run_raising(*arguments):
     """Run a command of the command line; its error comes through as it was raised."""
     args = cli.build_parser().parse_args([str(argument) for argument in arguments])
     return args.run(args)

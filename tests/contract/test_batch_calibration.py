@@ -100,14 +100,17 @@ def test_a_detector_that_does_not_know_its_rows_yet_says_so():
         detector.infer_threshold(da.zeros((10, 3)))
 
 
-def test_rows_that_a_detector_does_not_know_yet_are_learned_or_given_their_shape():
-    def detector(**settings):
+def test_rows_that_a_detector_does_not_know_yet_are_learned_or_scored():
+    def detector():
         student = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2, activation="softmax")])
         classify = lambda rows: np.full((len(rows), 2), 0.5)  # noqa: E731
-        return ModelDistillation(model=classify, distilled_model=student, **settings)
+        return ModelDistillation(model=classify, distilled_model=student)
 
     X = np.random.default_rng(0).random((10, 3)).astype("float32")
-    with advises(NotFitted, "has not seen rows yet: call fit(X), or give it an input_shape"):
+    with advises(NotFitted, "has not seen rows yet: call fit(X) or, if its student has learned already, score(X)"):
         answers(detector(), X)
-    for ready in (detector().fit(X, epochs=1, verbose=False), detector(input_shape=(3,))):
+    fitted, scored = detector(), detector()
+    fitted.fit(X, epochs=1, verbose=False)
+    scored.score(X[:2])
+    for ready in (fitted, scored):
         assert np.isfinite(answers(ready, X).columns["instance_score"]).all()

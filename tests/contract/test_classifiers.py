@@ -211,6 +211,6 @@ def test_a_linen_module_is_passed_with_its_variables():
     pytest.importorskip("flax")
     module, variables = sources.linen()
     with advises(NoGraph, "pass model=(module, variables), or model=module.bind(variables)"):
-        ModelDistillation(model=module)
+        ModelDistillation(model=module).fit(sources.rows(), epochs=1, verbose=False)
     for model in ((module, variables), module.bind(variables)):
         ModelDistillation(model=model).fit(sources.rows(), epochs=1, verbose=False)

@@ -109,7 +109,7 @@ def test_a_visible_softmax_is_not_taken_for_logits(framework):
         torch = pytest.importorskip("torch")
         model = torch.nn.Sequential(torch.nn.Linear(13, 3), torch.nn.Softmax(-1))
     with advises(NotADistribution, "ends in a softmax, so it returns probabilities: leave from_logits at False"):
-        ModelDistillation(model=model, from_logits=True)
+        ModelDistillation(model=model, from_logits=True).fit(X, epochs=1, verbose=False)
     assert np.isfinite(ModelDistillation(model=model).fit(X, epochs=1, verbose=False).score(X)).all()
 
 
@@ -133,7 +133,7 @@ def test_one_output_from_0_to_1_may_be_a_logit_and_is_a_warning():
     with advises(UserWarning, "as probabilities do: if they are, leave from_logits at False"):
         ModelDistillation(model=one_output, from_logits=True).fit(X, epochs=1, verbose=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("error", message="from_logits")
         ModelDistillation(model=one_output).fit(X, epochs=1, verbose=False)
 
 

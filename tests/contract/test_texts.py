@@ -174,9 +174,12 @@ def test_a_network_asks_for_a_function_from_texts():
     import keras
 
     X = texts(8, 20)[0]
-    network = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(3, activation="softmax")])
-    with advises(WrongType, "pass a function from texts to probabilities in its place"):
+    last = keras.layers.Dense(3, activation="softmax")
+    network = keras.Sequential([keras.layers.Input((5,)), last])
+    with advises(WrongType, "pass a function from texts to probabilities as the classifier, such as lambda texts:"):
         ModelDistillation(model=network).fit(X)
+    with advises(WrongType, "pass a function from texts to probabilities in its place, such as lambda texts:"):
+        ModelDistillation(model=keras.Sequential([last])).fit(X)
 
     def tokenize(texts):
         return np.array([[len(text), *map(text.count, "aeio")] for text in texts], "float32")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advice import advises, command
+from advice import advises, run_raising
 from demur import ModelDistillation, cli, load_detector
 from demur.classifiers.files import load_classifier
 from demur.cli import data, export
@@ -203,10 +203,11 @@ def test_a_classifier_that_is_not_in_the_folder_is_asked_for(kind, capsys):
     assert "not the classifier" in error
 
 
-def test_an_export_with_data_gets_the_classifier(capsys):
+def test_an_export_with_data_gets_the_classifier():
     guard = guard_of("onnx")
+    without = export._loaded(cli.build_parser().parse_args(["export", str(guard), "-o", "logit-guard.onnx"]))
     with advises(WrongClassifier, "so it cannot be asked about data: pass --classifier FILE"):
-        export._absent(None)
+        without.score(frame()[NUMBERS].to_numpy("float32"))
     assert run(f"export {guard} -o logit-guard.onnx --data held_out.csv {PLAIN} --classifier logit.onnx") == OK
 
 
@@ -297,7 +298,8 @@ def test_layers_of_ones_own_are_passed_to_keras():
     import keras
 
     class Own(keras.layers.Layer):
-        pass
+        def call(self, x):
+            return x
 
     keras.Sequential([keras.layers.Input((3,)), Own(), keras.layers.Dense(2, activation="softmax")]).save("own.keras")
     with advises(WrongType, "use demur from Python, where they can be passed to keras.saving.load_model"):
@@ -414,7 +416,7 @@ def test_an_exported_guard_answers_too(capsys):
     assert run(f"export {guard} -o small.onnx --data held_out.csv") == OK
     expected = scores(f"{guard} --data new.csv", "a.csv").instance_score
     with advises(InvalidSetting, "a row is made of, nor their order: name them in order, --column mean radius,"):
-        command("score", "small.onnx", "--data", "new.csv")  # a file with no names of columns
+        run_raising("score", "small.onnx", "--data", "new.csv")  # a file with no names of columns
     found = scores(f"small.onnx --data new.csv {PLAIN}", "b.csv").instance_score
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert run("drift --detector small.onnx --scores a.csv") in (OK, DRIFT)
@@ -524,7 +526,7 @@ def test_a_column_that_has_the_name_of_a_result_is_renamed():
     guard, line = guard_of("lightgbm"), KINDS["lightgbm"]
     pd.read_csv("new.csv").rename(columns={"patient": "p_value"}).to_csv("taken.csv", index=False)
     with advises(InvalidSetting, "the results have a column p_value too: rename it in the data"):
-        command("predict", guard, "--data", "taken.csv", "--id", "p_value", "--out", "a.csv", *shlex.split(line))
+        run_raising("predict", guard, "--data", "taken.csv", "--id", "p_value", "--out", "a.csv", *shlex.split(line))
     assert run(f"predict {guard} --data new.csv --id patient {line} --out answers.csv --quiet") == OK
 
 

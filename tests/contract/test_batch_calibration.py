@@ -1,10 +1,13 @@
 """Dask collections calibrate a detector, and are tested for drift, as the same rows in memory do."""
 
 import contract_guards as guards
+import keras
 import numpy as np
 import pytest
 
+from advice import advises
 from demur import ModelDistillation, drift
+from demur.batch import answers
 from demur.detectors import Detector
 from demur.errors import NonFinite, NotFitted, RowsFailed, ShapeMismatch, WrongType
 
@@ -85,11 +88,29 @@ def test_rows_that_cannot_be_judged_calibrate_nothing():
     x[100] = np.nan
     with pytest.raises(RowsFailed, match="100: it holds NaN"):
         again("ModelDistillation").infer_threshold(da.from_array(x, chunks=(70, -1, -1, -1)))
-    with pytest.raises(NonFinite, match="1 of 70 rows of a part cannot be judged"):
+    with advises(NonFinite, "1 of 70 rows of a part cannot be judged; remove them"):
         again("ModelDistillation", on_invalid="flag").infer_threshold(da.from_array(x, chunks=(70, -1, -1, -1)))
+    x = np.delete(x, 100, axis=0)
+    again("ModelDistillation", on_invalid="flag").infer_threshold(da.from_array(x, chunks=(70, -1, -1, -1)))
 
 
 def test_a_detector_that_does_not_know_its_rows_yet_says_so():
     detector = ModelDistillation(model=lambda x: np.full((len(x), 2), 0.5))
     with pytest.raises(NotFitted, match=r"call fit\(X\)"):
         detector.infer_threshold(da.zeros((10, 3)))
+
+
+def test_rows_that_a_detector_does_not_know_yet_are_learned_or_scored():
+    def detector():
+        student = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2, activation="softmax")])
+        classify = lambda rows: np.full((len(rows), 2), 0.5)  # noqa: E731
+        return ModelDistillation(model=classify, distilled_model=student)
+
+    X = np.random.default_rng(0).random((10, 3)).astype("float32")
+    with advises(NotFitted, "has not seen rows yet: call fit(X) or, if its student has learned already, score(X)"):
+        answers(detector(), X)
+    fitted, scored = detector(), detector()
+    fitted.fit(X, epochs=1, verbose=False)
+    scored.score(X[:2])
+    for ready in (fitted, scored):
+        assert np.isfinite(answers(ready, X).columns["instance_score"]).all()

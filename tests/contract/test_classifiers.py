@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import pytest
 
+from advice import advises
 from demur import AdversarialAE, ModelDistillation, load_detector, testing
-from demur.errors import NoGradients, WrongClassifier
+from demur.errors import NoGradients, NoGraph, WrongClassifier
 from demur.testing import READING_CHECKS
 from demur.testing.saving import loaded_as
 
@@ -204,3 +205,12 @@ def test_another_classifier_is_refused_when_loading(source, tmp_path):
         load_detector(tmp_path / "detector", model=models.tabular())
     with pytest.raises(WrongClassifier, match=r"pass load_detector\(path, model=...\)"):
         load_detector(tmp_path / "detector")
+
+
+def test_a_linen_module_is_passed_with_its_variables():
+    pytest.importorskip("flax")
+    module, variables = sources.linen()
+    with advises(NoGraph, "pass model=(module, variables), or model=module.bind(variables)"):
+        ModelDistillation(model=module).fit(sources.rows(), epochs=1, verbose=False)
+    for model in ((module, variables), module.bind(variables)):
+        ModelDistillation(model=model).fit(sources.rows(), epochs=1, verbose=False)

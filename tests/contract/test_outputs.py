@@ -1,5 +1,7 @@
 """What a classifier returns is checked against what is said of it, and named for what it is; the advice works."""
 
+import warnings
+
 import contract_models as models
 import keras
 import numpy as np
@@ -9,6 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.svm import LinearSVC
 
+from advice import advises
 from demur import AdversarialAE, BlackBox, ModelDistillation
 from demur.errors import NotADistribution, ShapeMismatch, WrongType
 
@@ -63,13 +66,16 @@ def native(classes, end):
     return tf.function(lambda x: ends[end](tf.matmul(x, tf.constant(kernel))))
 
 
-def onnx_of_probabilities(tmp_path):
+def onnx_of_probabilities(tmp_path, outputs=("p",)):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     kernel = numpy_helper.from_array(np.random.default_rng(0).normal(size=(13, 3)).astype("float32"), "k")
     nodes = [helper.make_node("MatMul", ["x", "k"], ["z"]), helper.make_node("Softmax", ["z"], ["p"], axis=-1)]
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [None, size]) for n, size in (("x", 13), ("p", 3))]
+    ends = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [None, size])
+        for n, size in (("x", 13), *((name, 3) for name in outputs))
+    ]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [kernel])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, tmp_path / "model.onnx")
@@ -89,10 +95,22 @@ PROBABILITIES = {
 @pytest.mark.parametrize("make", PROBABILITIES.values(), ids=PROBABILITIES)
 def test_probabilities_are_not_taken_for_logits(make, tmp_path):
     detector = ModelDistillation(model=make(tmp_path), from_logits=True)
-    with pytest.raises(NotADistribution, match="leave from_logits at False"):
+    with advises(NotADistribution, "and from_logits=True says that it returns logits: leave from_logits at False"):
         detector.fit(X, epochs=1, verbose=False)
     advised = ModelDistillation(model=make(tmp_path)).fit(X, epochs=1, verbose=False)
     assert np.isfinite(advised.score(X)).all()
+
+
+@pytest.mark.parametrize("framework", ["Keras", "PyTorch"])
+def test_a_visible_softmax_is_not_taken_for_logits(framework):
+    if framework == "Keras":
+        model = net(3, "softmax")
+    else:
+        torch = pytest.importorskip("torch")
+        model = torch.nn.Sequential(torch.nn.Linear(13, 3), torch.nn.Softmax(-1))
+    with advises(NotADistribution, "ends in a softmax, so it returns probabilities: leave from_logits at False"):
+        ModelDistillation(model=model, from_logits=True).fit(X, epochs=1, verbose=False)
+    assert np.isfinite(ModelDistillation(model=model).fit(X, epochs=1, verbose=False).score(X)).all()
 
 
 def test_an_autoencoders_classifier_is_asked_too():
@@ -108,9 +126,15 @@ def test_logits_stay_logits():
 
 
 def test_one_output_from_0_to_1_may_be_a_logit_and_is_a_warning():
-    detector = ModelDistillation(model=lambda rows: estimator().predict_proba(rows)[:, 1], from_logits=True)
-    with pytest.warns(UserWarning, match="as probabilities do"):
-        detector.fit(X, epochs=1, verbose=False)
+    def one_output(rows):
+        return binary.predict_proba(rows)[:, 1]
+
+    binary = LogisticRegression().fit(X, y > 0)
+    with advises(UserWarning, "as probabilities do: if they are, leave from_logits at False"):
+        ModelDistillation(model=one_output, from_logits=True).fit(X, epochs=1, verbose=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="from_logits")
+        ModelDistillation(model=one_output).fit(X, epochs=1, verbose=False)
 
 
 def test_a_single_row_is_never_refused_for_its_sum():
@@ -165,12 +189,32 @@ def two_heads():
 
 def test_several_heads_are_named_and_one_of_them_can_be_guarded():
     model = two_heads()
-    with pytest.raises(ShapeMismatch, match=r"several heads.*keras.Model\(model.inputs, model.outputs\[0\]\)"):
+    with advises(
+        ShapeMismatch, "of a functional Keras model, keras.Model(model.inputs, model.outputs[0]) returns the first"
+    ):
         ModelDistillation(model=model)
-    with pytest.raises(ShapeMismatch, match=r"2 outputs \(a, b\)"):
-        ModelDistillation(model=Hidden(model), input_shape=(13,))
     one = ModelDistillation(model=keras.Model(model.inputs, model.outputs[0])).fit(X, epochs=1, verbose=False)
     assert one.classifier.classes == 3
+    with advises(
+        ShapeMismatch, "2 outputs (a, b), as a model with several heads does. Pass a model or function that returns"
+    ):
+        ModelDistillation(model=Hidden(model), input_shape=(13,))
+    other = ModelDistillation(model=lambda rows: model.predict(rows, verbose=0)["b"]).fit(X, epochs=1, verbose=False)
+    assert other.classifier.classes == 2
+
+
+def test_of_several_outputs_of_an_onnx_model_a_function_returns_one_or_the_others_are_cut_off(tmp_path):
+    ort = pytest.importorskip("onnxruntime")
+    path = onnx_of_probabilities(tmp_path, outputs=("z", "p"))
+    with advises(ShapeMismatch, "pass a function that returns them, or cut the others off"):
+        ModelDistillation(model=path).fit(X, epochs=1, verbose=False)
+    session = ort.InferenceSession(path)
+
+    def probabilities(rows):
+        return session.run(["p"], {"x": np.asarray(rows, "float32")})[0]
+
+    for model in (probabilities, onnx_of_probabilities(tmp_path)):
+        assert np.isfinite(ModelDistillation(model=model).fit(X, epochs=1, verbose=False).score(X)).all()
 
 
 def test_regression_and_labels_are_named():

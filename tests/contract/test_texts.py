@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
+from advice import advises
 from demur import ModelDistillation, drift, load_detector
 from demur.errors import EmptyInput, NonFinite, ShapeMismatch, WrongType
 from demur.testing.saving import loaded_as
@@ -173,9 +174,12 @@ def test_a_network_asks_for_a_function_from_texts():
     import keras
 
     X = texts(8, 20)[0]
-    network = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(3, activation="softmax")])
-    with pytest.raises(WrongType, match="pass a function from texts to probabilities"):
+    last = keras.layers.Dense(3, activation="softmax")
+    network = keras.Sequential([keras.layers.Input((5,)), last])
+    with advises(WrongType, "pass a function from texts to probabilities as the classifier, such as lambda texts:"):
         ModelDistillation(model=network).fit(X)
+    with advises(WrongType, "pass a function from texts to probabilities in its place, such as lambda texts:"):
+        ModelDistillation(model=keras.Sequential([last])).fit(X)
 
     def tokenize(texts):
         return np.array([[len(text), *map(text.count, "aeio")] for text in texts], "float32")

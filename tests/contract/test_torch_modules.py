@@ -1,6 +1,7 @@
 """PyTorch modules: their hidden layers by name, and modules as autoencoders and students, trained in place."""
 
 import copy
+import threading
 
 import contract_models as models
 import contract_sources as sources
@@ -10,6 +11,7 @@ import pytest
 import torch
 from keras import ops
 
+from advice import advises
 from demur import AdversarialAE, ModelDistillation, load_detector, testing
 from demur.errors import CorruptDetector, InvalidSetting, NoGradients, ShapeMismatch, UnknownLayer, WrongType
 from demur.testing.shared import log_views
@@ -272,3 +274,16 @@ def test_modules_are_companions_on_their_own_backend_alone():
 def test_hidden_layers_of_a_module_are_reached_on_its_own_backend_alone():
     with pytest.raises(NoGradients, match="KERAS_BACKEND='torch'"):
         autoencoding(hidden_layer_kld={"stem": 3})
+
+
+def test_a_module_that_cannot_be_copied_is_wrapped_in_a_function(X):
+    module = copy.deepcopy(sources.torch_cnn()).cpu().eval()
+    module.lock = threading.Lock()
+    with advises(WrongType, "Pass a function of NumPy arrays instead, for ModelDistillation"):
+        ModelDistillation(model=module).fit(X, epochs=1, verbose=False)
+
+    def classify(rows):
+        with torch.no_grad():
+            return module(torch.as_tensor(rows)).numpy()
+
+    assert np.isfinite(fit(ModelDistillation(model=classify), X, epochs=1).score(X)).all()

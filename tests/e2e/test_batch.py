@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from advice import advises
 from demur import batch, cli, runtime
 from demur.errors import (
     DetectorNotFound,
@@ -322,20 +323,30 @@ def test_workers_with_a_gpu_take_the_detector_and_others_the_file(monkeypatch):
     assert not guards.has_gpu()
 
 
-def test_a_black_box_detector_travels_as_it_is_and_says_that_it_cannot_be_a_file(files):
+def test_a_black_box_detector_travels_as_it_is_and_says_that_it_cannot_be_a_file(tmp_path):
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
 
-    from demur import ModelDistillation
+    from demur import ModelDistillation, load_detector
 
     X, y = load_iris(return_X_y=True)
-    detector = ModelDistillation(model=LogisticRegression(max_iter=500).fit(X, y)).fit(X, epochs=1, verbose=False)
-    found = batch.score(detector, da.from_array(X, chunks=50)).compute()
+    classifier, parts = LogisticRegression(max_iter=500).fit(X, y), da.from_array(X, chunks=50)
+    detector = ModelDistillation(model=classifier).fit(X, epochs=1, verbose=False)
+    found = batch.score(detector, parts).compute()
     np.testing.assert_allclose(found["instance_score"], detector.score(X), atol=1e-6)
     assert list(found.columns) == ["row", "instance_score", "no_defense", "defense"]
     detector.threshold = 1.0
-    with pytest.raises(NotExportable):
-        batch.score(detector, da.from_array(X, chunks=50), runtime="onnx")
+    with advises(NotExportable, "pass runtime='live' or leave runtime= out"):
+        batch.score(detector, parts, runtime="onnx")
+    assert len(batch.score(detector, parts, runtime="live").compute()) == len(X)
+    assert len(batch.score(detector, parts).compute()) == len(X)
+    detector.save(tmp_path / "guard")
+    detector.export(tmp_path / "guard.onnx")
+    with advises(
+        NotExportable, "pass the detector itself, as demur.load_detector(folder, model=classifier) returns it"
+    ):
+        batch.score(tmp_path / "guard.onnx", parts)
+    assert len(batch.score(load_detector(tmp_path / "guard", model=classifier), parts).compute()) == len(X)
 
 
 def test_a_pass_takes_as_many_rows_as_memory_has_room_for(guard):

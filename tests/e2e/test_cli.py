@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from advice import advises
 from demur import cli, starting
 from demur.cli import files
 from demur.errors import DemurError, InvalidSetting, MissingExtra
@@ -361,6 +362,12 @@ def test_bad_data(data, detector, tmp_path, capsys, name, message):
 def test_keys_are_listed_as_they_are_typed(data, detector, capsys):
     path = data / "train.npz"
     assert f"{path}:images, {path}:labels" in error_of(capsys, "score", detector, "--data", path)
+
+
+def test_an_array_without_a_name_is_read_without_one(data):
+    with advises(InvalidSetting, "holds one array without a name; leave out ':images'"):
+        files.read_array(data / "held_out.npy", "images")
+    assert len(files.read_array(data / "held_out.npy", None)) == 200
 
 
 def test_scaled_data_is_checked_too(data, detector, tmp_path, capsys):

@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demur import cli, load_detector
+from advice import advises, run_raising
+from demur import ModelDistillation, cli, load_detector
 from demur.classifiers.files import load_classifier
-from demur.errors import InvalidSetting, WrongType
+from demur.cli import data, export
+from demur.errors import InvalidSetting, WrongClassifier, WrongType
 
 OK, FAILED, DRIFT = 0, 1, 3
 NUMBERS = ["mean radius", "mean texture", "mean area"]
@@ -201,6 +203,14 @@ def test_a_classifier_that_is_not_in_the_folder_is_asked_for(kind, capsys):
     assert "not the classifier" in error
 
 
+def test_an_export_with_data_gets_the_classifier():
+    guard = guard_of("onnx")
+    without = export._loaded(cli.build_parser().parse_args(["export", str(guard), "-o", "logit-guard.onnx"]))
+    with advises(WrongClassifier, "so it cannot be asked about data: pass --classifier FILE"):
+        without.score(frame()[NUMBERS].to_numpy("float32"))
+    assert run(f"export {guard} -o logit-guard.onnx --data held_out.csv {PLAIN} --classifier logit.onnx") == OK
+
+
 def test_kinds_of_columns_stay_as_they_were_learned(capsys):
     guard, line = guard_of("lightgbm"), KINDS["lightgbm"]
     new = pd.read_csv("new.csv")
@@ -230,6 +240,8 @@ def test_pickles_are_refused_with_the_line_that_converts_them(capsys):
     assert program[0] == "python"
     subprocess.run([sys.executable, *program[1:]], check=True)
     error = error_of(capsys, "fit forest.skops --data train.csv --out g")
+    with advises(WrongType, "If you made the file, or trust who did, name each of them: --trust "):
+        load_classifier("forest.skops")
     trust = error.partition("name each of them: ")[2].partition(" (in Python")[0]
     assert "sklearn.tree._tree.Tree" in trust
     shown = said(capsys, f"fit forest.skops {trust} --data train.csv --id patient --out g --epochs 1 --quiet")
@@ -272,6 +284,37 @@ def test_files_that_hold_no_classifier(file, options, message):
     with pytest.raises((WrongType, InvalidSetting)) as error:
         load_classifier(file, **options)
     assert message in str(error.value)
+
+
+def test_what_is_no_keras_file_is_saved_as_one():
+    Path("saved.keras").write_text("hello")
+    with advises(WrongType, "is not a .keras file: save the classifier with model.save('saved.keras')"):
+        load_classifier("saved.keras")
+    load_classifier(made("keras")[0]).save("saved.keras")
+    assert load_classifier("saved.keras").input_shape == (None, 3)
+
+
+def test_layers_of_ones_own_are_passed_to_keras():
+    import keras
+
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    keras.Sequential([keras.layers.Input((3,)), Own(), keras.layers.Dense(2, activation="softmax")]).save("own.keras")
+    with advises(WrongType, "use demur from Python, where they can be passed to keras.saving.load_model"):
+        load_classifier("own.keras")
+    model = keras.saving.load_model("own.keras", custom_objects={"Own": Own})
+    ModelDistillation(model=model).fit(frame()[NUMBERS].to_numpy("float32"), epochs=1, verbose=False)
+
+
+def test_weights_are_loaded_into_what_a_named_function_makes():
+    file, predict = made("torch")
+    with advises(WrongType, "name what makes it, --module package.module:function, a function without arguments that"):
+        load_classifier(file)
+    module = load_classifier(file, module="net:make")
+    x = module[0].weight.new_tensor(frame()[NUMBERS][:5].to_numpy("float32"))
+    np.testing.assert_allclose(module(x).detach().numpy(), predict(frame()[:5]), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["xgboost", "lightgbm"])
@@ -372,9 +415,8 @@ def test_an_exported_guard_answers_too(capsys):
     guard = guard_of("keras")
     assert run(f"export {guard} -o small.onnx --data held_out.csv") == OK
     expected = scores(f"{guard} --data new.csv", "a.csv").instance_score
-    capsys.readouterr()
-    error = error_of(capsys, "score small.onnx --data new.csv")  # a file with no names of columns
-    assert "name them in order, --column" in error
+    with advises(InvalidSetting, "a row is made of, nor their order: name them in order, --column mean radius,"):
+        run_raising("score", "small.onnx", "--data", "new.csv")  # a file with no names of columns
     found = scores(f"small.onnx --data new.csv {PLAIN}", "b.csv").instance_score
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert run("drift --detector small.onnx --scores a.csv") in (OK, DRIFT)
@@ -478,3 +520,19 @@ def test_ids_are_kept_in_every_format():
         assert arrays["patient"].tolist() == expected
     with Path("ids.csv").open(newline="") as stream:
         assert next(csv.reader(stream))[:2] == ["row", "patient"]
+
+
+def test_a_column_that_has_the_name_of_a_result_is_renamed():
+    guard, line = guard_of("lightgbm"), KINDS["lightgbm"]
+    pd.read_csv("new.csv").rename(columns={"patient": "p_value"}).to_csv("taken.csv", index=False)
+    with advises(InvalidSetting, "the results have a column p_value too: rename it in the data"):
+        run_raising("predict", guard, "--data", "taken.csv", "--id", "p_value", "--out", "a.csv", *shlex.split(line))
+    assert run(f"predict {guard} --data new.csv --id patient {line} --out answers.csv --quiet") == OK
+
+
+def test_a_guard_that_does_not_tell_what_rows_are_takes_arrays():
+    unknown = data.How(None, None)
+    np.save("rows.npy", frame()[NUMBERS])
+    with advises(WrongType, "pass an array, .npy or .npz"):
+        data.Data("new.csv").rows(unknown)
+    assert data.Data("rows.npy").rows(unknown).shape == (len(frame()), 3)

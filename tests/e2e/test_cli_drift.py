@@ -7,8 +7,10 @@ import contract_guards as guards
 import numpy as np
 import pytest
 
+from advice import advises, run_raising
 from demur import cli
 from demur.drift import Monitor, test
+from demur.errors import InvalidSetting
 
 OK, FAILED, DRIFT = 0, 1, 3
 
@@ -84,6 +86,10 @@ def test_a_stream_of_rows_and_scores_is_watched(folder, tmp_path, monkeypatch, c
     assert watch(folder, state, "--alpha", "0.05") == DRIFT
     assert watch(folder, state, "--alpha", "0.01") == FAILED
     assert "was begun with alpha 0.05" in capsys.readouterr().err
+    with advises(InvalidSetting, "leave the option out, or begin a state in another file"):
+        run_raising("monitor", "--detector", folder / "guard", "--state", state, "--alpha", "0.01")
+    assert watch(folder, state) == DRIFT
+    assert watch(folder, tmp_path / "another.json", "--alpha", "0.01") == OK
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 import demur.runtime
+from advice import advises, run_raising
 from demur import BlackBox, ModelDistillation, cli
+from demur.errors import InvalidSetting
 
 ROUNDING = 1e-5
 
@@ -85,6 +87,15 @@ def test_what_cannot_be_done_is_told_in_one_line(data, tmp_path, monkeypatch, ca
     assert error.count("\n") == 1
     assert message in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_less_precision_costs_is_asked_with_it(data, tmp_path):
+    np.save(tmp_path / "bad.npy", 1 - np.load(data / "held_out.npy"))
+    arguments = [data / "guard", "-o", tmp_path / "guard.onnx", "--bad", tmp_path / "bad.npy"]
+    with advises(InvalidSetting, "--bad tells what less precision costs: pass --float16 or --int8 with it"):
+        run_raising("export", *arguments)
+    for smaller in ("--float16", "--int8"):
+        assert run(*arguments, smaller, "--data", data / "held_out.npy", "--max-loss", "1") == 0
 
 
 def test_a_classifier_outside_of_the_folder_is_not_needed(tmp_path, capsys):

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
+from advice import advises
 from demur.agreement import FEWEST, MOST, Agreement, split, warn_if_poor
 from demur.errors import InvalidSetting
 
@@ -71,5 +72,6 @@ def test_a_share_outside_what_it_can_mean_is_refused(share):
 
 
 def test_something_must_be_left_to_train_on():
-    with pytest.raises(InvalidSetting, match="leaves none to train on"):
+    with advises(InvalidSetting, "leaves none to train on: pass a smaller share"):
         split(2, 0.9, 0)
+    assert [len(rows) for rows in split(2, 0.5, 0)] == [1, 1]

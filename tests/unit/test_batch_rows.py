@@ -5,8 +5,9 @@ import io
 import numpy as np
 import pytest
 
+from advice import advises
 from demur.batch.tables import Reading, rows_of
-from demur.data import Columns, Field
+from demur.data import Columns, Field, Text
 from demur.errors import ShapeMismatch, WrongType
 from demur.texts import Text
 
@@ -139,5 +140,5 @@ def test_texts_are_one_column():
     assert rows.tolist() == ["to demur", None]
     assert not faults
     assert rows_of(table, Reading(Text(), columns=("text",)))[0].tolist() == ["to demur", None]
-    with pytest.raises(ShapeMismatch, match=r"texts are one column, and there are name, text: .* columns="):
+    with advises(ShapeMismatch, "say which by columns=, and which names rows by ids="):
         rows_of(table, Reading(Text()))

@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from advice import advises
 from demur.classes import UNKNOWN, Classes, class_names, classes_said_by, settled_classes
 from demur.errors import InvalidSetting, ShapeMismatch
 
@@ -74,6 +75,27 @@ def test_labels_become_indices_in_whatever_they_come(classes, labels):
 def test_what_are_not_the_classes_is_refused_with_the_reason(classes, labels, error, message):
     with pytest.raises(error, match=message):
         classes.indices(labels, 3)
+
+
+def test_labels_that_are_not_the_classes_give_way_to_those_that_are():
+    with advises(InvalidSetting, "leave such rows out"):
+        SPAM.indices(["spam", None, "ham"], 3)
+    assert SPAM.indices(["spam", "ham"], 2).tolist() == [1, 0]
+    with advises(InvalidSetting, "and the classes are -1, 1: pass labels that are these classes"):
+        SIGNS.indices([True, False, True], 3)
+    assert SIGNS.indices([1, -1, 1], 3).tolist() == [1, 0, 1]
+    with advises(
+        InvalidSetting, "or say what they are called: detector.classes = [...], in the order of the classifier's"
+    ):
+        SPAM.indices([2, 1, 2], 3)
+    assert SPAM.indices(["spam", "ham", "spam"], 3).tolist() == [1, 0, 1]
+    assert settled_classes(class_names([1, 2]), (SPAM.names, False), 2).indices([2, 1, 2], 3).tolist() == [1, 0, 1]
+
+
+def test_classes_in_another_order_are_left_to_the_classifier():
+    with advises(InvalidSetting, "Leave classes out: the classifier says them itself"):
+        settled_classes(("spam", "ham"), (SPAM.names, False), 2)
+    assert settled_classes(None, (SPAM.names, False), 2) == SPAM
 
 
 def test_the_advice_on_matrices_works():

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from advice import advises
 from demur import calibration
 from demur.calibration import (
     Calibration,
@@ -51,6 +52,12 @@ def test_instances_needed_are_enough_and_one_less_is_not(fpr, n):
 def test_a_rate_is_between_0_and_1(fpr):
     with pytest.raises(InvalidSetting, match="fpr"):
         conformal_threshold(np.arange(100.0), fpr)
+
+
+def test_a_share_is_no_percentile():
+    with advises(InvalidSetting, "pass threshold_perc=95"):
+        percentile_threshold(np.arange(100.0), 0.95)
+    assert 94 < percentile_threshold(np.arange(100.0), 95) < 96
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

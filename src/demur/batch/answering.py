@@ -179,7 +179,10 @@ def layout_of(guard: Any) -> Layout:
     if hasattr(guard, "layout"):
         return guard.layout  # type: ignore[no-any-return]
     if not guard.is_ready:
-        raise NotFitted(f"{type(guard).__name__} has not seen rows yet: call fit(X), or give it an input_shape")
+        raise NotFitted(
+            f"{type(guard).__name__} has not seen rows yet: call fit(X) or, if its {guard.companion_name} has learned "
+            "already, score(X) with a few rows"
+        )
     return guard.classifier.layout  # type: ignore[no-any-return]
 
 

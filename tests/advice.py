@@ -8,6 +8,6 @@ import pytest
 
 @contextlib.contextmanager
 def advises(error, words):
-    """What stands in the block raises `error`, in whose message `words` say what to do; what follows does that."""
-    with pytest.raises(error, match=re.escape(words)):
-        yield
+    """What stands in the block raises `error`, or warns of it, whose `words` say what to do; what follows does that."""
+    with (pytest.warns if issubclass(error, Warning) else pytest.raises)(error, match=re.escape(words)) as caught:
+        yield caught

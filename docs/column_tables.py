@@ -17,7 +17,7 @@ def columns() -> Table:
     for name, found in _read("columns").items():
         costs = [f"{found['width']:,}", *(f"{found[cost]:.2f}" for cost in ("time", "memory"))]
         rows.append([name, *costs, *(f"{100 * found[share]:.1f} %" for share in shares)])
-    return ["columns", "numbers a row", "time of `fit`", "memory of `fit`", *shares], rows
+    return ["columns", "numbers a row", "time of `fit`", "memory of the process", *shares], rows
 
 
 def texts() -> Table:

@@ -101,7 +101,11 @@ def _check_no_lambda(name: str, model: Any) -> None:
 def _lambda_in(config: Any, name: str) -> str | None:
     """The name of the layer whose configuration holds a Python lambda; None if there is none."""
     if isinstance(config, dict):
-        if config.get("class_name") == "__lambda__":
+        # An activation is written without its class: the code as text, defaults and closure alone.
+        is_code = (
+            set(config) == {"value"} and isinstance(config["value"], tuple) and isinstance(config["value"][0], str)
+        )
+        if is_code or config.get("class_name") == "__lambda__":
             return name
         own = config.get("name")
         parts, name = list(config.values()), own if isinstance(own, str) else name

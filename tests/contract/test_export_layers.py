@@ -43,36 +43,44 @@ def large_normalisation():
 
 def augmentation():
     """Layers that change nothing at inference; not RandomCrop, whose output then is not of the shape it says."""
-    plain = ("Brightness", "ColorDegeneration", "Contrast", "GaussianBlur", "Grayscale", "Hue", "Rotation")
-    names = [f"Random{name}" for name in (*plain, "Saturation", "Sharpness", "Zoom")]
     settings = {
-        "RandomFlip": (),
-        "RandomErasing": (),
-        "RandomColorJitter": (),
-        "RandomInvert": (),
-        "RandAugment": (),
-        "AugMix": (),
-        "RandomPosterization": (3,),
-        "RandomShear": (0.1, 0.1),
-        "RandomTranslation": (0.1, 0.1),
+        **dict.fromkeys(
+            ("RandomFlip", "RandomErasing", "RandomColorJitter", "RandomInvert", "RandAugment", "AugMix"), ()
+        ),
+        **dict.fromkeys(
+            ("RandomBrightness", "RandomContrast", "RandomGaussianBlur", "RandomRotation", "RandomZoom"), (0.1,)
+        ),
+        **dict.fromkeys(("RandomShear", "RandomTranslation"), (0.1, 0.1)),
     }
-    every = [(name, settings.get(name, (0.1,))) for name in (*names, *settings)]
-    found = [(getattr(layers, name, None), given) for name, given in every]  # older Kerases lack some
     noise = [layers.GaussianNoise(0.1), layers.Dropout(0.2), layers.GaussianDropout(0.2), layers.SpatialDropout2D(0.1)]
-    return [*(make(*given) for make, given in found if make is not None), *noise]
+    return [*made(settings), *noise]
+
+
+def drawing_augmentation():
+    """Layers that draw numbers at inference, too, and use none of them; JAX's converter cannot write the drawing."""
+    names = ("RandomColorDegeneration", "RandomGrayscale", "RandomHue", "RandomSaturation", "RandomSharpness")
+    return made({**dict.fromkeys(names, (0.1,)), "RandomPosterization": (3,)})
+
+
+def made(settings):
+    """Layers by name; older Kerases lack some."""
+    return [getattr(layers, name)(*given) for name, given in settings.items() if hasattr(layers, name)]
 
 
 CASES = {
     "normalisations": (TABLE, normalisations),
     "large normalisation": (IMAGES, large_normalisation),
     "augmentation": (IMAGES, augmentation),
+    "drawing augmentation": (IMAGES, drawing_augmentation),
     "discretization": (TABLE, lambda: [layers.Discretization(bin_boundaries=[0.0, 2.0, 5.0])]),
     "category": (TOKENS, lambda: [layers.CategoryEncoding(num_tokens=6, output_mode="multi_hot")]),
     "resizing": (IMAGES, lambda: [layers.Resizing(6, 6)]),
     "lookup": (TOKENS, lambda: [layers.IntegerLookup(vocabulary=[0, 1, 2, 3], output_mode="multi_hot")]),
 }
-REFUSED = {"lookup": "Apply it to the rows first", **({"resizing": "Resizing|dimension"} if BACKEND == "jax" else {})}
+REFUSED = {"lookup": "Apply it to the rows first"}
 """What ONNX, or a converter, does not have."""
+if BACKEND == "jax":
+    REFUSED |= {"resizing": "cannot be written as ONNX", "drawing augmentation": "cannot be written as ONNX"}
 
 
 def network(X, body, units):
@@ -91,6 +99,8 @@ def fitted(X, body, student=()):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_preprocessing_layer_is_part_of_the_file_or_named(name, tmp_path):
+    if name == "lookup" and BACKEND == "jax":
+        pytest.skip("Keras looks words up with TensorFlow, which JAX cannot compile")
     X, body = CASES[name]
     detector = fitted(X, body())
     assert np.isfinite(detector.score(X)).all()
@@ -194,9 +204,12 @@ def test_what_the_message_about_lambdas_says_works(tmp_path):
     detector.save(tmp_path / "apart", include_classifier=False)
     loaded = load_detector(tmp_path / "apart", model=detector.model)
     np.testing.assert_allclose(loaded.score(TABLE), detector.score(TABLE), rtol=1e-5)
-    named = fitted(TABLE, [layers.Lambda(tenth)], [layers.Lambda(tenth)])
+    fixed = layers.Dense(
+        3, bias_initializer=keras.initializers.Constant(0.5)
+    )  # what a lambda's code looks like, nearly
+    named = fitted(TABLE, [layers.Lambda(tenth), fixed], [layers.Lambda(tenth)])
     named.save(tmp_path / "named")
     np.testing.assert_allclose(load_detector(tmp_path / "named").score(TABLE), named.score(TABLE), rtol=1e-5)
     in_companion = fitted(TABLE, [], [LAMBDAS["layer"]()])
-    with pytest.raises(InvalidSetting, match=r"in the student .* register_keras_serializable\(\)$"):
+    with pytest.raises(InvalidSetting, match=r"in the student .*register_keras_serializable\(\)$"):
         in_companion.save(tmp_path / "companion", include_classifier=False)

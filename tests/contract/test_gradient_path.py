@@ -93,6 +93,16 @@ def test_a_student_of_tokens_learns_and_reads_floats_alike():
     np.testing.assert_allclose(detector.score(TOKENS[:9]), detector.score(TOKENS[:9].astype("float64")), atol=1e-6)
 
 
+def test_a_black_box_is_distilled_or_gives_way_to_a_network():
+    def classify(rows):
+        return np.exp(rows[:, :3]) / np.exp(rows[:, :3]).sum(axis=1, keepdims=True)
+
+    with advises(NoGradients, "use ModelDistillation, or pass a Keras, PyTorch, JAX or TensorFlow model"):
+        AdversarialAE(model=classify)
+    ModelDistillation(model=classify).fit(X, **QUICK)
+    AdversarialAE(model=keras.Sequential([layers.Input((6,)), dense(3)])).fit(X, **QUICK)
+
+
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()

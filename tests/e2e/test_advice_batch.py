@@ -12,7 +12,6 @@ from advice import advises
 from demur import batch, runtime
 from demur.batch import guards
 from demur.batch.answering import answers
-from demur.batch.calibrating import merged
 from demur.batch.finding import find
 from demur.batch.formats import Asked
 from demur.batch.output import Output
@@ -158,4 +157,4 @@ def test_a_guard_that_is_nowhere_is_sent(tmp_path):
 def test_sketches_are_merged_of_at_least_one():
     with advises(EmptyInput, "there is no sketch to merge: pass at least one"):
         ScoreSketch.merged([])
-    assert merged([{None: ScoreSketch.of(np.ones(3))}])[None].n == 3
+    assert ScoreSketch.merged([ScoreSketch.of(np.ones(3))]).n == 3

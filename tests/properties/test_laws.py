@@ -116,7 +116,10 @@ def test_nan_is_passed_on_and_not_hidden():
     assert np.isnan(numpy(kl(log_softmax(z), log_softmax(np.zeros((1, 3), "float32"))))).all()
 
 
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=50), st.floats(0, 100), st.floats(0, 100))
+PERCENTAGES = st.just(0.0) | st.floats(1, 100)  # below 1, a share was meant
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=50), PERCENTAGES, PERCENTAGES)
 def test_threshold_grows_with_its_percentile_and_margin(scores, low, high):
     low, high = sorted([low, high])
     scores = np.asarray(scores)

@@ -10,9 +10,9 @@ from demur import cli
 
 @contextlib.contextmanager
 def advises(error, words):
-    """What stands in the block raises `error` or warns of it; `words` of it say what to do; what follows does that."""
-    with (pytest.warns if issubclass(error, Warning) else pytest.raises)(error, match=re.escape(words)):
-        yield
+    """What stands in the block raises `error`, or warns of it, whose `words` say what to do; what follows does that."""
+    with (pytest.warns if issubclass(error, Warning) else pytest.raises)(error, match=re.escape(words)) as caught:
+        yield caught
 
 
 def run_raising(*arguments):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from advice import advises
 from demur import AdversarialAE, ModelDistillation, load_detector
 from demur.errors import InvalidSetting
 from demur.feeding import TrainingBatches
@@ -73,7 +74,7 @@ def test_nothing_is_held_out_of_few_rows_or_on_demand(drawn, rows, settings):
 def test_of_a_stream_the_agreement_is_that_of_training_rows():
     detector = distilled().fit(iter([X[:50], X[50:100]]), **QUICK)
     assert (detector.agreement.rows, detector.agreement.held_out) == (100, False)
-    with pytest.raises(InvalidSetting, match="pass validation_data="):
+    with advises(InvalidSetting, "pass validation_data=, an array of rows that are not in the stream"):
         distilled().fit(iter([X[:50]]), **QUICK, validation_split=0.1)
     assert distilled().fit(iter([X[:50]]), **QUICK, validation_data=X[50:90]).agreement.rows == 40
 

@@ -8,6 +8,7 @@ import contract_guards as guards
 import numpy as np
 import pytest
 
+from advice import advises
 from demur import ModelDistillation, evaluate, load_detector
 from demur.detectors import Detector
 from demur.drift import Monitor, calibrate_accuracy, estimate_accuracy
@@ -169,18 +170,24 @@ def test_rows_that_the_classifier_was_trained_on_are_warned_of():
         warnings.simplefilter("error")
         detector.infer_threshold(held_out.x, fpr=0.1, labels=held_out.y, **known)
         calibrate_accuracy(detector, *held_out, corruptions={"noise": noise}, rows=50, **known)
-    with pytest.raises(InvalidSetting, match="pass X_train too"):
+    with advises(InvalidSetting, "y_train are the true classes of X_train: pass X_train too"):
         detector.infer_threshold(held_out.x, fpr=0.1, y_train=train.y)
-    with pytest.raises(InvalidSetting, match="X_train is compared with rows in memory"):
+    detector.infer_threshold(held_out.x, fpr=0.1, **known)
+    with advises(InvalidSetting, "pass X as arrays or a table, or no X_train"):
         detector.infer_threshold(iter([held_out.x]), fpr=0.1, X_train=train.x)
+    detector.infer_threshold(held_out.x, fpr=0.1, X_train=train.x)
+    detector.infer_threshold(iter([held_out.x]), fpr=0.1)
 
 
 def test_rows_without_an_error_teach_nothing_about_errors():
     detector, (x, y) = again(), guards.data().held_out
     right = detector.correct(x)["data"]["no_defense"] == y
-    with pytest.warns(UserWarning, match="right on all .* labelled rows, so nothing can be learned"):
+    with advises(UserWarning, "pass more rows, that the classifier was not trained on") as caught:
         calibrate_accuracy(detector, x[right], y[right], corruptions={"noise": noise}, rows=50)
+    assert f"right on all {right.sum()} labelled rows, so nothing can be learned" in str(caught[0].message)
     assert estimate_accuracy(detector, x[right])["data"]["accuracy"] == 1
+    calibrate_accuracy(detector, x, y, corruptions={"noise": noise}, rows=50)  # a warning would be an error here
+    assert estimate_accuracy(detector, x[right])["data"]["accuracy"] < 1
 
 
 def test_what_was_learned_is_kept(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from keras import layers
 
 import demur.runtime
+from advice import advises
 from demur import ModelDistillation, load_detector
 from demur.errors import InvalidSetting, NotExportable
 from demur.export.operations import LOOKUPS, check_layers
@@ -122,8 +123,9 @@ def test_lookups_are_named_on_every_backend(name):
 
 
 def test_a_layer_applied_before_needs_no_export(tmp_path):
-    """What the message about a lookup says to do."""
     lookup = layers.IntegerLookup(vocabulary=[0, 1, 2, 3], output_mode="multi_hot")
+    with advises(NotExportable, "Apply it to the rows first, and pass as model= the classifier without it"):
+        fitted(TOKENS, [lookup]).export(tmp_path / "guard.onnx", X=TOKENS)
     X = np.asarray(lookup(TOKENS), "float32")
     fitted(X, []).export(tmp_path / "guard.onnx", X=X)
     model = network(TOKENS, [lookup], 1)
@@ -133,6 +135,26 @@ def test_a_layer_applied_before_needs_no_export(tmp_path):
         threshold=1.0,
     )
     assert detector.fit(TOKENS, epochs=1, verbose=False).export(tmp_path / "other.onnx", X=TOKENS).takes_reference
+
+
+class Inverse(layers.Layer):
+    """What tf2onnx leaves as TensorFlow calls it, and the other converters refuse by themselves."""
+
+    def call(self, x):
+        return keras.ops.erfinv(x)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf2onnx alone leaves what it does not know")
+def test_an_operation_that_onnx_lacks_stays_within_a_function(tmp_path):
+    model = network(TABLE, [layers.Rescaling(1 / 100), Inverse()], 1)
+    student = network(TABLE, [], 2)
+    with advises(NotExportable, "Pass a function of rows that asks the classifier as model=") as caught:
+        ModelDistillation(model=model, distilled_model=student, threshold=1.0).export(tmp_path / "guard.onnx")
+    assert "the networks compute Erfinv, which ONNX" in str(caught.value)
+    asking = ModelDistillation(
+        model=lambda rows: model.predict(rows, verbose=0), distilled_model=student, threshold=1.0
+    ).fit(TABLE, epochs=1, verbose=False)
+    assert asking.export(tmp_path / "guard.onnx", X=TABLE).takes_reference
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
@@ -177,6 +199,8 @@ def test_a_lambda_that_would_not_load_is_told_when_it_is_saved(where, tmp_path):
 
 def test_what_the_message_about_lambdas_says_works(tmp_path):
     detector = fitted(TABLE, [LAMBDAS["layer"]()])
+    with advises(InvalidSetting, "make it a function with a name, decorated with @keras.saving"):
+        detector.save(tmp_path / "detector")
     detector.save(tmp_path / "apart", include_classifier=False)
     loaded = load_detector(tmp_path / "apart", model=detector.model)
     np.testing.assert_allclose(loaded.score(TABLE), detector.score(TABLE), rtol=1e-5)

@@ -12,6 +12,7 @@ from keras import layers
 from sklearn.linear_model import LogisticRegression
 
 import demur.runtime
+from advice import advises
 from demur import ModelDistillation
 from demur.classifiers import BlackBox
 from demur.errors import (
@@ -186,13 +187,20 @@ def test_made_up_rows_are_not_asked_about(tmp_path):
         (np.ones((20, 2)), ShapeMismatch, r"\(20, 3\)"),
         (np.full((20, 3), "a"), ShapeMismatch, "dtype"),
         (np.full((20, 3), np.nan), NonFinite, "rows 0, 1"),
-        (np.full((20, 3), 5.0), NotADistribution, "pass their softmax"),
     ],
-    ids=["missing", "rows", "classes", "text", "nan", "logits"],
+    ids=["missing", "rows", "classes", "text", "nan"],
 )
 def test_an_answer_that_is_none_is_told(exported, wrong, error, message):
     with pytest.raises(error, match=message):
         demur.runtime.load(exported[1]).correct(wine()[:20], reference=wrong)
+
+
+def test_logits_become_an_answer_by_their_softmax(exported):
+    guard, reference = demur.runtime.load(exported[1]), np.log(predict(wine())) + 1
+    with advises(NotADistribution, "If these are logits, pass their softmax"):
+        guard.correct(wine(), reference=reference)
+    softmax = np.exp(reference) / np.exp(reference).sum(axis=1, keepdims=True)
+    assert_the_same(exported[0].correct(wine()), guard.correct(wine(), reference=softmax))
 
 
 def test_a_model_that_cannot_be_asked_is_told(exported, tmp_path):
@@ -229,7 +237,7 @@ def test_less_precision_is_measured_beside_the_answers(exported, tmp_path):
     assert written.takes_reference
     assert written.loss.rows == 2 * len(wine())
     table = fitted(Estimator(), frame())
-    with pytest.raises(InvalidSetting, match="X_adversarial"):
+    with advises(InvalidSetting, "rows of a table get no noise: pass X_adversarial=, rows that should be flagged"):
         table.export(tmp_path / "table.onnx", int8=True, X=frame(), max_loss=0.5)
     bad = frame().assign(ash=9.0)
     table.export(tmp_path / "table.onnx", int8=True, X=frame(), X_adversarial=bad, max_loss=0.9)

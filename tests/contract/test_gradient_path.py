@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from advice import advises
 from demur import AdversarialAE, ModelDistillation
 from demur.errors import NoGradients
 
@@ -92,6 +93,16 @@ def test_a_student_of_tokens_learns_and_reads_floats_alike():
     np.testing.assert_allclose(detector.score(TOKENS[:9]), detector.score(TOKENS[:9].astype("float64")), atol=1e-6)
 
 
+def test_a_black_box_is_distilled_or_gives_way_to_a_network():
+    def classify(rows):
+        return np.exp(rows[:, :3]) / np.exp(rows[:, :3]).sum(axis=1, keepdims=True)
+
+    with advises(NoGradients, "use ModelDistillation, or pass a Keras, PyTorch, JAX or TensorFlow model"):
+        AdversarialAE(model=classify)
+    ModelDistillation(model=classify).fit(X, **QUICK)
+    AdversarialAE(model=keras.Sequential([layers.Input((6,)), dense(3)])).fit(X, **QUICK)
+
+
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()
@@ -162,10 +173,11 @@ CUTS = {
 def test_a_path_that_is_cut_is_found_before_training(make):
     detector = AdversarialAE(model=make(), input_shape=(6,))
     before = [weight.copy() for weight in detector.ae.get_weights()]
-    with pytest.raises(NoGradients, match="use ModelDistillation"):
+    with advises(NoGradients, "Leave that out, or use ModelDistillation(model=...)"):
         detector.fit(X, **QUICK)
     for old, new in zip(before, detector.ae.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+    ModelDistillation(model=make(), input_shape=(6,)).fit(X, **QUICK)
 
 
 def test_a_path_that_is_cut_is_found_for_a_stream_too():
@@ -176,6 +188,11 @@ def test_a_path_that_is_cut_is_found_for_a_stream_too():
 def test_with_w_recon_the_autoencoder_learns_without_it():
     detector = AdversarialAE(model=cut(Round())).fit(X, w_recon=1.0, **QUICK)
     assert np.isfinite(detector.history["loss"]).all()
+
+
+def test_a_path_without_what_cut_it_learns():
+    whole = keras.Sequential(cut(Round()).layers[1:])
+    assert np.isfinite(AdversarialAE(model=whole, input_shape=(6,)).fit(X, **QUICK).score(X)).all()
 
 
 def test_a_saturated_classifier_is_no_cut():

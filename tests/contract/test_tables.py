@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from advice import advises
 from demur import ModelDistillation, load_detector
 from demur.encoding import TableEncoder
 from demur.errors import NonFinite, NotFitted, ShapeMismatch, WrongType
@@ -201,9 +202,11 @@ def test_rows_that_lack_values_cannot_be_judged_where_the_classifier_fails_on_th
     np.testing.assert_allclose(data["instance_score"][whole], detector.score(X)[whole], rtol=1e-4, atol=1e-6)
     with pytest.raises(NonFinite, match="2 of 60 rows is not finite: 5, 7"):
         fit(ModelDistillation(model=model), X).score(spoilt)
-    with pytest.raises(NonFinite, match="2 of 60 rows hold NaN or lack a value, and the classifier fails on them"):
+    with advises(NonFinite, "Remove these rows or, if new rows will lack values too, impute them") as caught:
         fit(ModelDistillation(model=model), spoilt)
-    imputing = make_pipeline(SimpleImputer(), LogisticRegression(max_iter=1000)).fit(X, labels())  # as the message says
+    assert "2 of 60 rows hold NaN or lack a value, and the classifier fails on them" in str(caught.value)
+    fit(ModelDistillation(model=model), spoilt.dropna())
+    imputing = make_pipeline(SimpleImputer(), LogisticRegression(max_iter=1000)).fit(X, labels())
     fit(ModelDistillation(model=imputing), spoilt)
 
 

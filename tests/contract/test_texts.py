@@ -156,7 +156,6 @@ def test_a_table_with_a_column_of_texts():
 def test_what_is_no_column_of_texts_is_told(detector):
     X = texts(8, 20)[0]
     for wrong, error, message in [
-        (X[0], WrongType, r"got a single str: pass a list, \[text\]"),
         ([X[0], 3], WrongType, "row 1 is of type int: make it a string"),
         ([X[0].encode()], WrongType, "row 0 is of type bytes: decode it first"),
         (X[:, None], ShapeMismatch, r"got shape \(20, 1\): pass X\[:, 0\]"),
@@ -168,6 +167,13 @@ def test_what_is_no_column_of_texts_is_told(detector):
     with pytest.raises(ShapeMismatch, match=r"as many as there are columns: .* such as X\['text'\]"):
         fit(ModelDistillation(model=detector.model, companion_preprocess=lambda X: X), pd.DataFrame({"text": X}))
     fit(ModelDistillation(model=detector.model), pd.DataFrame({"text": X})["text"], epochs=1)
+
+
+def test_one_text_becomes_a_list_of_one(detector):
+    text = str(texts(8, 1)[0][0])
+    with advises(WrongType, "must hold one text a row; got a single str: pass a list, [text]"):
+        detector.score(text)
+    assert detector.score([text]).shape == (1,)
 
 
 def test_a_network_asks_for_a_function_from_texts():

@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ from advice import advises, run_raising
 from demur import ModelDistillation, cli, load_detector
 from demur.classifiers.files import load_classifier
 from demur.cli import data, export
-from demur.errors import InvalidSetting, WrongClassifier, WrongType
+from demur.cli.guards import Document
+from demur.cli.tables import read_table
+from demur.errors import InvalidSetting, NotADetector, WrongClassifier, WrongType
 
 OK, FAILED, DRIFT = 0, 1, 3
 NUMBERS = ["mean radius", "mean texture", "mean area"]
@@ -209,6 +212,16 @@ def test_an_export_with_data_gets_the_classifier():
     with advises(WrongClassifier, "so it cannot be asked about data: pass --classifier FILE"):
         without.score(frame()[NUMBERS].to_numpy("float32"))
     assert run(f"export {guard} -o logit-guard.onnx --data held_out.csv {PLAIN} --classifier logit.onnx") == OK
+
+
+def test_what_gives_no_gradients_gets_no_autoencoder(capsys):
+    classifier, _ = made("lightgbm")
+    fit = f"fit {classifier} --data train.csv --label-column benign --id patient --out no-ae --epochs 1 --quiet"
+    capsys.readouterr()
+    for options in ("--detector adversarial-ae", "--w-recon 0.1"):
+        error = error_of(capsys, f"{fit} {options}")
+        assert "gives no gradients: leave out --detector and the options of adversarial-ae" in error
+    assert run(fit) == OK
 
 
 def test_kinds_of_columns_stay_as_they_were_learned(capsys):
@@ -411,6 +424,17 @@ def test_classes_come_with_scores_where_each_has_a_threshold(capsys):
     assert run(f"threshold {guard} --scores held.parquet --fpr 0.1") == OK  # as it was, for other tests
 
 
+def test_a_guard_that_does_not_tell_its_classes_is_fitted_again():
+    shutil.copytree(guard_of("onnx"), "old")
+    document = Document(Path("old")).fields
+    del document["inputs"]["classes"]
+    Path("old", "detector.json").write_text(json.dumps(document))
+    with advises(NotADetector, "does not tell how many classes there are: fit the guard again"):
+        assert Document(Path("old")).classes
+    assert run(f"fit logit.onnx --data train.csv --out old --epochs 1 --quiet {PLAIN}") == OK
+    assert Document(Path("old")).classes == 2
+
+
 def test_an_exported_guard_answers_too(capsys):
     guard = guard_of("keras")
     assert run(f"export {guard} -o small.onnx --data held_out.csv") == OK
@@ -491,6 +515,16 @@ def test_tables_that_cannot_be_read(contents, message, capsys):
     capsys.readouterr()
     Path("bad.csv").write_text(contents)
     assert message in error_of(capsys, f"score {guard} --data bad.csv {line}")
+
+
+def test_a_column_that_is_there_twice_is_renamed_or_dropped():
+    file = Path("twice.csv")
+    file.write_text("a,a\n1,2\n")
+    with advises(WrongType, "has more than one column a: rename or drop all but one"):
+        read_table(file)
+    for contents in ("a,b\n1,2\n", "a\n1\n"):
+        file.write_text(contents)
+        assert read_table(file).num_rows == 1
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ import yaml
 from deployed import ROOT, digits, guards, quiet_environment, run, texts
 
 import demur.runtime
-from demur import __version__
-from demur.errors import MissingExtra, NonFinite, NotADetector, ShapeMismatch, WrongType
+from advice import advises
+from demur import ModelDistillation, __version__
+from demur.errors import MissingExtra, NonFinite, NotADetector, NotExportable, ShapeMismatch, WrongType
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow's own, at its import
@@ -188,6 +189,22 @@ def test_what_is_no_guard_is_told_at_once(tmp_path):
     with pytest.raises(NotADetector, match="cannot load"):
         demur.mlflow.save_model(tmp_path / "other.onnx", tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_guard_that_asks_its_classifier_is_logged_as_an_artifact(store, tmp_path):
+    def classify(rows):
+        return np.exp(rows[:, :3]) / np.exp(rows[:, :3]).sum(axis=1, keepdims=True)
+
+    X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
+    detector = ModelDistillation(model=classify).fit(X, epochs=1, verbose=False).infer_threshold(X, fpr=0.1)
+    with advises(NotExportable, "log the file with mlflow.log_artifact, and load it with demur.runtime.load"):
+        demur.mlflow.save_model(detector, tmp_path / "model")
+    detector.export(tmp_path / "guard.onnx")
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(tmp_path / "guard.onnx"))
+    path = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="guard.onnx")
+    loaded = demur.runtime.load(path, model=classify)
+    np.testing.assert_allclose(loaded.score(X), detector.score(X), rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_of_another_flavour_is_no_guard(tmp_path):

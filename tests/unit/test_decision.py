@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from advice import advises
 from demur.decision import Groups, calibrate, calibration_of, decide, grouped
 from demur.errors import DependentRows, NoPower
 from demur.results import Scored
@@ -31,13 +32,15 @@ def batch(m, bad, seed=1):
 
 @pytest.mark.parametrize(("m", "bad", "n"), [(1000, 10, 300), (100, 1, 300), (20, 1, 150)])
 def test_too_few_calibration_rows_for_the_batch_are_warned_of_and_the_advice_works(m, bad, n):
-    with pytest.warns(NoPower, match="flags none of the") as caught:
-        found = decide(batch(m, bad), None, calibrated(n), "fdr", 0.05)
+    few = calibrated(n)
+    with advises(NoPower, "or decide by the threshold") as caught:
+        found = decide(batch(m, bad), None, few, "fdr", 0.05)
     assert not found["is_adversarial"].any()
     needed = int(re.search(r"infer_threshold on at least ([\d,]+) rows", str(caught[0].message))[1].replace(",", ""))
     found = decide(batch(m, bad), None, calibrated(needed), "fdr", 0.05)  # a warning would be an error here
     assert found["is_adversarial"][:bad].all()
     assert found["is_adversarial"][bad:].sum() <= 2
+    assert decide(batch(m, bad), few.threshold, few, None, 0.05)["is_adversarial"][:bad].all()
 
 
 def test_what_is_found_or_could_be_is_not_warned_of():
@@ -76,7 +79,7 @@ def test_calibration_rows_that_depend_are_warned_of_and_the_advice_works():
     def calibrate_on(some):
         return calibrate(scored(some), fpr=0.1, threshold_perc=99.0, margin=0.0, labels=None, classes=None)
 
-    with pytest.warns(DependentRows, match="if they are only sorted, shuffle them") as caught:
+    with advises(DependentRows, "if they are only sorted, shuffle them") as caught:
         assert calibrate_on(scores).fpr == 0.1
     every = int(re.search(r"infer_threshold\(X\[::(\d+)\]\)", str(caught[0].message))[1])
     assert calibrate_on(scores[::every]).ordinary[None].n == -(-len(scores) // every)

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
+from advice import advises
 from demur import endless
 from demur.endless import check_ends, watched
 from demur.errors import InvalidSetting
@@ -80,8 +81,9 @@ class SomeAnew:
     ids=lambda stream: type(stream).__name__,
 )
 def test_what_loops_for_ever_is_refused_and_the_advice_works(stream):
-    with pytest.raises(InvalidSetting, match=r"data is a stream that never ends, .*, itertools\.islice\(data, n\)"):
+    with advises(InvalidSetting, "pass as many batches as are wanted, itertools.islice(data, n)") as caught:
         check_ends(stream, "data")
+    assert "data is a stream that never ends" in str(caught.value)
     check_ends(itertools.islice(stream, 3))
     assert len(list(itertools.islice(stream, 3))) == 3
 

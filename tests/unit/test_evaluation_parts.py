@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 
+from advice import advises
 from demur.calibration import Calibration, ScoreDistribution
 from demur.errors import CorruptEvaluation, InvalidSetting
 from demur.evaluation import checks
@@ -468,10 +469,10 @@ def test_a_torn_file_is_as_good_as_none(tmp_path, torn):
 @pytest.mark.parametrize(
     ("about", "attack", "y", "named"),
     [
-        ({"rows": "b", "classifier": "a"}, "PGD", (0, 1), "differs: rows."),
-        ({"rows": "b", "classifier": "b"}, "PGD", (0, 1), "differs: rows, classifier."),
-        ({"rows": "a", "classifier": "a"}, "FGSM", (0, 1), "differs: attack."),
-        ({"rows": "a", "classifier": "a"}, "PGD", (1, 0), "differs: labels."),
+        ({"rows": "b", "classifier": "a"}, "PGD", (0, 1), "rows"),
+        ({"rows": "b", "classifier": "b"}, "PGD", (0, 1), "rows, classifier"),
+        ({"rows": "a", "classifier": "a"}, "FGSM", (0, 1), "attack"),
+        ({"rows": "a", "classifier": "a"}, "PGD", (1, 0), "labels"),
     ],
 )
 def test_attacked_rows_of_something_else_are_refused(tmp_path, about, attack, y, named):
@@ -480,9 +481,10 @@ def test_attacked_rows_of_something_else_are_refused(tmp_path, about, attack, y,
     (file,) = tmp_path.iterdir()
     store, key = Store(tmp_path, about), {"name": attack}
     file.rename(store.file(key))
-    with pytest.raises(CorruptEvaluation, match=named) as caught:
+    with advises(CorruptEvaluation, f"differs: {named}. Remove that file and the attack runs again") as caught:
         store.get(key, np.array(y))
     assert f"{store.file(key)} holds attacked rows" in str(caught.value)
+    assert Store(tmp_path / "another", about).get(key, np.array(y)) is None
     store.file(key).unlink()
     assert store.get(key, np.array(y)) is None
 
@@ -496,6 +498,16 @@ def test_an_attack_must_leave_the_accuracy_that_it_claims():
         rows.check_claim(fooled & (np.arange(100) > 2), "rows.npz")
     one = made(np.zeros((1, 3)), [0], [True])
     one.check_claim(np.array([False]), "rows.npz")
+
+
+def test_attacked_rows_that_no_longer_fool_the_classifier_are_made_again(tmp_path):
+    store, key, y = Store(tmp_path, {}), {"name": "PGD"}, np.zeros(100, int)
+    store.put(key, made(np.zeros((100, 3)), y, np.ones(100, bool)))
+    with advises(CorruptEvaluation, "the classifier or the labels have changed. Remove that file"):
+        store.get(key, y).check_claim(np.zeros(100, bool), store.file(key))
+    assert Store(tmp_path / "another", {}).get(key, y) is None
+    store.file(key).unlink()
+    assert store.get(key, y) is None
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from advice import advises
 from demur.held_out import binomial_cdf, is_like_training, shared_rows, warn_if_trained_on
 
 RNG = np.random.default_rng(0)
@@ -18,12 +19,12 @@ def test_rows_of_the_training_set_are_found():
     assert shared_rows(np.concatenate([trained[:50], new[:150]]), trained) == 50
     assert shared_rows({"a": trained[:9], "b": trained[:9]}, {"a": trained, "b": trained}) == 9
     assert shared_rows({"a": trained[:9], "b": trained[1:10]}, {"a": trained, "b": trained}) == 0
-    with pytest.warns(UserWarning, match="200 of the 200 rows are among the rows of X_train") as caught:
+    with advises(UserWarning, "pass rows that are not in X_train") as caught:
         warn_if_trained_on(trained[:200], trained)
-    assert "pass rows that are not in X_train" in str(caught[0].message)
+    assert "200 of the 200 rows are among the rows of X_train" in str(caught[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_if_trained_on(new, trained)  # the advice, followed
+        warn_if_trained_on(new, trained)
 
 
 def test_tables_are_compared_by_their_rows():
@@ -59,8 +60,13 @@ def test_accuracies_like_those_of_training_rows_are_told():
         "a linear model, held out": 0,
         "few rows": 0,
     }
-    with pytest.warns(UserWarning, match=r"right on 100.0% of X_train and on 100.0% of the 1,000 other rows"):
-        warn_if_trained_on(RNG.normal(size=(1000, 2)), RNG.normal(size=(9, 2)), errors(1000, 0), errors(3000, 0))
+    rows, others = RNG.normal(size=(1000, 2)), RNG.normal(size=(9, 2))
+    with advises(UserWarning, "pass rows that the classifier was not trained on") as caught:
+        warn_if_trained_on(rows, others, errors(1000, 0), errors(3000, 0))
+    assert "right on 100.0% of X_train and on 100.0% of the 1,000 other rows" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_trained_on(rows, others, errors(1000, 0.03), errors(3000, 0))
 
 
 @pytest.mark.parametrize(("k", "n", "p", "expected"), [(0, 10, 0.1, 0.9**10), (10, 10, 0.3, 1), (-1, 5, 0.2, 0)])

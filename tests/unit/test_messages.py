@@ -27,6 +27,10 @@ ELSEWHERE = {
         ),
         "contract/test_several_devices.py::test_two_devices_train_as_one",
     ),
+    "leave out --detector and the options of": "e2e/test_cli_classifiers.py::"
+    "test_what_gives_no_gradients_gets_no_autoencoder",
+    "leave one of allow_threshold and max_batch_time out": "e2e/test_mlserver.py::"
+    "test_models_that_cannot_be_loaded_are_told_at_the_start",
     "leave the parameter out": "e2e/test_mlserver.py::test_over_http_errors_say_what_is_wrong",
     "queue is full": "serve/test_http.py::test_a_full_queue_is_a_503_that_says_when_to_come_again",
     "with --allow-host NAME": "serve/test_hosts.py::test_a_server_of_one_machine_answers_to_its_own_names_alone",

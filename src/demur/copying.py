@@ -33,6 +33,7 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "companion_is_given": detector._companion_is_given,
         "uncertainty_weight": detector.uncertainty_weight,
         "probe": detector.route.probe if ready else None,
+        "said_before": detector._said_before,
         "threshold": detector.threshold,
         "calibration": detector.calibration,
         "harm": detector.harm,
@@ -52,6 +53,7 @@ def made_again(state: dict[str, Any]) -> "Detector":
         state["uncertainty_weight"],
         companion_is_given=state["companion_is_given"],
     )
+    detector._said_before = state["said_before"]
     if detector.is_ready and state["probe"] is not None:
         detector.route.probe = state["probe"]
     detector.threshold = None if state["threshold"] is None else copy.copy(state["threshold"])

@@ -143,7 +143,9 @@ def _same_by_digest(model: Any, saved: str | None) -> bool:
         return earlier_fingerprint(model) == saved
     is_named = isinstance(model, BlackBox) and model.fingerprint is not None
     if is_named or (source.in_graph and found is not None):
-        raise WrongClassifier(f"{OTHER}: its {'fingerprint' if is_named else 'weights'} are others. {WHAT_NOW}")
+        raise WrongClassifier(
+            f"{OTHER}: its {'fingerprint is another' if is_named else 'weights are others'}. {WHAT_NOW}"
+        )
     return False
 
 
@@ -195,7 +197,7 @@ def _check_classes(detector: Detector, saved: Any) -> None:
         return
     before = Classes.from_json(saved, detector.labels.count)
     if detector.classes is None:
-        detector.classes = list(before.names or ())
+        detector._said_before = None if before.names is None else (before.names, before.or_indices)
     elif detector.classes != before.names:
         raise WrongClassifier(
             f"{OTHER}: its classes were {before.described} and are {detector.labels.described}. {WHAT_NOW}"

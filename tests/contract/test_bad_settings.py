@@ -54,9 +54,12 @@ def test_calibration_settings_are_checked():
     with pytest.raises(ShapeMismatch, match="labels"):
         detector.infer_threshold(X, labels=np.zeros(3, int))
     with pytest.raises(ShapeMismatch, match="labels"):
-        detector.infer_threshold(X, labels=np.zeros(20))
-    with pytest.raises(TooFewInstances, match="gets no instance right"):
+        detector.infer_threshold(X, labels=np.full(20, 0.5))
+    with pytest.raises(InvalidSetting, match="labels holds classes from 0 to 9; got 99 to 99"):
         detector.infer_threshold(X, labels=np.full(20, 99))
+    wrong = (detector.score(X, return_predictions=True)[1].argmax(axis=1) + 1) % 10
+    with pytest.raises(TooFewInstances, match="gets no instance right"):
+        detector.infer_threshold(X, labels=wrong)
     with pytest.raises(TooFewInstances, match="at least 999 instances; got 20"):
         detector.infer_threshold(X, fpr=0.001)
     with pytest.raises(InvalidSetting, match="on_invalid"):

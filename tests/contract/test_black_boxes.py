@@ -268,7 +268,7 @@ def test_a_saved_detector_asks_for_its_black_box(X, tmp_path):
     assert not list((tmp_path / "detector").glob("*classifier*"))
     with pytest.raises(WrongClassifier, match="saved without its classifier"):
         load_detector(tmp_path / "detector")
-    with pytest.raises(WrongClassifier, match="its weights are others"):
+    with pytest.raises(WrongClassifier, match="its fingerprint is another"):
         load_detector(tmp_path / "detector", model=BlackBox(Endpoint(), fingerprint="fraud-v4"))
     loaded = load_detector(tmp_path / "detector", model=BlackBox(Endpoint(), fingerprint="fraud-v3"))
     np.testing.assert_allclose(loaded.score(X), detector.score(X), rtol=1e-5, atol=1e-6)

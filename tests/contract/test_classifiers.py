@@ -138,8 +138,7 @@ def test_the_reference_of_a_module_is_what_it_says_in_inference_mode(last):
     import torch
 
     X = sources.images_last() if last else sources.images()
-    detector = ModelDistillation(model=sources.torch_cnn(), channels_last=last)
-    detector._ready_for(X)
+    detector = ModelDistillation(model=sources.torch_cnn(), channels_last=last).fit(X, epochs=1, verbose=False)
     _, y, _ = detector.score(X, return_predictions=True)
     with torch.no_grad():
         expected = copy.deepcopy(sources.torch_cnn()).eval()(torch.tensor(sources.images()))

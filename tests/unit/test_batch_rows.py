@@ -7,7 +7,7 @@ import pytest
 
 from advice import advises
 from demur.batch.tables import Reading, rows_of
-from demur.data import Columns, Field, Text
+from demur.data import Columns, Field
 from demur.errors import ShapeMismatch, WrongType
 from demur.texts import Text
 

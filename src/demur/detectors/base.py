@@ -17,7 +17,7 @@ from demur import storage
 from demur._version import __version__
 from demur.agreement import Agreement, split, warn_if_poor
 from demur.calibration import Calibration, Threshold, check_percentile, rational
-from demur.classes import Classes, Name, class_names, settled_classes
+from demur.classes import Classes, Name, Said, class_names, settled_classes
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
 from demur.classifiers.answers import row_keys
 from demur.classifiers.keras_model import known_layout
@@ -194,6 +194,8 @@ class Detector(abc.ABC):
         self.channels_last = bool(channels_last)
         self.companion_preprocess = companion_preprocess
         self._classes = None if classes is None else class_names(classes)
+        self._said_before: Said | None = None
+        """What the classifier said its classes are called when the detector was saved: some say it with an answer."""
         self.calibration: Calibration | None = None
         self.harm: HarmCalibration | None = None
         self.threshold = threshold
@@ -368,7 +370,8 @@ class Detector(abc.ABC):
         """The classifier's classes: how many there are, and what they are called, if that is known."""
         if not hasattr(self, "classifier"):
             return settled_classes(self._classes, self._source_class.said_by(self.model), None)
-        return settled_classes(self._classes, self.classifier.said(), self.classifier.classes or None)
+        said = self.classifier.said() or self._said_before
+        return settled_classes(self._classes, said, self.classifier.classes or None)
 
     @property
     def classes(self) -> tuple[Name, ...] | None:

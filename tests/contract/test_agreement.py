@@ -89,7 +89,7 @@ def test_a_companion_that_agrees_too_little_is_a_warning_and_one_that_agrees_is_
         distilled().fit(X, **QUICK, optimizer=keras.optimizers.SGD(0.0), validation_split=0.5)
     x = guards.data().train.x
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         detector = ModelDistillation(model=guards.classifier(), distilled_model=models.student())
         detector.fit(x, epochs=10, batch_size=32, optimizer=keras.optimizers.Adam(3e-3), verbose=False)  # as advised
     assert detector.agreement.share > 0.8

@@ -61,7 +61,9 @@ def test_tensors_are_read_as_their_numbers(detector):
 
 def test_tensors_are_trained_on_and_calibrate(detector):
     tensor, _ = native_tensors()["bfloat16 of PyTorch"]
-    made = ModelDistillation(model=lambda rows: np.asarray(classifier()(rows)), distilled_model=models.dense_student())
+    made = ModelDistillation(
+        model=lambda rows: keras.ops.convert_to_numpy(classifier()(rows)), distilled_model=models.dense_student()
+    )
     made.fit(tensor, validation_data=tensor, **QUICK).infer_threshold(tensor, fpr=0.1)
     assert made.predict(tensor)["data"]["is_adversarial"].shape == (60,)
 

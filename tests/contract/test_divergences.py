@@ -29,7 +29,7 @@ both_kinds = pytest.mark.parametrize("kind", [AdversarialAE, ModelDistillation])
 def made(kind, settings):
     detector = kind(model=models.cnn(), **settings)
     models.moved(detector.companion)
-    return detector
+    return models.as_trained(detector)
 
 
 def views_of(detector, X):
@@ -86,7 +86,7 @@ def ratio(detector, X):
 @both_kinds
 def test_by_default_divergence_and_doubt_reach_as_far_on_training_rows(kind, tmp_path):
     X = models.digits()[0]
-    detector = kind(model=models.cnn())
+    detector = models.as_trained(kind(model=models.cnn()))
     assert (detector.loss_type, detector.score_type) == ("kld", "jeffreys")
     assert (detector.w_uncertainty, detector.uncertainty_weight) == ("balanced", 0.0)
     p, q = views_of(detector, X)
@@ -144,7 +144,7 @@ def test_a_classifier_without_doubt_leaves_the_weight_finite(kind):
     sure = keras.Sequential(
         [keras.layers.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
     )
-    sure.set_weights([sure.get_weights()[0] * 0, np.array([40, 0, 0], "float32")])
+    sure.set_weights([sure.get_weights()[0] * 1e-3, np.array([40, 0, 0], "float32")])
     detector = kind(model=sure).fit(X, epochs=1, verbose=False)
     assert np.isfinite(detector.uncertainty_weight)
     assert np.isfinite(detector.score(X)).all()

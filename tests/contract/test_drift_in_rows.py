@@ -167,7 +167,7 @@ def test_rows_that_the_classifier_was_trained_on_are_warned_of():
             detector, train.x[:60], train.y[:60], attacks=None, corruptions=None, baselines=None, verbose=False, **known
         )
     with warnings.catch_warnings():  # the advice, followed
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         detector.infer_threshold(held_out.x, fpr=0.1, labels=held_out.y, **known)
         calibrate_accuracy(detector, *held_out, corruptions={"noise": noise}, rows=50, **known)
     with advises(InvalidSetting, "y_train are the true classes of X_train: pass X_train too"):

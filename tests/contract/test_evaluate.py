@@ -548,7 +548,9 @@ def test_a_table_with_named_columns_has_no_attacks():
     estimator = make_pipeline(encode, LogisticRegression()).fit(frame, y)
     detector = ModelDistillation(model=estimator).fit(frame, epochs=2, verbose=False)
     detector.infer_threshold(frame, threshold_perc=90)
-    found = evaluate(detector, frame, y, attacks="default", corruptions="default", baselines="default", X_train=frame)
+    everything = {"attacks": "default", "corruptions": "default", "baselines": "default"}
+    with pytest.warns(UserWarning, match="are among the rows of X_train"):
+        found = evaluate(detector, frame, y, X_train=frame, **everything)
     assert {threat.knowledge for threat in found.threats} == {"corruption"}
     assert {threat.name for threat in found.threats} == set(TABLE_CORRUPTIONS)
     assert found.worst_cases == []
@@ -615,7 +617,8 @@ def test_tokens_are_neither_attacked_nor_added_to():
     X = np.random.default_rng(0).integers(0, 20, (N, 6)).astype("int32")
     detector = ModelDistillation(model=words, distilled_model=keras.models.clone_model(words), threshold=0.1)
     y = detector.score(X, return_predictions=True)[1].argmax(axis=1)
-    found = evaluate(detector, X, y, attacks="default", corruptions="default", baselines="default", X_train=X)
+    others = np.random.default_rng(1).integers(0, 20, (N, 6)).astype("int32")
+    found = evaluate(detector, X, y, attacks="default", corruptions="default", baselines="default", X_train=others)
     assert found.threats == []
     assert any("tokens: there are no attacks" in note for note in found.notes)
     assert any("No corruptions are known for such rows" in note for note in found.notes)

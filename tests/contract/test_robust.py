@@ -210,7 +210,7 @@ def test_a_module_of_pytorch_is_copied(tmp_path):
     module, x = copy.deepcopy(sources.torch_cnn()), sources.images()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    detector = ModelDistillation(model=module, distilled_model="copy", score_type="kld")
+    detector = models.as_trained(ModelDistillation(model=module, distilled_model="copy", score_type="kld"))
     np.testing.assert_allclose(detector.score(x), 0, atol=1e-6)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     detector.fit(x, epochs=2, batch_size=16, verbose=False, robust=0.1)

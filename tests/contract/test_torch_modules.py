@@ -98,9 +98,8 @@ def test_hidden_layers_enter_the_loss_and_the_score_and_are_saved(X, tmp_path):
     def make():
         return autoencoding(hidden_layer_kld={"layer1.0.conv": 5}, w_model_hl=[0.5])
 
-    plain = autoencoding()
+    plain, with_head = models.as_trained(autoencoding()), models.as_trained(make())
     plain._ready_for(X)
-    with_head = make()
     with_head._ready_for(X)
     assert (with_head.score(X) > plain.score(X)).all()
     fit(with_head, X)
@@ -129,7 +128,7 @@ def ready(detector, X):
 )
 def test_an_unknown_submodule_is_answered_with_those_there_are(X, layer, message):
     with pytest.raises(UnknownLayer, match=message):
-        autoencoding(hidden_layer_kld={layer: 4}).score(X)
+        fit(autoencoding(hidden_layer_kld={layer: 4}), X)
 
 
 @on_torch

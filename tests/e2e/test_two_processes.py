@@ -205,7 +205,7 @@ def test_another_digest_and_the_same_answers_are_a_warning(saved):
         load_detector(folder, model=trained("forest", 1))
     loaded.save(folder)  # what the warning says to do
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         load_detector(folder, model=model)
 
 
@@ -213,7 +213,7 @@ def test_detectors_of_earlier_versions_are_compared_as_they_were_saved(saved):
     model, folder = saved
     with_digest(folder, earlier_fingerprint(model), probe=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         load_detector(folder, model=model)
     with pytest.warns(UserWarning, match="cannot be told for certain"):
         load_detector(folder, model=trained("forest", 1))
@@ -230,7 +230,7 @@ def test_a_function_that_answers_otherwise_is_a_warning(tmp_path):
 
     fitted(function, X).save(tmp_path / "guard")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         load_detector(tmp_path / "guard", model=function)
     with pytest.warns(UserWarning, match=r"a function, it answers otherwise.*fingerprint="):
         load_detector(tmp_path / "guard", model=another)

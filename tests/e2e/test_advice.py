@@ -541,8 +541,10 @@ def test_dates_are_made_numbers_by_a_function_of_yours(forest):
         p = rows["a"].to_numpy()
         return np.stack([p, 1 - p], axis=1)
 
-    with advises(WrongType, "pass companion_preprocess=, a function (or fitted transformer) from your rows to numbers"):
+    with advises(WrongType, "drop=['day']), or pass a function (or fitted transformer) from your rows to numbers"):
         ModelDistillation(model=rule).fit(frame, epochs=1, verbose=False)
+    dropped = demur.TableEncoder(drop=["day"])
+    ModelDistillation(model=rule, companion_preprocess=dropped).fit(frame, epochs=1, verbose=False)
     numbers = {"companion_preprocess": lambda rows: rows.assign(day=rows["day"].dt.day_of_year).to_numpy("float32")}
     ModelDistillation(model=rule, **numbers).fit(frame, epochs=1, verbose=False)
 

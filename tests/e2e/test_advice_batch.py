@@ -56,14 +56,16 @@ def scored(data, **settings):
 
 
 def test_columns_that_make_no_row_are_named(pixels):
-    with advises(WrongType, "say which columns make a row by columns=, and which name it by ids="):
+    with advises(WrongType, "say which columns make a row by columns= (--column), and which name it by ids= (--id)"):
         scored(str(pixels))
     assert len(scored(str(pixels), columns=[f"p{i}" for i in range(64)])) == len(X)
     assert scored(str(pixels), ids="key")["key"].iloc[-1] == "k39"
 
 
 def test_too_few_columns_are_chosen_anew(pixels):
-    with advises(ShapeMismatch, "say which columns make a row by columns=, and which name it by ids="):
+    with advises(
+        ShapeMismatch, "say which columns make a row by columns= (--column), and which name it by ids= (--id)"
+    ):
         scored(str(pixels), columns=["p0", "p1"])
     assert len(scored(str(pixels), columns=[f"p{i}" for i in range(64)])) == len(X)
 

@@ -396,7 +396,7 @@ def test_the_command_names_rows_without_an_answer(guard, rows, client, tmp_path,
         (["rows/*.parquet", "--guard", "g.onnx"], "--guard needs --out"),
         (["rows", "--guard", "g.onnx", "--out", "o", "--data", "x.npy"], "the data are the arguments"),
         (["detector"], "required: --data, or --guard"),
-        (["detector", "another", "--data", "x.npy"], "one folder"),
+        (["detector", "another", "--data", "x.npy"], "one guard"),
         (["rows", "--guard", "g", "--out", "o", "--storage-options", "[1]"], "must be a JSON object"),
     ],
 )

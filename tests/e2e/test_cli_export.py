@@ -111,4 +111,4 @@ def test_a_classifier_outside_of_the_folder_is_not_needed(tmp_path, capsys):
     assert json.loads(guard.metadata["demur.classifier"]) == "forest-v1"
     np.save(tmp_path / "rows.npy", X)
     assert run(tmp_path / "guard", "-o", out, "--data", tmp_path / "rows.npy") != 0
-    assert "leave --data out" in capsys.readouterr().err
+    assert "name the classifier's file, --classifier FILE" in capsys.readouterr().err

@@ -170,6 +170,12 @@ def type_of(guard: Any, name: str) -> Any:
     return labels_of(guard).dtype if name in CLASSES else OUTPUTS[name]
 
 
+def indexed(guard: Any, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The columns with the indices of classes in the place of their names, for engines that take numbers alone."""
+    labels = labels_of(guard)
+    return {name: labels.indices(value, len(value)) if name in CLASSES else value for name, value in columns.items()}
+
+
 def layout_of(guard: Any) -> Layout:
     """What one row is, for a detector, live or exported.
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from demur.batch.answering import CLASSES, DISTRIBUTIONS, OUTPUTS, answers, check_outputs
+from demur.batch.answering import DISTRIBUTIONS, OUTPUTS, answers, check_outputs, indexed
 from demur.errors import InvalidSetting
 from demur.runtime import load
 
@@ -15,8 +15,7 @@ def answers_udf(guard: str | Path, outputs: Any = None, scale: float = 1.0, batc
 
     Args:
         guard: the path of an exported guard, where every executor can read it (`SparkContext.addFile`, a shared disk).
-        outputs: names in `demur.batch.OUTPUTS`, of those with one value a row; None for what the guard can tell.
-            Classes are told by their indices: Spark takes numbers alone here.
+        outputs: names in `demur.batch.OUTPUTS`, of those with one value a row, classes by index; None for all.
         scale: multiply rows by it.
         batch_size: rows a pass.
     """
@@ -31,9 +30,7 @@ def answers_udf(guard: str | Path, outputs: Any = None, scale: float = 1.0, batc
         loaded = load(guard, threads=1)
 
         def predict(rows: Any) -> dict[str, Any]:
-            found = answers(loaded, rows * scale, names, batch_size=batch_size).columns
-            for name in set(names) & set(CLASSES):
-                found[name] = loaded.labels.indices(found[name], len(rows), name)
+            found = indexed(loaded, answers(loaded, rows * scale, names, batch_size=batch_size).columns)
             return {name: column.view("int8") if column.dtype == bool else column for name, column in found.items()}
 
         return predict

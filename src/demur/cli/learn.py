@@ -290,9 +290,8 @@ def _from_scores(args: argparse.Namespace, document: Document) -> tuple[Any, int
 def threshold_line(args: argparse.Namespace, threshold: Any, n: int, names: Sequence[str]) -> str:
     """Say what the threshold is and what it stands for."""
     per_class = isinstance(threshold, Sequence) or getattr(threshold, "ndim", 0) == 1
-    limits = f"{threshold:.6g}"
-    if per_class:
-        limits = ", ".join(f"{name}: {limit:.6g}" for name, limit in zip(names, threshold, strict=True))
+    each = zip(names, threshold, strict=True) if per_class else ()
+    limits = ", ".join(f"{name}: {limit:.6g}" for name, limit in each) if per_class else f"{threshold:.6g}"
     margin = f", plus a margin of {args.margin:g}" if args.margin else ""
     if args.fpr is not None:
         return f"threshold {limits} nats: it flags at most {100 * args.fpr:g} % of inputs like these {n:,}{margin}"

@@ -50,11 +50,11 @@ def test_a_collection_calibrates_as_the_same_rows_in_memory_do(kind, asked):
     assert parts.threshold == pytest.approx(whole.threshold, abs=1e-6)
     ours, theirs = (detector.calibration.distributions[None] for detector in (parts, whole))
     assert ours.n == theirs.n
-    np.testing.assert_allclose(ours.kept, theirs.kept, atol=1e-6)
+    np.testing.assert_allclose(ours.kept, theirs.kept, rtol=1e-5, atol=1e-6)  # float32, batches of other sizes
     ours, theirs = (detector.calibration.ordinary[None] for detector in (parts, whole))
     assert ours.n == theirs.n == len(x)
     assert (parts.calibration.whole is None) == ("labels" not in asked)
-    np.testing.assert_allclose(ours.kept, theirs.kept, atol=1e-6)
+    np.testing.assert_allclose(ours.kept, theirs.kept, rtol=1e-5, atol=1e-6)  # float32, batches of other sizes
     assert parts.calibration.fpr == whole.calibration.fpr
 
 

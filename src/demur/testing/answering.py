@@ -106,18 +106,23 @@ def check_predictions_are_distributions(make_detector: MakeDetector, X: Rows) ->
         np.testing.assert_allclose(y.sum(axis=-1), 1, atol=TOLERANCE, err_msg=f"rows of {name} do not sum to 1")
 
 
+def _refusal(method: Any, X: Rows, error: type[Exception]) -> str | None:
+    """What a method's error of a kind says, if it comes before any forward pass; None if there is no such error."""
+    with mock.patch.object(keras.layers.Layer, "__call__", _forward_pass):
+        try:
+            method(X)
+        except error as raised:
+            return str(raised)
+    return None
+
+
 def check_threshold_is_required_first(make_detector: MakeDetector, X: Rows) -> None:
     """Without a threshold, `predict` and `correct` raise ThresholdNotSet before any forward pass."""
     detector = made(make_detector)
     assert detector.threshold is None, f"a fresh detector has a threshold, {detector.threshold}; it is to have none"
 
     for method in (detector.predict, detector.correct):
-        message = None
-        with mock.patch.object(keras.layers.Layer, "__call__", _forward_pass):
-            try:
-                method(X)
-            except ThresholdNotSet as error:
-                message = str(error)
+        message = _refusal(method, X, ThresholdNotSet)
         assert message is not None, f"{method.__name__} answers without a threshold"
         assert "infer_threshold" in message, f"the error does not say what to do: {message}"
 
@@ -134,12 +139,7 @@ def check_an_untrained_companion_is_not_asked(make_detector: MakeDetector, X: Ro
     detector.threshold = 0.5
     methods = (detector.score, detector.predict, detector.correct, detector.infer_threshold)
     for method in (*methods, *([detector.reconstruct] if hasattr(detector, "reconstruct") else [])):
-        message = None
-        with mock.patch.object(keras.layers.Layer, "__call__", _forward_pass):
-            try:
-                method(X)
-            except NotFitted as error:
-                message = str(error)
+        message = _refusal(method, X, NotFitted)
         assert message is not None, f"{method.__name__} asks a companion that has not been trained"
         assert "fit" in message, f"the error does not say what to do: {message}"
     detector.fit(X, epochs=1, verbose=False)

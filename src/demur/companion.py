@@ -12,7 +12,8 @@ from demur.classifiers.base import Classifier, probe
 from demur.classifiers.keras_model import KerasClassifier, graph_of
 from demur.classifiers.torch_module import is_module
 from demur.data import Field, Layout, Shape, compatible, describe_layout, mapped
-from demur.errors import CorruptDetector, InvalidSetting, MissingExtra, ShapeMismatch, WrongType
+from demur.errors import CorruptDetector, InvalidSetting, ShapeMismatch, WrongType
+from demur.extras import extra
 
 
 def check_companion(companion: Any, classifier: Classifier, layout: Layout, name: str) -> None:
@@ -149,10 +150,8 @@ def save_module(module: Any, path: Any) -> None:
 
 
 def _safetensors() -> None:
-    try:
+    with extra("safetensors", "torch"):
         import safetensors  # noqa: F401
-    except ImportError:
-        raise MissingExtra("safetensors", "torch") from None
 
 
 def load_module(module: Any, path: Any) -> None:

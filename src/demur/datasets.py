@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import InvalidSetting, MissingExtra
+from demur.errors import InvalidSetting
+from demur.extras import extra
 
 NAMES = ("digits", "fashion_mnist", "mnist", "cifar10")
 
@@ -69,10 +70,8 @@ def load(name: str, *, seed: int = 0) -> Dataset:
 
 
 def _digits() -> Part:
-    try:
+    with extra("scikit-learn", "demo"):
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingExtra("scikit-learn", "demo") from error
     images, classes = load_digits(return_X_y=True)
     return Part((images / 16).astype("float32").reshape(-1, 8, 8, 1), classes.astype("int64"))
 

@@ -14,16 +14,15 @@ import numpy as np
 from demur import runtime
 from demur._version import __version__
 from demur.data import Field, is_table, mapped
-from demur.errors import MissingExtra, NotExportable, ShapeMismatch, WrongType
+from demur.errors import NotExportable, ShapeMismatch, WrongType
+from demur.extras import extra
 
-try:
+with extra("mlflow-skinny", "mlflow"):
     import mlflow.artifacts
     import mlflow.pyfunc
     import pandas
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-except ImportError:
-    raise MissingExtra("mlflow-skinny", "mlflow") from None
 
 FLAVOR = "demur"
 FILE = "guard.onnx"

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from demur.errors import MissingExtra
+from demur.extras import extra
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -28,8 +28,6 @@ def onnxruntime_module() -> Any:
         MissingExtra: it is not installed.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
+    with extra("onnxruntime", "onnx"):
         import onnxruntime
-    except ImportError:
-        raise MissingExtra("onnxruntime", "onnx") from None
     return onnxruntime

@@ -7,13 +7,12 @@ import numpy.typing as npt
 
 from demur.copying import trained
 from demur.detectors.base import Detector
-from demur.errors import MissingExtra, WrongType
+from demur.errors import WrongType
+from demur.extras import extra
 
-try:
+with extra("pyod", "pyod"):
     from pyod.models.base import BaseDetector
     from sklearn.utils.validation import check_is_fitted
-except ImportError:
-    raise MissingExtra("pyod", "pyod") from None
 
 
 class DemurDetector(BaseDetector):  # type: ignore[misc]

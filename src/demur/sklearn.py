@@ -9,14 +9,13 @@ import numpy.typing as npt
 from demur.copying import trained
 from demur.data import is_table
 from demur.detectors.base import Detector
-from demur.errors import InvalidSetting, MissingExtra, ThresholdNotSet, WrongType
+from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
+from demur.extras import extra
 from demur.texts import are_texts
 
-try:
+with extra("scikit-learn", "sklearn"):
     from sklearn.base import BaseEstimator, OutlierMixin
     from sklearn.utils.validation import check_is_fitted, validate_data
-except ImportError:
-    raise MissingExtra("scikit-learn", "sklearn") from None
 
 Scores = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.data import Shape, fits
-from demur.errors import MissingExtra
+from demur.extras import extra
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """What Pillow calls so many channels."""
@@ -28,10 +28,8 @@ def decoded(
     Raises:
         MissingExtra: Pillow is not installed.
     """
-    try:
+    with extra("pillow", "batch"):
         from PIL import Image
-    except ImportError as error:
-        raise MissingExtra("pillow", "batch") from error
     channels = 1 if len(shape) == 2 else shape[0 if channels_first else -1]
     try:
         with Image.open(io.BytesIO(contents)) as image:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from demur.batch.pictures import decoded
 from demur.data import Columns, Field, Layout, Rows
-from demur.errors import MissingExtra, ShapeMismatch, WrongType
+from demur.errors import ShapeMismatch, WrongType
+from demur.extras import extra
 from demur.texts import Text
 
 Faults = dict[int, str]
@@ -55,10 +56,8 @@ def arrow() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
+    with extra("pyarrow", "batch"):
         import pyarrow
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "batch") from error
     return pyarrow
 
 

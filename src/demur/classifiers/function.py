@@ -12,7 +12,8 @@ from demur.classifiers.answers import OnDisk
 from demur.classifiers.base import BlackBoxClassifier, Classifier
 from demur.classifiers.estimator import fingerprint
 from demur.data import Layout, Rows, check_whole, is_number
-from demur.errors import ClassifierFailed, DemurError, InvalidSetting, MissingExtra, WrongType
+from demur.errors import ClassifierFailed, DemurError, InvalidSetting, WrongType
+from demur.extras import extra
 
 
 class FunctionClassifier(BlackBoxClassifier):
@@ -86,10 +87,8 @@ class BlackBox:
         if not (is_number(wait) and wait >= 0):
             raise InvalidSetting(f"wait is a number of seconds not below 0; got {wait!r}")
         if retries:
-            try:
+            with extra("tenacity", "remote"):
                 import tenacity  # noqa: F401 - asked for here, and not when the first call fails
-            except ImportError:
-                raise MissingExtra("tenacity", "remote") from None
         source = _source_of(predict)
         if source.in_graph:
             raise WrongType(f"BlackBox is for classifiers outside the graph; pass {source.kind} as it is")

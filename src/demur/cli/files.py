@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from demur.errors import InvalidSetting, MissingExtra, WrongType
+from demur.errors import InvalidSetting, WrongType
+from demur.extras import extra
 from demur.writing import whole
 
 if TYPE_CHECKING:
@@ -144,11 +145,9 @@ def _numbered(columns: "Columns") -> "Columns":
 
 
 def _parquet() -> tuple[Any, Any]:
-    try:
+    with extra("pyarrow", "parquet"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "parquet") from error
     return pyarrow, pyarrow.parquet
 
 

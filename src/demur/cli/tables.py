@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from demur.errors import InvalidSetting, MissingExtra, ShapeMismatch, WrongType
+from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.extras import extra
 
 WHOLE, NUMBER, TRUTH, TEXT, CODE, OTHER = "whole", "number", "truth", "text", "code", "other"
 """Kinds of columns. A code is a number that stands for a category; other columns stay as the file has them."""
@@ -69,10 +70,8 @@ def frame_of(table: Any) -> Any:
     Raises:
         MissingExtra: pandas is not installed.
     """
-    try:
+    with extra("pandas", "tables"):
         import pandas  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("pandas", "tables") from error
     frame = table.to_pandas(ignore_metadata=True)
     for name, kind in kinds_of(table).items():
         if kind == TEXT:
@@ -116,10 +115,8 @@ def arrow_module() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
+    with extra("pyarrow", "tables"):
         import pyarrow
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "tables") from error
     return pyarrow
 
 

@@ -13,7 +13,6 @@ from demur.drift.batch import drift_meta
 from demur.errors import (
     EmptyInput,
     InvalidSetting,
-    MissingExtra,
     NotCalibrated,
     TooFewInstances,
     WrongType,
@@ -21,6 +20,7 @@ from demur.errors import (
 from demur.evaluation.budgets import bounds_of
 from demur.evaluation.planning import corruptions_of
 from demur.evaluation.target import Target
+from demur.extras import extra
 from demur.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
 from demur.results import Floats, Meta
 
@@ -253,8 +253,6 @@ def _curve(clean: _Judged, copies: Sequence[_Judged], corrupted_share: float) ->
 
 
 def _isotonic() -> Any:
-    try:
+    with extra("scikit-learn", "drift"):
         from sklearn.isotonic import IsotonicRegression
-    except ImportError as error:
-        raise MissingExtra("scikit-learn", "drift") from error
     return IsotonicRegression

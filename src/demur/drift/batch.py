@@ -14,7 +14,8 @@ from demur.dependence import dependence_of
 from demur.drift.evidence import Array
 from demur.drift.ranks import Pool, mann_whitney
 from demur.drift.reference import Given, calibration_of, check_known, scores_of
-from demur.errors import DependentRows, EmptyInput, InvalidSetting, MissingExtra
+from demur.errors import DependentRows, EmptyInput, InvalidSetting
+from demur.extras import extra
 from demur.results import Meta
 
 Method = Literal["mann-whitney", "ks", "permutation"]
@@ -170,10 +171,8 @@ def drift_meta(detector: Any, *, online: bool = False) -> Meta:
 
 
 def _scipy() -> None:
-    try:
+    with extra("scipy", "drift"):
         import scipy.stats  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("scipy", "drift") from error
 
 
 def _mann_whitney(pools: Sequence[Pool], seed: int) -> tuple[float, float]:  # noqa: ARG001 - nothing is drawn

@@ -11,7 +11,7 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import MissingExtra
+from demur.extras import extra
 
 Array = npt.NDArray[np.float64]
 
@@ -38,10 +38,8 @@ def conditional_p_values(n: int, delta: float) -> Array:
     Raises:
         MissingExtra: SciPy is not installed.
     """
-    try:
+    with extra("scipy", "drift"):
         from scipy.stats import beta
-    except ImportError as error:
-        raise MissingExtra("scipy", "drift") from error
     ranks = _ranks(n)
     low, high = np.log(delta / len(ranks)), np.log(delta)  # the union bound, and a single rank
     for _ in range(HALVINGS):

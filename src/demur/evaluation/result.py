@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import CorruptEvaluation, MissingExtra
+from demur.errors import CorruptEvaluation
+from demur.extras import extra
 from demur.metrics import Estimate, ScoreEvaluation
 from demur.writing import write_text
 
@@ -259,10 +260,8 @@ class Evaluation:
         Raises:
             MissingExtra: pandas is not installed.
         """
-        try:
+        with extra("pandas", "evaluate"):
             import pandas as pd
-        except ImportError:
-            raise MissingExtra("pandas", "evaluate") from None
         return pd.DataFrame(self.records())
 
     def records(self) -> list[dict[str, Any]]:

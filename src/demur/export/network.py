@@ -22,6 +22,7 @@ from demur.errors import MissingExtra, NotExportable
 from demur.export.operations import check_layers, check_operations
 from demur.export.precise import in_float32
 from demur.export.rewriting import rewritten
+from demur.extras import extra
 from demur.graph import DetectorGraph
 from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
 
@@ -270,8 +271,6 @@ def quiet() -> Iterator[None]:
 
 
 def _onnx() -> Any:
-    try:
+    with extra("onnx", "export"):
         import onnx
-    except ImportError:
-        raise MissingExtra("onnx", "export") from None
     return onnx

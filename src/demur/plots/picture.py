@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import MissingExtra
+from demur.extras import extra
 from demur.plots.scores import plot_score_distribution
 from demur.plots.style import INK
 
@@ -48,11 +48,9 @@ def attack_picture(path: Path, title: str, rows: Sequence[Row], histograms: Sequ
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    try:
+    with extra("matplotlib", "plots"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots") from error
     columns = len(rows[0].images)
     figure = Figure(figsize=(1.25 * columns + 1.1, 1.55 * len(rows) + 3.1), layout="constrained")
     FigureCanvasAgg(figure)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import MissingExtra, NonFinite, ShapeMismatch
+from demur.errors import NonFinite, ShapeMismatch
+from demur.extras import extra
 from demur.metrics import numbers
 
 CLEAN = "#4477aa"
@@ -35,10 +36,8 @@ def axes_or_new(ax: Any) -> Any:
     """
     if ax is not None:
         return ax
-    try:
+    with extra("matplotlib", "plots"):
         import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots") from error
     return plt.subplots(layout="constrained")[1]
 
 

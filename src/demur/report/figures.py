@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from demur.errors import MissingExtra
 from demur.evaluation.result import OWN
+from demur.extras import extra
 from demur.plots import plot_accuracy, plot_roc, plot_score_distribution, plot_severity
 from demur.report.tables import Group, groups
 
@@ -130,11 +130,9 @@ def svg(draw: Draw, prefix: str, legend: Place = "above") -> str:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    try:
+    with extra("matplotlib", "report"):
         import matplotlib as mpl
         from matplotlib.figure import Figure as Canvas
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "report") from error
     stream = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context(), warnings.catch_warnings():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import MissingExtra
+from demur.extras import extra
 from demur.report.wording import number
 
 if TYPE_CHECKING:
@@ -133,10 +133,8 @@ def enlarged(difference: Image) -> npt.NDArray[np.uint8]:
 
 def png(pixels: npt.NDArray[np.uint8]) -> str:
     """An image as a `data:` address."""
-    try:
+    with extra("pillow", "report"):
         from PIL import Image as pillow  # noqa: N813
-    except ImportError as error:
-        raise MissingExtra("pillow", "report") from error
     image = pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     image.thumbnail((LARGEST, LARGEST))
     stream = io.BytesIO()

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.errors import MissingExtra
+from demur.extras import extra
 from demur.report.figures import accuracies, distributions, figures, roc_curves, severities
 from demur.report.gallery import gallery
 from demur.report.sentences import summary
@@ -70,11 +70,9 @@ def page(evaluation: "Evaluation", *, title: str | None = None) -> str:
 
 
 def _environment() -> Any:
-    try:
+    with extra("jinja2", "report"):
         import jinja2
         import markupsafe
-    except ImportError as error:
-        raise MissingExtra("jinja2", "report") from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("demur.report"),
         autoescape=True,

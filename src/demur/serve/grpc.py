@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from demur.errors import InvalidSetting, MissingExtra
+from demur.errors import InvalidSetting
+from demur.extras import extra
 from demur.serve import logs
 from demur.serve.batching import RETRY_SECONDS
 from demur.serve.limits import LINGER_SECONDS
@@ -21,12 +22,10 @@ from demur.serve.service import Service
 from demur.serve.settings import Settings
 from demur.serve.tracing import Tracer
 
-try:
+with extra("grpcio", "grpc"):
     import grpc
     import grpc.aio
     from google.protobuf.message import DecodeError
-except ImportError as error:
-    raise MissingExtra("grpcio", "grpc") from error
 
 logger = logging.getLogger("demur.serve.grpc")
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from demur.errors import MissingExtra
+from demur.extras import extra
 
 
 class Tracer:
@@ -20,11 +20,9 @@ class Tracer:
     """
 
     def __init__(self, provider: Any = None) -> None:
-        try:
+        with extra("opentelemetry-sdk", "otel"):
             from opentelemetry import trace
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-        except ImportError as error:
-            raise MissingExtra("opentelemetry-sdk", "otel") from error
         self._provider = _exporting() if provider is None else provider
         self._tracer = self._provider.get_tracer("demur.serve")
         self._kind = trace.SpanKind.SERVER
@@ -69,13 +67,11 @@ class Tracer:
 
 
 def _exporting() -> Any:
-    try:
+    with extra("opentelemetry-exporter-otlp-proto-http", "otel"):
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise MissingExtra("opentelemetry-exporter-otlp-proto-http", "otel") from error
     provider = TracerProvider(resource=Resource.create({"service.name": "demur"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider

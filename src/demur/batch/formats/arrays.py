@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from demur.batch.formats.base import Asked, Format, Piece, Store, numbered
 from demur.batch.tables import Batch, Reading
-from demur.errors import InvalidSetting, MissingExtra, WrongType
+from demur.errors import InvalidSetting, WrongType
+from demur.extras import extra
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,8 @@ class Zarr(Format):
 
 
 def _zarr(store: Store, path: str) -> Any:
-    try:
+    with extra("zarr", "zarr"):
         import zarr
-    except ImportError as error:
-        raise MissingExtra("zarr", "zarr") from error
     local = store.protocol in ("file", "local")
     found = zarr.open(
         path if local else f"{store.protocol}://{path}", mode="r", storage_options=None if local else store.options

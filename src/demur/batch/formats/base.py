@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from demur.batch.tables import Batch, Reading, arrow
 from demur.data import Columns, Layout, flat
-from demur.errors import MissingExtra
+from demur.extras import extra
 from demur.texts import Text
 
 FILE, ROW = "file", "row"
@@ -40,10 +40,8 @@ def fsspec_module() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
+    with extra("fsspec", "batch"):
         import fsspec
-    except ImportError as error:
-        raise MissingExtra("fsspec", "batch") from error
     return fsspec
 
 

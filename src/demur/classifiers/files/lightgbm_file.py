@@ -9,7 +9,8 @@ import numpy as np
 from demur.classifiers.files.base import Asked
 from demur.classifiers.files.trees import Trees
 from demur.data import Rows
-from demur.errors import MissingExtra, WrongType
+from demur.errors import WrongType
+from demur.extras import extra
 
 CLASSES = ("binary", "multiclass", "multiclassova", "cross_entropy")
 """Objectives whose predictions are classes."""
@@ -48,10 +49,8 @@ def read(path: Path, asked: Asked) -> Any:
         WrongType: it is not LightGBM's, or predicts numbers.
         MissingExtra: LightGBM is not installed.
     """
-    try:
+    with extra("lightgbm", "lightgbm"):
         import lightgbm
-    except ImportError as error:
-        raise MissingExtra("lightgbm", "lightgbm") from error
     if not path.read_bytes().startswith(b"tree"):
         raise WrongType(f"{path} is no model of LightGBM's: it must be what booster_.save_model('{path.name}') wrote")
     booster = lightgbm.Booster(model_file=str(path))

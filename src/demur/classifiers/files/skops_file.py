@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from demur.classifiers.files.base import Asked
-from demur.errors import MissingExtra, WrongType
+from demur.errors import WrongType
+from demur.extras import extra
 
 
 def read(path: Path, asked: Asked) -> Any:
@@ -14,10 +15,8 @@ def read(path: Path, asked: Asked) -> Any:
         WrongType: a type is not trusted, the file is damaged, or the estimator gives no probabilities.
         MissingExtra: skops is not installed.
     """
-    try:
+    with extra("skops", "skops"):
         from skops.io import get_untrusted_types, load
-    except ImportError as error:
-        raise MissingExtra("skops", "skops") from error
     try:
         unknown = [name for name in get_untrusted_types(file=path) if name not in asked.trust]
         model = None if unknown else load(path, trusted=list(asked.trust))

@@ -7,7 +7,8 @@ from typing import Any
 from demur.classifiers.files.base import Asked
 from demur.classifiers.files.trees import Trees
 from demur.data import Rows
-from demur.errors import MissingExtra, WrongType
+from demur.errors import WrongType
+from demur.extras import extra
 
 CLASSES = ("binary:", "multi:", "reg:logistic")
 """How the names of objectives begin whose predictions are classes."""
@@ -39,10 +40,8 @@ def read(path: Path, asked: Asked) -> Any:
         WrongType: it is not XGBoost's, or predicts numbers.
         MissingExtra: XGBoost is not installed.
     """
-    try:
+    with extra("xgboost", "xgboost"):
         import xgboost
-    except ImportError as error:
-        raise MissingExtra("xgboost", "xgboost") from error
     model = xgboost.XGBClassifier()
     try:
         booster = xgboost.Booster(model_file=str(path))

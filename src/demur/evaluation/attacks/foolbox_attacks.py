@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from demur.errors import MissingExtra
 from demur.evaluation.attacks.base import Array, Attack, Attacked
 from demur.evaluation.result import Knowledge
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Target
+from demur.extras import extra
 from demur.training import frozen
 
 GREY = "knows the classifier and its gradients, not the guard"
@@ -186,7 +186,5 @@ def model_of(target: Target) -> Any:
 
 
 def _foolbox() -> None:
-    try:
+    with extra("foolbox", "evaluate"):
         import foolbox  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("foolbox", "evaluate") from error

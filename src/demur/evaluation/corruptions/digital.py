@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from demur.errors import MissingExtra
 from demur.evaluation.corruptions.draws import Draws
 from demur.evaluation.corruptions.images import Images, blurred, corruption
 from demur.evaluation.corruptions.warping import sampled
+from demur.extras import extra
 
 
 @corruption("brightness", (0.05, 0.1, 0.15, 0.2, 0.3), large=(0.1, 0.2, 0.3, 0.4, 0.5))
@@ -60,10 +60,8 @@ def pixelate(x: Images, kept: float, draws: Draws) -> Any:  # noqa: ARG001 - one
 @corruption("jpeg compression", (80, 65, 58, 50, 40), grey=(25, 18, 15, 10, 7), large=(25, 18, 15, 10, 7))
 def jpeg_compression(x: Images, quality: int, draws: Draws) -> Any:  # noqa: ARG001 - one signature for all
     """Write the image as a JPEG and read it."""
-    try:
+    with extra("pillow", "evaluate"):
         from PIL import Image
-    except ImportError as error:
-        raise MissingExtra("pillow", "evaluate") from error
     results = []
     for pixels in np.round(x.clip(0, 1) * 255).astype("uint8"):
         written = io.BytesIO()

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.data import batches, check_rows
-from demur.errors import InvalidSetting, MissingExtra, ShapeMismatch
+from demur.errors import InvalidSetting, ShapeMismatch
 from demur.evaluation.corruptions.draws import Draws, check_asked
+from demur.extras import extra
 
 Images: TypeAlias = npt.NDArray[np.float32]
 """`(n, height, width, channels)`, in [0, 1]."""
@@ -140,10 +141,8 @@ def ndimage() -> Any:
     Raises:
         MissingExtra: SciPy is not installed.
     """
-    try:
+    with extra("scipy", "evaluate"):
         import scipy.ndimage
-    except ImportError as error:
-        raise MissingExtra("scipy", "evaluate") from error
     return scipy.ndimage
 
 

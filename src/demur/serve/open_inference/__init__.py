@@ -7,12 +7,10 @@ names, which protobuf's common pool would not take twice.
 from pathlib import Path
 from typing import Any
 
-from demur.errors import MissingExtra
+from demur.extras import extra
 
-try:
+with extra("protobuf", "grpc"):
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-except ImportError as error:
-    raise MissingExtra("protobuf", "grpc") from error
 
 SERVICE = "inference.GRPCInferenceService"
 PROTO = Path(__file__).with_name("open_inference_grpc.proto")

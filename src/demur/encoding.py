@@ -19,8 +19,8 @@ from demur.columns import (
     as_numbers,
     is_lacking,
 )
-from demur.data import Rows, is_table
-from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.data import Rows, as_array, is_table
+from demur.errors import EmptyInput, InvalidSetting, NotFitted, ShapeMismatch, WrongType
 
 Column: TypeAlias = Numbers | Categories | NGrams | LeftOut
 
@@ -81,11 +81,14 @@ class TableEncoder:
         """Learn from training rows what the numbers are.
 
         Raises:
-            WrongType: a column holds dates, or no column tells the companion anything.
+            WrongType: a column holds dates, no column tells the companion anything, or this is neither table nor array.
+            EmptyInput: there are no rows.
             InvalidSetting: a column is named that is not there.
             NonFinite: a column holds nothing but infinity.
         """
         found = _columns(rows)
+        if found and len(found[0][1]) == 0:
+            raise EmptyInput("there are no rows to learn columns from: pass at least one")
         named = {*self.drop, *self.text, *self.keep}
         unknown = sorted(named - {name for name, _ in found})
         if unknown:
@@ -112,7 +115,10 @@ class TableEncoder:
         Raises:
             ShapeMismatch: the rows have other columns than those it learned from.
             WrongType: a column of numbers holds something else, or numbers that are too coarse to tell them apart.
+            NotFitted: `fit` was not called.
         """
+        if not self.is_fitted:
+            raise NotFitted("TableEncoder has not learned from rows yet: call fit(rows) first")
         found = _columns(rows)
         if [name for name, _ in found] != [column.name for column in self.columns]:
             raise ShapeMismatch(
@@ -184,9 +190,13 @@ def _made_again(column: dict[str, Any]) -> Column:
 def _columns(rows: Rows) -> list[tuple[str, npt.NDArray[Any]]]:
     if is_table(rows):
         return [(str(name), _values(rows[name])) for name in rows.columns]
-    array = np.asarray(rows)
+    array = as_array(rows, "rows")
     if array.ndim == 1:
         return [("text", array)]
+    if array.ndim != 2:
+        raise WrongType(
+            f"rows must be a table, texts (n,) or an array (n, features); got {type(rows).__name__}, {array.shape}"
+        )
     return [(str(i), array[:, i]) for i in range(array.shape[1])]
 
 

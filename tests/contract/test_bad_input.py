@@ -210,6 +210,14 @@ def test_a_failed_infer_threshold_leaves_the_threshold(make, arguments, words):
     assert detector.threshold == 1.0
 
 
+@both
+def test_training_rows_of_another_shape_leave_the_threshold(make):
+    detector = shared(make)
+    with unchanged(detector), refused(ShapeMismatch, "X_train must have shape (n, 4); got (40, 2)"):
+        detector.infer_threshold(X, X_train=X[:, :2])
+    assert detector.threshold == 1.0
+
+
 @pytest.mark.parametrize("threshold", [np.nan, np.inf, "1", [1.0]], ids=str)
 @both
 def test_a_threshold_is_a_finite_number_or_none(make, threshold):

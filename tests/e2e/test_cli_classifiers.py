@@ -303,6 +303,8 @@ def test_what_is_no_keras_file_is_saved_as_one():
     Path("saved.keras").write_text("hello")
     with advises(WrongType, "is not a .keras file: save the classifier with model.save('saved.keras')"):
         load_classifier("saved.keras")
+    with pytest.raises(WrongType, match="path is that of a classifier's file; got NoneType"):
+        load_classifier(None)
     load_classifier(made("keras")[0]).save("saved.keras")
     assert load_classifier("saved.keras").input_shape == (None, 3)
 

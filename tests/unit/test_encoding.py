@@ -16,7 +16,7 @@ from advice import advises
 from demur import ngrams
 from demur.columns import BUCKETS, MOST_CATEGORIES
 from demur.encoding import TableEncoder
-from demur.errors import InvalidSetting, NonFinite, ShapeMismatch, WrongType
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotFitted, ShapeMismatch, WrongType
 
 N = 200
 
@@ -262,3 +262,22 @@ def test_hashes_are_the_same_in_every_process():
         for seed in ("1", "2")
     }
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "words"),
+    [
+        ("one text", WrongType, "rows must be a table"),
+        (None, WrongType, "got NoneType"),
+        (np.zeros((3, 2, 2)), WrongType, "(3, 2, 2)"),
+        (np.zeros((0, 3)), EmptyInput, "pass at least one"),
+    ],
+)
+def test_what_is_neither_a_table_nor_an_array_teaches_nothing(rows, error, words):
+    encoder = TableEncoder()
+    with advises(error, words):
+        encoder.fit(rows)
+    with advises(NotFitted, "call fit(rows) first"):
+        encoder.transform(np.zeros((3, 2)))
+    encoder.fit(np.arange(6.0).reshape(3, 2))
+    assert encoder.transform(np.zeros((3, 2))).shape == (3, 2)

@@ -761,6 +761,7 @@ class Detector(abc.ABC):
             self.labels.indices(labels, len(X), "labels")
         scored = self._scored(X, batch_size, verbose, flag_invalid=False)
         labels = None if labels is None else self.labels.indices(labels, len(scored.score), "labels")
+        self._warn_if_trained_on(X, None if labels is None else scored.y != labels, X_train, y_train, batch_size)
         self.calibration = calibrate(
             scored,
             fpr=fpr,
@@ -774,7 +775,6 @@ class Detector(abc.ABC):
         if self.agreement is None:
             found = Agreement.of(scored.y, scored.y_opinion, held_out=True)
             warn_if_poor(found, self.companion_name, self.companion_argument)
-        self._warn_if_trained_on(X, None if labels is None else scored.y != labels, X_train, y_train, batch_size)
         return self
 
     def _warn_if_trained_on(self, X: Any, wrong: Any, X_train: Any, y_train: Any, batch_size: int) -> None:
@@ -792,7 +792,7 @@ class Detector(abc.ABC):
                 raise InvalidSetting("y_train are the true classes of X_train: pass X_train too")
             return
         layout, wrong_trained = self.classifier.layout, None
-        X, X_train = (check_layout(self._ready_for(rows), layout, finite=False) for rows in (X, X_train))
+        X, X_train = check_layout(X, layout, finite=False), check_layout(X_train, layout, "X_train", finite=False)
         if y_train is not None:
             labels = self.labels.indices(y_train, row_count(X_train), "y_train")
             some = np.random.default_rng(0).permutation(len(labels))[:COMPARED]

@@ -82,6 +82,8 @@ def load_classifier(
         InvalidSetting: `module` cannot be imported, or the format needs none.
         MissingExtra: the library of the format is not installed.
     """
+    if not isinstance(path, str | Path):
+        raise WrongType(f"path is that of a {role}'s file; got {type(path).__name__}")
     file = Path(path)
     suffix = file.suffix.lower()
     found = FORMATS.get(suffix)

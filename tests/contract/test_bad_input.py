@@ -213,7 +213,7 @@ def test_a_failed_infer_threshold_leaves_the_threshold(make, arguments, words):
 @both
 def test_training_rows_of_another_shape_leave_the_threshold(make):
     detector = shared(make)
-    with unchanged(detector), refused(ShapeMismatch, "X_train must have shape (n, 4); got (40, 2)"):
+    with unchanged(detector), refused(ShapeMismatch, "X_train must have shape (n, 4); got (12, 2)"):
         detector.infer_threshold(X, X_train=X[:, :2])
     assert detector.threshold == 1.0
 

@@ -207,7 +207,12 @@ def test_threshold_is_saved_and_printed(data, detector, tmp_path, capsys):
     after = load_detector(tmp_path / "detector")
     expected = np.percentile(before.score(np.load(data / "held_out.npy")), 50) + 0.25
     assert after.threshold == pytest.approx(expected, rel=1e-5)
-    assert f"threshold {after.threshold:.6g} nats" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"threshold {after.threshold:.6g} nats" in printed
+    assert "gets right" not in printed
+    train = str(data / "train.npz")
+    assert cli.main([*arguments[:2], "--data", f"{train}:images", "--labels", f"{train}:labels", "--fpr", "0.1"]) == 0
+    assert "10 % of inputs like these 300, of those that the classifier gets right" in capsys.readouterr().out
 
 
 # Answering --------------------------------------------------------------------------------------------------------

@@ -190,7 +190,9 @@ def fit(args: argparse.Namespace) -> int:
     detector.fit(X, epochs=args.epochs, batch_size=args.batch_size, verbose=verbose, **training)
     detector.table = how.kinds
     detector.save(args.out)
-    print(f"{type(detector).__name__} trained on {len(data):,} inputs, loss {detector.history['loss'][-1]:.4g}")
+    print(f"{type(detector).__name__} fitted on {len(data):,} inputs, loss {detector.history['loss'][-1]:.4g}")
+    if detector.agreement is not None:
+        print(f"  agreement  {str(detector.agreement).partition(' ')[2]}")
     if how.kinds is not None:
         print(columns_line(data, how))
     print(f"saved in {args.out}")
@@ -288,14 +290,18 @@ def _from_scores(args: argparse.Namespace, document: Document) -> tuple[Any, int
 
 
 def threshold_line(args: argparse.Namespace, threshold: Any, n: int, names: Sequence[str]) -> str:
-    """Say what the threshold is and what it stands for."""
+    """Say what the threshold is and what it stands for; with labels, only inputs that are classified right count."""
     per_class = isinstance(threshold, Sequence) or getattr(threshold, "ndim", 0) == 1
     each = zip(names, threshold, strict=True) if per_class else ()
     limits = ", ".join(f"{name}: {limit:.6g}" for name, limit in each) if per_class else f"{threshold:.6g}"
     margin = f", plus a margin of {args.margin:g}" if args.margin else ""
+    right = ", of those that the classifier gets right" if args.labels or args.label_column else ""
     if args.fpr is not None:
-        return f"threshold {limits} nats: it flags at most {100 * args.fpr:g} % of inputs like these {n:,}{margin}"
-    return f"threshold {limits} nats: the score that {args.threshold_perc:g} % of {n:,} inputs do not exceed{margin}"
+        return (
+            f"threshold {limits} nats: it flags at most {100 * args.fpr:g} % of inputs like these {n:,}{right}{margin}"
+        )
+    share = f"{args.threshold_perc:g} % of {n:,} inputs{right}"
+    return f"threshold {limits} nats: the score that {share} do not exceed{margin}"
 
 
 def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:

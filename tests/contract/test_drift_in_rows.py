@@ -184,7 +184,8 @@ def test_rows_without_an_error_teach_nothing_about_errors():
     right = detector.correct(x)["data"]["no_defense"] == y
     with advises(UserWarning, "pass more rows, that the classifier was not trained on") as caught:
         calibrate_accuracy(detector, x[right], y[right], corruptions={"noise": noise}, rows=50)
-    assert f"right on all {right.sum()} labelled rows, so nothing can be learned" in str(caught[0].message)
+    said = f"right on all {right.sum()} labelled rows, so nothing can be learned"
+    assert any(said in str(warning.message) for warning in caught)
     assert estimate_accuracy(detector, x[right])["data"]["accuracy"] == 1
     calibrate_accuracy(detector, x, y, corruptions={"noise": noise}, rows=50)  # a warning would be an error here
     assert estimate_accuracy(detector, x[right])["data"]["accuracy"] < 1

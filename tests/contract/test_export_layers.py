@@ -124,8 +124,9 @@ def test_lookups_are_named_on_every_backend(name):
 
 def test_a_layer_applied_before_needs_no_export(tmp_path):
     lookup = layers.IntegerLookup(vocabulary=[0, 1, 2, 3], output_mode="multi_hot")
-    with advises(NotExportable, "Apply it to the rows first, and pass as model= the classifier without it"):
-        fitted(TOKENS, [lookup]).export(tmp_path / "guard.onnx", X=TOKENS)
+    if BACKEND != "jax":  # which cannot compile a network with a lookup
+        with advises(NotExportable, "Apply it to the rows first, and pass as model= the classifier without it"):
+            fitted(TOKENS, [lookup]).export(tmp_path / "guard.onnx", X=TOKENS)
     X = np.asarray(lookup(TOKENS), "float32")
     fitted(X, []).export(tmp_path / "guard.onnx", X=X)
     model = network(TOKENS, [lookup], 1)

@@ -17,18 +17,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from demur.harm import Limits, features, interval, learned, learned_weights, limits_of, size_of
+from demur.harm import Learned, Limits, features, interval, learned, limits_of, size_of
 
 Array = Any
 Estimate = Callable[[Said], float]
-Way = Callable[[Said, list[Said]], Estimate]
+Batches = dict[tuple[str, int], Said]
+Way = Callable[[Said, Batches], Estimate]
 """`clean rows, batches of corrupted ones -> (rows -> accuracy)`."""
 
 
 def thresholded(of: Callable[[Said], Array]) -> Way:
     """The share of rows beyond a limit that as many clean rows are beyond as are right (Garg et al., 2022)."""
 
-    def learn(clean: Said, _: list[Said]) -> Estimate:
+    def learn(clean: Said, _: Batches) -> Estimate:
         limit = np.quantile(of(clean), clean.right.mean())
         return lambda rows: float(np.mean(of(rows) <= limit))
 
@@ -38,27 +39,27 @@ def thresholded(of: Callable[[Said], Array]) -> Way:
 def isotonic(of: Callable[[Said], Array], *, corrupted: bool) -> Way:
     """The mean of the chance to be right at each row's value, learned from rows with labels."""
 
-    def learn(clean: Said, batches: list[Said]) -> Estimate:
-        known = together([clean, *batches]) if corrupted else clean
+    def learn(clean: Said, batches: Batches) -> Estimate:
+        known = together([clean, *batches.values()]) if corrupted else clean
         curve = IsotonicRegression(increasing=False, out_of_bounds="clip").fit(of(known), known.right)
         return lambda rows: float(curve.predict(of(rows)).mean())
 
     return learn
 
 
-def average_confidence(_: Said, __: list[Said]) -> Estimate:
+def average_confidence(_: Said, __: Batches) -> Estimate:
     return lambda rows: float(rows.confidence.mean())
 
 
-def difference_of_confidences(clean: Said, _: list[Said]) -> Estimate:
+def difference_of_confidences(clean: Said, _: Batches) -> Estimate:
     """Guillory et al., 2021, arXiv:2107.03315."""
     excess = clean.confidence.mean() - clean.right.mean()
     return lambda rows: float(rows.confidence.mean() - excess)
 
 
-def logistic(clean: Said, batches: list[Said]) -> Estimate:
+def logistic(clean: Said, batches: Batches) -> Estimate:
     """Of the logarithm of the score, the log-odds of the confidence, and the entropy."""
-    every = together([clean, *batches])
+    every = together([clean, *batches.values()])
 
     def features(rows: Said) -> Array:
         p = np.clip(rows.confidence, 1e-7, 1 - 1e-7)
@@ -87,26 +88,27 @@ class Clean(NamedTuple):
         return features(rows.score, rows.probabilities, self.limits).mean(axis=0) - self.origin
 
 
-def changes(clean: Said, batches: list[Said]) -> tuple[Clean, Array, Array]:
-    """What clean rows set, and how far corrupted copies of their first rows have changed, in features and accuracy.
+def changes(clean: Said, batches: Batches) -> tuple[Clean, Learned]:
+    """What clean rows set, and what corrupted copies of their first rows teach.
 
     The copies are compared with the same rows before, as `calibrate_accuracy` does.
     """
-    found, same = Clean.of(clean), Said(*(array[: len(batches[0].right)] for array in clean))
-    of = np.array([found.change(rows) for rows in batches]) - found.change(same)
-    return found, of, np.array([rows.right.mean() - same.right.mean() for rows in batches])
+    n = len(next(iter(batches.values())).right)
+    found, same = Clean.of(clean), Said(*(array[:n] for array in clean))
+    of = np.array([found.change(rows) for rows in batches.values()]) - found.change(same)
+    falls = np.array([rows.right.mean() - same.right.mean() for rows in batches.values()])
+    return found, learned(of, falls, np.array([name for name, _ in batches]), n)
 
 
-def from_changes(clean: Said, batches: list[Said]) -> Estimate:
+def from_changes(clean: Said, batches: Batches) -> Estimate:
     """What `demur.drift.estimate_accuracy` does."""
-    found, of, falls = changes(clean, batches)
-    weights = learned_weights(of, falls)
-    return lambda rows: float(np.clip(found.accuracy + weights @ found.change(rows), 0, 1))
+    found, of = changes(clean, batches)
+    return lambda rows: float(np.clip(found.accuracy + of.weights @ found.change(rows), 0, 1))
 
 
-def with_a_constant(clean: Said, batches: list[Said]) -> Estimate:
+def with_a_constant(clean: Said, batches: Batches) -> Estimate:
     """Of the two shares beyond limits alone, and not bound to the accuracy on clean rows."""
-    found, every = Clean.of(clean), [clean, *batches]
+    found, every = Clean.of(clean), [clean, *batches.values()]
     of = np.array([[1.0, *(found.change(rows) + found.origin)[:2]] for rows in every])
     prior = np.array([0.0, 0.5, 0.5])
     missed = np.array([rows.right.mean() for rows in every]) - of @ prior
@@ -145,7 +147,7 @@ def errors(found: Grid) -> dict[str, list[float]]:
     """What each way is off by on each corruption and severity."""
     off: dict[str, list[float]] = {way: [] for way in WAYS}
     for left_out in dict.fromkeys(name for name, _ in found.tested_on):
-        others = [said for (name, _), said in found.learned_from.items() if name != left_out]
+        others = {key: said for key, said in found.learned_from.items() if key[0] != left_out}
         estimates = {title: way(found.held_out, others) for title, way in WAYS.items()}
         for (name, _), rows in found.tested_on.items():
             if name == left_out:
@@ -159,10 +161,8 @@ def intervals(found: Grid) -> dict[str, float]:
     holds, widths, clean_widths = [], [], []
     for left_out in dict.fromkeys(name for name, _ in found.tested_on):
         others = {key: said for key, said in found.learned_from.items() if key[0] != left_out}
-        clean, of, falls = changes(found.held_out, list(others.values()))
+        clean, (weights, spread) = changes(found.held_out, others)
         n = len(next(iter(others.values())).right)
-        weights, spread = learned(of, falls, np.array([name for name, _ in others]), n)
-
         one_row = features(found.held_out.score, found.held_out.probabilities, clean.limits) @ weights
 
         def around(

@@ -14,8 +14,8 @@ CONFIDENCE, NORMAL_QUANTILE = 0.9, 1.645
 """How often intervals hold, and how many standard deviations that is."""
 PRIOR = np.array([0.0, 0.0, 1.0])
 """Weights where no corruption says otherwise: accuracy falls as mean confidence does."""
-PULL = 0.01
-"""How strongly the weights are drawn towards `PRIOR`."""
+PULLS = tuple(float(pull) for pull in np.logspace(-2, 6, 17))
+"""How strongly the weights may be drawn towards `PRIOR`, ascending; the last leaves nothing else of them."""
 KNOTS, FEWEST_A_KNOT = 200, 20
 """How many scores the chance to be wrong is kept at, at most, and of how many rows each is the share of errors."""
 
@@ -191,30 +191,43 @@ def size_of(changes: Array) -> Any:
 def learned(changes: Array, accuracy_changes: Array, names: npt.NDArray[Any], rows: int) -> Learned:
     """Learn from corrupted copies of rows how accuracy changes with the features.
 
+    Weights are drawn towards `PRIOR` as strongly as leaves the estimates for corruptions that were left out as good as
+    the best, within one standard error (Breiman et al., 1984, "Classification and Regression Trees", 3.4.3): where one
+    corruption teaches nothing about another, accuracy falls as mean confidence does.
+
     Args:
         changes: `(batches, 3)`, of the features, from the rows before they were corrupted.
         accuracy_changes: `(batches,)`, of the classifier's accuracy.
         names: `(batches,)`, of the corruptions.
         rows: how many a batch holds; smaller changes than chance makes count as changes by chance.
     """
-    off: list[float] = []
-    for name in dict.fromkeys(names):
-        left_out = names == name
-        weights = learned_weights(changes[~left_out], accuracy_changes[~left_out])
-        sizes = np.maximum(size_of(changes[left_out]), 1 / math.sqrt(rows))
-        off += list(np.abs(changes[left_out] @ weights - accuracy_changes[left_out]) / sizes)
-    return Learned(learned_weights(changes, accuracy_changes), float(np.quantile(off, CONFIDENCE)))
+    left_out = [names == name for name in dict.fromkeys(names)]
+    sizes = np.maximum(size_of(changes), 1 / math.sqrt(rows))
+    off = np.empty((len(PULLS), len(changes)))
+    for each in left_out:
+        for pull, of_pull in zip(PULLS, off, strict=True):
+            weights = learned_weights(changes[~each], accuracy_changes[~each], pull)
+            of_pull[each] = np.abs(changes[each] @ weights - accuracy_changes[each])
+    of_each = np.array([off[:, each].mean(axis=1) for each in left_out])
+    means, best = of_each.mean(axis=0), int(of_each.mean(axis=0).argmin())
+    as_good = means <= means[best] + of_each[:, best].std() / math.sqrt(len(left_out))
+    chosen = int(np.flatnonzero(as_good)[-1])
+    return Learned(
+        learned_weights(changes, accuracy_changes, PULLS[chosen]),
+        float(np.quantile(off[chosen] / sizes, CONFIDENCE)),
+    )
 
 
-def learned_weights(changes: Array, accuracy_changes: Array) -> Array:
-    """The weights with the least squared error, drawn a little towards `PRIOR` (ridge regression through 0).
+def learned_weights(changes: Array, accuracy_changes: Array, pull: float) -> Array:
+    """The weights with the least squared error, drawn towards `PRIOR` (ridge regression through 0).
 
     Args:
         changes: `(batches, 3)`, of the features.
         accuracy_changes: `(batches,)`, of the classifier's accuracy.
+        pull: how strongly.
     """
     residuals = accuracy_changes - changes @ PRIOR
-    return np.asarray(PRIOR + np.linalg.solve(changes.T @ changes + PULL * np.eye(3), changes.T @ residuals))
+    return np.asarray(PRIOR + np.linalg.solve(changes.T @ changes + pull * np.eye(3), changes.T @ residuals))
 
 
 def shares_of_errors(scores: Array, wrong: npt.NDArray[Any], weights: Array) -> tuple[Array, Array, Array]:

@@ -86,7 +86,20 @@ def test_harm_is_told_from_what_does_none():
 
 
 def test_without_corruptions_accuracy_falls_as_confidence_does():
-    np.testing.assert_array_equal(learned_weights(np.zeros((0, 3)), np.zeros(0)), [0, 0, 1])
+    np.testing.assert_array_equal(learned_weights(np.zeros((0, 3)), np.zeros(0), 0.01), [0, 0, 1])
+
+
+def test_what_teaches_nothing_about_another_corruption_is_not_learned():
+    rng = np.random.default_rng(4)
+    changes = -rng.uniform(0, 0.3, (40, 3))
+    names = np.repeat(np.arange(8), 5)
+    alike = changes @ [0.5, 0.3, 0.8] + rng.normal(0, 0.002, 40)
+    np.testing.assert_allclose(learned(changes, alike, names, 1000).weights, [0.5, 0.3, 0.8], atol=0.1)
+    each = np.repeat(rng.normal(size=(8, 3)), 5, axis=0)  # every corruption has its own weights
+    apart = learned(changes, (changes * (each + np.array([0, 0, 1]))).sum(axis=1), names, 1000)
+    np.testing.assert_allclose(apart.weights, [0, 0, 1], atol=0.2)
+    alone = learned(changes[:5], alike[:5], names[:5], 1000)  # one corruption cannot be tried on another
+    np.testing.assert_allclose(alone.weights, [0, 0, 1], atol=1e-4)
 
 
 def test_what_an_earlier_version_has_written_answers_as_it_did():

@@ -67,6 +67,12 @@ class TableEncoder:
         self.width_of_text = WIDTH_OF_A_COLUMN
         self.columns: list[Column] = [_made_again(column) for column in columns or []]
 
+    def __repr__(self) -> str:
+        given = [f"{name}={list(getattr(self, name))}" for name in ("drop", "text", "keep") if getattr(self, name)]
+        width = sum(column.width for column in self.columns)
+        learned = [f"{len(self.columns)} columns as {width} numbers"] if self.is_fitted else ["not fitted"]
+        return f"TableEncoder({', '.join(given + learned)})"
+
     @property
     def is_fitted(self) -> bool:
         """Whether it has learned from rows."""

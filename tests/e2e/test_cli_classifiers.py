@@ -419,6 +419,12 @@ def test_classes_come_with_scores_where_each_has_a_threshold(capsys):
     answers, again = pd.read_csv("by_class.csv"), pd.read_csv("again.csv")
     np.testing.assert_array_equal(again.is_adversarial, answers.is_adversarial)
     np.testing.assert_allclose(again.p_value, answers.p_value)
+    drifts = {}
+    for given in (f"held_out.csv {line}", "--scores by_class.csv"):
+        capsys.readouterr()
+        assert run(f"drift --detector {guard} {given} --json") in (OK, DRIFT)
+        drifts[given] = json.loads(capsys.readouterr().out)["data"]["p_value"]
+    assert len({round(p, 6) for p in drifts.values()}) == 1  # both compare each class with its own
     capsys.readouterr()
     answers[["instance_score"]].to_csv("bare.csv", index=False)
     assert "--predicted FILE[:KEY]" in error_of(capsys, f"predict {guard} --scores bare.csv")
@@ -487,6 +493,11 @@ def test_accuracy_is_estimated_after_it_was_calibrated(capsys):
     found = json.loads(said(capsys, f"estimate-accuracy {guard} --data new.csv {line} --json"))["data"]
     assert sentence.startswith(f"accuracy    {100 * found['accuracy']:.1f} %, nine times in ten between ")
     assert found["n"] == 119
+    assert run(f"predict {guard} --data new.csv {line} --out rows.csv --quiet") == OK
+    assert run(f"predict {guard} --scores rows.csv --out ready.csv") == OK
+    rows, ready = pd.read_csv("rows.csv"), pd.read_csv("ready.csv")
+    np.testing.assert_allclose(ready.harm_probability, rows.harm_probability, rtol=1e-6)
+    capsys.readouterr()
     other = said(
         capsys, f"calibrate-accuracy {guard} --data held_out.csv --labels held_out.parquet:benign {line} --quiet"
     )

@@ -185,6 +185,12 @@ def test_numbers_that_happen_never_to_repeat_are_no_ids():
         encoded(np.c_[rng().integers(0, 10**7, N), rng().normal(size=N)])
 
 
+def test_an_encoder_says_what_it_makes_of_a_table():
+    assert repr(TableEncoder(drop=["id"])) == "TableEncoder(drop=['id'], not fitted)"
+    fitted, _ = encoded(pd.DataFrame({"id": range(N), "size": rng().normal(size=N)}), drop=["id"])
+    assert repr(fitted) == "TableEncoder(drop=['id'], 2 columns as 1 numbers)"
+
+
 def test_columns_that_are_not_there_cannot_be_named():
     with pytest.raises(InvalidSetting, match="columns that are not there: y; the rows have x"):
         TableEncoder(drop=["y"]).fit(pd.DataFrame({"x": [1.0, 2.0]}))

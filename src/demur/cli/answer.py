@@ -122,6 +122,8 @@ def _from_scores(args: argparse.Namespace) -> tuple[str, Any, "Arrays", "Arrays"
     valid = scores_of(guard, None, scores).valid  # raises where the guard does for what is not finite
     invalid = np.flatnonzero(~valid)
     columns: dict[str, Any] = {**decide(Scored(scores, y, y, invalid), guard.threshold, guard.calibration, None, 0.05)}
+    if guard.harm is not None:
+        columns["harm_probability"] = guard.harm.probability(scores)
     return guard.meta["name"], guard.threshold, columns, {}
 
 

@@ -103,7 +103,7 @@ def drift(args: argparse.Namespace) -> int:
         args.parser.error("one of the arguments FILE[:KEY] and --scores is required")
     guard: Any
     if args.scores is not None:
-        rows = {"scores": read_scores(args.scores)}
+        rows = _given(args)
         guard = Calibrated(args.detector, args)
     else:
         how = how_of(args.detector)
@@ -132,7 +132,7 @@ def verdict(data: "DriftData", alpha: float) -> str:
 def monitor(args: argparse.Namespace) -> int:
     """Watch standard input."""
     check_writable(args.state)
-    ready = None if args.scores is None else _ready(args)
+    ready = None if args.scores is None else [(1, _given(args))]
     watching = _begun(args)
     how = None if ready else how_of(args.detector)
     saved = time.monotonic()
@@ -170,10 +170,10 @@ def _begun(args: argparse.Namespace) -> "Monitor":
     return watching
 
 
-def _ready(args: argparse.Namespace) -> list[tuple[int, dict[str, Any]]]:
-    """Scores from a file, as one line of them."""
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """Scores from a file, and the classes that the classifier predicted where they are there."""
     predicted = read_predicted(args.predicted, args.scores)
-    return [(1, {"scores": read_scores(args.scores), **({} if predicted is None else {"predicted": predicted})})]
+    return {"scores": read_scores(args.scores), **({} if predicted is None else {"predicted": predicted})}
 
 
 def _entries(lines: IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:

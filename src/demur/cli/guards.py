@@ -12,6 +12,7 @@ from demur.starting import start_keras
 
 if TYPE_CHECKING:
     from demur.classes import Classes
+    from demur.harm import HarmCalibration
 
 
 def add_classifier(parser: argparse.ArgumentParser) -> None:
@@ -209,7 +210,7 @@ class Calibrated:
             self._guard = opened(path, args)
             kept = {
                 name: getattr(self._guard, name)
-                for name in ("calibration", "threshold", "on_invalid", "meta", "labels")
+                for name in ("calibration", "threshold", "on_invalid", "meta", "labels", "harm")
             }
         else:
             kept = _kept(Document(path))
@@ -218,6 +219,7 @@ class Calibrated:
         self.on_invalid: str = kept["on_invalid"]
         self.meta: dict[str, Any] = kept["meta"]
         self.labels: Classes = kept["labels"]
+        self.harm: HarmCalibration | None = kept["harm"]
         self.data_type = self.meta.get("data_type")
         if self.calibration is None:
             raise NotCalibrated(f"{path} has no calibration scores to compare with; first: {_threshold(path)}")
@@ -235,12 +237,17 @@ def _kept(document: Document) -> dict[str, Any]:
 
     from demur.calibration import Calibration
     from demur.folder import load_arrays, verified
+    from demur.harm import HarmCalibration
 
-    entry = document.files.get("calibration")
-    arrays = None if entry is None else load_arrays(verified(document.path, entry))
+    def arrays(name: str) -> Any:
+        entry = document.files.get(name)
+        return None if entry is None else load_arrays(verified(document.path, entry))
+
+    calibration, harm = arrays("calibration"), arrays("harm")
     threshold = document.fields.get("threshold")
     return {
-        "calibration": None if arrays is None else Calibration.from_arrays(arrays),
+        "calibration": None if calibration is None else Calibration.from_arrays(calibration),
+        "harm": None if harm is None else HarmCalibration.from_arrays(harm),
         "threshold": np.array(threshold, "float64") if isinstance(threshold, list) else threshold,
         "on_invalid": (document.fields.get("settings") or {}).get("on_invalid", "raise"),
         "labels": document.labels,

@@ -78,7 +78,7 @@ def scores_of(
         found = np.atleast_1d(as_array(scores, "scores"))
         if found.ndim != 1 or found.dtype.kind not in "fiu":
             raise ShapeMismatch(f"scores must be numbers of shape (n,); got shape {found.shape} of {found.dtype}")
-        if by_class and len(found):
+        if len(found) and (by_class or predicted is not None):
             predicted = _classes(detector, predicted, len(found))
     elif not scores_rows(detector):
         raise WrongType("there is nothing to score rows with: pass the detector, or scores=")

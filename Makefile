@@ -6,6 +6,9 @@
 # make adapters  the adapters for Spark (which needs Java) and Ray, on these engines
 # All set up a virtual environment of their own in .venv first. BACKEND=torch or jax runs the demo on another backend.
 
+# Without it each process would compile Keras and TensorFlow anew: 20 seconds, in tests that start a hundred.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -1,10 +1,15 @@
 # make demo   train, attack and correct, on real images, and show the table and the picture
+# make quick  what to run all day: units, properties and the first case of each contract test, on TensorFlow
 # make test   everything CI checks
+# make nightly  the contract with all its cases on JAX and PyTorch, of which `make test` runs the first of each test
 # make docs   the documentation, as a site in ./site that needs no server
 # make bench  the measurements that the documentation shows
 # make examples  the examples, in full: a Keras and a PyTorch network, boosted trees, text, an ONNX file, harmful drift
 # make adapters  the adapters for Spark (which needs Java) and Ray, on these engines
 # All set up a virtual environment of their own in .venv first. BACKEND=torch or jax runs the demo on another backend.
+
+# Without it each process would compile Keras and TensorFlow anew: 20 seconds, in tests that start a hundred.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +18,7 @@ BACKEND ?= tensorflow
 DATASET ?= digits
 EXAMPLES ?= keras_fashion_mnist torch_fashion_mnist boosted_trees text_token_ids onnx_file
 
-.PHONY: demo test docs bench examples adapters lint types layers pytest pytest-programs pytest-tensorflow pytest-jax pytest-torch clean
+.PHONY: demo test docs bench examples adapters lint types layers pytest pytest-programs pytest-tensorflow pytest-jax pytest-torch quick nightly quick-units quick-contract nightly-jax nightly-torch clean
 
 demo: $(VENV)/demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/demur demo --dataset $(DATASET)
@@ -72,7 +77,23 @@ pytest: pytest-tensorflow pytest-programs pytest-jax pytest-torch
 pytest-programs: $(VENV)/dev
 	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider tests/unit tests/properties tests/serve tests/e2e
 
-pytest-tensorflow pytest-jax pytest-torch: pytest-%: $(VENV)/dev
+pytest-tensorflow: $(VENV)/dev
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider tests/contract tests/parity
+
+pytest-jax pytest-torch: pytest-%: $(VENV)/dev
+	KERAS_BACKEND=$* $(BIN)/pytest -p no:cacheprovider --first tests/contract tests/parity
+
+quick: quick-contract quick-units
+
+quick-contract: $(VENV)/dev
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider --first tests/contract
+
+quick-units: $(VENV)/dev
+	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider tests/unit tests/properties
+
+nightly: nightly-jax nightly-torch
+
+nightly-jax nightly-torch: nightly-%: $(VENV)/dev
 	KERAS_BACKEND=$* $(BIN)/pytest -p no:cacheprovider tests/contract tests/parity
 
 $(VENV)/bin/pip:

@@ -1,4 +1,7 @@
-"""One setting for every property test: no deadline on shared machines, the same examples on each run; less garbage."""
+"""What every test runs under: settings of property tests, `--first`, and less garbage.
+
+Property tests have no deadline, since machines are shared, and the same examples on each run.
+"""
 
 import gc
 import os
@@ -11,6 +14,19 @@ os.environ.setdefault("TF_BUILD", "1")
 
 settings.register_profile("demur", deadline=None, derandomize=True)
 settings.load_profile("demur")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--first", action="store_true", help="of each test with parameters, run the first case alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep the first case of each test where `--first` asks for that."""
+    if config.getoption("first"):
+        seen = set()
+        kept = [item for item in items if (test := item.nodeid.partition("[")[0]) not in seen and not seen.add(test)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
 
 
 def pytest_collection_finish():

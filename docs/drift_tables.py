@@ -115,7 +115,7 @@ def flights() -> Table:
         "parts of the rows, no change": lambda of: f"{of['parts_no_change']:.4f}",
     }
     rows = [[title, *(figure(found[head]["summary"]) for head in heads)] for title, figure in figures.items()]
-    return ["", *heads], rows
+    return ["", *(head.replace(", ", ",<br>") for head in heads)], rows
 
 
 def trained_rows() -> Any:

@@ -12,8 +12,11 @@ Array = npt.NDArray[np.float64]
 
 CONFIDENCE, NORMAL_QUANTILE = 0.9, 1.645
 """How often intervals hold, and how many standard deviations that is."""
-PRIOR = np.array([0.0, 0.0, 1.0])
-"""Weights where no corruption says otherwise: accuracy falls as mean confidence does."""
+PRIOR = np.array([0.0, 0.0, 0.5])
+"""Weights where no corruption says otherwise: halfway between an accuracy that stays and one that falls as confidence.
+
+Of two forecasts of which neither is known to be better, the mean (Bates and Granger, 1969).
+"""
 PULLS = tuple(float(pull) for pull in np.logspace(-2, 6, 17))
 """How strongly the weights may be drawn towards `PRIOR`, ascending; the last leaves nothing else of them."""
 KNOTS, FEWEST_A_KNOT = 200, 20
@@ -192,8 +195,8 @@ def learned(changes: Array, accuracy_changes: Array, names: npt.NDArray[Any], ro
     """Learn from corrupted copies of rows how accuracy changes with the features.
 
     Weights are drawn towards `PRIOR` as strongly as leaves the estimates for corruptions that were left out as good as
-    the best, within one standard error (Breiman et al., 1984, "Classification and Regression Trees", 3.4.3): where one
-    corruption teaches nothing about another, accuracy falls as mean confidence does.
+    the best, within one standard error of the difference (Breiman et al., 1984, "Classification and Regression Trees",
+    3.4.3): where one corruption teaches nothing about another, `PRIOR` alone is left.
 
     Args:
         changes: `(batches, 3)`, of the features, from the rows before they were corrupted.
@@ -209,8 +212,8 @@ def learned(changes: Array, accuracy_changes: Array, names: npt.NDArray[Any], ro
             weights = learned_weights(changes[~each], accuracy_changes[~each], pull)
             of_pull[each] = np.abs(changes[each] @ weights - accuracy_changes[each])
     of_each = np.array([off[:, each].mean(axis=1) for each in left_out])
-    means, best = of_each.mean(axis=0), int(of_each.mean(axis=0).argmin())
-    as_good = means <= means[best] + of_each[:, best].std() / math.sqrt(len(left_out))
+    worse = of_each - of_each[:, [of_each.mean(axis=0).argmin()]]
+    as_good = worse.mean(axis=0) <= worse.std(axis=0) / math.sqrt(len(left_out)) + 1e-12
     chosen = int(np.flatnonzero(as_good)[-1])
     return Learned(
         learned_weights(changes, accuracy_changes, PULLS[chosen]),
@@ -219,15 +222,19 @@ def learned(changes: Array, accuracy_changes: Array, names: npt.NDArray[Any], ro
 
 
 def learned_weights(changes: Array, accuracy_changes: Array, pull: float) -> Array:
-    """The weights with the least squared error, drawn towards `PRIOR` (ridge regression through 0).
+    """The weights with the least squared error, none below 0, drawn towards `PRIOR` (ridge regression through 0).
+
+    Below 0 accuracy would rise where scores or entropies do, or confidence falls.
 
     Args:
         changes: `(batches, 3)`, of the features.
         accuracy_changes: `(batches,)`, of the classifier's accuracy.
         pull: how strongly.
     """
-    residuals = accuracy_changes - changes @ PRIOR
-    return np.asarray(PRIOR + np.linalg.solve(changes.T @ changes + pull * np.eye(3), changes.T @ residuals))
+    from scipy.optimize import nnls
+
+    rows = np.concatenate([changes, math.sqrt(pull) * np.eye(3)])
+    return np.asarray(nnls(rows, np.concatenate([accuracy_changes, math.sqrt(pull) * PRIOR]))[0])
 
 
 def shares_of_errors(scores: Array, wrong: npt.NDArray[Any], weights: Array) -> tuple[Array, Array, Array]:

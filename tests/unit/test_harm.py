@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from demur.harm import HarmCalibration, Limits, features, learned, learned_weights, shares_of_errors
+from demur.harm import PRIOR, HarmCalibration, Limits, features, learned, learned_weights, shares_of_errors
 
 
 def said(rng, n, harm=0.0, doubt=0.0):
@@ -85,8 +85,8 @@ def test_harm_is_told_from_what_does_none():
     assert not harm.is_known(harm.change_of(score, p), 2000)
 
 
-def test_without_corruptions_accuracy_falls_as_confidence_does():
-    np.testing.assert_array_equal(learned_weights(np.zeros((0, 3)), np.zeros(0), 0.01), [0, 0, 1])
+def test_without_corruptions_accuracy_falls_half_as_far_as_confidence():
+    np.testing.assert_array_equal(learned_weights(np.zeros((0, 3)), np.zeros(0), 0.01), PRIOR)
 
 
 def test_what_teaches_nothing_about_another_corruption_is_not_learned():
@@ -96,10 +96,17 @@ def test_what_teaches_nothing_about_another_corruption_is_not_learned():
     alike = changes @ [0.5, 0.3, 0.8] + rng.normal(0, 0.002, 40)
     np.testing.assert_allclose(learned(changes, alike, names, 1000).weights, [0.5, 0.3, 0.8], atol=0.1)
     each = np.repeat(rng.normal(size=(8, 3)), 5, axis=0)  # every corruption has its own weights
-    apart = learned(changes, (changes * (each + np.array([0, 0, 1]))).sum(axis=1), names, 1000)
-    np.testing.assert_allclose(apart.weights, [0, 0, 1], atol=0.2)
+    apart = learned(changes, (changes * (each + PRIOR)).sum(axis=1), names, 1000)
+    np.testing.assert_allclose(apart.weights, PRIOR, atol=0.2)
     alone = learned(changes[:5], alike[:5], names[:5], 1000)  # one corruption cannot be tried on another
-    np.testing.assert_allclose(alone.weights, [0, 0, 1], atol=1e-4)
+    np.testing.assert_allclose(alone.weights, PRIOR, atol=1e-4)
+
+
+def test_accuracy_never_rises_because_confidence_falls():
+    rng = np.random.default_rng(5)
+    changes = -rng.uniform(0, 0.3, (40, 3))
+    found = learned(changes, changes @ [0.5, -0.2, -2], np.repeat(np.arange(8), 5), 1000)
+    assert (found.weights >= 0).all()
 
 
 def test_what_an_earlier_version_has_written_answers_as_it_did():

@@ -108,7 +108,7 @@ SOURCES = (
     Source("docs/results/pipeline.json", "[Speed](speed.md)", "python benchmarks/pipeline.py", "15 epochs"),
     Source("docs/results/columns.json", "[Classifiers](../classifiers.md)", "python benchmarks/columns.py ...", "0"),
     Source("docs/results/texts.json", "[Classifiers](../classifiers.md)", "python benchmarks/texts.py", "0"),
-    Source("docs/results/memory.json", "[Memory](../memory.md)", "python benchmarks/memory.py", ""),
+    Source("docs/results/memory.json", "[Speed](speed.md)", "python benchmarks/memory.py", ""),
     Source("docs/results/runtime.json", "[Export](../export.md)", "python benchmarks/runtime.py", "medians"),
     Source("docs/results/precision.json", "[Export](../export.md)", "python benchmarks/precision.py"),
     Source("docs/results/serve.json", "[The server](../serve.md)", "python benchmarks/serve.py", "", "40 min"),

@@ -24,6 +24,7 @@ LONGEST = 200_000
 """Characters of a file that a page shows; longer ones are there to be downloaded."""
 MOVED = {
     "benchmarks": "results/detectors.html",
+    "memory": "results/speed.html#memory",
     "numbers": "results/numbers.html",
     "speed": "results/speed.html",
 }

@@ -23,6 +23,7 @@ LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", 
 LONGEST = 200_000
 """Characters of a file that a page shows; longer ones are there to be downloaded."""
 MOVED = {
+    "alarms": "runbook.html#what-raises-an-alarm",
     "benchmarks": "results/detectors.html",
     "memory": "results/speed.html#memory",
     "numbers": "results/numbers.html",

@@ -437,7 +437,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "batch-proofs": lambda: markdown(*batch_tables.proofs()),
     "several-devices": lambda: markdown(*devices_tables.differences()),
     "scale-continuous": lambda: markdown(*scale_tables.continuous()),
-    "scale-traffic": lambda: markdown(*scale_tables.traffic()),
     "scale-rates": lambda: markdown(*scale_tables.rates()),
     "scale-endpoints": lambda: markdown(*scale_tables.endpoints()),
     "smallest-change": smallest_change_table,

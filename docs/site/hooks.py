@@ -25,8 +25,10 @@ LONGEST = 200_000
 MOVED = {
     "alarms": "runbook.html#what-raises-an-alarm",
     "benchmarks": "results/detectors.html",
+    "devices": "batch.html#train-on-several-devices",
     "memory": "results/speed.html#memory",
     "numbers": "results/numbers.html",
+    "scale": "batch.html#sizing",
     "speed": "results/speed.html",
 }
 """Where what a former page had is now; an anchor is kept, and where there is none, that of the new address is taken."""

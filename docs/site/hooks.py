@@ -26,6 +26,7 @@ MOVED = {
     "alarms": "runbook.html#what-raises-an-alarm",
     "benchmarks": "results/detectors.html",
     "devices": "batch.html#train-on-several-devices",
+    "ecosystem": "deploy.html#in-scikit-learn-and-pyod",
     "memory": "results/speed.html#memory",
     "numbers": "results/numbers.html",
     "scale": "batch.html#sizing",

@@ -23,6 +23,17 @@ LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", 
 LONGEST = 200_000
 """Characters of a file that a page shows; longer ones are there to be downloaded."""
 MOVED = {
+    "api/attacks": "api/evaluation.html#attacks",
+    "api/batch": "api/operation.html#batch",
+    "api/calibration": "api/detectors.html#calibration",
+    "api/classifiers": "api/detectors.html#classifiers-that-are-asked-not-computed",
+    "api/drift": "api/operation.html#drift",
+    "api/errors": "api/index.html#errors",
+    "api/export": "api/operation.html#export",
+    "api/integrations": "api/operation.html#scikit-learn",
+    "api/pictures": "api/evaluation.html#reports",
+    "api/serve": "api/operation.html#server",
+    "api/testing": "api/extending.html#checks-for-detectors",
     "alarms": "runbook.html#what-raises-an-alarm",
     "benchmarks": "results/detectors.html",
     "devices": "batch.html#train-on-several-devices",

@@ -6,7 +6,7 @@
   to it uvicorn with nothing behind it, and the same guard in MLServer where tests/e2e/test_mlserver.py has made it an
   environment. Then half of the peak at a constant rate, by a client of ours that counts a latency from when a request
   was due, and by hey (apt-get install hey) where it is installed.
-- rates: requests that arrive at random, at one rate after the other, and how long they take; for docs/scale.md.
+- rates: requests that arrive at random, at one rate after the other, and how long they take; for docs/batch.md.
 - soak: 10 minutes at 70 % of the peak, and the memory of the process that answers.
 - faults: a killed process, a full queue, malformed requests, clients that leave, new guards, and an orderly end, each
   while clients ask that know the right answers.

@@ -1,4 +1,4 @@
-"""The tables of docs/threat_models.md and docs/numbers.md: who gets through, and where every figure comes from."""
+"""The tables of docs/threat_models.md and docs/results/numbers.md: who gets through, where every figure is from."""
 
 import json
 import statistics
@@ -75,15 +75,15 @@ class Source(NamedTuple):
 
 
 SOURCES = (
-    Source("docs/results/demo-*.json", "[The demonstration](index.md)", "make demo DATASET=..."),
+    Source("docs/results/demo-*.json", "[The demonstration](../index.md)", "make demo DATASET=..."),
     Source(
         "docs/results/false-positive-rate.json",
-        "[Rates](calibration.md)",
+        "[False alarms and drift](drift.md)",
         "python benchmarks/false_positive_rate.py",
         "0; 200 splits",
     ),
-    Source("docs/results/agreement.json", "[Rates](calibration.md)", "python benchmarks/agreement.py"),
-    Source("docs/results/ties.json", "[Rates](calibration.md)", "python benchmarks/ties.py"),
+    Source("docs/results/agreement.json", "[False alarms and drift](drift.md)", "python benchmarks/agreement.py"),
+    Source("docs/results/ties.json", "[False alarms and drift](drift.md)", "python benchmarks/ties.py"),
     Source("docs/results/speed.json", "[Speed](speed.md)", "python benchmarks/speed.py", "medians"),
     Source("docs/results/training-step.json", "[Speed](speed.md)", "python benchmarks/training_step.py", "medians"),
     Source("docs/results/growth.json", "[Speed](speed.md)", "python benchmarks/growth.py", "medians"),
@@ -106,94 +106,98 @@ SOURCES = (
         "medians",
     ),
     Source("docs/results/pipeline.json", "[Speed](speed.md)", "python benchmarks/pipeline.py", "15 epochs"),
-    Source("docs/results/columns.json", "[Classifiers](classifiers.md)", "python benchmarks/columns.py ...", "0"),
-    Source("docs/results/texts.json", "[Classifiers](classifiers.md)", "python benchmarks/texts.py", "0"),
-    Source("docs/results/memory.json", "[Memory](memory.md)", "python benchmarks/memory.py", ""),
-    Source("docs/results/runtime.json", "[Export](export.md)", "python benchmarks/runtime.py", "medians"),
-    Source("docs/results/precision.json", "[Export](export.md)", "python benchmarks/precision.py"),
-    Source("docs/results/serve.json", "[The server](serve.md)", "python benchmarks/serve.py", "", "40 min"),
+    Source("docs/results/columns.json", "[Classifiers](../classifiers.md)", "python benchmarks/columns.py ...", "0"),
+    Source("docs/results/texts.json", "[Classifiers](../classifiers.md)", "python benchmarks/texts.py", "0"),
+    Source("docs/results/memory.json", "[Speed](speed.md)", "python benchmarks/memory.py", ""),
+    Source("docs/results/runtime.json", "[Speed](speed.md)", "python benchmarks/runtime.py", "medians"),
+    Source("docs/results/precision.json", "[Speed](speed.md)", "python benchmarks/precision.py"),
+    Source("docs/results/serve.json", "[Speed](speed.md)", "python benchmarks/serve.py", "", "40 min"),
     Source(
         "docs/results/batch.json",
-        "[Batch](batch.md)",
+        "[Speed](speed.md)",
         "python benchmarks/batch.py throughput, kills, memory",
         "0",
         "40 min",
     ),
     Source(
         "docs/results/several-devices.json",
-        "[Several devices](devices.md)",
+        "[Speed](speed.md)",
         "python benchmarks/several_devices.py",
         "0",
     ),
     Source(
         "docs/results/drift-batches-*-student.json",
-        "[Drift](drift.md)",
+        "[False alarms and drift](drift.md)",
         "python benchmarks/drift_batches.py DATASET",
         "0; 300 batches",
     ),
     Source(
         "docs/results/drift-batches-*-copy.json",
-        "[Drift](drift.md)",
+        "[False alarms and drift](drift.md)",
         "python benchmarks/drift_batches.py DATASET --detector FOLDER --name copy",
         "0; 300 batches",
     ),
     Source(
         "docs/results/flights.json",
-        "[Drift](drift.md)",
+        "[False alarms and drift](drift.md)",
         "python benchmarks/flights.py",
         "0 to 2",
     ),
     Source(
         "docs/results/trained-rows.json",
-        "[Calibration](calibration.md)",
+        "[False alarms and drift](drift.md)",
         "python benchmarks/trained_rows.py",
         "0 to 2",
     ),
     Source(
         "docs/results/drift-streams.json",
-        "[Drift](drift.md)",
+        "[False alarms and drift](drift.md)",
         "python benchmarks/drift_streams.py",
         "a stream each",
         "30 min",
     ),
     Source(
         "docs/results/drift-promises.json",
-        "[Drift](drift.md)",
+        "[False alarms and drift](drift.md)",
         "python benchmarks/drift_promises.py",
         "a calibration each",
     ),
     Source(
-        "docs/results/drift-accuracy-*-student.json", "[Drift](drift.md)", "python benchmarks/drift_accuracy.py DATASET"
+        "docs/results/drift-accuracy-*-student.json",
+        "[False alarms and drift](drift.md)",
+        "python benchmarks/drift_accuracy.py DATASET",
     ),
     Source(
         "docs/results/drift-accuracy-*-copy.json",
-        "[Drift](drift.md)",
+        "[False alarms and drift](drift.md)",
         "python benchmarks/drift_accuracy.py DATASET --detector FOLDER --name copy",
     ),
     Source(
         "docs/results/harmful-drift-*.json",
-        "[Harmful drift](harmful_drift.md)",
+        "[Harmful drift](../harmful_drift.md)",
         "python examples/harmful_drift_cifar10.py --dataset DATASET",
     ),
-    Source("docs/results/example-*.json", "[Examples](examples.md)", "python examples/NAME.py"),
+    Source("docs/results/example-*.json", "[Examples](../examples.md)", "python examples/NAME.py"),
     Source(
         "docs/results/alibi-arguments.json",
-        "[Moving over](tutorials/from_alibi_detect.md)",
+        "[Moving over](../tutorials/from_alibi_detect.md)",
         "python benchmarks/compare_arguments.py --peer PYTHON",
         "",
     ),
-    Source("docs/results/report-*.json", "[Read a report](reading_a_report.md)", "python docs/pictures/report.py"),
-    Source("docs/results/tutorial-*.json", "[Tutorials](tutorials/endpoint.md)", "python docs/pictures/tutorials.py"),
+    Source("docs/results/report-*.json", "[Read a report](../reading_a_report.md)", "python docs/pictures/report.py"),
+    Source(
+        "docs/results/tutorial-*.json", "[Tutorials](../tutorials/endpoint.md)", "python docs/pictures/tutorials.py"
+    ),
     Source(
         "benchmarks/results/ablation-*.json",
-        "[Benchmarks](benchmarks.md)",
+        "[Benchmarks](detectors.md)",
         "python benchmarks/ablation.py DATASET --seed N",
         "in the name",
     ),
-    Source("docs/results/smallest-change.json", "[Benchmarks](benchmarks.md)", "python benchmarks/smallest_change.py"),
+    Source("docs/results/smallest-change.json", "[Benchmarks](detectors.md)", "python benchmarks/smallest_change.py"),
     Source(
         "benchmarks/results/cifar10-*.json",
-        "[Benchmarks](benchmarks.md)",
+        "[Benchmarks](detectors.md)",
         "python benchmarks/quality.py CONFIGURATION",
         "in the name",
     ),

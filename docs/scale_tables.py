@@ -1,4 +1,4 @@
-"""The arithmetic of docs/scale.md: from measured costs a row and a request to machines and money."""
+"""The arithmetic of docs/batch.md: from measured costs a row and a request to machines and money."""
 
 import json
 import math
@@ -23,8 +23,6 @@ CORES = 16
 PRICE = 0.04
 """Of a core for an hour, in dollars: an assumption, about what clouds ask for on demand."""
 DAY = 86_400
-OUTPUT_BYTES = 40
-"""Of a row of answers in Parquet, about."""
 RESULT_ROWS = 256
 
 
@@ -69,17 +67,6 @@ def continuous() -> Table:
                 ]
             )
     return ["", "a row, one core", "cores, busy", "cores, at the peak", "machines", "a day", "a million rows"], rows
-
-
-def traffic() -> Table:
-    """The same in bytes."""
-    raw, out = 784 * ROWS_A_DAY, OUTPUT_BYTES * ROWS_A_DAY
-    return ["", "a day", "a second, at the peak"], [
-        ["rows", f"{ROWS_A_DAY:,}", f"{PEAK * ROWS_A_DAY / DAY:,.0f}"],
-        ["in, at 784 bytes a row", f"{raw / 1e9:,.0f} GB", f"{PEAK * raw / DAY / 1e6:,.0f} MB"],
-        ["out, at 40 bytes a row", f"{out / 1e9:,.0f} GB", f"{PEAK * out / DAY / 1e6:,.1f} MB"],
-        ["parts of 50,000 rows", f"{ROWS_A_DAY / 50_000:,.0f}", f"{PEAK * ROWS_A_DAY / 50_000 / DAY:.2f}"],
-    ]
 
 
 def in_time() -> int:

@@ -1,4 +1,4 @@
-"""Write the tables in README.md and docs/*.md from the files in docs/results, between their markers.
+"""Write the tables in README.md and docs/**/*.md from the files in docs/results, between their markers.
 
     python docs/tables.py            rewrite the pages
     python docs/tables.py --check    exit with 1 if that would change one
@@ -26,7 +26,7 @@ import serve_tables
 import tutorial_tables
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/tutorials").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DEMO = {
     "accuracy": "accuracy",
     "corrected": "corrected",
@@ -437,7 +437,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "batch-proofs": lambda: markdown(*batch_tables.proofs()),
     "several-devices": lambda: markdown(*devices_tables.differences()),
     "scale-continuous": lambda: markdown(*scale_tables.continuous()),
-    "scale-traffic": lambda: markdown(*scale_tables.traffic()),
     "scale-rates": lambda: markdown(*scale_tables.rates()),
     "scale-endpoints": lambda: markdown(*scale_tables.endpoints()),
     "smallest-change": smallest_change_table,

@@ -1,4 +1,4 @@
-"""What the site adds to its Markdown: pages for files outside docs/ that are linked to, and the commands' help.
+"""What the site adds to its Markdown: pages for files outside docs/, the commands' help, addresses of former pages.
 
 MkDocs calls the functions named `on_...`. Pages link to the code as files, `../benchmarks/speed.py`, which works in a
 checkout; in the site such a link leads to a page with that file.
@@ -22,6 +22,37 @@ HELP = re.compile(r"<!-- help of all commands -->")
 LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".sh": "bash"}
 LONGEST = 200_000
 """Characters of a file that a page shows; longer ones are there to be downloaded."""
+MOVED = {
+    "api/attacks": "api/evaluation.html#attacks",
+    "api/batch": "api/operation.html#batch",
+    "api/calibration": "api/detectors.html#calibration",
+    "api/classifiers": "api/detectors.html#classifiers-that-are-asked-not-computed",
+    "api/drift": "api/operation.html#drift",
+    "api/errors": "api/index.html#errors",
+    "api/export": "api/operation.html#export",
+    "api/integrations": "api/operation.html#scikit-learn",
+    "api/pictures": "api/evaluation.html#reports",
+    "api/serve": "api/operation.html#server",
+    "api/testing": "api/extending.html#checks-for-detectors",
+    "alarms": "runbook.html#what-raises-an-alarm",
+    "benchmarks": "results/detectors.html",
+    "devices": "batch.html#train-on-several-devices",
+    "ecosystem": "deploy.html#in-scikit-learn-and-pyod",
+    "memory": "results/speed.html#memory",
+    "numbers": "results/numbers.html",
+    "scale": "batch.html#sizing",
+    "speed": "results/speed.html",
+}
+"""Where what a former page had is now; an anchor is kept, and where there is none, that of the new address is taken."""
+STUB = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Moved</title>
+<meta name="robots" content="noindex">
+<p>This page is now <a href="{to}">{to}</a>.</p>
+<script>location.replace("{page}" + (location.hash || "{anchor}"))</script>
+</html>
+"""
 UNINDEXED = "---\nsearch:\n  exclude: true\nhide:\n  - navigation\n  - toc\n---\n\n"
 
 
@@ -66,6 +97,16 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:  # 
         )
 
     return IMAGE.sub(picture, html)
+
+
+def on_post_build(config: Any) -> None:
+    """Have the addresses of former pages lead to where their contents are."""
+    for old, new in MOVED.items():
+        to = posixpath.relpath(new, posixpath.dirname(old) or ".")
+        page, hash_, anchor = to.partition("#")
+        stub = Path(config.site_dir) / f"{old}.html"
+        stub.parent.mkdir(exist_ok=True)
+        stub.write_text(STUB.format(to=to, page=page, anchor=hash_ + anchor), encoding="utf-8")
 
 
 def outside(text: str, uri: str, docs: Path) -> list[tuple[Path, str]]:

@@ -224,7 +224,7 @@ def _tensorflow_dataset(batches: Drawn) -> Any:
 
     Keras would make one by itself, with `from_generator` and autotuning. On TensorFlow 2.21 the first makes the whole
     process return freed memory to the system at once, and the second can hold an epoch up, idle, at its end:
-    docs/speed.md.
+    docs/results/speed.md.
     """
     import tensorflow as tf
 

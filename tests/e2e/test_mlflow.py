@@ -217,7 +217,8 @@ def test_the_page_runs(store):
     """A detector, exported on the way, logged and registered."""
     detector = fitted_detector()
     names = {"detector": detector, "X": digits()}
-    [block] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    section = PAGE.partition("## MLflow\n")[2].partition("\n## ")[0]
+    [block] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     exec(block, names)
     assert_says(names["function"].predict(digits()), names["guard"], digits())
     live = detector.correct(digits())["data"]["corrected"]

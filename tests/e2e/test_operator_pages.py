@@ -1,4 +1,4 @@
-"""The pages of alarms and the runbook, and the alert rules, name commands, options and metrics that there are."""
+"""The page of alarms and the alert rules name commands, options and metrics that there are."""
 
 import inspect
 import json
@@ -16,7 +16,7 @@ from demur.serve import alarms, protocol, watch
 from demur.serve.telemetry import Telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("alarms.md", "runbook.md")}
+PAGE = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 RULES = ROOT / "deploy" / "alerts.yml"
 
 
@@ -43,35 +43,32 @@ def metrics():
     return found
 
 
-def commands(page):
-    """The `demur ...` commands in a page's console blocks."""
-    blocks = re.findall(r"```console\n(.*?)```", PAGES[page], re.DOTALL)
+def commands():
+    """The `demur ...` commands in the page's console blocks."""
+    blocks = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
     lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ demur ")]
     return [shlex.split(line.split(" < ")[0]) for line in lines]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_is_understood(page):
-    found = commands(page)
+def test_every_command_is_understood():
+    found = commands()
     assert found
     for command in found:
         build_parser().parse_args(command[1:])  # ends the test if it is none
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_option_is_one(page):
+def test_every_option_is_one():
     (commands,) = build_parser()._subparsers._group_actions
     options = {
         option for parser in commands.choices.values() for action in parser._actions for option in action.option_strings
     }
-    named = set(re.findall(r"`(--[a-z][a-z0-9-]+)", PAGES[page]))
+    named = set(re.findall(r"`(--[a-z][a-z0-9-]+)", PAGE))
     assert len(named) > 5
     assert named <= options, named - options
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_metric_is_one(page, metrics):
-    named = set(re.findall(r"\b(demur_\w+|process_\w+)", PAGES[page])) - {"demur_"}
+def test_every_metric_is_one(metrics):
+    named = set(re.findall(r"\b(demur_\w+|process_\w+)", PAGE)) - {"demur_"}
     families = {re.sub(r"_(bucket|sum|count|created)$", "", name) for name in metrics}
     assert named
     assert named <= families, named - families
@@ -79,19 +76,16 @@ def test_every_metric_is_one(page, metrics):
 
 def test_every_metric_of_the_server_is_explained(metrics):
     families = {re.sub(r"_(bucket|sum|count|created)$", "", name) for name in metrics if name.startswith("demur_")}
-    pages = PAGES["alarms.md"] + (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    pages = PAGE + (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
     missing = {name for name in families if f"{name}" not in pages and not name.endswith("_created")}
     assert not missing
 
 
 def test_the_rules_ask_for_metrics_and_labels_that_there_are(metrics):
     rules = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]
-    runbook = PAGES["runbook.md"]
-    slugs = {
-        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^## (.*)$", runbook, re.M)
-    }
+    slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^## (.*)$", PAGE, re.M)}
     for rule in rules:
-        assert f"`{rule['alert']}`" in PAGES["alarms.md"]
+        assert f"`{rule['alert']}`" in PAGE
         assert rule["annotations"]["runbook"].removeprefix("docs/runbook.md#") in slugs
         asked = re.findall(r"\b(demur_\w+|process_\w+)(?:\{([^}]*)\})?", rule["expr"])
         assert asked or rule["expr"].startswith("up{")
@@ -99,7 +93,7 @@ def test_the_rules_ask_for_metrics_and_labels_that_there_are(metrics):
             assert name in metrics, name
             given = set(re.findall(r"(\w+)\s*[=!]", labels)) - {"job"}  # which Prometheus adds
             assert given <= metrics[name], (name, given)
-    assert len(rules) == len(re.findall(r"^\| `Demur\w+`", PAGES["alarms.md"], re.MULTILINE))
+    assert len(rules) == len(re.findall(r"^\| `Demur\w+`", PAGE, re.MULTILINE))
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, of Prometheus, is not installed")
@@ -110,7 +104,7 @@ def test_the_rules_fire_when_they_should():
 
 
 def test_the_event_is_as_it_is_shown():
-    (block,) = re.findall(r"```json\n(.*?)```", PAGES["alarms.md"], re.DOTALL)
+    (block,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     shown = json.loads(block)
     made = alarms.cloud_event("guard", shown["data"], 0.0)
     assert list(shown) == list(made)
@@ -125,7 +119,7 @@ def test_the_webhook_is_tried_as_often_as_it_says():
     defaults = {name: p.default for name, p in inspect.signature(alarms.Webhook).parameters.items()}
     assert (defaults["tries"], defaults["wait"], defaults["timeout"], defaults["capacity"]) == (5, 1.0, 5.0, 100)
     assert alarms.LONGEST_WAIT == 60
-    assert "five times in all, after 1, 2, 4 and 8 seconds" in " ".join(PAGES["alarms.md"].split())
+    assert "five times in all, after 1, 2, 4 and 8 seconds" in " ".join(PAGE.split())
 
 
 def test_every_status_that_the_server_gives_is_in_the_runbook():
@@ -133,6 +127,6 @@ def test_every_status_that_the_server_gives_is_in_the_runbook():
     text = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
     given = set(re.findall(r"(?:ProtocolError|_refuse)\(\s*(\d{3})", text))
     assert {"400", "503", "504"} <= given
-    named = set(re.findall(r"\b([45]\d\d)\b", PAGES["runbook.md"]))
+    named = set(re.findall(r"\b([45]\d\d)\b", PAGE))
     assert given - {"415", "431"} <= named  # a body in an unknown encoding, a head of 64 KiB
     assert not re.search(r"(?:ProtocolError|_refuse)\(\s*429", text)

@@ -173,7 +173,7 @@ def test_examples_are_headed_so_that_the_site_shows_them_as_code():
     assert wrong == []
 
 
-SHOWN = ["index", "which_detector", "reading_a_report", "benchmarks", "api/detectors", "api/command_line"]
+SHOWN = ["index", "which_detector", "reading_a_report", "results/detectors", "api/detectors", "api/command_line"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -187,6 +187,26 @@ def test_it_fits_and_complains_of_nothing(site, browser, width, scheme):
         assert browser.value("document.documentElement.scrollWidth") <= width, name
         assert browser.value("document.body.dataset.mdColorScheme") == {"light": "default", "dark": "slate"}[scheme]
         assert browser.value("[...document.images].every(one => one.complete && one.naturalWidth > 0)"), name
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ("alarms.html#webhooks", "runbook.html#webhooks"),
+        ("memory.html", "results/speed.html#memory"),
+        ("api/errors.html#demur.errors.NotFitted", "api/index.html#demur.errors.NotFitted"),
+    ],
+)
+def test_the_address_of_a_former_page_leads_on(site, browser, former, now):
+    browser.open(
+        (site / former.partition("#")[0]).as_uri() + "".join(former.partition("#")[1:]), width=DESK, scheme="light"
+    )
+    for _ in range(100):
+        there = browser.value("location.href")
+        if there.endswith(now):
+            break
+        browser.value("new Promise(done => setTimeout(done, 50))")
+    assert there == f"{site.as_uri()}/{now}"
 
 
 def test_a_search_finds_a_name_without_a_server(site, browser):

@@ -1,4 +1,4 @@
-"""docs/numbers.md says of every file of results, and of every picture, where it comes from."""
+"""docs/results/numbers.md says of every file of results, and of every picture, where it comes from."""
 
 import fnmatch
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "numbers.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "results" / "numbers.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_every_picture_is_named_and_made_by_a_script_that_is_there():
     patterns = [pattern for names, _ in rows for pattern in re.findall(r"`([^`]+)`", names)]
     for picture in (ROOT / "docs" / "images").glob("*.*"):
         fitting = [pattern for pattern in patterns if fnmatch.fnmatch(picture.name, pattern)]
-        assert len(fitting) == 1, f"{picture.name} is named {len(fitting)} times in docs/numbers.md"
+        assert len(fitting) == 1, f"{picture.name} is named {len(fitting)} times in docs/results/numbers.md"
     for _, command in rows:
         script = re.search(r"\S+\.py", command)
         assert command.startswith("make ") if script is None else (ROOT / script[0]).is_file(), command

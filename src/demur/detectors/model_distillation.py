@@ -51,7 +51,7 @@ class ModelDistillation(Detector):
         loss_type: what training minimises: "kld" for the K-L divergence, as published, "xent" for the cross-entropy,
             "jeffreys" for the K-L divergences both ways.
         score_type: what the score measures, of the same three. "kld" is the published score; "jeffreys" catches more,
-            by what docs/benchmarks.md measures.
+            by what docs/results/detectors.md measures.
         w_uncertainty: weight `w` of the classifier's own uncertainty `u = -log max M(x)^(1/T)`: with a divergence `D`,
             the score is `sqrt(D^2 + (w u)^2)`, close to the larger of the two. An attack that stops at the decision
             boundary leaves a classifier unsure, and one that goes on leaves the two views apart. "balanced" has `fit`

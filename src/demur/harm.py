@@ -196,7 +196,8 @@ def learned(changes: Array, accuracy_changes: Array, names: npt.NDArray[Any], ro
 
     Weights are drawn towards `PRIOR` as strongly as leaves the estimates for corruptions that were left out as good as
     the best, within one standard error of the difference (Breiman et al., 1984, "Classification and Regression Trees",
-    3.4.3): where one corruption teaches nothing about another, `PRIOR` alone is left.
+    3.4.3): where one corruption teaches nothing about another, `PRIOR` alone is left. Of one corruption alone, its
+    severities are left out.
 
     Args:
         changes: `(batches, 3)`, of the features, from the rows before they were corrupted.
@@ -204,6 +205,7 @@ def learned(changes: Array, accuracy_changes: Array, names: npt.NDArray[Any], ro
         names: `(batches,)`, of the corruptions.
         rows: how many a batch holds; smaller changes than chance makes count as changes by chance.
     """
+    names = names if len(set(names)) > 1 else np.arange(len(names))  # of one corruption, its severities
     left_out = [names == name for name in dict.fromkeys(names)]
     sizes = np.maximum(size_of(changes), 1 / math.sqrt(rows))
     off = np.empty((len(PULLS), len(changes)))

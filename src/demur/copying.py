@@ -38,6 +38,8 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "calibration": detector.calibration,
         "harm": detector.harm,
         "table": detector.table,
+        "scale": detector.scale,
+        "trained_on": detector.trained_on,
         "history": detector.history,
         "agreement": detector.agreement,
     }
@@ -60,7 +62,7 @@ def made_again(state: dict[str, Any]) -> "Detector":
     detector.calibration = state["calibration"]
     detector.harm = state["harm"]
     detector.agreement = state["agreement"]
-    detector.table = state["table"]
+    detector.table, detector.scale, detector.trained_on = state["table"], state["scale"], state["trained_on"]
     detector.history = copy.deepcopy(state["history"])
     return detector
 

@@ -22,11 +22,14 @@ from demur.classes import Classes
 from demur.data import Layout, as_json, from_json
 from demur.errors import CorruptDetector, NotADetector
 from demur.harm import HarmCalibration
+from demur.held_out import KnownRows
 
 FORMAT = 1
 PREFIX = "demur."
 SHA256 = PREFIX + "sha256"
 UNSEALED = "0" * 64
+LEARNED = ("calibration", "harm", "trained_on")
+"""What is kept as arrays."""
 
 REFERENCE, OPINION, RECONSTRUCTION = "reference", "opinion", "reconstruction"
 """Outputs: the classifier's probabilities, sharpened by the temperature; the opinion's; and what the companion made."""
@@ -82,6 +85,10 @@ class Description(NamedTuple):
     harm: HarmCalibration | None
     outside: Outside | None = None
     """Of a classifier outside the file; None if the classifier is in the file."""
+    scale: float | None = None
+    """What the command line multiplied the arrays of `fit` by, if by anything."""
+    trained_on: KnownRows | None = None
+    """How large the numbers of the rows of `fit` were; None where that is not known."""
 
     def as_metadata(self) -> dict[str, str]:
         """The metadata, not sealed yet."""
@@ -101,13 +108,14 @@ class Description(NamedTuple):
             "channels_first": self.channels_first,
             "classifier": self.classifier,
             "precision": self.precision,
+            "scale": self.scale,
             "versions": dict(self.versions),
             "version": __version__,
         }
         if self.outside is not None:
             values["outside"] = {**self.outside._asdict(), "companion": as_json(self.outside.companion)}
         metadata = {PREFIX + name: json.dumps(value) for name, value in values.items()}
-        learned = {"calibration": self.calibration, "harm": self.harm}
+        learned = {"calibration": self.calibration, "harm": self.harm, "trained_on": self.trained_on}
         packed = {PREFIX + name: _packed(part.as_arrays()) for name, part in learned.items() if part is not None}
         return {**metadata, **packed, SHA256: UNSEALED}
 
@@ -132,7 +140,7 @@ class Description(NamedTuple):
                 raise NotADetector(
                     f"{name} has format {found['format']}, and this demur {__version__} reads {FORMAT}: upgrade demur"
                 )
-            arrays = {key: _unpacked(found.pop(key)) for key in ("calibration", "harm") if key in found}
+            arrays = {key: _unpacked(found.pop(key)) for key in LEARNED if key in found}
             found.pop("sha256", None)
             values = {key: json.loads(text) for key, text in found.items()}
             threshold = values["threshold"]
@@ -153,6 +161,8 @@ class Description(NamedTuple):
                 calibration=Calibration.from_arrays(arrays["calibration"]) if "calibration" in arrays else None,
                 harm=HarmCalibration.from_arrays(arrays["harm"]) if "harm" in arrays else None,
                 outside=_outside(values.get("outside")),
+                scale=values.get("scale"),
+                trained_on=KnownRows.from_arrays(arrays["trained_on"]) if "trained_on" in arrays else None,
             )
         except (KeyError, TypeError, ValueError, OSError) as error:
             if isinstance(error, NotADetector):

@@ -18,6 +18,7 @@ from demur.errors import NotADetector, ShapeMismatch, WrongClassifier, WrongType
 from demur.folder import Arrays
 from demur.forks import computing
 from demur.harm import HarmCalibration
+from demur.held_out import KnownRows
 from demur.likeness import Probe
 from demur.routes import asked
 
@@ -99,7 +100,7 @@ def load_detector(
         _check_answers(detector, saved, probe, Path(path))
     _check_classes(detector, classifier.get("classes"))
     detector.threshold = threshold
-    detector.table = document.get("table")
+    detector.table, detector.scale = document.get("table"), document.get("scale")
     return detector
 
 
@@ -109,6 +110,8 @@ def _take_learned(detector: Detector, arrays: dict[str, Arrays]) -> Probe | None
         detector.calibration = Calibration.from_arrays(arrays["calibration"])
     if "harm" in arrays:
         detector.harm = HarmCalibration.from_arrays(arrays["harm"])
+    if "trained_on" in arrays:
+        detector.trained_on = KnownRows.from_arrays(arrays["trained_on"])
     probe = Probe.from_arrays(arrays["probe"]) if "probe" in arrays else None
     if probe is not None and detector.is_ready:
         detector.route.probe = probe

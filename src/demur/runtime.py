@@ -187,6 +187,16 @@ class Guard:
         return self._description.harm
 
     @property
+    def trained_on(self) -> Any:
+        """How large the numbers of the rows of `fit` were, a `demur.held_out.KnownRows`; None if that is not known."""
+        return self._description.trained_on
+
+    @property
+    def scale(self) -> float | None:
+        """What the command line multiplied the arrays of `fit` by, and multiplies others by; None for nothing."""
+        return self._description.scale
+
+    @property
     def temperature(self) -> float:
         """What the classifier's distribution is sharpened by before it is compared."""
         return self._description.temperature

@@ -21,10 +21,14 @@ from demur.data import (
     layout_of,
     mapped,
     row_count,
+    taken,
 )
 from demur.endless import check_ends, watched
 from demur.errors import EmptyInput, WrongType
 from demur.texts import Text, are_texts
+
+SOME = 2048
+"""Rows that tell what scores, or numbers, are usual."""
 
 
 class Source(Protocol):
@@ -37,6 +41,9 @@ class Source(Protocol):
 
     def draw(self, batch_size: int) -> Iterator[Rows]:
         """Yield batches of at most `batch_size` rows, in order."""
+
+    def first(self, n: int) -> list[Rows]:
+        """At least n rows, if there are so many, as they come first; they come again when the source is drawn."""
 
     def count(self, batch_size: int) -> int | None:
         """How many batches `draw` yields; None if only drawing tells."""
@@ -68,6 +75,12 @@ def as_source(X: Any, layout: Layout, name: str = "X", *, finite: bool = True) -
         return ArraySource(check_layout(X, layout, name, finite=finite))
     check_ends(X, name)
     return StreamSource(X, layout, name, finite=finite)
+
+
+def some_of(rows: Rows, n: int = SOME) -> Rows:
+    """At most n of the rows, spread evenly over all of them, and copied."""
+    every = row_count(rows)
+    return taken(rows, np.linspace(0, every - 1, min(n, every)).astype(int))
 
 
 def is_stream(X: Any) -> bool:
@@ -139,6 +152,10 @@ class ArraySource:
         """Yield slices."""
         return batches(self._rows, batch_size)
 
+    def first(self, n: int) -> list[Rows]:
+        """Some of the rows, spread evenly over all of them."""
+        return [some_of(self._rows, n)]
+
     def count(self, batch_size: int) -> int | None:
         """How many slices there are."""
         return math.ceil(row_count(self._rows) / batch_size)
@@ -158,12 +175,25 @@ class StreamSource:
         drawn, stream = 0, _batches_of(self.stream)
         stream = watched(stream, self.name) if self.count(batch_size) is None else stream
         for drawn, batch in enumerate(stream, start=1):
-            x, name = _inputs_of(batch, self.layout), f"batch {drawn - 1} of {self.name}"
-            rows = check_layout(x, self.layout, name, finite=self.finite)
-            # Copied, as a stream may fill one buffer again and again, and a device may still be reading it.
-            yield from batches(rows if is_table(rows) else mapped(np.copy, rows), batch_size)
+            yield from batches(self._checked(batch, drawn - 1), batch_size)
         if not drawn:
             raise EmptyInput(f"{self.name} has no batches; pass at least one")
+
+    def first(self, n: int) -> list[Rows]:
+        """The first batches, at least one."""
+        found: list[Rows] = []
+        stream = _batches_of(self.stream)
+        while sum(map(row_count, found)) < n and (batch := next(stream, None)) is not None:
+            found.append(self._checked(batch, len(found)))
+        if not self.again:
+            self.stream = itertools.chain(found, self.stream)
+        return found
+
+    def _checked(self, batch: Any, number: int) -> Rows:
+        """The rows of a batch, copied, as a stream may fill one buffer again and again."""
+        x = _inputs_of(batch, self.layout)
+        rows = check_layout(x, self.layout, f"batch {number} of {self.name}", finite=self.finite)
+        return rows if is_table(rows) else mapped(np.copy, rows)
 
     def count(self, batch_size: int) -> int | None:  # noqa: ARG002 - batches are as large as the stream makes them
         """What the stream says of its own length."""
@@ -196,10 +226,12 @@ def _indexed(stream: Any) -> Iterator[Any]:
 
 
 class CheckedSource:
-    """A source whose first batch is checked as it is drawn."""
+    """A source whose first batch is checked as it is drawn, and each looked at, if somebody wants to."""
 
-    def __init__(self, source: Source, check: Callable[[Rows], None]) -> None:
-        self.source, self.check = source, check
+    def __init__(
+        self, source: Source, check: Callable[[Rows], None], look: Callable[[Rows], None] | None = None
+    ) -> None:
+        self.source, self.check, self.look = source, check, look
         self.rows, self.again = source.rows, source.again
 
     def draw(self, batch_size: int) -> Iterator[Rows]:
@@ -207,7 +239,13 @@ class CheckedSource:
         for index, batch in enumerate(self.source.draw(batch_size)):
             if index == 0:
                 self.check(batch)
+            if self.look is not None:
+                self.look(batch)
             yield batch
+
+    def first(self, n: int) -> list[Rows]:
+        """The source's first rows, unchecked."""
+        return self.source.first(n)
 
     def count(self, batch_size: int) -> int | None:
         """How many batches the source has."""

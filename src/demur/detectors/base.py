@@ -3,6 +3,7 @@
 import abc
 import functools
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,13 +14,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from demur import storage
+from demur import nets, storage
 from demur._version import __version__
 from demur.agreement import Agreement, split, warn_if_poor
 from demur.calibration import Calibration, Threshold, check_percentile, rational
 from demur.classes import Classes, Name, Said, class_names, settled_classes
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
-from demur.classifiers.answers import row_keys
 from demur.classifiers.keras_model import known_layout
 from demur.classifiers.torch_module import is_module
 from demur.copying import copied, made_again, state_of
@@ -28,6 +28,7 @@ from demur.data import (
     Layout,
     Rows,
     as_layout,
+    batches,
     cast,
     check_layout,
     check_whole,
@@ -52,16 +53,17 @@ from demur.errors import (
     ThresholdNotSet,
     WrongType,
 )
-from demur.feeding import Drawn, StreamBatches, TrainingBatches, some_of
+from demur.feeding import Drawn, StreamBatches, TrainingBatches, preprocessed
 from demur.forks import computing
 from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
 from demur.harm import HarmCalibration
-from demur.held_out import warn_if_trained_on
+from demur.held_out import KnownRows, PassingRows, warn_if_by_chance, warn_if_other, warn_if_trained_on
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
 from demur.robustness import Robust, as_robust
 from demur.routes import InGraph, OutOfGraph, Route, answered, is_own
+from demur.row_sketch import row_keys
 from demur.scoring import gathered, over_batches, score_rows, spacious
-from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection, is_stream
+from demur.sources import SOME, ArraySource, CheckedSource, Source, as_source, first_rows, is_collection, some_of
 from demur.training import (
     Objective,
     Trainer,
@@ -86,6 +88,8 @@ BALANCED_AT = 0.95
 NO_DOUBT = 1e-3
 """Nats of uncertainty that are none: a classifier that is surer of nearly all training rows than this."""
 TINY = 1e-30
+NUMBERS_AHEAD, FEWEST_AHEAD = 2**22, 64
+"""Numbers of training rows that are looked at before training, about, and rows at least."""
 COMPARED = 10_000
 """Training rows on which the classifier's accuracy is compared with that on calibration rows, at most."""
 
@@ -135,6 +139,10 @@ class Detector(abc.ABC):
     """How rows reach the classifier and the companion; there from then on, too."""
     table: dict[str, str] | None = None
     """Of a table that the command line made rows of: the columns' kinds by name, in order. See `demur.cli.tables`."""
+    scale: float | None = None
+    """What the command line multiplied the arrays of `fit` by, and multiplies others by."""
+    trained_on: KnownRows | None = None
+    """What is remembered of the rows of `fit`."""
 
     def __init__(
         self,
@@ -522,8 +530,6 @@ class Detector(abc.ABC):
         if w_recon == 0:
             self._check_gradients(source.rows)
         held_out = None if validation_data is None else self._source(validation_data, "validation_data")
-        if held_out is not None and held_out.rows is None:
-            raise WrongType("validation_data is an array of inputs")
         chosen, aside = self._split(source, held_out, validation_split)
         devices = active(self.companion)
         self._check_alike(devices, source, {"epochs": epochs, "batch_size": batch_size, "seed": self.seed})
@@ -550,13 +556,16 @@ class Detector(abc.ABC):
                 chosen=chosen,
             )
 
+        robust, passing = self._robust(robust), self._passing_rows(source.rows)
+        preprocess_fn = None if preprocess_fn is None else self._looked_at(preprocess_fn, passing)
+        self._look_ahead(source, preprocess_fn, robust, batch_size, devices)
         with devices.scope():
-            trainer = Trainer(self.companion, objective, named_metrics(log_metric), self._robust(robust), devices)
+            trainer = Trainer(self.companion, objective, named_metrics(log_metric), robust, devices)
         fixed = [part for part in self.parts.values() if part is not self.companion and hasattr(part, "parameters")]
         is_stream = source.rows is None
         asking = self.route.prepare(preprocess_fn, is_answered=False)
         batches = (
-            StreamBatches(source, self.companion_layout, asking, epochs, devices)
+            StreamBatches(source, self.companion_layout, asking, epochs, devices, passing)
             if is_stream
             else in_memory(source, preprocess_fn, self.seed, chosen)
         )
@@ -576,6 +585,7 @@ class Detector(abc.ABC):
                 or steps_together(self._layers, self.companion_layout, batches, batch_size, callbacks),
             )
         self._forget_calibration()
+
         try:
             with devices.scope(), frozen(fixed), interruptible(devices) as stop:
                 trainer.fit(
@@ -587,16 +597,57 @@ class Detector(abc.ABC):
                     shuffle=False,  # TrainingBatches shuffles rows, with a seed of its own
                 )
         except KeyboardInterrupt:
-            self._learned(trainer.history.history, source, held_out, batches, devices)
+            self._learned(trainer.history.history, source, held_out, batches, devices, passing.known())
             raise KeyboardInterrupt(
                 f"fit was interrupted after {len(trainer.history.epoch)} of {epochs} epochs: the detector is usable "
                 f"with the {self.companion_name}'s weights so far, the classifier is as it was, and fit(X) goes on"
             ) from None
-        self._learned(trainer.history.history, source, held_out, batches, devices)
+        self._learned(trainer.history.history, source, held_out, batches, devices, passing.known())
         self.route.forget()
         if self.agreement is not None:
             warn_if_poor(self.agreement, self.companion_name, self.companion_argument)
         return self
+
+    def _passing_rows(self, rows: Rows | None = None) -> PassingRows:
+        """What looks at rows, those that are there already among them."""
+        passing = PassingRows(self.classifier.layout, channels_first=self.channels_first)
+        if rows is not None:
+            passing.add(rows)
+        return passing
+
+    def _looked_at(self, preprocess_fn: Any, passing: PassingRows) -> Callable[[Any], Any]:
+        """A `preprocess_fn`, what it makes of rows being looked at."""
+
+        def looked_at(batch: Any) -> Any:
+            finite = not self.route.takes_missing
+            rows = preprocessed(preprocess_fn, batch, self.classifier.layout, finite=finite)
+            passing.add_made(rows)
+            return rows
+
+        return looked_at
+
+    @property
+    def _learns_scales(self) -> bool:
+        """Whether the companion is a ready one that is to learn how large numbers are."""
+        return not (self.is_fitted or self._companion_is_given)
+
+    def _look_ahead(
+        self, source: Source, preprocess_fn: Any, robust: Robust | None, batch_size: int, devices: Devices
+    ) -> None:
+        """Have the numbers of some rows, as the companion takes them, fix its scales; check a perturbation's size."""
+        layout = self.companion_layout
+        if not isinstance(layout, Field) or not (self._learns_scales or robust is not None):
+            return
+        size = math.prod(known or 1 for known in layout.shape)
+        parts = source.first(min(SOME, max(FEWEST_AHEAD, NUMBERS_AHEAD // max(1, size))))
+        parts = [batch for part in parts for batch in batches(part, batch_size)]
+        made = parts if preprocess_fn is None else map(preprocess_fn, parts)
+        rows = [np.asarray(self.route.companion_rows(cast(part, self.classifier.layout))) for part in made]
+        if robust is not None:
+            robust.check(rows)
+        if self._learns_scales:
+            with devices.scope():
+                nets.learn_scales(self.companion, np.concatenate(rows))
 
     def _remember_columns(self, layout: Layout) -> None:
         """Have tables put in the order of the columns that the first training rows had, wherever rows are read."""
@@ -608,6 +659,8 @@ class Detector(abc.ABC):
     ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]:
         """The numbers of the rows to train on, None for all, and of those that are held out of them."""
         none = np.zeros(0, "int64")
+        if held_out is not None and held_out.rows is None:
+            raise WrongType("validation_data is an array of inputs")
         if share is not None and held_out is not None:
             raise InvalidSetting("validation_data and validation_split are two ways to hold rows out: pass one of them")
         if share and source.rows is None:
@@ -620,10 +673,17 @@ class Detector(abc.ABC):
         return split(row_count(source.rows), share, self.seed)
 
     def _learned(
-        self, history: dict[str, list[float]], source: Source, held_out: Source | None, drawn: Drawn, devices: Devices
+        self,
+        history: dict[str, list[float]],
+        source: Source,
+        held_out: Source | None,
+        drawn: Drawn,
+        devices: Devices,
+        known: KnownRows,
     ) -> None:
-        """Keep what training has led to: its history, the balance of the score, the agreement."""
+        """Keep what training has led to: its history, the balance of the score, the agreement, what the rows were."""
         self.history, self.is_fitted = history, True
+        self.trained_on = known if self.trained_on is None else self.trained_on.and_again(known)
         usual = self._set_balance(_usual_rows(source, drawn), devices)
         if held_out is not None:
             usual = self._scored(some_of(held_out.rows), 256, False, flag_invalid=True, probabilities=True)
@@ -739,8 +799,10 @@ class Detector(abc.ABC):
         if groups not in (None, "predicted"):
             raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
         self.check_trained()
-        if X_train is not None and (is_collection(X) or is_stream(X)):
-            raise InvalidSetting("X_train is compared with rows in memory: pass X as arrays or a table, or no X_train")
+        if X_train is not None and is_collection(X):
+            raise InvalidSetting(
+                "X_train is not compared with Dask collections: pass X as arrays, a table or a stream, or no X_train"
+            )
         if is_collection(X):
             from demur.batch.calibrating import calibrated
 
@@ -759,9 +821,10 @@ class Detector(abc.ABC):
         if labels is not None and hasattr(X, "__array__"):
             self._ready_for(X)
             self.labels.indices(labels, len(X), "labels")
-        scored = self._scored(X, batch_size, verbose, flag_invalid=False)
+        passing: list[PassingRows] = []
+        scored = self._scored(X, batch_size, verbose, flag_invalid=False, passing=passing)
         labels = None if labels is None else self.labels.indices(labels, len(scored.score), "labels")
-        self._warn_if_trained_on(X, None if labels is None else scored.y != labels, X_train, y_train, batch_size)
+        self._check_rows(passing[0].known(), scored.y, labels, X_train, y_train, batch_size)
         self.calibration = calibrate(
             scored,
             fpr=fpr,
@@ -777,27 +840,43 @@ class Detector(abc.ABC):
             warn_if_poor(found, self.companion_name, self.companion_argument)
         return self
 
-    def _warn_if_trained_on(self, X: Any, wrong: Any, X_train: Any, y_train: Any, batch_size: int) -> None:
-        """Warn if rows look as if the classifier was trained on them.
+    def _check_rows(
+        self,
+        X: Any,
+        predicted: Any = None,
+        labels: Any = None,
+        X_train: Any = None,
+        y_train: Any = None,
+        batch_size: int = 256,
+    ) -> None:
+        """Warn of rows and labels that are not what they should be: like those of `fit`, held out, each with its label.
 
         Args:
-            X: the rows.
-            wrong: `(n,)`, whether the classifier is on them; None if that is not known.
+            X: the rows, or what is known of them.
+            predicted: `(n,)`, the index of the classifier's class; None if that is not known.
+            labels: `(n,)`, the index of the true class, or None.
             X_train: rows that the classifier was trained on; None for no comparison.
             y_train: their true classes, or None.
             batch_size: rows a forward pass.
         """
-        if X_train is None:
-            if y_train is not None:
-                raise InvalidSetting("y_train are the true classes of X_train: pass X_train too")
-            return
         layout, wrong_trained = self.classifier.layout, None
-        X, X_train = check_layout(X, layout, finite=False), check_layout(X_train, layout, "X_train", finite=False)
+        rows = X if isinstance(X, KnownRows) else self._passing_rows(X).known()
+        held_out_of: dict[str, KnownRows] = {}
+        if X_train is None and y_train is not None:
+            raise InvalidSetting("y_train are the true classes of X_train: pass X_train too")
+        if X_train is not None:
+            X_train = check_layout(X_train, layout, "X_train", finite=False)
+            held_out_of["the rows of X_train"] = self._passing_rows(X_train).known()
         if y_train is not None:
-            labels = self.labels.indices(y_train, row_count(X_train), "y_train")
-            some = np.random.default_rng(0).permutation(len(labels))[:COMPARED]
-            wrong_trained = self._judged(taken(X_train, some), batch_size, False).y != labels[some]
-        warn_if_trained_on(cast(X, layout), cast(X_train, layout), wrong, wrong_trained)
+            true = self.labels.indices(y_train, row_count(X_train), "y_train")
+            some = np.random.default_rng(0).permutation(len(true))[:COMPARED]
+            wrong_trained = self._judged(taken(X_train, some), batch_size, False).y != true[some]
+        if self.trained_on is not None:
+            warn_if_other(rows.ranges, self.trained_on.ranges)
+            held_out_of["the rows that fit was given"] = self.trained_on
+        if labels is not None:
+            warn_if_by_chance(predicted, labels)
+        warn_if_trained_on(rows, held_out_of, None if labels is None else predicted != labels, wrong_trained)
 
     # Answering ----------------------------------------------------------------------------------------------------
 
@@ -963,9 +1042,15 @@ class Detector(abc.ABC):
             "uncertainty_weight": self.uncertainty_weight,
             "companion_preprocess": is_own(self.companion_preprocess),
             "table": self.table,
+            "scale": self.scale,
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
-        learned = {"calibration": self.calibration, "harm": self.harm, "probe": answered(self.route)}
+        learned = {
+            "calibration": self.calibration,
+            "harm": self.harm,
+            "probe": answered(self.route),
+            "trained_on": self.trained_on,
+        }
         arrays = {name: part.as_arrays() for name, part in learned.items() if part is not None}
         storage.write(Path(path), document, parts, arrays)
 
@@ -1052,12 +1137,24 @@ class Detector(abc.ABC):
         """Check, before training, that gradients reach a companion which learns through the classifier."""
 
     def _scored(
-        self, X: Any, batch_size: int, verbose: bool, *, flag_invalid: bool, probabilities: bool = False
+        self,
+        X: Any,
+        batch_size: int,
+        verbose: bool,
+        *,
+        flag_invalid: bool,
+        probabilities: bool = False,
+        passing: list[PassingRows] | None = None,
     ) -> Scored:
+        """Score rows; what has looked at them on the way is put into `passing`."""
         check_whole("batch_size", batch_size, 1)
         self.check_trained()
         X = self._ready_for(X)
-        source = CheckedSource(self._source(X, finite=not flag_invalid), self._check_classifier)
+        look = None
+        if passing is not None:
+            passing.append(self._passing_rows())
+            look = passing[-1].add
+        source = CheckedSource(self._source(X, finite=not flag_invalid), self._check_classifier, look)
         with self._lock:
             scoring = self._scoring
         return score_rows(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from demur.data import check_layout, check_whole, is_number, row_count, taken
 from demur.detectors.base import Detector
 from demur.drift.batch import drift_meta
+from demur.drift.reference import check_scale
 from demur.errors import (
     EmptyInput,
     InvalidSetting,
@@ -116,7 +117,7 @@ def calibrate_accuracy(
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")
     clean = _judged(detector, X, labels, batch_size)
-    detector._warn_if_trained_on(X, clean.wrong, X_train, y_train, batch_size)
+    detector._check_rows(X, clean.probabilities.argmax(axis=1), clean.y, X_train, y_train, batch_size)
     if not clean.wrong.any():
         warnings.warn(
             f"the classifier is right on all {len(labels):,} labelled rows, so nothing can be learned about its "
@@ -200,6 +201,7 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
             "what scores say about the classifier's errors is not known: call "
             "demur.drift.calibrate_accuracy(detector, X_labelled, y) first"
         )
+    check_scale(detector, X)
     score, probabilities, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
     valid = np.isfinite(score)
     n = int(valid.sum())
@@ -228,8 +230,13 @@ class _Judged(NamedTuple):
     """`(n,)`."""
     probabilities: Floats
     """`(n, classes)`, the classifier's."""
-    wrong: npt.NDArray[np.bool_]
-    """`(n,)`, whether the classifier is."""
+    y: npt.NDArray[np.int64]
+    """`(n,)`, their true classes."""
+
+    @property
+    def wrong(self) -> npt.NDArray[np.bool_]:
+        """`(n,)`, whether the classifier is."""
+        return np.asarray(self.probabilities.argmax(axis=1) != self.y)
 
 
 def _judged(detector: Detector, X: Any, y: npt.NDArray[np.int64], batch_size: int) -> _Judged:
@@ -237,8 +244,7 @@ def _judged(detector: Detector, X: Any, y: npt.NDArray[np.int64], batch_size: in
     valid = np.isfinite(score)
     if not valid.any():
         raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
-    p = probabilities[valid]
-    return _Judged(score[valid].astype("float64"), p, p.argmax(axis=1) != y[valid])
+    return _Judged(score[valid].astype("float64"), probabilities[valid], y[valid])
 
 
 def _curve(clean: _Judged, copies: Sequence[_Judged], corrupted_share: float) -> tuple[Array, Array]:

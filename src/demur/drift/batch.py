@@ -13,7 +13,7 @@ from demur.data import check_whole, is_number
 from demur.dependence import dependence_of
 from demur.drift.evidence import Array
 from demur.drift.ranks import Pool, mann_whitney
-from demur.drift.reference import Given, calibration_of, check_known, scores_of
+from demur.drift.reference import Given, calibration_of, check_known, check_scale, scores_of
 from demur.errors import DependentRows, EmptyInput, InvalidSetting
 from demur.extras import extra
 from demur.results import Meta
@@ -112,6 +112,8 @@ def test(
     calibration = calibration_of(detector)
     by_class = calibration.by_class and (scores is None or predicted is not None)
     given = scores_of(detector, X, scores, predicted, by_class=by_class, batch_size=batch_size)
+    if X is not None:
+        check_scale(detector, X)
     if len(given.scores) == 0:
         raise EmptyInput(f"none of the {len(given.valid)} rows can be judged: their scores are not finite")
     pools = pools_of(calibration, given)

@@ -117,7 +117,7 @@ def evaluate(
         X, y = taken(X, order), y[order]
         compared = _baselines(asked, X_train, seed, reporter)
         unchanged = Unchanged(y, target.verdict(X), {})
-        detector._warn_if_trained_on(X, unchanged.verdict.reference != y, X_train, y_train, 256)
+        detector._check_rows(X, unchanged.verdict.reference, y, X_train, y_train)
         unchanged.scores.update(_scores(target, compared, X, unchanged.verdict.score))
         plan = planned([*asked.attacks, *asked.corruptions], len(y))
         if seconds is not None:

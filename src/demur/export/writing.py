@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +146,8 @@ def _contents(
         calibration=calibration,
         harm=detector.harm,
         outside=outside_of(detector) if REFERENCE in network.inputs else None,
+        scale=detector.scale,
+        trained_on=None if detector.trained_on is None else replace(detector.trained_on, sketch=None),
     )
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, description.as_metadata())

@@ -30,7 +30,7 @@ OF_A_COLUMN, OF_MOST_COLUMNS = math.log2(6), math.log2(3)
 OF_IMAGES, OF_PALE_IMAGES = math.log2(2.5), math.log2(1 / 11)
 """An image that lost its contrast varies much less than others, and none can vary much more."""
 ROUNDING = 1e-6
-UNLIKELY, LIKELY = 60.0, 16.0
+UNLIKELY, LIKELY = 60.0, 25.0
 """Hotelling's T-squared of the channels in their own order, from which it is not theirs, and in that which is."""
 
 

@@ -14,6 +14,7 @@ from demur.classifiers.torch_module import is_module
 from demur.data import Field, Layout, Shape, compatible, describe_layout, mapped
 from demur.errors import CorruptDetector, InvalidSetting, ShapeMismatch, WrongType
 from demur.extras import extra
+from demur.starting import without_tensorflow
 
 
 def check_companion(companion: Any, classifier: Classifier, layout: Layout, name: str) -> None:
@@ -82,7 +83,7 @@ def copy_of(model: Any, name: str) -> Any:
 def _through_a_file(model: Any) -> Any:
     """A copy of a Keras model without what it was compiled with, of which a plain copy fails if layers are frozen."""
     scope = keras.saving.custom_object_scope({type(model).__name__: type(model)})
-    with tempfile.TemporaryDirectory() as folder, scope:
+    with tempfile.TemporaryDirectory() as folder, scope, without_tensorflow():
         file = Path(folder) / "model.keras"
         model.save(file, include_optimizer=False)
         return keras.models.load_model(file, compile=False, safe_mode=False)  # it was written here and now

@@ -7,6 +7,7 @@ import keras
 
 from demur.companion import is_wrapped
 from demur.errors import WrongType
+from demur.starting import without_tensorflow
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector
@@ -77,7 +78,7 @@ def copied(detector: "Detector") -> "Detector":
     name = detector.companion_name
     companion = state["parts"].get(name)
     try:
-        with keras.saving.custom_object_scope({type(companion).__name__: type(companion)}):
+        with keras.saving.custom_object_scope({type(companion).__name__: type(companion)}), without_tensorflow():
             state["parts"][name] = copy.deepcopy(companion)
     except Exception as error:
         raise WrongType(

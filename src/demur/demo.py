@@ -22,6 +22,7 @@ from demur.evaluation.target import Target
 from demur.metrics import auroc, flagged_rate, split_by_harm
 from demur.progress import can_draw
 from demur.results import CorrectData
+from demur.starting import without_tensorflow
 
 EXAMPLES = 8
 SEVERITY = 3
@@ -90,7 +91,8 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
         raise InvalidSetting(f"the demonstration's dataset is one of {', '.join(PLANS)}; got {dataset!r}")
     console = Console(highlight=False)
     started = time.monotonic()
-    keras.utils.set_random_seed(seed)
+    with without_tensorflow():
+        keras.utils.set_random_seed(seed)
     data = datasets.load(dataset, seed=seed)
     plan = PLANS[dataset]
     x_train, y_train = data.train.x[: plan.train], data.train.y[: plan.train]

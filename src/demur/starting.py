@@ -1,6 +1,7 @@
 """Keras for demur's own programs, the command line and the server: its backend, and no chatter while it is imported."""
 
 import contextlib
+import importlib
 import importlib.util
 import logging
 import os
@@ -32,12 +33,29 @@ def start_keras(for_file: Path | None = None) -> None:
     hush = contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _hushed()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with hush:
-        import keras  # noqa: F401
+        import keras
 
-        # Where TensorFlow is installed, Keras imports it to load a model, on the other backends too.
-        with contextlib.suppress(ImportError):
-            importlib.import_module("tensorflow")
+        if keras.backend.backend() == "tensorflow":
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Keep Keras from importing TensorFlow, which takes seconds, while it saves, loads or copies on another backend.
+
+    Keras asks of each thing that it writes whether it is TensorFlow's, and imports TensorFlow to ask; as long as
+    nobody else has imported TensorFlow, nothing is.
+    """
+    lazy = None
+    if "tensorflow" not in sys.modules:
+        with contextlib.suppress(ImportError, AttributeError):  # parts of Keras that may have another name one day
+            lazy = importlib.import_module("keras.src.utils.module_utils").tensorflow
+            before, lazy._available = lazy._available, False
+    try:
+        yield
+    finally:
+        if lazy is not None:
+            lazy._available = before
 
 
 @contextlib.contextmanager

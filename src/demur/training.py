@@ -19,6 +19,7 @@ from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.feeding import Drawn, TrainingBatches, fed
 from demur.graph import Views
 from demur.robustness import Robust
+from demur.starting import without_tensorflow
 
 EPSILON = 1e-10
 ROUNDING = 1e-6
@@ -237,7 +238,8 @@ class Trainer(keras.Model):  # type: ignore[misc]
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Save the companion: what a `ModelCheckpoint` writes is the model that is being trained."""
-        self.companion.save(filepath, overwrite=overwrite, **kwargs)
+        with without_tensorflow():
+            self.companion.save(filepath, overwrite=overwrite, **kwargs)
 
     def save_weights(self, filepath: Any, **kwargs: Any) -> None:
         """Save the companion's weights, in a file that the companion can load, and the optimizer's state with them."""

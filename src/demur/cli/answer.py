@@ -88,6 +88,9 @@ def _from_rows(args: argparse.Namespace) -> tuple[str, Any, "Arrays", "Arrays"]:
     guard = opened(args.folder, args)
     import numpy as np
 
+    from demur.drift.reference import check_scale
+
+    check_scale(guard, X)
     options: dict[str, Any] = {"batch_size": args.batch_size}
     if hasattr(guard, "infer_threshold"):  # a live one
         options["verbose"] = shows_bar(args)

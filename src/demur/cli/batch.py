@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demur.cli.guards import is_exported, live
+from demur.cli.guards import opened
 from demur.cli.options import names_in, shows_bar, whole_number
 
 SHOWN = 5
@@ -59,17 +59,17 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("with --guard, the data are the arguments: demur score 'rows/*.parquet' --guard GUARD")
     from demur import batch
 
-    guard = Path(args.guard)
+    guard = opened(Path(args.guard), args)
     began = time.monotonic()
     written = batch.score(
-        guard if is_exported(guard) else live(guard, args),
+        guard,
         args.folder,
         names_in(args.outputs),
         out=args.out,
         client=args.scheduler,
         ids=names_in(args.id),
         columns=names_in(args.column),
-        scale=args.scale,
+        scale=guard.scale if args.scale is None else args.scale,
         batch_size=args.batch_size,
         part_rows=args.part_rows,
         on_error=args.on_error,

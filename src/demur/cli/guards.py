@@ -102,7 +102,8 @@ def how_of(path: Path) -> How:
         return Document(path).how
     from demur.runtime import load
 
-    return How(load(path).layout, None)
+    guard = load(path)
+    return How(guard.layout, None, guard.scale)
 
 
 def no_threshold(path: Path) -> ThresholdNotSet:
@@ -140,12 +141,12 @@ class Document:
 
         inputs = self.fields.get("inputs") or {}
         layout = from_json(inputs["classifier"]) if "classifier" in inputs else None
-        learned = self.fields.get("table")
+        learned, scale = self.fields.get("table"), self.fields.get("scale")
         if learned is not None:
-            return How(layout, dict(learned))
+            return How(layout, dict(learned), scale)
         # A detector that was fitted in Python has the kinds that its encoding learned.
         encoded = {column["name"]: _encoded_kind(column) for column in inputs.get("encoder") or []}
-        return How(layout, encoded if isinstance(layout, Columns) and encoded else None)
+        return How(layout, encoded if isinstance(layout, Columns) and encoded else None, scale)
 
     @property
     def classes(self) -> int:

@@ -188,11 +188,13 @@ def fit(args: argparse.Namespace) -> int:
     # Where no bar can be drawn, 2 is Keras's one line an epoch.
     verbose = 0 if args.quiet else 1 if sys.stdout.isatty() else 2
     detector.fit(X, epochs=args.epochs, batch_size=args.batch_size, verbose=verbose, **training)
-    detector.table = how.kinds
+    detector.table, detector.scale = how.kinds, args.scale
     detector.save(args.out)
     print(f"{type(detector).__name__} fitted on {len(data):,} inputs, loss {detector.history['loss'][-1]:.4g}")
     if detector.agreement is not None:
         print(f"  agreement  {str(detector.agreement).partition(' ')[2]}")
+    if args.scale is not None:
+        print(f"  scale      {args.scale:g}, remembered: other commands multiply their data by it, too")
     if how.kinds is not None:
         print(columns_line(data, how))
     print(f"saved in {args.out}")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from demur.evaluation.result import OWN, Check, Clean, Cost, Evaluation, Example, Harm, Threat, WorstCase
+from demur.evaluation.comparison import OWN
+from demur.evaluation.result import Check, Clean, Cost, Evaluation, Example, Harm, Threat, WorstCase
 from demur.metrics import evaluate_scores, share
 
 ROWS, THRESHOLD = 300, 0.22

@@ -14,7 +14,8 @@ import pytest
 
 from demur import cli
 from demur.errors import MissingExtra, WrongType
-from demur.evaluation.result import OWN, Evaluation
+from demur.evaluation.comparison import OWN
+from demur.evaluation.result import Evaluation
 from demur.report import summary, write_report
 from demur.report.figures import shortened, svg
 from demur.report.gallery import LARGEST, enlarged, gallery, png, value_range

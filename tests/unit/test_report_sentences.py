@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from demur.evaluation.result import OWN
+from demur.evaluation.comparison import OWN
 from demur.metrics import Estimate, share
 from demur.report import summary
 from demur.report.page import page

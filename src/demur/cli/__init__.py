@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from demur._version import __version__
-from demur.cli import accuracy, answer, demo, drift, evaluate, export, learn, report, serve
+from demur.cli import accuracy, answer, demo, drift, evaluate, export, info, learn, report, serve
 from demur.errors import DemurError
 
 ABOUT = """\
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"demur {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (learn, answer, drift, accuracy, evaluate, report, export, serve, demo):
+    for module in (learn, info, answer, drift, accuracy, evaluate, report, export, serve, demo):
         module.register(commands)
     return parser
 

@@ -52,9 +52,11 @@ from demur.errors import (
     ThresholdNotSet,
     WrongType,
 )
+from demur.facts import facts
 from demur.feeding import Drawn, StreamBatches, TrainingBatches, some_of
 from demur.forks import computing
 from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
+from demur.guard_file import Description
 from demur.harm import HarmCalibration
 from demur.held_out import warn_if_trained_on
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
@@ -62,6 +64,7 @@ from demur.robustness import Robust, as_robust
 from demur.routes import InGraph, OutOfGraph, Route, answered, is_own
 from demur.scoring import gathered, over_batches, score_rows, spacious
 from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection, is_stream
+from demur.summary import Readable, Summary
 from demur.training import (
     Objective,
     Trainer,
@@ -72,6 +75,7 @@ from demur.training import (
     steps_together,
     xla_setting,
 )
+from demur.wording import count, number
 
 if TYPE_CHECKING:
     from demur.export import Exported
@@ -103,7 +107,7 @@ SHARED_SETTINGS = (
 """The arguments of `__init__` that every detector has and that JSON can hold."""
 
 
-class Detector(abc.ABC):
+class Detector(Readable, abc.ABC):
     """A second opinion on a classifier: settings in `__init__`, data in methods, `fit` returns the detector.
 
     A subclass names its companion and builds the two halves of its graph in `views`; it is then known to
@@ -336,7 +340,7 @@ class Detector(abc.ABC):
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
         """Make the detector again from what `parts` and `settings` returned."""
 
-    def take_weights(self, parts: dict[str, Any]) -> None:  # noqa: B027 - most detectors make nothing by themselves
+    def take_weights(self, parts: dict[str, Any]) -> None:
         """Take over, of the saved parts, the weights of what the detector makes by itself."""
 
     @property
@@ -456,6 +460,53 @@ class Detector(abc.ABC):
             online=False,
             version=__version__,
         )
+
+    @property
+    def description(self) -> Description:
+        """What an exported file and a summary say of the detector; without a digest of the classifier."""
+        is_ready = self._is_ready
+        return Description(
+            detector=type(self).__name__,
+            threshold=self.threshold,
+            layout=self.classifier.layout if is_ready else self._layout,
+            inputs=(),
+            classes=self.labels.count or 0,
+            labels=self.labels,
+            temperature=self.temperature,
+            on_invalid=self.on_invalid,
+            data_type=self.data_type,
+            channels_first=self.channels_first,
+            classifier=None,
+            precision="float32",
+            versions={"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()},
+            calibration=self.calibration,
+            harm=self.harm,
+            agreement=self.agreement,
+            title=self._title,
+            score_type=self.score_type,
+            is_trained=self.is_trained,
+        )
+
+    @property
+    def _title(self) -> str:
+        name = self.classifier.title if self._is_ready else getattr(self.model, "name", type(self.model).__name__)
+        return f"{name}, {self._source_class.kind}"
+
+    def summary(self) -> Summary:
+        """What the detector is and what it promises, in some lines: a string, which a notebook shows as HTML.
+
+        Examples:
+            >>> print(detector.summary())                                      # doctest: +SKIP
+            AdversarialAE on 'classifier'
+              classifier  classifier, a Keras model
+              rows        (n, 8, 8, 1) float32
+              ...
+        """
+        found = facts(self.description)
+        if self.history:
+            loss = self.history["loss"]
+            found["trained"] = f"{count(len(loss), 'epoch')}, loss {number(loss[0])} to {number(loss[-1])}"
+        return Summary(f"{type(self).__name__} on {self._title}", found)
 
     def __repr__(self) -> str:
         threshold = "not set" if self.threshold is None else np.array2string(np.asarray(self.threshold), precision=4)
@@ -876,10 +927,10 @@ class Detector(abc.ABC):
                 or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        _, data = self._decided(X, batch_size, verbose, control, level)
+        _, data, how = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             data["instance_score"] = None
-        return {"meta": self.meta, "data": data}
+        return PredictResult.of(self.meta, data, **how)
 
     def correct(
         self,
@@ -920,11 +971,11 @@ class Detector(abc.ABC):
                 or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        scored, flagged = self._decided(X, batch_size, verbose, control, level)
+        scored, flagged, how = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             flagged["instance_score"] = None
         data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
-        return {"meta": self.meta, "data": data}
+        return CorrectResult.of(self.meta, data, **how)
 
     def save(self, path: str | Path, *, include_classifier: bool = True) -> None:
         """Write the detector to a folder: `detector.json`, and files that it names with their SHA-256. No pickle.
@@ -954,6 +1005,7 @@ class Detector(abc.ABC):
             "classifier": {
                 "fingerprint": self.classifier.fingerprint(),
                 "source": type(self.classifier).__name__,
+                "title": self._title,
                 "classes": self.labels.as_json(),
             },
             "inputs": self.route.settings(),
@@ -963,6 +1015,7 @@ class Detector(abc.ABC):
             "uncertainty_weight": self.uncertainty_weight,
             "companion_preprocess": is_own(self.companion_preprocess),
             "table": self.table,
+            "versions": self.description.versions,
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
         learned = {"calibration": self.calibration, "harm": self.harm, "probe": answered(self.route)}
@@ -1048,7 +1101,7 @@ class Detector(abc.ABC):
             classifier.check_outputs(outputs[0])
         self._probabilities_checked = True
 
-    def _check_gradients(self, rows: Rows | None) -> None:  # noqa: B027 - most companions learn without the classifier
+    def _check_gradients(self, rows: Rows | None) -> None:
         """Check, before training, that gradients reach a companion which learns through the classifier."""
 
     def _scored(
@@ -1076,8 +1129,8 @@ class Detector(abc.ABC):
 
     def _decided(
         self, X: Any, batch_size: int, verbose: bool, control: Control, level: float
-    ) -> tuple[Scored, PredictData]:
-        """Score rows and flag them."""
+    ) -> tuple[Scored, PredictData, dict[str, Any]]:
+        """Score rows and flag them; last, by what."""
         self.check_trained()
         check_control(control, level, self.calibration)
         if control is None and self.threshold is None:
@@ -1090,7 +1143,7 @@ class Detector(abc.ABC):
             data["invalid"] = scored.invalid
         if self.harm is not None:
             data["harm_probability"] = self.harm.probability(scored.score)
-        return scored, data
+        return scored, data, {"threshold": self.threshold} if control is None else {"level": level}
 
     @functools.cached_property
     def _scoring(self) -> Network:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from demur.evaluation.result import OWN
+from demur.evaluation.comparison import OWN
 from demur.extras import extra
 from demur.plots import plot_accuracy, plot_roc, plot_score_distribution, plot_severity
 from demur.report.tables import Group, groups

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.extras import extra
-from demur.report.wording import number
+from demur.wording import number
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Example, Threat

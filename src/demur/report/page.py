@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur.evaluation.sentences import sentences
 from demur.extras import extra
 from demur.report.figures import accuracies, distributions, figures, roc_curves, severities
 from demur.report.gallery import gallery
-from demur.report.sentences import summary
 from demur.report.tables import comparison, groups, matrix
-from demur.report.wording import NONE, interval, number, percent, percentage
+from demur.wording import NONE, interval, number, percent, percentage
 from demur.writing import write_text
 
 if TYPE_CHECKING:
@@ -44,14 +44,13 @@ def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | Non
 
 def page(evaluation: "Evaluation", *, title: str | None = None) -> str:
     """Return the page that `write_report` writes."""
-    sentences = summary(evaluation)
     template = _environment().get_template("report.html")
     grouped = groups(evaluation.threats)
     names, compared, severally = comparison(evaluation)
     text: str = template.render(
         title=title or f"{evaluation.detector}: evaluation",
         evaluation=evaluation,
-        summary=sentences,
+        summary=sentences(evaluation),
         failed=[check for check in evaluation.checks if check.passed is False],
         attacks=[group for group in grouped if group.knowledge != "corruption"],
         corruptions=[group for group in grouped if group.knowledge == "corruption"],

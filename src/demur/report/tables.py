@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from demur.evaluation.result import OWN
-from demur.report.wording import percent
+from demur.evaluation.comparison import OWN
+from demur.wording import percent
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Threat

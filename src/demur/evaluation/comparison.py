@@ -49,7 +49,7 @@ def compared(evaluation: "Evaluation") -> "tuple[list[Threat], list[str]]":
 
 def tests_made(evaluation: "Evaluation") -> int:
     """How many figures of baselines were tested against those of the guard's score."""
-    return sum(len(figures) for threat in evaluation.of_interest for figures in threat.leads.values())
+    return sum(len(figures) for threat in evaluation.threats for figures in threat.leads.values())
 
 
 def differences(evaluation: "Evaluation") -> list[Difference]:
@@ -59,7 +59,7 @@ def differences(evaluation: "Evaluation") -> list[Difference]:
     """
     every = [
         Difference(threat, baseline, figure, lead)
-        for threat in evaluation.of_interest
+        for threat in evaluation.threats
         for baseline, figures in threat.leads.items()
         for figure, lead in figures.items()
     ]
@@ -71,9 +71,9 @@ def correction_p(of: "Threat | Clean") -> float | None:
     return None if of.repaired is None or of.spoiled is None else mcnemar(of.repaired, of.spoiled)
 
 
-def corrections(threats: "Sequence[Threat]") -> "list[Threat]":
+def corrections(evaluation: "Evaluation") -> "list[Threat]":
     """Threats under which correction changes how many answers are right, not by chance: by McNemar's test, and Holm."""
-    counted = [(threat, p) for threat in threats if (p := correction_p(threat)) is not None]
+    counted = [(threat, p) for threat in evaluation.threats if (p := correction_p(threat)) is not None]
     return [one for (one, _), is_real in zip(counted, holm([p for _, p in counted]), strict=True) if is_real]
 
 

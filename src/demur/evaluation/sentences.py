@@ -211,7 +211,7 @@ def _corrections(evaluation: "Evaluation") -> Iterator[str]:
     if any(threat.repaired is None for threat in threats):
         yield "Whether correction pays was not tested: the evaluation is from an earlier demur."
         return
-    changed = corrections(threats)
+    changed = [threat for threat in corrections(evaluation) if not threat.for_the_curve]
     worse = sorted((t for t in changed if t.corrected.value < t.accuracy.value), key=_gain)
     better = [t for t in changed if t.corrected.value > t.accuracy.value]
     rest = len(threats) - len(worse) - len(better)
@@ -237,17 +237,18 @@ def _baselines(evaluation: "Evaluation") -> Iterator[str]:
     if not tests_made(evaluation):
         yield "Whether a simpler score does better was not tested: the evaluation is from an earlier demur."
         return
-    found = differences(evaluation)
+    found = [one for one in differences(evaluation) if not one.threat.for_the_curve]
     ahead = sorted((one for one in found if one.lead.value > 0), key=lambda one: -one.lead.value)
     best = {id(one.threat): one for one in reversed(ahead)}  # of each threat, the clearest
-    beaten = {id(one.threat) for one in found if one.lead.value < 0}
+    behind = {(id(one.threat), one.baseline) for one in found if one.lead.value < 0}
+    first = sum(all((id(threat), name) in behind for name in threat.leads) for threat in threats if threat.leads)
     named = [f"{one.baseline} on {one.threat.title}, {one.said}" for one in reversed(best.values())]
     knowing = sum(one.threat.knowledge == "white-box" for one in best.values())
-    evaded = f"; {knowing:,} of these attacks evade the guard's score alone" if knowing else ""
+    evaded = f"; of these, {knowing:,} by evading the guard's score alone" if knowing else ""
     yield (
-        f"A simpler score does better than the guard's beyond chance on {among(len(best), len(threats), 'threat')}"
+        f"Beyond chance, a simpler score does better than the guard's on {among(len(best), len(threats), 'threat')}"
         + (f" ({listed(named, MOST)}{evaded})" if named else "")
-        + f", and the guard's better than one of {count(len(names), 'simpler score')} on {len(beaten):,}: by what is "
+        + f", and the guard's better than {among(len(names), len(names), 'simpler score')} on {first:,}: by what is "
         "caught at 5 % false alarms or by AUROC (paired bootstrap on the same rows, at 5 % after Holm's correction)."
     )
 

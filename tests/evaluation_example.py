@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from demur.evaluation.result import OWN, Check, Clean, Cost, Evaluation, Example, Harm, Threat, WorstCase
-from demur.metrics import evaluate_scores, share
+from demur.evaluation.comparison import OWN
+from demur.evaluation.result import Check, Clean, Cost, Evaluation, Example, Harm, Threat, WorstCase
+from demur.metrics import evaluate_scores, evaluate_together, share
 
 ROWS, THRESHOLD = 300, 0.22
 BASELINES = {"maximum softmax probability": -0.3, "entropy": -0.2, "feature squeezing": 0.25}
@@ -100,6 +101,8 @@ def example() -> Evaluation:
             always_corrected=share(clean.opinion_right),
             fpr=share(clean.flagged),
             scores=clean.scores.tolist(),
+            repaired=int((clean.wrong & clean.corrected_right).sum()),
+            spoiled=int((~clean.wrong & ~clean.corrected_right).sum()),
         ),
         threats=threats,
         worst_cases=_worst_cases(threats, rows, right, clean.scores),
@@ -145,6 +148,12 @@ def _threat(rng, name, strength, knowledge, norm, text, right, found, clean, bas
     wrong, flagged = found.wrong[right], found.flagged[right]
     distance = {"Linf": strength or 0.18, "L2": 14 * (strength or 0.11), "L1": 240 * (strength or 0.05)}
     hit = found.successful
+    changed = {OWN: found.scores} | {
+        other: np.log(found.scores) + BASELINES[other] + rng.normal(0, 0.8, ROWS) for other in baselines
+    }
+    unchanged = {OWN: clean.scores, **baselines}
+    fooled, leads = _together(unchanged, changed, hit, resamples=60)
+    every, _ = _together(unchanged, changed, np.ones(ROWS, bool), resamples=5)
     return Threat(
         name=name,
         strength=strength,
@@ -163,11 +172,7 @@ def _threat(rng, name, strength, knowledge, norm, text, right, found, clean, bas
         flagged=share(found.flagged[hit]) if hit.any() else None,
         flagged_all=share(found.flagged),
         distance=distance if norm else {"Linf": 0.9, "L2": 1.2 * strength, "L1": 20 * strength},
-        detection={OWN: _detection(clean.scores, found.scores, hit)}
-        | {
-            other: _detection(scores, np.log(found.scores) + BASELINES[other] + rng.normal(0, 0.8, ROWS), hit)
-            for other, scores in baselines.items()
-        },
+        detection={name: {"successful": fooled.get(name), "all": every[name]} for name in changed},
         harm=_harm(found.scores, hit, right & ~hit),
         converged=None
         if knowledge in {"corruption", "black-box"}
@@ -175,12 +180,17 @@ def _threat(rng, name, strength, knowledge, norm, text, right, found, clean, bas
         scores=found.scores.tolist(),
         successful=hit.tolist(),
         examples=_examples(rng, found, name) if strength in {None, 0.1, 3.0} else [],
+        leads=leads,
+        repaired=int((found.wrong & found.corrected_right).sum()),
+        spoiled=int((~found.wrong & ~found.corrected_right).sum()),
     )
 
 
-def _detection(clean, changed, successful):
-    kinds = {"successful": changed[successful], "all": changed}
-    return {kind: evaluate_scores(clean, bad, resamples=20) if len(bad) else None for kind, bad in kinds.items()}
+def _together(clean, changed, chosen, resamples):
+    if not chosen.any():
+        return {}, {}
+    bad = {name: scores[chosen] for name, scores in changed.items()}
+    return evaluate_together(clean, bad, resamples=resamples)
 
 
 def _harm(scores, harmful, harmless) -> Harm:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -126,7 +126,7 @@ class ScoreDistribution:
         n: how many scores they stand for.
     """
 
-    kept: npt.NDArray[np.float32]
+    kept: npt.NDArray[np.float32] = field(repr=False)
     n: int
 
     @classmethod

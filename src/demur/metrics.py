@@ -1,5 +1,7 @@
 """How well scores tell bad inputs from clean ones, and harmful corruption from harmless. No Keras."""
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
@@ -92,6 +94,23 @@ class ScoreEvaluation(TypedDict):
     fpr_at_95_tpr: Estimate
 
 
+class Lead(NamedTuple):
+    """By how much a figure of one score exceeds that of another on the same rows."""
+
+    value: float
+    low: float
+    """Of the 95 % interval."""
+    high: float
+    p: float
+    """The chance of a difference this large, either way, if there is none."""
+
+
+COMPARED = ("tpr_at_5_fpr", "auroc")
+"""The figures by which scores are compared."""
+FEWEST_RESAMPLES = 50
+"""With fewer, nothing is said of whether a difference is chance."""
+
+
 def evaluate_scores(score_clean: Scores, score_bad: Scores, *, resamples: int = 1000, seed: int = 0) -> ScoreEvaluation:
     """Evaluate scores as a test for bad inputs, with 95 % intervals.
 
@@ -119,20 +138,112 @@ def evaluate_scores(score_clean: Scores, score_bad: Scores, *, resamples: int = 
         NonFinite: a score is NaN.
         InvalidSetting: fewer than one resample.
     """
-    clean, bad = _checked(score_clean, "score_clean"), _checked(score_bad, "score_bad")
+    estimates, _ = evaluate_together({"": score_clean}, {"": score_bad}, resamples=resamples, seed=seed)
+    return estimates[""]
+
+
+def evaluate_together(
+    score_clean: Mapping[str, Scores], score_bad: Mapping[str, Scores], *, resamples: int = 1000, seed: int = 0
+) -> tuple[dict[str, ScoreEvaluation], dict[str, dict[str, Lead]]]:
+    """Evaluate several scores of the same rows, and tell whether one does better than the first but by chance.
+
+    A paired bootstrap: every score is evaluated on the same resampled rows, so that the differences have intervals.
+    The test takes the difference for normal, with the variance of the bootstrap, plus what the difference itself adds
+    to the variance if there is none, as in McNemar's test (1947): on few rows, nothing is certain.
+
+    Examples:
+        >>> clean, bad = np.linspace(0, 1, 200), np.linspace(0.9, 2, 100)
+        >>> _, leads = evaluate_together({"a": clean, "b": -clean}, {"a": bad, "b": -bad})
+        >>> leads["b"]["auroc"].value < -0.9, leads["b"]["auroc"].p < 0.001
+        (True, True)
+
+    Args:
+        score_clean: by name, `(n,)`, scores of the clean inputs, in one order.
+        score_bad: by name, `(m,)`, of the inputs that should be flagged, in one order.
+        resamples: bootstrap samples.
+        seed: of the resampling.
+
+    Returns:
+        The evaluation of each score; and of each but the first by how much it is ahead of the first, by figure.
+
+    Raises:
+        EmptyInput, NonFinite, InvalidSetting: as `evaluate_scores`.
+    """
     if resamples < 1:
         raise InvalidSetting(f"resamples is a whole number of at least 1; got {resamples}")
-    values = _figures(*_ranked(clean, bad))[0]
+    figures = list(ScoreEvaluation.__annotations__)
+    estimates: dict[str, ScoreEvaluation] = {}
+    leads: dict[str, dict[str, Lead]] = {}
+    first: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
+    for name, given in score_clean.items():
+        clean, bad = _checked(given, "score_clean"), _checked(score_bad[name], "score_bad")
+        values, drawn = _figures(*_ranked(clean, bad))[0], _resampled(clean, bad, resamples, seed)
+        low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+        found = {figure: Estimate(float(values[i]), float(low[i]), float(high[i])) for i, figure in enumerate(figures)}
+        estimates[name] = cast("ScoreEvaluation", found)
+        if first is None:
+            first = values, drawn
+        else:
+            difference, spread, chance = values - first[0], drawn - first[1], 1 / len(clean) + 1 / len(bad)
+            leads[name] = {
+                figure: _lead(float(difference[i]), spread[:, i], chance)
+                for i, figure in enumerate(figures)
+                if figure in COMPARED
+            }
+    return estimates, leads
+
+
+def _resampled(clean: Scores, bad: Scores, resamples: int, seed: int) -> npt.NDArray[np.float64]:
+    """The figures of each resample, `(resamples, figures)`; of as many scores, the same rows are drawn."""
     rng = np.random.default_rng(seed)
     together = max(1, MOST_AT_ONCE // (len(clean) + len(bad)))
     sizes = [min(together, resamples - done) for done in range(0, resamples, together)]
-    drawn = np.concatenate(
+    return np.concatenate(
         [_figures(*_ranked(clean, bad, _drawn(rng, size, len(clean)), _drawn(rng, size, len(bad)))) for size in sizes]
     )
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    names = list(ScoreEvaluation.__annotations__)
-    estimates = {name: Estimate(float(values[i]), float(low[i]), float(high[i])) for i, name in enumerate(names)}
-    return cast("ScoreEvaluation", estimates)
+
+
+def _lead(difference: float, drawn: npt.NDArray[np.float64], chance: float) -> Lead:
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    p = 1.0
+    if difference and len(drawn) >= FEWEST_RESAMPLES:
+        variance = float(drawn.var(ddof=1)) + difference**2 * chance
+        p = math.erfc(abs(difference) / math.sqrt(2 * variance))
+    return Lead(difference, float(low), float(high), p)
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """The p-value of a change that turned some rows right and some wrong, if both are as likely (McNemar, 1947).
+
+    Exact and two-sided: by the binomial distribution of the rows that changed.
+
+    Examples:
+        >>> mcnemar(9, 1), mcnemar(0, 0)
+        (0.021484375, 1.0)
+    """
+    n, fewer = better + worse, min(better, worse)
+    tail = sum(math.comb(n, k) for k in range(fewer + 1))
+    return min(1.0, float(2 * tail / 2**n))
+
+
+def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
+    """Which of several p-values are small enough that the chance of any false one is at most `level` (Holm, 1979).
+
+    Holds however the tests depend on each other.
+
+    Examples:
+        >>> holm([0.001, 0.04, 0.02])
+        [True, True, True]
+        >>> holm([0.001, 0.04, 0.03])
+        [True, False, False]
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    found = [False] * len(p_values)
+    for place, i in enumerate(order):
+        if p_values[i] > level / (len(order) - place):
+            break
+        found[i] = True
+    return found
 
 
 def share(values: npt.ArrayLike) -> Estimate:

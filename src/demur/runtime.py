@@ -34,11 +34,13 @@ from demur.data import (
     shapes_of,
 )
 from demur.decision import Control, check_control, correction, decide
-from demur.errors import DetectorNotFound, InvalidSetting, NonFinite, NotADetector, ShapeMismatch
-from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, check_seal
+from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch
+from demur.facts import facts
+from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, read
 from demur.onnx_session import DTYPES, onnxruntime_module
 from demur.outside import NEEDED, as_reference, asked, check_model, companion_rows
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
+from demur.summary import Readable, Summary
 
 
 def load(
@@ -76,7 +78,7 @@ def load(
     return Guard(path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess)
 
 
-class Guard:
+class Guard(Readable):
     """A detector in one ONNX file. Several threads may use the same one.
 
     Examples:
@@ -112,8 +114,7 @@ class Guard:
         companion_preprocess: Any = None,
     ) -> None:
         self.path = Path(path)
-        contents = _contents(self.path)
-        check_seal(contents, self.path)
+        contents = read(self.path)
         self._session = _session(contents, self.path, threads, providers)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self._description = Description.of(self.metadata, self.path.name)
@@ -142,9 +143,8 @@ class Guard:
     @property
     def layout(self) -> Layout:
         """What one row is."""
-        outside = self._description.outside
-        made_before = outside is not None and outside.preprocess and self._preprocess is None
-        return outside.companion if outside is not None and made_before else self._description.layout
+        layout: Any = self._description.row_layout(preprocessed=self._preprocess is not None)
+        return layout  # type: ignore[no-any-return]
 
     @property
     def takes_reference(self) -> bool:
@@ -174,7 +174,8 @@ class Guard:
     @property
     def threshold(self) -> Threshold:
         """Scores strictly above it are flagged; in nats. An array `(classes,)` where each class has its own."""
-        return self._description.threshold
+        threshold: Any = self._description.threshold
+        return threshold  # type: ignore[no-any-return]
 
     @property
     def calibration(self) -> Any:
@@ -231,6 +232,10 @@ class Guard:
             online=False,
             version=__version__,
         )
+
+    def summary(self) -> Summary:
+        """What the guard is and what it promises, in some lines: a string, which a notebook shows as HTML."""
+        return Summary(f"{self.path.name}: an exported {self.detector}", facts(self._description))
 
     def __repr__(self) -> str:
         threshold = np.array2string(np.asarray(self.threshold), precision=4)
@@ -326,10 +331,10 @@ class Guard:
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
         """
-        _, data = self._decided(X, reference, batch_size, control, level, threshold)
+        _, data, how = self._decided(X, reference, batch_size, control, level, threshold)
         if not return_instance_score:
             data["instance_score"] = None
-        return {"meta": self.meta, "data": data}
+        return PredictResult.of(self.meta, data, **how)
 
     def correct(
         self,
@@ -362,11 +367,11 @@ class Guard:
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
         """
-        scored, flagged = self._decided(X, reference, batch_size, control, level, threshold)
+        scored, flagged, how = self._decided(X, reference, batch_size, control, level, threshold)
         if not return_instance_score:
             flagged["instance_score"] = None
         data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
-        return {"meta": self.meta, "data": data}
+        return CorrectResult.of(self.meta, data, **how)
 
     def feed(self, rows: Rows, reference: Any = None) -> dict[str, npt.NDArray[Any]]:
         """Rows as the graph takes them, encoded and cast, by the names of its inputs.
@@ -413,7 +418,8 @@ class Guard:
 
     def _decided(
         self, X: Any, reference: Any, batch_size: int, control: Control, level: float, threshold: Any
-    ) -> tuple[Scored, PredictData]:
+    ) -> tuple[Scored, PredictData, dict[str, Any]]:
+        """Score rows and flag them; last, by what."""
         check_control(control, level, self.calibration)
         limit = self.threshold if threshold is None else self._checked_threshold(threshold)
         found = self._over_batches(X, reference, batch_size, ["instance_score", "no_defense", "defense"])
@@ -425,7 +431,7 @@ class Guard:
             data["invalid"] = invalid
         if self.harm is not None:
             data["harm_probability"] = self.harm.probability(score)
-        return scored, data
+        return scored, data, {"threshold": limit} if control is None else {"level": level}
 
     def _checked_threshold(self, threshold: Any) -> Threshold:
         if is_number(threshold):
@@ -473,14 +479,6 @@ class Guard:
                 "or the companion returns NaN or infinity for them"
             )
         return invalid
-
-
-def _contents(path: Path) -> bytes:
-    if path.is_dir():
-        raise NotADetector(f"{path} is a folder: demur.load_detector reads it; demur export makes an ONNX file of it")
-    if not path.exists():
-        raise DetectorNotFound(f"there is no guard at {path}: no such file")
-    return path.read_bytes()
 
 
 def _session(contents: bytes, path: Path, threads: int | None, providers: Sequence[Any] | None) -> Any:

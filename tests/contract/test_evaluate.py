@@ -34,8 +34,9 @@ from demur.evaluation import running
 from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import FGSM, PGD, Attack, Attacked, HopSkipJump, SelectivePGD, WeightedPGD
 from demur.evaluation.baselines import Baseline
+from demur.evaluation.comparison import OWN
 from demur.evaluation.corruptions import TABLE_CORRUPTIONS, corrupt
-from demur.evaluation.result import OWN, Evaluation
+from demur.evaluation.result import Evaluation
 from demur.evaluation.store import Store
 from demur.evaluation.target import Target
 

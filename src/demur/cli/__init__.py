@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from demur._version import __version__
-from demur.cli import accuracy, answer, demo, drift, evaluate, export, learn, report, serve
+from demur.cli import accuracy, answer, demo, drift, evaluate, export, info, learn, report, serve
 from demur.errors import DemurError
 
 ABOUT = """\
@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"demur {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (learn, answer, drift, accuracy, evaluate, report, export, serve, demo):
+    for module in (learn, info, answer, drift, accuracy, evaluate, report, export, serve, demo):
         module.register(commands)
     return parser
 

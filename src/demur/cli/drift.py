@@ -16,7 +16,7 @@ from demur.cli.options import FILES, Commands, add_columns, add_command, add_sca
 from demur.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from demur.drift import DriftData, Monitor
+    from demur.drift import Monitor
 
 DRIFT = 3
 """The exit status that says drift."""
@@ -113,21 +113,8 @@ def drift(args: argparse.Namespace) -> int:
     from demur.drift import test
 
     found = test(guard, **rows, alpha=args.alpha, method=args.method)
-    print(json.dumps(found) if args.json else verdict(found["data"], args.alpha))
+    print(json.dumps(found) if args.json else found.summary())
     return DRIFT if found["data"]["is_drift"] else 0
-
-
-def verdict(data: "DriftData", alpha: float) -> str:
-    """What a test found, in a sentence."""
-    p = f"p = {data['p_value']:.2g}" if data["p_value"] >= 1e-4 else "p < 0.0001"
-    found = "Drift" if data["is_drift"] else "No drift"
-    direction = "larger" if data["effect_size"] > 0 else "no larger"
-    invalid = data.get("invalid", 0)
-    return (
-        f"{found}: the {data['n']:,} scores are {direction} than those of normal data "
-        f"(mean {data['mean_score']:.4g} against {data['reference_mean']:.4g} nats), {p} at a level of {alpha:g}."
-        + (f" {invalid:,} more inputs could not be judged." if invalid else "")
-    )
 
 
 def monitor(args: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,18 +235,21 @@ def threshold(args: argparse.Namespace) -> int:
         args.parser.error("one of the arguments --data and --scores is required")
     document, unnamed = Document(args.folder), ""
     if args.scores is not None:
-        limit, n = _from_scores(args, document)
+        found = _from_scores(args, document)
         args.data = args.scores  # what comes next is likely to lie in a file of the same kind
         unnamed = " --classifier CLASSIFIER" if document.lacks_classifier and args.classifier is None else ""
     else:
         how = document.how
         data = data_of(args, args.data, how)
-        X, labels, n = data.rows(how), data.labels(args.labels), len(data)
+        X, labels = data.rows(how), data.labels(args.labels)
         detector = live(args.folder, args)
         detector.infer_threshold(X, labels=labels, batch_size=args.batch_size, verbose=shows_bar(args), **_rate(args))
         detector.save(args.folder)
-        limit = detector.threshold
-    print(threshold_line(args, limit, n, document.labels.all_names))
+        found = detector.calibration
+    from demur.facts import promise
+
+    labelled = bool(args.labels or args.label_column)
+    print(f"threshold {promise(found.threshold, found, document.labels.all_names, labelled=labelled)}")
     print(f"saved in {args.folder}")
     show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))}", "NEW", f"{unnamed} --out answers.csv")
     return 0
@@ -262,8 +264,8 @@ def _rate(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _from_scores(args: argparse.Namespace, document: Document) -> tuple[Any, int]:
-    """Set the threshold from scores that are ready: neither Keras nor the classifier is loaded."""
+def _from_scores(args: argparse.Namespace, document: Document) -> Any:
+    """Calibrate with scores that are ready: neither Keras nor the classifier is loaded."""
     if args.label_column is not None:
         args.parser.error("--label-column is a column of --data: with --scores, pass --labels FILE[:KEY]")
     scores = read_scores(args.scores)
@@ -288,22 +290,7 @@ def _from_scores(args: argparse.Namespace, document: Document) -> tuple[Any, int
     kept = {name: entry for name, entry in document.files.items() if name != "calibration"}
     fields = {**document.fields, "threshold": np.asarray(found.threshold).tolist()}
     write(args.folder, fields, {}, {"calibration": found.as_arrays()}, keep=kept)
-    return found.threshold, len(scores)
-
-
-def threshold_line(args: argparse.Namespace, threshold: Any, n: int, names: Sequence[str]) -> str:
-    """Say what the threshold is and what it stands for; with labels, only inputs that are classified right count."""
-    per_class = isinstance(threshold, Sequence) or getattr(threshold, "ndim", 0) == 1
-    each = zip(names, threshold, strict=True) if per_class else ()
-    limits = ", ".join(f"{name}: {limit:.6g}" for name, limit in each) if per_class else f"{threshold:.6g}"
-    margin = f", plus a margin of {args.margin:g}" if args.margin else ""
-    right = ", of those that the classifier gets right" if args.labels or args.label_column else ""
-    if args.fpr is not None:
-        return (
-            f"threshold {limits} nats: it flags at most {100 * args.fpr:g} % of inputs like these {n:,}{right}{margin}"
-        )
-    share = f"{args.threshold_perc:g} % of {n:,} inputs{right}"
-    return f"threshold {limits} nats: the score that {share} do not exceed{margin}"
+    return found
 
 
 def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -53,9 +53,11 @@ from demur.errors import (
     ThresholdNotSet,
     WrongType,
 )
+from demur.facts import facts
 from demur.feeding import Drawn, StreamBatches, TrainingBatches, preprocessed
 from demur.forks import computing
 from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
+from demur.guard_file import Description
 from demur.harm import HarmCalibration
 from demur.held_out import KnownRows, PassingRows, warn_if_by_chance, warn_if_other, warn_if_trained_on
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
@@ -64,6 +66,7 @@ from demur.routes import InGraph, OutOfGraph, Route, answered, is_own
 from demur.row_sketch import row_keys
 from demur.scoring import gathered, over_batches, score_rows, spacious
 from demur.sources import SOME, ArraySource, CheckedSource, Source, as_source, first_rows, is_collection, some_of
+from demur.summary import Readable, Summary
 from demur.training import (
     Objective,
     Trainer,
@@ -74,6 +77,7 @@ from demur.training import (
     steps_together,
     xla_setting,
 )
+from demur.wording import count, number
 
 if TYPE_CHECKING:
     from demur.export import Exported
@@ -107,7 +111,7 @@ SHARED_SETTINGS = (
 """The arguments of `__init__` that every detector has and that JSON can hold."""
 
 
-class Detector(abc.ABC):
+class Detector(Readable, abc.ABC):
     """A second opinion on a classifier: settings in `__init__`, data in methods, `fit` returns the detector.
 
     A subclass names its companion and builds the two halves of its graph in `views`; it is then known to
@@ -344,7 +348,7 @@ class Detector(abc.ABC):
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
         """Make the detector again from what `parts` and `settings` returned."""
 
-    def take_weights(self, parts: dict[str, Any]) -> None:  # noqa: B027 - most detectors make nothing by themselves
+    def take_weights(self, parts: dict[str, Any]) -> None:
         """Take over, of the saved parts, the weights of what the detector makes by itself."""
 
     @property
@@ -464,6 +468,53 @@ class Detector(abc.ABC):
             online=False,
             version=__version__,
         )
+
+    @property
+    def description(self) -> Description:
+        """What an exported file and a summary say of the detector; without a digest of the classifier."""
+        is_ready = self._is_ready
+        return Description(
+            detector=type(self).__name__,
+            threshold=self.threshold,
+            layout=self.classifier.layout if is_ready else self._layout,
+            inputs=(),
+            classes=self.labels.count or 0,
+            labels=self.labels,
+            temperature=self.temperature,
+            on_invalid=self.on_invalid,
+            data_type=self.data_type,
+            channels_first=self.channels_first,
+            classifier=None,
+            precision="float32",
+            versions={"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()},
+            calibration=self.calibration,
+            harm=self.harm,
+            agreement=self.agreement,
+            title=self._title,
+            score_type=self.score_type,
+            is_trained=self.is_trained,
+        )
+
+    @property
+    def _title(self) -> str:
+        name = self.classifier.title if self._is_ready else getattr(self.model, "name", type(self.model).__name__)
+        return f"{name}, {self._source_class.kind}"
+
+    def summary(self) -> Summary:
+        """What the detector is and what it promises, in some lines: a string, which a notebook shows as HTML.
+
+        Examples:
+            >>> print(detector.summary())                                      # doctest: +SKIP
+            AdversarialAE on 'classifier'
+              classifier  classifier, a Keras model
+              rows        (n, 8, 8, 1) float32
+              ...
+        """
+        found = facts(self.description)
+        if self.history:
+            loss = self.history["loss"]
+            found["trained"] = f"{count(len(loss), 'epoch')}, loss {number(loss[0])} to {number(loss[-1])}"
+        return Summary(f"{type(self).__name__} on {self._title}", found)
 
     def __repr__(self) -> str:
         threshold = "not set" if self.threshold is None else np.array2string(np.asarray(self.threshold), precision=4)
@@ -955,10 +1006,10 @@ class Detector(abc.ABC):
                 or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        _, data = self._decided(X, batch_size, verbose, control, level)
+        _, data, how = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             data["instance_score"] = None
-        return {"meta": self.meta, "data": data}
+        return PredictResult.of(self.meta, data, **how)
 
     def correct(
         self,
@@ -999,11 +1050,11 @@ class Detector(abc.ABC):
                 or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        scored, flagged = self._decided(X, batch_size, verbose, control, level)
+        scored, flagged, how = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             flagged["instance_score"] = None
         data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
-        return {"meta": self.meta, "data": data}
+        return CorrectResult.of(self.meta, data, **how)
 
     def save(self, path: str | Path, *, include_classifier: bool = True) -> None:
         """Write the detector to a folder: `detector.json`, and files that it names with their SHA-256. No pickle.
@@ -1033,6 +1084,7 @@ class Detector(abc.ABC):
             "classifier": {
                 "fingerprint": self.classifier.fingerprint(),
                 "source": type(self.classifier).__name__,
+                "title": self._title,
                 "classes": self.labels.as_json(),
             },
             "inputs": self.route.settings(),
@@ -1043,6 +1095,7 @@ class Detector(abc.ABC):
             "companion_preprocess": is_own(self.companion_preprocess),
             "table": self.table,
             "scale": self.scale,
+            "versions": self.description.versions,
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
         learned = {
@@ -1133,7 +1186,7 @@ class Detector(abc.ABC):
             classifier.check_outputs(outputs[0])
         self._probabilities_checked = True
 
-    def _check_gradients(self, rows: Rows | None) -> None:  # noqa: B027 - most companions learn without the classifier
+    def _check_gradients(self, rows: Rows | None) -> None:
         """Check, before training, that gradients reach a companion which learns through the classifier."""
 
     def _scored(
@@ -1173,8 +1226,8 @@ class Detector(abc.ABC):
 
     def _decided(
         self, X: Any, batch_size: int, verbose: bool, control: Control, level: float
-    ) -> tuple[Scored, PredictData]:
-        """Score rows and flag them."""
+    ) -> tuple[Scored, PredictData, dict[str, Any]]:
+        """Score rows and flag them; last, by what."""
         self.check_trained()
         check_control(control, level, self.calibration)
         if control is None and self.threshold is None:
@@ -1187,7 +1240,7 @@ class Detector(abc.ABC):
             data["invalid"] = scored.invalid
         if self.harm is not None:
             data["harm_probability"] = self.harm.probability(scored.score)
-        return scored, data
+        return scored, data, {"threshold": self.threshold} if control is None else {"level": level}
 
     @functools.cached_property
     def _scoring(self) -> Network:

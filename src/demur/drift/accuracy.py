@@ -23,7 +23,7 @@ from demur.evaluation.planning import corruptions_of
 from demur.evaluation.target import Target
 from demur.extras import extra
 from demur.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
-from demur.results import Floats, Meta
+from demur.results import Floats, Result
 
 FEWEST = 50
 """Labelled rows that are needed."""
@@ -50,11 +50,8 @@ class AccuracyData(TypedDict):
     """Rows that could not be judged and were left out, from a detector with `on_invalid="flag"`."""
 
 
-class AccuracyResult(TypedDict):
-    """What `demur.drift.estimate_accuracy` returns."""
-
-    meta: Meta
-    data: AccuracyData
+AccuracyResult = Result[AccuracyData]
+"""What `demur.drift.estimate_accuracy` returns."""
 
 
 def calibrate_accuracy(
@@ -220,7 +217,7 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
     )
     if detector.on_invalid == "flag":
         data["invalid"] = int((~valid).sum())
-    return {"meta": drift_meta(detector), "data": data}
+    return AccuracyResult.of(drift_meta(detector), data)
 
 
 class _Judged(NamedTuple):

@@ -16,7 +16,7 @@ from demur.drift.ranks import Pool, mann_whitney
 from demur.drift.reference import Given, calibration_of, check_known, check_scale, scores_of
 from demur.errors import DependentRows, EmptyInput, InvalidSetting
 from demur.extras import extra
-from demur.results import Meta
+from demur.results import Meta, Result
 
 Method = Literal["mann-whitney", "ks", "permutation"]
 PERMUTATIONS = 9999
@@ -47,11 +47,8 @@ class DriftData(TypedDict):
     """Rows that could not be judged and were left out, from a detector with `on_invalid="flag"`."""
 
 
-class DriftResult(TypedDict):
-    """What `demur.drift.test` returns."""
-
-    meta: Meta
-    data: DriftData
+DriftResult = Result[DriftData]
+"""What `demur.drift.test` returns."""
 
 
 def test(
@@ -138,7 +135,7 @@ def test(
     )
     if getattr(detector, "on_invalid", "raise") == "flag":
         data["invalid"] = int((~given.valid).sum())
-    return {"meta": drift_meta(detector), "data": data}
+    return DriftResult.of(drift_meta(detector), data, alpha=alpha)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest takes what is called so for a test
@@ -166,9 +163,13 @@ def cliffs_delta(batch: Array, reference: Array) -> float:
 
 def drift_meta(detector: Any, *, online: bool = False) -> Meta:
     """Who says so."""
-    data_type = getattr(detector, "data_type", None)  # a calibration has none
+    meta = getattr(detector, "meta", {"name": type(detector).__name__, "data_type": None})  # a calibration has none
     return Meta(
-        name=type(detector).__name__, detector_type="drift", data_type=data_type, online=online, version=__version__
+        name=meta["name"],
+        detector_type="drift",
+        data_type=meta["data_type"],
+        online=online,
+        version=__version__,
     )
 
 

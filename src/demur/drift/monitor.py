@@ -18,6 +18,8 @@ from demur.drift.evidence import Array, Evidence, Observed, Settings
 from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of, scores_rows
 from demur.durations import seconds_of
 from demur.errors import CorruptMonitor, DependentRows, InvalidSetting, WrongDetector, WrongType
+from demur.summary import Readable, Summary
+from demur.wording import count, number, percent
 from demur.writing import write_text
 
 Method = Literal["martingale", "cusum", "window"]
@@ -42,7 +44,7 @@ class Alarm:
     log_evidence: float
 
 
-class Monitor:
+class Monitor(Readable):
     """Watches a stream of scores for drift that raises them, for ever and in constant memory.
 
     Drift that harms the classifier raises scores. With the default method the chance of ever raising a false alarm is
@@ -297,10 +299,34 @@ class Monitor:
             f"or --every {every}"
         )
 
+    def summary(self) -> Summary:
+        """What was looked at and what was found, in some lines: a string, which a notebook shows as HTML."""
+        passed = f"; {self.passed:,} passed over by every={self.every}" if self.every > 1 else ""
+        invalid = f"; {count(self.invalid, 'row')} could not be judged" if self.invalid else ""
+        promise = (
+            f"on average {count(self.run_length, 'score')} or more between two false alarms"
+            if self.method == "cusum"
+            else f"the chance of ever raising a false alarm is at most {percent(self.alpha)}"
+        )
+        facts = {
+            "looked at": f"{count(self.count, 'score')}{passed}{invalid}",
+            "evidence": f"{number(self.evidence)}; an alarm from {number(self.limit)} on",
+            "alarms": count(self.alarm_count, "alarm"),
+            "method": f"{self.method}: {promise}",
+        }
+        if self.alarms:
+            facts["alarms"] += f", the last after {count(self.alarms[-1].at, 'score')}"
+        if self.is_dependent:
+            facts["beware"] = self.dependence_said
+        return Summary(f"Monitor: {self._state}", facts)
+
+    @property
+    def _state(self) -> str:
+        return "alarm" if self.alarm else "resting" if self._resting is not None else "no alarm"
+
     def __repr__(self) -> str:
-        state = "alarm" if self.alarm else "resting" if self._resting is not None else "no alarm"
         evidence = f"evidence {self.evidence:.3g} of {self.limit:.3g}"
-        return f"<Monitor by {self.method}, {self.count:,} scores, {evidence}: {state}>"
+        return f"<Monitor by {self.method}, {self.count:,} scores, {evidence}: {self._state}>"
 
     # Keeping ------------------------------------------------------------------------------------------------------
 

@@ -1,15 +1,16 @@
 """From what became of changed rows to the figures of a threat."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from demur.evaluation.budgets import NORMS
+from demur.evaluation.comparison import OWN
 from demur.evaluation.norms import size
-from demur.evaluation.result import OWN, Clean, Example, Harm, Knowledge, Threat, WorstCase
+from demur.evaluation.result import Clean, Example, Harm, Knowledge, Threat, WorstCase
 from demur.evaluation.target import Array, Target, Verdict
-from demur.metrics import Estimate, ScoreEvaluation, cohens_d, evaluate_scores, share
+from demur.metrics import Estimate, Lead, ScoreEvaluation, cohens_d, evaluate_scores, evaluate_together, share
 
 LATE = 0.02
 """Share of the rows that the last quarter of an attack's steps may bring, if it is to count as converged."""
@@ -50,6 +51,8 @@ class Unchanged(NamedTuple):
             always_corrected=share(verdict.opinion == y),
             fpr=share(verdict.flagged),
             scores=verdict.score.tolist(),
+            repaired=int(((verdict.reference != y) & (verdict.final == y)).sum()),
+            spoiled=int(((verdict.reference == y) & (verdict.final != y)).sum()),
         )
 
 
@@ -114,6 +117,9 @@ def threat_of(outcome: Outcome, unchanged: Unchanged, *, resamples: int, seed: i
     """The figures of a threat."""
     changed, attempted, successful = outcome.changed, outcome.attempted, outcome.successful
     y = unchanged.y[changed.rows]
+    alone, guarded = outcome.right_alone, outcome.right_guarded
+    found, leads = _compared(unchanged.scores, changed.scores, successful, resamples, seed)
+    every, _ = _compared(unchanged.scores, changed.scores, attempted, resamples, seed)
 
     def among_attempted(values: Array) -> Estimate:
         return share(values[attempted]) if attempted.any() else UNKNOWN
@@ -122,9 +128,9 @@ def threat_of(outcome: Outcome, unchanged: Unchanged, *, resamples: int, seed: i
         **outcome.description._asdict(),
         rows=len(changed.rows),
         seconds=changed.seconds,
-        accuracy=share(outcome.right_alone),
+        accuracy=share(alone),
         always_corrected=share(changed.verdict.opinion == y),
-        corrected=share(outcome.right_guarded),
+        corrected=share(guarded),
         attempted=int(attempted.sum()),
         succeeded=among_attempted(successful),
         accepted_and_wrong=among_attempted(outcome.accepted_and_wrong),
@@ -132,19 +138,26 @@ def threat_of(outcome: Outcome, unchanged: Unchanged, *, resamples: int, seed: i
         flagged=share(changed.verdict.flagged[successful]) if successful.any() else None,
         flagged_all=share(changed.verdict.flagged),
         distance={norm: _median(changed.distance.get(norm), successful) for norm in NORMS},
-        detection={
-            name: {
-                "successful": detected(unchanged.scores[name], scores[successful], resamples, seed),
-                "all": detected(unchanged.scores[name], scores[attempted], resamples, seed),
-            }
-            for name, scores in changed.scores.items()
-        },
+        detection={name: {"successful": found.get(name), "all": every.get(name)} for name in changed.scores},
         harm=harm_of(changed.verdict.score, successful, attempted & ~successful, resamples, seed),
         converged=None if outcome.late is None else outcome.late <= LATE,
         scores=changed.verdict.score.tolist(),
         successful=successful.tolist(),
         examples=changed.examples,
+        leads=leads,
+        repaired=int((~alone & guarded).sum()),
+        spoiled=int((alone & ~guarded).sum()),
     )
+
+
+def _compared(
+    clean: Mapping[str, Array], changed: Mapping[str, Array], bad: Array, resamples: int, seed: int
+) -> tuple[dict[str, ScoreEvaluation], dict[str, dict[str, Lead]]]:
+    """How well each score tells the bad of the changed rows from unchanged ones; nothing if there are no bad ones."""
+    if not bad.any():
+        return {}, {}
+    scores = {name: values[bad] for name, values in changed.items()}
+    return evaluate_together({name: clean[name] for name in scores}, scores, resamples=resamples, seed=seed)
 
 
 def _median(values: Array | None, among: Array) -> float | None:

@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.errors import CorruptEvaluation
+from demur.evaluation.comparison import OWN
 from demur.extras import extra
-from demur.metrics import Estimate, ScoreEvaluation
+from demur.metrics import Estimate, Lead, ScoreEvaluation
+from demur.summary import Readable, Summary
+from demur.wording import AT_SEVERITY, among, count, percent
 from demur.writing import write_text
 
 Knowledge = Literal["grey-box", "black-box", "white-box", "corruption"]
@@ -22,8 +25,6 @@ Knowledge = Literal["grey-box", "black-box", "white-box", "corruption"]
 FORMAT = 1
 NUMBERS = re.compile(r"\[[-+.\w,\s]*\]")
 """A list of nothing but numbers and truths in JSON: written in one line."""
-OWN = "demur"
-"""The name of the detector's own score among those of the baselines."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,12 @@ class Clean:
     """With the opinion's class everywhere."""
     fpr: Estimate
     """Share of the rows that are flagged."""
-    scores: list[float]
+    scores: list[float] = field(repr=False)
     """Of each row, in nats."""
+    repaired: int | None = None
+    """Rows on which the classifier alone is wrong and the corrected answer right; None in a file of before."""
+    spoiled: int | None = None
+    """Rows on which the classifier alone is right and the corrected answer wrong."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,9 @@ class Harm:
 class Example:
     """One row of the gallery: images as float32 `(height, width, channels)`, or rows of numbers."""
 
-    original: npt.NDArray[np.float32]
-    changed: npt.NDArray[np.float32]
-    reconstruction: npt.NDArray[np.float32] | None
+    original: npt.NDArray[np.float32] = field(repr=False)
+    changed: npt.NDArray[np.float32] = field(repr=False)
+    reconstruction: npt.NDArray[np.float32] | None = field(repr=False)
     """Of the changed one, where the companion makes one."""
     label: int
     before: int
@@ -129,18 +134,28 @@ class Threat:
     examples: list[Example] = field(default_factory=list)
     for_the_curve: bool = False
     """Whether its strength is not the one that was asked for: it is there to show how results depend on strength."""
+    leads: dict[str, dict[str, Lead]] = field(default_factory=dict)
+    """Of each baseline, by figure, how far it is ahead of the guard's score on the same rows, those that succeeded."""
+    repaired: int | None = None
+    """Changed rows on which the classifier alone is wrong and the corrected answer right; None in a file of before."""
+    spoiled: int | None = None
+    """Changed rows on which the classifier alone is right and the corrected answer wrong."""
 
     @property
     def title(self) -> str:
         """Name and strength."""
         if self.strength is None:
             return self.name
-        return f"{self.name} {self.strength:.3g}" if self.norm else f"{self.name} at severity {self.strength:g}"
+        return f"{self.name} {self.strength:.3g}" if self.norm else f"{self.name}{AT_SEVERITY}{self.strength:g}"
 
     @property
     def broken(self) -> float:
         """Share of the attempted on which the guarded classifier is wrong."""
         return self.accepted_and_wrong.value + self.corrected_to_wrong.value
+
+    def __repr__(self) -> str:
+        alone, guarded = percent(self.accuracy.value), percent(self.corrected.value)
+        return f"<{self.title}, {self.knowledge}, {count(self.rows, 'row')}: right {alone} alone, {guarded} guarded>"
 
 
 @dataclass(frozen=True)
@@ -187,10 +202,12 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found. See `to_json`, `to_frame` and `demur report`.
+class Evaluation(Readable):
+    """What `evaluate` found; it prints as its `summary`. See `sentences`, `to_json`, `to_frame` and `demur report`.
 
     Examples:
+        >>> evaluation
+        <Evaluation of AdversarialAE on 40 rows: ... threats, ... sanity checks failed; summary() says what was found>
         >>> text = evaluation.to_json("evaluation.json")
         >>> frame = Evaluation.from_json("evaluation.json").to_frame()
         >>> set(frame["threat"]) == {threat.name for threat in evaluation.threats} | {"unchanged"}
@@ -226,6 +243,31 @@ class Evaluation:
     def of_interest(self) -> list[Threat]:
         """The threats at the strength that was asked for, and all corruptions: what a summary is about."""
         return [threat for threat in self.threats if not threat.for_the_curve]
+
+    def sentences(self) -> list[str]:
+        """What was found in plain words, the worst first: the sentences that a report begins with.
+
+        Examples:
+            >>> all(sentence.endswith(".") for sentence in evaluation.sentences())
+            True
+        """
+        from demur.evaluation.sentences import sentences
+
+        return sentences(self)
+
+    def summary(self) -> Summary:
+        """The sentences, and a table of the main figures: a string, which a notebook shows as HTML."""
+        from demur.evaluation.sentences import main_figures, sentences
+
+        title = f"{self.detector} on {self.classifier!r}: what it is worth, on {count(self.rows, 'test row')}"
+        return Summary(title, {}, sentences(self), main_figures(self))
+
+    def __repr__(self) -> str:
+        failed = sum(check.passed is False for check in self.checks)
+        return (
+            f"<Evaluation of {self.detector} on {count(self.rows, 'row')}: {count(len(self.threats), 'threat')}, "
+            f"{among(failed, len(self.checks), 'sanity check')} failed; summary() says what was found>"
+        )
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the evaluation as JSON text; write it to a file, if one is given."""
@@ -341,6 +383,10 @@ def _threat(document: dict[str, Any]) -> Threat:
     read["detection"] = {
         name: {positives: _scores(found) for positives, found in both.items()}
         for name, both in document["detection"].items()
+    }
+    read["leads"] = {
+        name: {figure: Lead(*lead) for figure, lead in figures.items()}
+        for name, figures in document.get("leads", {}).items()
     }
     read["harm"] = Harm(**{**document["harm"], "auroc": _estimate(document["harm"]["auroc"])})
     images = ("original", "changed", "reconstruction")

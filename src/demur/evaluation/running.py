@@ -21,6 +21,7 @@ from demur.evaluation.attacks import Attack, Attacked
 from demur.evaluation.baselines import Baseline, finite
 from demur.evaluation.budgets import bounds_of, doubt_about, epsilons_of
 from demur.evaluation.checks import check_all
+from demur.evaluation.comparison import OWN
 from demur.evaluation.costs import cost_of
 from demur.evaluation.measuring import (
     Changed,
@@ -35,9 +36,10 @@ from demur.evaluation.measuring import (
 from demur.evaluation.norms import Norm
 from demur.evaluation.planning import Corruption, Planned, attacks_of, corruptions_of, planned, shortened
 from demur.evaluation.reporting import Reporter
-from demur.evaluation.result import OWN, Evaluation
+from demur.evaluation.result import Evaluation
 from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_of_detector, digest_of_rows
 from demur.evaluation.target import Array, Target
+from demur.wording import grouped
 
 CHUNK = 128
 """Rows that are attacked together and kept on disk together."""
@@ -277,7 +279,7 @@ def _folder(out: Any) -> Path | None:
 
 
 def _baselines(asked: _Asked, training_rows: Any, seed: int, reporter: Reporter) -> list[Baseline]:
-    found = []
+    found, missing = [], []
     for name in asked.baselines:
         baseline = Baseline.registry[name](asked.target, training_rows, seed)
         if baseline.missing is None:
@@ -285,7 +287,9 @@ def _baselines(asked: _Asked, training_rows: Any, seed: int, reporter: Reporter)
             baseline.prepare()
             found.append(baseline)
         else:
-            asked.notes.append(f"No comparison with {name}: {baseline.missing}.")
+            missing.append((name, baseline.missing))
+    if missing:
+        asked.notes.append(f"No comparison with {grouped(missing)}.")
     return found
 
 

@@ -1,24 +1,25 @@
 """What stands in the tables of a report: threats grouped, corruptions by severity, scores compared."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from demur.evaluation.result import OWN
-from demur.report.wording import percent
+from demur.evaluation.comparison import OWN, compared, corrections, detection_of, differences
+from demur.metrics import COMPARED, Estimate
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Threat
-    from demur.metrics import ScoreEvaluation
 
 KNOWLEDGE = {
-    "grey-box": ("Grey-box", "the attacker knows the classifier, and not the guard"),
-    "black-box": ("Black-box", "the attacker sees the classifier's answers only"),
-    "white-box": ("White-box, adaptive", "the attack is on the guarded classifier"),
-    "corruption": ("Corruptions", "there is no attacker"),
+    "grey-box": "Grey-box",
+    "black-box": "Black-box",
+    "white-box": "White-box, adaptive",
+    "corruption": "Corruptions",
 }
+BETTER, WORSE = "better", "worse"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Attack:
 
     name: str
     model: str
+    """What the attacker knows, where that is not what the group says."""
     threats: "list[Threat]"
 
 
@@ -37,8 +39,7 @@ class Group:
     knowledge: str
     heading: str
     meaning: str
-    shared: bool
-    """Whether one sentence, the meaning, says of all attacks what the attacker knows."""
+    """What most of its attackers know."""
     attacks: list[Attack]
 
 
@@ -52,11 +53,12 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Compared:
-    """One score on one threat."""
+    """One score on one threat: its figures, and whether they differ from the guard's beyond chance."""
 
-    tpr: float | None
-    auroc: float | None
-    best: bool
+    tpr: Estimate | None
+    auroc: Estimate | None
+    marks: dict[str, str]
+    """By figure, BETTER or WORSE."""
 
 
 @dataclass(frozen=True)
@@ -66,32 +68,25 @@ class Row:
     title: str
     knowledge: str
     threats: int
+    rows: int
+    """How many inputs fooled the classifier."""
     cells: list[Compared]
-
-
-@dataclass(frozen=True)
-class Better:
-    """A baseline that does better than the guard on a threat."""
-
-    threat: "Threat"
-    baseline: str
-    difference: str
-    gain: float
 
 
 def groups(threats: "Sequence[Threat]") -> list[Group]:
     """Threats by what the attacker knows, and by name; each in the order in which they come."""
     found = []
-    for knowledge, (heading, meaning) in KNOWLEDGE.items():
+    for knowledge, heading in KNOWLEDGE.items():
         chosen = [threat for threat in threats if threat.knowledge == knowledge]
+        if not chosen:
+            continue
         kinds = dict.fromkeys((threat.name, threat.model) for threat in chosen)
+        usual = Counter(model for _, model in kinds).most_common(1)[0][0]
         attacks = [
-            Attack(*kind, [threat for threat in chosen if (threat.name, threat.model) == kind]) for kind in kinds
+            Attack(name, "" if model == usual else model, [t for t in chosen if (t.name, t.model) == (name, model)])
+            for name, model in kinds
         ]
-        models = {attack.model for attack in attacks}
-        if attacks:
-            shared = len(models) == 1
-            found.append(Group(knowledge, heading, models.pop() if shared else meaning, shared, attacks))
+        found.append(Group(knowledge, heading, usual, attacks))
     return found
 
 
@@ -103,10 +98,12 @@ def matrix(threats: "Sequence[Threat]") -> Matrix:
     return Matrix(severities, [(name, [found.get((name, severity)) for severity in severities]) for name in names])
 
 
-def compared(evaluation: "Evaluation") -> "tuple[list[Threat], list[str]]":
-    """The threats on which scores can be compared, and the names of the baselines."""
-    threats = [threat for threat in evaluation.of_interest if _found(threat, OWN) is not None]
-    return threats, list(dict.fromkeys(name for t in threats for name in t.detection if name != OWN))
+def marked_corrections(evaluation: "Evaluation") -> dict[int, str]:
+    """By the id of a threat, whether correction makes answers better or worse beyond chance."""
+    return {
+        id(threat): BETTER if threat.corrected.value > threat.accuracy.value else WORSE
+        for threat in corrections(evaluation)
+    }
 
 
 def comparison(evaluation: "Evaluation") -> "tuple[list[str], list[Row], list[Row]]":
@@ -120,48 +117,35 @@ def comparison(evaluation: "Evaluation") -> "tuple[list[str], list[Row], list[Ro
     names = [OWN, *baselines]
     if not baselines:
         return names, [], []
-    attacks = [_row(t.title, [t], names) for t in threats if t.knowledge != "corruption"]
+    marks = {
+        (id(one.threat), one.baseline, one.figure): BETTER if one.lead.value > 0 else WORSE
+        for one in differences(evaluation)
+    }
+
+    def row(title: str, several: "Sequence[Threat]") -> Row:
+        cells = [_compared(name, several, marks) for name in names]
+        rows = sum(sum(threat.successful) for threat in several)
+        return Row(title, several[0].knowledge, len(several), rows, cells)
+
+    attacks = [row(t.title, [t]) for t in threats if t.knowledge != "corruption"]
     corruptions = [threat for threat in threats if threat.knowledge == "corruption"]
     kinds = dict.fromkeys(threat.name for threat in corruptions)
-    means = [_row(kind, [threat for threat in corruptions if threat.name == kind], names) for kind in kinds]
-    return names, attacks + means, [_row(threat.title, [threat], names) for threat in corruptions]
+    means = [row(kind, [threat for threat in corruptions if threat.name == kind]) for kind in kinds]
+    return names, attacks + means, [row(threat.title, [threat]) for threat in corruptions]
 
 
-def better_baselines(evaluation: "Evaluation") -> list[Better]:
-    """On which threats a baseline has a higher AUROC, or catches more at 5 % false alarms; the clearest first."""
-    threats, names = compared(evaluation)
-    found = []
-    for threat in threats:
-        ahead = [better for name in names if (better := _better(threat, name)) is not None]
-        if ahead:
-            found.append(max(ahead, key=lambda better: better.gain))
-    return sorted(found, key=lambda better: -better.gain)
+def _compared(name: str, threats: "Sequence[Threat]", marks: dict[tuple[int, str, str], str]) -> Compared:
+    """A score on a threat, or its means over several; marked where those of the several that are marked agree."""
+    found = [one for threat in threats if (one := detection_of(threat, name)) is not None]
+    tpr, auroc = (_mean([one[figure] for one in found]) for figure in COMPARED)  # type: ignore[literal-required]
+    agreed = {}
+    for figure in COMPARED:
+        own = {marks[key] for threat in threats if (key := (id(threat), name, figure)) in marks}
+        if len(own) == 1:
+            agreed[figure] = own.pop()
+    return Compared(tpr, auroc, agreed)
 
 
-def _found(threat: "Threat", name: str) -> "ScoreEvaluation | None":
-    return threat.detection.get(name, {}).get("successful")
-
-
-def _row(title: str, threats: "Sequence[Threat]", names: Sequence[str]) -> Row:
-    """One row, of one threat or of the means of several."""
-    found = [[one for threat in threats if (one := _found(threat, name)) is not None] for name in names]
-    rates = [float(np.mean([one["tpr_at_5_fpr"].value for one in several])) if several else None for several in found]
-    areas = [float(np.mean([one["auroc"].value for one in several])) if several else None for several in found]
-    # Shares that are shown alike are alike: the best is marked by what can be read.
-    shown = [None if rate is None else round(rate, 3) for rate in rates]
-    best = max(rate for rate in shown if rate is not None)
-    cells = [Compared(*three) for three in zip(rates, areas, [rate == best for rate in shown], strict=True)]
-    return Row(title, threats[0].knowledge, len(threats), cells)
-
-
-def _better(threat: "Threat", name: str) -> Better | None:
-    own, other = _found(threat, OWN), _found(threat, name)
-    if own is None or other is None:
-        return None
-    one, two = own["tpr_at_5_fpr"].value, other["tpr_at_5_fpr"].value
-    if two > one:
-        return Better(threat, name, f"{percent(two)} instead of {percent(one)}", two - one)
-    area, larger = own["auroc"].value, other["auroc"].value
-    if larger > area:
-        return Better(threat, name, f"AUROC {larger:.3f} instead of {area:.3f}", larger - area)
-    return None
+def _mean(estimates: Sequence[Estimate]) -> Estimate | None:
+    """The mean, within the mean bounds at least as often as each is within its own: by Minkowski's inequality."""
+    return Estimate(*(float(value) for value in np.mean(estimates, axis=0))) if estimates else None

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from demur.classifiers.keras_model import KerasClassifier, graph_of
 from demur.classifiers.torch_module import is_module
 from demur.data import Field, Layout, Shape, compatible, describe_layout, mapped
 from demur.errors import CorruptDetector, InvalidSetting, ShapeMismatch, WrongType
-from demur.extras import extra
-from demur.starting import without_tensorflow
+from demur.extras import extra, without_tensorflow
 
 
 def check_companion(companion: Any, classifier: Classifier, layout: Layout, name: str) -> None:
@@ -147,7 +147,11 @@ def save_module(module: Any, path: Any) -> None:
     _safetensors()
     from safetensors.torch import save_model
 
-    save_model(module, str(path))
+    file = Path(path)
+    file.touch()
+    mode = file.stat().st_mode
+    save_model(module, str(path))  # in a new file, which its owner alone may read
+    file.chmod(stat.S_IMODE(mode))
 
 
 def _safetensors() -> None:

@@ -19,10 +19,10 @@ from demur.errors import InvalidSetting
 from demur.evaluation.attacks import Attack
 from demur.evaluation.corruptions import corrupt
 from demur.evaluation.target import Target
+from demur.extras import without_tensorflow
 from demur.metrics import auroc, flagged_rate, split_by_harm
 from demur.progress import can_draw
 from demur.results import CorrectData
-from demur.starting import without_tensorflow
 
 EXAMPLES = 8
 SEVERITY = 3

@@ -1,7 +1,6 @@
 """Keras for demur's own programs, the command line and the server: its backend, and no chatter while it is imported."""
 
 import contextlib
-import importlib
 import importlib.util
 import logging
 import os
@@ -20,13 +19,19 @@ NATIVE = {".safetensors": "torch"}
 """The backend that the gradients of a classifier in such a file go through, if they go through one alone."""
 
 
-def start_keras(for_file: Path | None = None) -> None:
+def start_keras(for_file: Path | None = None, role: str = "classifier") -> None:
     """Choose Keras's backend and import both. To be called before anything else imports Keras.
 
     Args:
-        for_file: a classifier's file: the backend that suits it is chosen, if that is installed and KERAS_BACKEND
-            names no other.
+        for_file: a model's file: the backend that suits it is chosen, if that is installed and KERAS_BACKEND names no
+            other.
+        role: what to call the model in error messages.
+
+    Raises:
+        FileNotFoundError: there is no such file; told before Keras is imported, which takes seconds.
     """
+    if for_file is not None:
+        check_there(for_file, role)
     choose_backend(None if for_file is None else NATIVE.get(for_file.suffix.lower()))
     # TensorFlow's C++ side talks while it is imported, some of it whatever level is set. A level of the user's own
     # means that it is wanted.
@@ -39,23 +44,10 @@ def start_keras(for_file: Path | None = None) -> None:
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-@contextlib.contextmanager
-def without_tensorflow() -> Iterator[None]:
-    """Keep Keras from importing TensorFlow, which takes seconds, while it saves, loads or copies on another backend.
-
-    Keras asks of each thing that it writes whether it is TensorFlow's, and imports TensorFlow to ask; as long as
-    nobody else has imported TensorFlow, nothing is.
-    """
-    lazy = None
-    if "tensorflow" not in sys.modules:
-        with contextlib.suppress(ImportError, AttributeError):  # parts of Keras that may have another name one day
-            lazy = importlib.import_module("keras.src.utils.module_utils").tensorflow
-            before, lazy._available = lazy._available, False
-    try:
-        yield
-    finally:
-        if lazy is not None:
-            lazy._available = before
+def check_there(file: Path, role: str) -> None:
+    """Raise FileNotFoundError if there is no such file."""
+    if not file.exists():
+        raise FileNotFoundError(f"there is no {role} at {file}: no such file")
 
 
 @contextlib.contextmanager

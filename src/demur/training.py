@@ -16,10 +16,10 @@ from demur.data import Field, Layout, flat, is_number, mapped
 from demur.devices import ONE, Devices, Whole
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.extras import without_tensorflow
 from demur.feeding import Drawn, TrainingBatches, fed
 from demur.graph import Views
 from demur.robustness import Robust
-from demur.starting import without_tensorflow
 
 EPSILON = 1e-10
 ROUNDING = 1e-6

@@ -46,7 +46,7 @@ def add_module_and_trust(group: Any) -> None:
 
 def load_model(path: Path, args: argparse.Namespace, role: str = "classifier") -> Any:
     """Start Keras and load the classifier from its file."""
-    start_keras(for_file=path)
+    start_keras(path, role)
     from demur.classifiers.files import load_classifier
 
     return load_classifier(path, module=args.module, trust=args.trust, role=role)

@@ -24,6 +24,7 @@ from demur.cli.options import (
     whole_number,
 )
 from demur.errors import InvalidSetting
+from demur.starting import check_there
 
 AE, DISTILLATION, COPY = "adversarial-ae", "model-distillation", "copy"
 DIVERGENCES = ("kld", "xent", "jeffreys")
@@ -164,6 +165,8 @@ def fit(args: argparse.Namespace) -> int:
     """Train a detector and save it."""
     settings, training = _own_options(args)
     data = data_of(args, args.data)
+    if args.companion not in (None, COPY):
+        check_there(Path(args.companion), "companion")
     model = load_model(args.classifier, args)
     from demur.detectors import AdversarialAE, ModelDistillation
     from demur.folder import check_destination

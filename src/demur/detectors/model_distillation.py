@@ -134,6 +134,10 @@ class ModelDistillation(Detector):
         self._companion_is_given = self._companion_is_given and not self._is_copy
 
     @property
+    def _learns_scales(self) -> bool:
+        return super()._learns_scales and not self._is_copy
+
+    @property
     def _how_to_train(self) -> str:
         return "call fit(X, robust=...)" if self._is_copy else super()._how_to_train
 
@@ -273,11 +277,16 @@ class ModelDistillation(Detector):
     def own_settings(self) -> dict[str, Any]:
         return {
             "companion_preprocess": "passthrough" if self.companion_preprocess == "passthrough" else None,
+            "is_copy": self._is_copy,
         }
 
     @classmethod
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
-        return cls(model=parts["classifier"], distilled_model=parts[cls.companion_name], **settings)
+        settings = dict(settings)
+        is_copy = settings.pop("is_copy", False)
+        detector = cls(model=parts["classifier"], distilled_model=parts[cls.companion_name], **settings)
+        detector._is_copy = is_copy
+        return detector
 
     def _reference_views(self, x: Tensor) -> list[Tensor]:
         return [sharpen(self.classifier(x, training=False)[0], self.temperature)]

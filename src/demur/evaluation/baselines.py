@@ -15,7 +15,7 @@ from demur.copying import with_companion
 from demur.data import Field
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Array, Target
-from demur.starting import without_tensorflow
+from demur.extras import without_tensorflow
 
 
 class Baseline(abc.ABC):

@@ -1,7 +1,7 @@
 """How well scores tell bad inputs from clean ones, and harmful corruption from harmless. No Keras."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
@@ -94,23 +94,6 @@ class ScoreEvaluation(TypedDict):
     fpr_at_95_tpr: Estimate
 
 
-class Lead(NamedTuple):
-    """By how much a figure of one score exceeds that of another on the same rows."""
-
-    value: float
-    low: float
-    """Of the 95 % interval."""
-    high: float
-    p: float
-    """The chance of a difference this large, either way, if there is none."""
-
-
-COMPARED = ("tpr_at_5_fpr", "auroc")
-"""The figures by which scores are compared."""
-FEWEST_RESAMPLES = 50
-"""With fewer, nothing is said of whether a difference is chance."""
-
-
 def evaluate_scores(score_clean: Scores, score_bad: Scores, *, resamples: int = 1000, seed: int = 0) -> ScoreEvaluation:
     """Evaluate scores as a test for bad inputs, with 95 % intervals.
 
@@ -138,78 +121,88 @@ def evaluate_scores(score_clean: Scores, score_bad: Scores, *, resamples: int = 
         NonFinite: a score is NaN.
         InvalidSetting: fewer than one resample.
     """
-    estimates, _ = evaluate_together({"": score_clean}, {"": score_bad}, resamples=resamples, seed=seed)
-    return estimates[""]
-
-
-def evaluate_together(
-    score_clean: Mapping[str, Scores], score_bad: Mapping[str, Scores], *, resamples: int = 1000, seed: int = 0
-) -> tuple[dict[str, ScoreEvaluation], dict[str, dict[str, Lead]]]:
-    """Evaluate several scores of the same rows, and tell whether one does better than the first but by chance.
-
-    A paired bootstrap: every score is evaluated on the same resampled rows, so that the differences have intervals.
-    The test takes the difference for normal, with the variance of the bootstrap, plus what the difference itself adds
-    to the variance if there is none, as in McNemar's test (1947): on few rows, nothing is certain.
-
-    Examples:
-        >>> clean, bad = np.linspace(0, 1, 200), np.linspace(0.9, 2, 100)
-        >>> _, leads = evaluate_together({"a": clean, "b": -clean}, {"a": bad, "b": -bad})
-        >>> leads["b"]["auroc"].value < -0.9, leads["b"]["auroc"].p < 0.001
-        (True, True)
-
-    Args:
-        score_clean: by name, `(n,)`, scores of the clean inputs, in one order.
-        score_bad: by name, `(m,)`, of the inputs that should be flagged, in one order.
-        resamples: bootstrap samples.
-        seed: of the resampling.
-
-    Returns:
-        The evaluation of each score; and of each but the first by how much it is ahead of the first, by figure.
-
-    Raises:
-        EmptyInput, NonFinite, InvalidSetting: as `evaluate_scores`.
-    """
+    clean, bad = _checked(score_clean, "score_clean"), _checked(score_bad, "score_bad")
     if resamples < 1:
         raise InvalidSetting(f"resamples is a whole number of at least 1; got {resamples}")
-    figures = list(ScoreEvaluation.__annotations__)
-    estimates: dict[str, ScoreEvaluation] = {}
-    leads: dict[str, dict[str, Lead]] = {}
-    first: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
-    for name, given in score_clean.items():
-        clean, bad = _checked(given, "score_clean"), _checked(score_bad[name], "score_bad")
-        values, drawn = _figures(*_ranked(clean, bad))[0], _resampled(clean, bad, resamples, seed)
-        low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-        found = {figure: Estimate(float(values[i]), float(low[i]), float(high[i])) for i, figure in enumerate(figures)}
-        estimates[name] = cast("ScoreEvaluation", found)
-        if first is None:
-            first = values, drawn
-        else:
-            difference, spread, chance = values - first[0], drawn - first[1], 1 / len(clean) + 1 / len(bad)
-            leads[name] = {
-                figure: _lead(float(difference[i]), spread[:, i], chance)
-                for i, figure in enumerate(figures)
-                if figure in COMPARED
-            }
-    return estimates, leads
-
-
-def _resampled(clean: Scores, bad: Scores, resamples: int, seed: int) -> npt.NDArray[np.float64]:
-    """The figures of each resample, `(resamples, figures)`; of as many scores, the same rows are drawn."""
+    values = _figures(*_ranked(clean, bad))[0]
     rng = np.random.default_rng(seed)
     together = max(1, MOST_AT_ONCE // (len(clean) + len(bad)))
     sizes = [min(together, resamples - done) for done in range(0, resamples, together)]
-    return np.concatenate(
+    drawn = np.concatenate(
         [_figures(*_ranked(clean, bad, _drawn(rng, size, len(clean)), _drawn(rng, size, len(bad)))) for size in sizes]
     )
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    names = list(ScoreEvaluation.__annotations__)
+    estimates = {name: Estimate(float(values[i]), float(low[i]), float(high[i])) for i, name in enumerate(names)}
+    return cast("ScoreEvaluation", estimates)
 
 
-def _lead(difference: float, drawn: npt.NDArray[np.float64], chance: float) -> Lead:
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    p = 1.0
-    if difference and len(drawn) >= FEWEST_RESAMPLES:
-        variance = float(drawn.var(ddof=1)) + difference**2 * chance
-        p = math.erfc(abs(difference) / math.sqrt(2 * variance))
-    return Lead(difference, float(low), float(high), p)
+class Lead(NamedTuple):
+    """By how much the AUROC of one score exceeds that of another on the same rows."""
+
+    value: float
+    low: float
+    """Of the 95 % interval."""
+    high: float
+    p: float
+    """The chance of a difference this large, either way, if there is none."""
+
+
+class Pair(NamedTuple):
+    """Two scores of the same rows, unchanged and changed by one threat."""
+
+    clean: tuple[Scores, Scores]
+    """Of all unchanged rows, `(n,)` each."""
+    bad: tuple[Scores, Scores]
+    """Of the changed rows that should be flagged, `(m,)` each."""
+    rows: npt.NDArray[np.integer[Any]]
+    """Which of the unchanged rows these were: `(m,)`."""
+
+
+def lead(pairs: Sequence[Pair]) -> Lead:
+    """By how much the second score is ahead of the first, in AUROC, on average over several threats.
+
+    The test of DeLong, DeLong & Clarke-Pearson (1988): an AUROC is the mean over rows of the share of other rows that
+    they are ranked above, and its variance is that of these shares. Changed rows are unchanged ones changed, and the
+    same under several threats: a row's shares are added up before their variance is taken. To the variance is added
+    what the difference adds if there is none, as in McNemar's test, so that few rows prove nothing.
+
+    Examples:
+        >>> clean, bad = np.linspace(0, 1, 200), np.linspace(0.9, 2, 100)
+        >>> ahead = lead([Pair((-clean, clean), (-bad, bad), np.arange(100))])
+        >>> ahead.value > 0.9, ahead.p < 0.001
+        (True, True)
+
+    Raises:
+        EmptyInput, NonFinite: as `auroc`.
+    """
+    n, found = len(pairs[0].clean[0]), list[float]()
+    influence = np.zeros(n)
+    for pair in pairs:
+        (clean, bad), (other_clean, other_bad) = (_placements(c, b) for c, b in zip(pair.clean, pair.bad, strict=True))
+        difference = float(np.mean(other_bad - bad))
+        of_row = other_clean - clean - difference
+        of_row[pair.rows] += n / len(bad) * (other_bad - bad - difference)
+        influence += of_row / len(pairs)
+        found.append(difference)
+    value, m = float(np.mean(found)), len(np.unique(np.concatenate([pair.rows for pair in pairs])))
+    variance = float(np.square(influence).sum()) / (n * max(n - 1, 1))
+    reach = 1.959964 * math.sqrt(variance)
+    of_chance = variance + value**2 * (1 / m + 1 / n)
+    p = math.erfc(abs(value) / math.sqrt(2 * of_chance)) if value else 1.0
+    return Lead(value, value - reach, value + reach, p)
+
+
+def _placements(score_clean: Scores, score_bad: Scores) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The share of bad scores above each clean one, and of clean scores below each bad one; ties count half."""
+    clean, bad = _checked(score_clean, "score_clean"), _checked(score_bad, "score_bad")
+
+    def below(scores: Scores, of: Scores) -> npt.NDArray[np.float64]:
+        ordered = np.sort(of)
+        sides = [np.searchsorted(ordered, scores, side=side) for side in ("left", "right")]
+        return np.asarray(np.mean(sides, axis=0) / len(of))
+
+    return 1 - below(clean, bad), below(bad, clean)
 
 
 def mcnemar(better: int, worse: int) -> float:

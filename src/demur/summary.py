@@ -43,7 +43,7 @@ class Summary(str):
     ) -> Self:
         """Write the text and the HTML."""
         facts, sentences = facts or {}, list(sentences)
-        made = super().__new__(cls, "\n".join([title, *_facts(facts), *_bullets(sentences), *_table(table)]))
+        made = super().__new__(cls, "\n".join([*_title(title), *_facts(facts), *_bullets(sentences), *_table(table)]))
         made.html = _html(title, facts, sentences, table)
         return made
 
@@ -66,6 +66,11 @@ class Readable:
 
     def _repr_html_(self) -> str:
         return self.summary().html
+
+
+def _title(title: str) -> list[str]:
+    """A title of some lines is that of a copy."""
+    return title.splitlines() if "\n" in title else _wrapped(title, "", "  ")
 
 
 def _facts(facts: Mapping[str, str]) -> list[str]:

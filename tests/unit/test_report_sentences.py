@@ -7,6 +7,7 @@ import re
 import pytest
 
 from demur.evaluation.comparison import OWN
+from demur.evaluation.result import Comparison
 from demur.evaluation.sentences import sentences
 from demur.metrics import Estimate, Lead, share
 from demur.report import summary
@@ -223,7 +224,7 @@ def test_attacks_that_never_succeed_are_told_and_break_nothing():
 def test_corruptions_are_told_together():
     two = [threat(f"gaussian noise at severity {n}", successful=[True] * 10 + [False] * 290) for n in (1, 2)]
     found = [dataclasses.replace(t, flagged=share([1] * k + [0] * (10 - k))) for t, k in zip(two, (5, 9), strict=True)]
-    assert said(with_threats(*found), "corruption").startswith(
+    assert said(with_threats(*found), "turned").startswith(
         "1 corruption turned 20 right predictions wrong, of which the guard flags 14 (70 %), least of gaussian noise "
         "at severity 1 (5 of 10); its score tells harmful corruption from harmless with an AUROC of "
     )
@@ -256,49 +257,43 @@ def test_corrections_that_do_harm_beyond_chance_are_told():
 
 
 def test_an_evaluation_of_before_says_what_was_not_tested():
-    old = threat("C&W L2", repaired=None, spoiled=None, leads={})
-    told = [sentence for sentence in sentences(with_threats(old)) if "earlier demur" in sentence]
+    old = threat("C&W L2", repaired=None, spoiled=None)
+    told = [sentence for sentence in sentences(with_threats(old, comparisons=[])) if "earlier demur" in sentence]
     assert [sentence.split()[1] for sentence in told] == ["correction", "a"]
 
 
-def ahead(value, p, own=(0.6, 0.9), other=(0.7, 0.9), figure="tpr_at_5_fpr", title="C&W L2"):
-    """An attack with these (TPR at 5 % FPR, AUROC) of demur and of a baseline, and the test of their difference."""
-
-    def found(pair):
-        figures = {"tpr_at_5_fpr": Estimate(pair[0], 0, 1), "auroc": Estimate(pair[1], 0, 1)}
-        return {"successful": threat("C&W L2").detection[OWN]["successful"] | figures, "all": None}
-
-    none = Lead(0.0, 0.0, 0.0, 1.0)
-    leads = {"tpr_at_5_fpr": none, "auroc": none} | {figure: Lead(value, value - 0.1, value + 0.1, p)}
-    detection = {OWN: found(own), "entropy": found(other)}
-    return threat(title, detection=detection, leads={"entropy": leads})
+def compared_with(*comparisons, titles=("C&W L2",)):
+    """An evaluation of these attacks, in which a baseline leads by so much, with such a p-value."""
+    made = [
+        Comparison(over, len(titles), baseline, Lead(value, value - 0.1, value + 0.1, p))
+        for over, baseline, value, p in comparisons
+    ]
+    return with_threats(*map(threat, titles), comparisons=made)
 
 
-@pytest.mark.parametrize(
-    ("compared", "words"),
-    [
-        (ahead(0.1, 0.001), "the guard's on the only threat (entropy on C&W L2, 70 % instead of 60 %), and the"),
-        (
-            ahead(0.1, 0.001, other=(0.6, 0.95), figure="auroc"),
-            "(entropy on C&W L2, AUROC 0.950 instead of 0.900), and the guard's better than the only",
-        ),
-        (ahead(0.1, 0.2), "the guard's on none of 1 threat, and the guard's better than the only simpler score on 0"),
-        (ahead(-0.1, 0.001), "on none of 1 threat, and the guard's better than the only simpler score on 1:"),
-    ],
-)
-def test_only_differences_beyond_chance_are_told(compared, words):
-    assert words in said(with_threats(compared), "simpler score")
+def test_only_what_is_better_beyond_chance_is_told():
+    own = threat("C&W L2").detection[OWN]["successful"]["auroc"].value
+    both = compared_with(("grey-box", "entropy", -0.1, 1e-6), ("grey-box", "feature squeezing", 0.02, 0.3))
+    assert said(both, "DeLong") == (
+        f"Beyond chance, over 1 grey-box attack no simpler score tells more than the guard's (AUROC {own:.3f}), "
+        "and 1 of 2 less (DeLong's test on the same rows, at 5 % after Holm's correction)."
+    )
+    sure = compared_with(("grey-box", "entropy", -0.1, 0.2), ("grey-box", "feature squeezing", -0.02, 1e-6))
+    assert "no simpler score tells more" in said(sure, "DeLong")
+    better = compared_with(("grey-box", "entropy", 0.001, 1e-6), ("grey-box", "feature squeezing", -0.02, 1e-6))
+    assert f"attack entropy ({own + 0.001:.3f}) tells more than" in said(better, "DeLong")
 
 
 def test_of_many_comparisons_some_would_be_lucky():
     """A p-value of 3 % is nothing beside thirty others: Holm's correction."""
-    lucky, others = ahead(0.1, 0.03), [ahead(0.0, 0.9, title="FGSM 0.1") for _ in range(30)]
-    assert "on none of 31 threats" in said(with_threats(lucky, *others), "simpler score")
+    lucky, others = ("grey-box", "entropy", 0.1, 0.03), [(f"attack {n}", "entropy", 0.0, 0.9) for n in range(30)]
+    assert "no simpler score tells more" in said(compared_with(lucky, *others), "DeLong")
+    assert "entropy" in said(compared_with(lucky), "DeLong")
 
 
 def test_attackers_who_evade_one_score_alone_are_told_apart():
-    knowing = ahead(0.3, 0.0001, title="adaptive C&W L2")
-    assert "; of these, 1 by evading the guard's score alone)" in said(with_threats(knowing), "simpler score")
+    knowing = compared_with(("white-box", "entropy", 0.3, 1e-6), titles=["adaptive C&W L2"])
+    assert "over 1 white-box attack, which evade the guard's score alone, entropy" in said(knowing, "DeLong")
 
 
 def test_what_was_left_out_is_one_sentence_whatever_the_cause():

@@ -1,6 +1,6 @@
 """From what became of changed rows to the figures of a threat."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,9 +8,9 @@ import numpy as np
 from demur.evaluation.budgets import NORMS
 from demur.evaluation.comparison import OWN
 from demur.evaluation.norms import size
-from demur.evaluation.result import Clean, Example, Harm, Knowledge, Threat, WorstCase
+from demur.evaluation.result import Clean, Comparison, Example, Harm, Knowledge, Threat, WorstCase
 from demur.evaluation.target import Array, Target, Verdict
-from demur.metrics import Estimate, Lead, ScoreEvaluation, cohens_d, evaluate_scores, evaluate_together, share
+from demur.metrics import Estimate, Pair, ScoreEvaluation, cohens_d, evaluate_scores, lead, share
 
 LATE = 0.02
 """Share of the rows that the last quarter of an attack's steps may bring, if it is to count as converged."""
@@ -118,8 +118,6 @@ def threat_of(outcome: Outcome, unchanged: Unchanged, *, resamples: int, seed: i
     changed, attempted, successful = outcome.changed, outcome.attempted, outcome.successful
     y = unchanged.y[changed.rows]
     alone, guarded = outcome.right_alone, outcome.right_guarded
-    found, leads = _compared(unchanged.scores, changed.scores, successful, resamples, seed)
-    every, _ = _compared(unchanged.scores, changed.scores, attempted, resamples, seed)
 
     def among_attempted(values: Array) -> Estimate:
         return share(values[attempted]) if attempted.any() else UNKNOWN
@@ -138,26 +136,41 @@ def threat_of(outcome: Outcome, unchanged: Unchanged, *, resamples: int, seed: i
         flagged=share(changed.verdict.flagged[successful]) if successful.any() else None,
         flagged_all=share(changed.verdict.flagged),
         distance={norm: _median(changed.distance.get(norm), successful) for norm in NORMS},
-        detection={name: {"successful": found.get(name), "all": every.get(name)} for name in changed.scores},
+        detection={
+            name: {
+                "successful": detected(unchanged.scores[name], scores[successful], resamples, seed),
+                "all": detected(unchanged.scores[name], scores[attempted], resamples, seed),
+            }
+            for name, scores in changed.scores.items()
+        },
         harm=harm_of(changed.verdict.score, successful, attempted & ~successful, resamples, seed),
         converged=None if outcome.late is None else outcome.late <= LATE,
         scores=changed.verdict.score.tolist(),
         successful=successful.tolist(),
         examples=changed.examples,
-        leads=leads,
         repaired=int((~alone & guarded).sum()),
         spoiled=int((alone & ~guarded).sum()),
     )
 
 
-def _compared(
-    clean: Mapping[str, Array], changed: Mapping[str, Array], bad: Array, resamples: int, seed: int
-) -> tuple[dict[str, ScoreEvaluation], dict[str, dict[str, Lead]]]:
-    """How well each score tells the bad of the changed rows from unchanged ones; nothing if there are no bad ones."""
-    if not bad.any():
-        return {}, {}
-    scores = {name: values[bad] for name, values in changed.items()}
-    return evaluate_together({name: clean[name] for name in scores}, scores, resamples=resamples, seed=seed)
+def comparisons(threats: Sequence[Threat], outcomes: Sequence[Outcome], unchanged: Unchanged) -> list[Comparison]:
+    """Each simpler score against the guard's, on each attack, each corruption, and all threats of each knowledge."""
+    groups: dict[str, list[Outcome]] = {}
+    for threat, outcome in zip(threats, outcomes, strict=True):
+        if outcome.successful.any() and not threat.for_the_curve:
+            for over in (threat.name if threat.knowledge == "corruption" else threat.title, threat.knowledge):
+                groups.setdefault(over, []).append(outcome)
+
+    def pair(baseline: str, outcome: Outcome) -> Pair:
+        hit, scores, clean = outcome.successful, outcome.changed.scores, unchanged.scores
+        return Pair((clean[OWN], clean[baseline]), (scores[OWN][hit], scores[baseline][hit]), outcome.changed.rows[hit])
+
+    return [
+        Comparison(over, len(several), baseline, lead([pair(baseline, outcome) for outcome in several]))
+        for over, several in groups.items()
+        for baseline in unchanged.scores
+        if baseline != OWN
+    ]
 
 
 def _median(values: Array | None, among: Array) -> float | None:

@@ -134,8 +134,6 @@ class Threat:
     examples: list[Example] = field(default_factory=list)
     for_the_curve: bool = False
     """Whether its strength is not the one that was asked for: it is there to show how results depend on strength."""
-    leads: dict[str, dict[str, Lead]] = field(default_factory=dict)
-    """Of each baseline, by figure, how far it is ahead of the guard's score on the same rows, those that succeeded."""
     repaired: int | None = None
     """Changed rows on which the classifier alone is wrong and the corrected answer right; None in a file of before."""
     spoiled: int | None = None
@@ -180,6 +178,18 @@ class WorstCase:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """How far a baseline is ahead of the guard's score in telling what fooled the classifier, on the same rows."""
+
+    over: str
+    """The title of an attack, the name of a corruption, of all its severities, or what is known: all its threats."""
+    threats: int
+    """How many; they count alike."""
+    baseline: str
+    lead: Lead
+
+
+@dataclass(frozen=True)
 class Check:
     """One condition without which an evaluation proves little (Carlini et al., 2019, arXiv:1902.06705)."""
 
@@ -207,7 +217,7 @@ class Evaluation(Readable):
 
     Examples:
         >>> evaluation
-        <Evaluation of AdversarialAE on 40 rows: ... threats, ... sanity checks failed; summary() says what was found>
+        <Evaluation of AdversarialAE on 300 rows: 31 threats, 1 of 6 sanity checks failed; summary() says more>
         >>> text = evaluation.to_json("evaluation.json")
         >>> frame = Evaluation.from_json("evaluation.json").to_frame()
         >>> set(frame["threat"]) == {threat.name for threat in evaluation.threats} | {"unchanged"}
@@ -238,6 +248,8 @@ class Evaluation(Readable):
     seconds: float
     clean_detection: dict[str, list[float]] = field(default_factory=dict)
     """Of the baselines, by name: the scores of the unchanged rows."""
+    comparisons: list[Comparison] = field(default_factory=list)
+    """Of the baselines with the guard's score; none in a file of before they were made."""
 
     @property
     def of_interest(self) -> list[Threat]:
@@ -266,7 +278,7 @@ class Evaluation(Readable):
         failed = sum(check.passed is False for check in self.checks)
         return (
             f"<Evaluation of {self.detector} on {count(self.rows, 'row')}: {count(len(self.threats), 'threat')}, "
-            f"{among(failed, len(self.checks), 'sanity check')} failed; summary() says what was found>"
+            f"{among(failed, len(self.checks), 'sanity check')} failed; summary() says more>"
         )
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -384,10 +396,6 @@ def _threat(document: dict[str, Any]) -> Threat:
         name: {positives: _scores(found) for positives, found in both.items()}
         for name, both in document["detection"].items()
     }
-    read["leads"] = {
-        name: {figure: Lead(*lead) for figure, lead in figures.items()}
-        for name, figures in document.get("leads", {}).items()
-    }
     read["harm"] = Harm(**{**document["harm"], "auroc": _estimate(document["harm"]["auroc"])})
     images = ("original", "changed", "reconstruction")
     read["examples"] = [
@@ -416,4 +424,5 @@ def _evaluation(document: dict[str, Any]) -> dict[str, Any]:
         "worst_cases": worst,
         "checks": [Check(**check) for check in document["checks"]],
         "cost": Cost(**document["cost"]),
+        "comparisons": [Comparison(**{**one, "lead": Lead(*one["lead"])}) for one in document.get("comparisons", [])],
     }

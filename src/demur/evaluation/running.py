@@ -27,6 +27,7 @@ from demur.evaluation.measuring import (
     Changed,
     Outcome,
     Unchanged,
+    comparisons,
     distances,
     examples_of,
     outcome_of,
@@ -137,6 +138,7 @@ def evaluate(
                 break
             outcomes.append(run(step, seed=seed, reporter=reporter))
         reporter.say("measuring ...")
+        threats = [threat_of(outcome, unchanged, resamples=resamples, seed=seed) for outcome in outcomes]
         evaluation = Evaluation(
             detector=type(detector).__name__,
             classifier=detector.classifier.title,
@@ -147,7 +149,7 @@ def evaluate(
             promised_fpr=None if detector.calibration is None else detector.calibration.fpr,
             rows=len(y),
             clean=unchanged.clean(),
-            threats=[threat_of(outcome, unchanged, resamples=resamples, seed=seed) for outcome in outcomes],
+            threats=threats,
             worst_cases=worst_cases(outcomes, unchanged, resamples=resamples, seed=seed),
             checks=check_all(target, unchanged, outcomes),
             cost=cost_of(target, X),
@@ -165,6 +167,7 @@ def evaluate(
             versions=_versions(),
             seconds=time.monotonic() - started,
             clean_detection={name: scores.tolist() for name, scores in unchanged.scores.items() if name != OWN},
+            comparisons=comparisons(threats, outcomes, unchanged),
         )
     if folder is not None:
         evaluation.to_json(folder / "evaluation.json")

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 from demur.errors import WrongType
 from demur.evaluation.comparison import (
+    BETTER,
     OWN,
+    WORSE,
     compared,
     correction_p,
     corrections,
     detection_of,
     differences,
     telling,
-    tests_made,
 )
 from demur.wording import NONE, among, count, in_short, interval, listed, percent, percentage
 
@@ -24,6 +25,13 @@ ATTACKERS = {
     "grey-box": "An attacker who knows the classifier, but not the guard,",
     "black-box": "An attacker who sees the classifier's answers only",
 }
+KINDS = {
+    "grey-box": "grey-box attack",
+    "black-box": "black-box attack",
+    "white-box": "white-box attack",
+    "corruption": "corruption",
+}
+"""What threats of each knowledge are called; of a corruption, each severity counts."""
 MOST = 3
 """Things named in one sentence."""
 
@@ -211,9 +219,9 @@ def _corrections(evaluation: "Evaluation") -> Iterator[str]:
     if any(threat.repaired is None for threat in threats):
         yield "Whether correction pays was not tested: the evaluation is from an earlier demur."
         return
-    changed = [threat for threat in corrections(evaluation) if not threat.for_the_curve]
-    worse = sorted((t for t in changed if t.corrected.value < t.accuracy.value), key=_gain)
-    better = [t for t in changed if t.corrected.value > t.accuracy.value]
+    changed = corrections(evaluation)
+    worse = sorted((t for t in threats if changed.get(id(t)) == WORSE), key=_gain)
+    better = [t for t in threats if changed.get(id(t)) == BETTER]
     rest = len(threats) - len(worse) - len(better)
     named = [f"{t.title}: {percent(t.corrected.value)} instead of {percent(t.accuracy.value)}" for t in worse]
     parts = [f"more answers right than the classifier alone under {among(len(better), len(threats), 'threat')}"]
@@ -229,28 +237,31 @@ def _gain(threat: "Threat") -> float:
 
 
 def _baselines(evaluation: "Evaluation") -> Iterator[str]:
-    """Where a simpler score does better than the guard's beyond chance, and where the guard does."""
+    """Which simpler scores are better or worse than the guard's, beyond chance, over all threats of each knowledge."""
     threats, names = compared(evaluation)
     if not names:
         yield "No simpler score was compared with the guard's."
         return
-    if not tests_made(evaluation):
+    found, parts = differences(evaluation), []
+    for knowledge, noun in KINDS.items():
+        several = [threat for threat in threats if threat.knowledge == knowledge]
+        leads = {one.baseline: one.lead.value for one in evaluation.comparisons if one.over == knowledge}
+        if not (leads and several):
+            continue
+        own = sum(one["auroc"].value for t in several if (one := detection_of(t, OWN)) is not None) / len(several)
+        better = sorted((name for name in leads if found.get((knowledge, name)) == BETTER), key=lambda n: -leads[n])
+        worse = sum(found.get((knowledge, name)) == WORSE for name in leads)
+        which = listed([f"{name} ({own + leads[name]:.3f})" for name in better], MOST) if better else "no simpler score"
+        tell = "tell" if len(better) > 1 else "tells"
+        evaded = ", which evade the guard's score alone," if knowledge == "white-box" else ""
+        parts.append(
+            f"over {count(len(several), noun)}{evaded} {which} {tell} more than the guard's (AUROC {own:.3f}), "
+            f"and {worse} of {len(leads)} less"
+        )
+    if parts:
+        yield f"Beyond chance, {'; '.join(parts)} (DeLong's test on the same rows, at 5 % after Holm's correction)."
+    else:
         yield "Whether a simpler score does better was not tested: the evaluation is from an earlier demur."
-        return
-    found = [one for one in differences(evaluation) if not one.threat.for_the_curve]
-    ahead = sorted((one for one in found if one.lead.value > 0), key=lambda one: -one.lead.value)
-    best = {id(one.threat): one for one in reversed(ahead)}  # of each threat, the clearest
-    behind = {(id(one.threat), one.baseline) for one in found if one.lead.value < 0}
-    first = sum(all((id(threat), name) in behind for name in threat.leads) for threat in threats if threat.leads)
-    named = [f"{one.baseline} on {one.threat.title}, {one.said}" for one in reversed(best.values())]
-    knowing = sum(one.threat.knowledge == "white-box" for one in best.values())
-    evaded = f"; of these, {knowing:,} by evading the guard's score alone" if knowing else ""
-    yield (
-        f"Beyond chance, a simpler score does better than the guard's on {among(len(best), len(threats), 'threat')}"
-        + (f" ({listed(named, MOST)}{evaded})" if named else "")
-        + f", and the guard's better than {among(len(names), len(names), 'simpler score')} on {first:,}: by what is "
-        "caught at 5 % false alarms or by AUROC (paired bootstrap on the same rows, at 5 % after Holm's correction)."
-    )
 
 
 def _left_out(evaluation: "Evaluation") -> Iterator[str]:

@@ -17,7 +17,7 @@ def plot_history(history: Any, metrics: Sequence[str] | None = None, *, ax: Any 
     """Draw the loss of each epoch of `fit`, and how well the companion agreed with the classifier.
 
     Examples:
-        >>> ax = plot_history(detector)
+        >>> ax = plot_history({"loss": [0.9, 0.5, 0.4], "val_loss": [0.8, 0.6, 0.5]})
         >>> ax.get_xlabel(), ax.get_ylabel()
         ('epoch', 'loss')
 

@@ -70,7 +70,7 @@ def plot_instance_score(
     if len(classes) != len(scores):
         raise ShapeMismatch(f"target holds the class of each of {len(scores)} scores; got {len(classes)}")
     ax = axes_or_new(ax)
-    log = needs_log(scores) if log is None else log
+    log = needs_log(scores) and (ylim[0] is None or ylim[0] > 0) if log is None else log
     infinite = np.isinf(scores)
     top = place_of_infinity(scores, log=log)
     drawn = np.where(infinite, np.sign(scores) * top, scores)

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.evaluation.comparison import tests_made
+from demur.evaluation.comparison import BETTER, WORSE, corrections
 from demur.evaluation.sentences import sentences
 from demur.extras import extra
 from demur.report.figures import accuracies, distributions, figures, roc_curves, severities
 from demur.report.gallery import gallery
-from demur.report.tables import BETTER, WORSE, comparison, groups, marked_corrections, matrix
+from demur.report.tables import comparison, groups, matrix
 from demur.wording import NONE, number, percent, percentage
 from demur.writing import write_text
 
@@ -62,8 +62,7 @@ def page(evaluation: "Evaluation", *, title: str | None = None) -> str:
         corruptions=[group for group in grouped if group.knowledge == "corruption"],
         worst_cases=[case for case in evaluation.worst_cases if len(case.attacks) > 1],
         matrix=matrix(evaluation.threats),
-        changed=marked_corrections(evaluation),
-        tests=tests_made(evaluation),
+        changed=corrections(evaluation),
         score_names=names,
         compared=compared,
         severally=severally,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from demur.evaluation.comparison import OWN, compared, corrections, detection_of, differences
-from demur.metrics import COMPARED, Estimate
+from demur.evaluation.comparison import OWN, compared, detection_of, differences
+from demur.metrics import Estimate
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Threat
@@ -19,7 +19,6 @@ KNOWLEDGE = {
     "white-box": "White-box, adaptive",
     "corruption": "Corruptions",
 }
-BETTER, WORSE = "better", "worse"
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,12 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Compared:
-    """One score on one threat: its figures, and whether they differ from the guard's beyond chance."""
+    """One score on one threat, or its means over several."""
 
     tpr: Estimate | None
     auroc: Estimate | None
-    marks: dict[str, str]
-    """By figure, BETTER or WORSE."""
+    mark: str
+    """BETTER or WORSE than the guard's AUROC, beyond chance; "" for neither."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,8 @@ class Row:
     rows: int
     """How many inputs fooled the classifier."""
     cells: list[Compared]
+    kind: str
+    """"all" of the means of a knowledge."""
 
 
 def groups(threats: "Sequence[Threat]") -> list[Group]:
@@ -98,52 +99,37 @@ def matrix(threats: "Sequence[Threat]") -> Matrix:
     return Matrix(severities, [(name, [found.get((name, severity)) for severity in severities]) for name in names])
 
 
-def marked_corrections(evaluation: "Evaluation") -> dict[int, str]:
-    """By the id of a threat, whether correction makes answers better or worse beyond chance."""
-    return {
-        id(threat): BETTER if threat.corrected.value > threat.accuracy.value else WORSE
-        for threat in corrections(evaluation)
-    }
-
-
 def comparison(evaluation: "Evaluation") -> "tuple[list[str], list[Row], list[Row]]":
     """How much of what succeeded each score would catch.
 
     Returns:
-        The names of the scores, the guard's first; one row an attack, and one a corruption with the means over its
-        severities; and one row a severity of each corruption.
+        The names of the scores, the guard's first; of each knowledge a row an attack, or a corruption with the means
+        over its severities, and one with the means of all; and one row a severity of each corruption.
     """
     threats, baselines = compared(evaluation)
     names = [OWN, *baselines]
     if not baselines:
         return names, [], []
-    marks = {
-        (id(one.threat), one.baseline, one.figure): BETTER if one.lead.value > 0 else WORSE
-        for one in differences(evaluation)
-    }
+    marks, rows = differences(evaluation), []
 
-    def row(title: str, several: "Sequence[Threat]") -> Row:
-        cells = [_compared(name, several, marks) for name in names]
-        rows = sum(sum(threat.successful) for threat in several)
-        return Row(title, several[0].knowledge, len(several), rows, cells)
+    def row(title: str, over: str, several: "Sequence[Threat]", kind: str = "") -> Row:
+        cells = [_compared(name, several, marks.get((over, name), "")) for name in names]
+        return Row(title, several[0].knowledge, len(several), sum(sum(t.successful) for t in several), cells, kind)
 
-    attacks = [row(t.title, [t]) for t in threats if t.knowledge != "corruption"]
+    for knowledge, heading in KNOWLEDGE.items():
+        chosen = [threat for threat in threats if threat.knowledge == knowledge]
+        kinds = dict.fromkeys(threat.name if knowledge == "corruption" else threat.title for threat in chosen)
+        rows += [row(kind, kind, [t for t in chosen if kind in (t.name, t.title)]) for kind in kinds]
+        if len(kinds) > 1:
+            rows.append(row(heading, knowledge, chosen, "all"))
     corruptions = [threat for threat in threats if threat.knowledge == "corruption"]
-    kinds = dict.fromkeys(threat.name for threat in corruptions)
-    means = [row(kind, [threat for threat in corruptions if threat.name == kind]) for kind in kinds]
-    return names, attacks + means, [row(threat.title, [threat]) for threat in corruptions]
+    return names, rows, [row(threat.title, threat.title, [threat]) for threat in corruptions]
 
 
-def _compared(name: str, threats: "Sequence[Threat]", marks: dict[tuple[int, str, str], str]) -> Compared:
-    """A score on a threat, or its means over several; marked where those of the several that are marked agree."""
+def _compared(name: str, threats: "Sequence[Threat]", mark: str) -> Compared:
+    """A score on a threat, or its means over several."""
     found = [one for threat in threats if (one := detection_of(threat, name)) is not None]
-    tpr, auroc = (_mean([one[figure] for one in found]) for figure in COMPARED)  # type: ignore[literal-required]
-    agreed = {}
-    for figure in COMPARED:
-        own = {marks[key] for threat in threats if (key := (id(threat), name, figure)) in marks}
-        if len(own) == 1:
-            agreed[figure] = own.pop()
-    return Compared(tpr, auroc, agreed)
+    return Compared(_mean([one["tpr_at_5_fpr"] for one in found]), _mean([one["auroc"] for one in found]), mark)
 
 
 def _mean(estimates: Sequence[Estimate]) -> Estimate | None:

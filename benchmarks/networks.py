@@ -53,7 +53,7 @@ def mlp() -> tuple[Any, Any]:
 
 
 def published_autoencoder(shape: tuple[int, int, int], filters: tuple[int, ...], code: int = 40) -> Any:
-    """Strided convolutions of kernel 4, a dense code, transposed convolutions, as published (see docs/results/speed.md)."""
+    """Strided convolutions of kernel 4, a dense code, transposed convolutions, as published (docs/results/speed.md)."""
     down = [layers.Conv2D(n, 4, 2, padding="same", activation="relu") for n in filters]
     side = shape[0] // 2 ** len(filters)
     up = [layers.Conv2DTranspose(n, 4, 2, padding="same", activation="relu") for n in filters[:0:-1]]

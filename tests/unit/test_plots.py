@@ -291,7 +291,7 @@ def test_history_draws_what_is_asked_for_and_takes_a_dict_of_one_epoch(ax):
     [
         (type("New", (), {"history": None})(), None, InvalidSetting, "New has no history: call fit"),
         (3, None, WrongType, "history is a detector, or its history: numbers by name; got int"),
-        ({}, None, InvalidSetting, "the history is empty"),
+        ({}, None, InvalidSetting, "dict has no history"),
         (Fitted(), ["los"], InvalidSetting, "holds no 'los'; it holds loss, val_loss, agreement, mae"),
     ],
 )

@@ -875,8 +875,7 @@ class Detector(Readable, abc.ABC):
         passing: list[PassingRows] = []
         scored = self._scored(X, batch_size, verbose, flag_invalid=False, passing=passing)
         labels = None if labels is None else self.labels.indices(labels, len(scored.score), "labels")
-        self._check_rows(passing[0].known(), scored.y, labels, X_train, y_train, batch_size)
-        self.calibration = calibrate(
+        found = calibrate(
             scored,
             fpr=fpr,
             threshold_perc=threshold_perc,
@@ -885,10 +884,12 @@ class Detector(Readable, abc.ABC):
             classes=self.classifier.classes if groups == "predicted" else None,
             name_of=self.labels.name_of,
         )
+        self._check_rows(passing[0].known(), scored.y, labels, X_train, y_train, batch_size)
+        self.calibration = found
         self.threshold = self.calibration.threshold
         if self.agreement is None:
-            found = Agreement.of(scored.y, scored.y_opinion, held_out=True)
-            warn_if_poor(found, self.companion_name, self.companion_argument)
+            agreement = Agreement.of(scored.y, scored.y_opinion, held_out=True)
+            warn_if_poor(agreement, self.companion_name, self.companion_argument)
         return self
 
     def _check_rows(

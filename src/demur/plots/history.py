@@ -37,18 +37,17 @@ def plot_history(history: Any, metrics: Sequence[str] | None = None, *, ax: Any 
         MissingExtra: matplotlib is not installed.
     """
     found = getattr(history, "history", history)
-    if found is None:
+    if found is None or (isinstance(found, Mapping) and not found):
         raise InvalidSetting(
-            f"{type(history).__name__} has no history: call fit(X) first; a detector that was loaded does not keep it"
+            f"{type(history).__name__} has no history: call fit(X) first; a detector that was loaded has none either"
         )
     if not isinstance(found, Mapping):
         raise WrongType(f"history is a detector, or its history: numbers by name; got {type(history).__name__}")
-    names = [name for name in (LOSS, AGREEMENT) if name in found] if metrics is None else list(metrics)
+    usual = [name for name in (LOSS, AGREEMENT) if name in found] or [n for n in found if not n.startswith(HELD_OUT)]
+    names = usual if metrics is None else list(metrics)
     for name in names:
         if name not in found:
             raise InvalidSetting(f"the history holds no {name!r}; it holds {', '.join(map(str, found)) or 'nothing'}")
-    if not names:
-        raise InvalidSetting("the history is empty: call fit(X) first")
     ax = axes_or_new(ax)
     from matplotlib.ticker import MaxNLocator
 

@@ -23,7 +23,7 @@ def report(tmp_path_factory):
     """A report with as many scores to compare as an evaluation has by default."""
     whole, names = example(), ("maximum probability", "untrained companion", "reconstruction error")
     threats = [
-        dataclasses.replace(t, detection=t.detection | {name: t.detection["entropy"] for name in names})
+        dataclasses.replace(t, detection=t.detection | dict.fromkeys(names, t.detection["entropy"]))
         for t in whole.threats
     ]
     return write_report(dataclasses.replace(whole, threats=threats), tmp_path_factory.mktemp("report") / "report.html")

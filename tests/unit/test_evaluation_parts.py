@@ -422,7 +422,7 @@ def test_budgets_for_standardised_columns_are_doubted_where_columns_are_not(scal
         return
     epsilons = ast.literal_eval(said.split("epsilons=")[1].rstrip("."))
     assert epsilons["Linf"] == pytest.approx(advice, rel=0.1)
-    assert epsilons_of(epsilons, (4,), (-1, 1)) == epsilons
+    assert epsilons_of(epsilons, (4,), (-1000, 1000)) == epsilons
 
 
 # On disk ------------------------------------------------------------------------------------------------------------

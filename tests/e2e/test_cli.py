@@ -197,6 +197,7 @@ def test_fit_distils_with_options_of_its_own_into_a_companion_of_ones_own(data, 
         "on_invalid": "raise",
         "channels_last": False,
         "companion_preprocess": None,
+        "is_copy": False,
     }
     assert saved.settings == wanted
 

@@ -12,6 +12,17 @@ import numpy.typing as npt
 from demur.data import is_number
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, TooFewInstances
 
+__all__ = [
+    "Calibration",
+    "ScoreDistribution",
+    "Threshold",
+    "benjamini_hochberg",
+    "conformal_threshold",
+    "instances_needed",
+    "percentile_threshold",
+]
+__dir__ = __all__.copy
+
 Scores = npt.NDArray[np.floating[Any]]
 
 Threshold = float | npt.NDArray[np.float64]

@@ -201,3 +201,7 @@ class MissingExtra(DemurError, ImportError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.package, self.extra)
+
+
+__all__ = [name for name, found in globals().items() if isinstance(found, type) and found.__module__ == __name__]
+__dir__ = __all__.copy

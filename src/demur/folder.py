@@ -32,6 +32,8 @@ from demur.held_out import KnownRows
 FORMAT = 1
 DOCUMENT = "detector.json"
 TEMPORARY = ".saving-"
+FILES = (".h5", ".joblib", ".keras", ".npz", ".onnx", ".pickle", ".pkl", ".pt", ".pth", ".safetensors")
+"""Endings of files that hold a model, elsewhere."""
 OURS = re.compile(r"\w+-[0-9a-f]{12}\.(keras|npz|safetensors)")
 """The names of the files that are written beside the document."""
 
@@ -97,6 +99,12 @@ def check_destination(path: Path) -> None:
     """Raise NotADetector if `path` is something else than a detector's folder, an empty one or nothing yet."""
     if path.exists() and not path.is_dir():
         raise NotADetector(f"{path} is a file; a detector is saved to a folder")
+    if path.suffix in FILES and not path.exists():
+        one_file = "; to write one ONNX file, call detector.export(path)" if path.suffix == ".onnx" else ""
+        raise NotADetector(
+            f"{path} is named like a file, and a detector is saved to a folder: save to {path.with_suffix('')}"
+            + one_file
+        )
     if path.is_dir() and not (path / DOCUMENT).exists() and not _interrupted(path):
         raise NotADetector(f"{path} holds other files and no {DOCUMENT}; save to a new or an empty folder")
 
@@ -110,6 +118,8 @@ def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
     """
     if not path.exists():
         raise DetectorNotFound(f"there is no detector at {path}: no such folder")
+    if path.suffix == ".onnx" and path.is_file():
+        raise NotADetector(f"{path} is an ONNX file, and not a saved detector: load it with demur.runtime.load(path)")
     if not (path / DOCUMENT).is_file():
         raise NotADetector(
             f"{path} is not a detector: it holds no {DOCUMENT}. Detectors are written by detector.save(path)"

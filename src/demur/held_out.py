@@ -4,7 +4,6 @@ NumPy only.
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from demur import calls
 from demur.data import CHECK_ROWS, Layout, Rows, batches, cast, taken
 from demur.errors import WrongRows
 from demur.ranges import Numbers, Range, difference, numbers_of
@@ -153,12 +153,11 @@ def warn_if_other(rows: list[Range], trained_on: list[Range]) -> None:
     """Warn if rows are on another scale than the rows of `fit`, or in another order."""
     found = difference(trained_on, rows)
     if found is not None:
-        warnings.warn(
+        calls.warn(
             f"{found}. What comes of such rows says nothing about rows like those of fit: pass rows that were made "
             "(scaled, standardised, ordered) as those of fit were; if these were, and have changed so much, nothing is "
             "wrong",
             WrongRows,
-            stacklevel=4,
         )
 
 
@@ -180,20 +179,18 @@ def warn_if_trained_on(
         share = shared_share(rows, known)
         if share:
             n = 0 if rows.sketch is None else rows.sketch.rows
-            warnings.warn(
+            calls.warn(
                 f"{round(share * n):,} of the {n:,} rows ({share:.0%}) are among {name}. {CONSEQUENCE}: pass rows that "
                 f"are not among {name}",
                 WrongRows,
-                stacklevel=4,
             )
             return
     if wrong is not None and wrong_trained is not None and is_like_training(wrong, wrong_trained):
-        warnings.warn(
+        calls.warn(
             f"the classifier is right on {1 - wrong_trained.mean():.1%} of X_train and on {1 - wrong.mean():.1%} of "
             f"the {len(wrong):,} other rows, as if it had been trained on both. {CONSEQUENCE}: pass rows that the "
             "classifier was not trained on; if it was not trained on these, nothing is wrong",
             WrongRows,
-            stacklevel=4,
         )
 
 
@@ -221,13 +218,12 @@ def warn_if_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> 
     """
     right, chance = float(np.mean(predicted == labels)), chance_of(predicted, labels)
     if is_by_chance(predicted, labels):
-        warnings.warn(
+        calls.warn(
             f"the classifier is right on {right:.1%} of the {len(labels):,} rows, and on {chance:.1%} it would be with "
             "the labels of other rows: these are not the labels of the rows, or not in the order of the rows, or the "
             "classes are in another order than the classifier's outputs. Pass each row's own label; detector.classes "
             "says what the classes are called",
             WrongRows,
-            stacklevel=4,
         )
 
 

@@ -3,12 +3,31 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur.calls import explained
 from demur.folder import read_document
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector
 
 
+@calls.explained
+def save_detector(detector: Detector, path: str | Path, **settings: Any) -> None:
+    """Call `detector.save(path)`.
+
+    Examples:
+        >>> save_detector(detector, "guard")
+        >>> load_detector("guard").threshold == detector.threshold
+        True
+
+    Args:
+        detector: what to save.
+        path: the folder.
+        settings: see `Detector.save`.
+    """
+    detector.save(path, **settings)
+
+
+@calls.explained
 def load_detector(
     path: str | Path,
     *,

@@ -9,6 +9,20 @@ import numpy.typing as npt
 
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, WrongType
 
+__all__ = [
+    "Estimate",
+    "HarmSplit",
+    "ScoreEvaluation",
+    "auroc",
+    "cohens_d",
+    "evaluate_scores",
+    "flagged_rate",
+    "roc_curve",
+    "share",
+    "split_by_harm",
+]
+__dir__ = __all__.copy
+
 Scores = npt.NDArray[np.floating[Any]]
 ROUNDING = 1e-12
 """The spread, relative to their size, that rounding alone makes of equal numbers in float64."""

@@ -15,6 +15,9 @@ from keras import layers
 from demur.data import Shape, describe
 from demur.errors import ShapeMismatch
 
+__all__ = ["autoencoder", "random_head", "student", "token_student"]
+__dir__ = __all__.copy
+
 SMALL_IMAGE = 64
 """Up to this many pixels a side an autoencoder squeezes through a dense code; beyond, it stays convolutional."""
 FARTHEST = 16.0

@@ -103,6 +103,11 @@ class Result(Readable, dict[str, Any], Generic[Data]):
         def __getitem__(self, key: str) -> Any:
             """The entry of a key."""
 
+    def __missing__(self, key: str) -> Any:
+        if key in (self.get("data") or ()):
+            raise KeyError(f"{key} is one level below: result['data']['{key}']")
+        raise KeyError(key)
+
     def copy(self) -> Self:
         """A shallow copy."""
         made = type(self)(self)

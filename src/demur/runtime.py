@@ -9,20 +9,20 @@ Examples:
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from demur._version import __version__
 from demur.calibration import Threshold
+from demur.calls import explained, explained_methods
 from demur.classes import Classes
 from demur.data import (
     Field,
     Layout,
     Rows,
     as_array,
-    batches,
     cast,
     check_layout,
     check_whole,
@@ -40,9 +40,14 @@ from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD
 from demur.onnx_session import DTYPES, onnxruntime_module
 from demur.outside import NEEDED, as_reference, asked, check_model, companion_rows
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
+from demur.sources import as_source
 from demur.summary import Readable, Summary
 
+__all__ = ["Guard", "load"]
+__dir__ = __all__.copy
 
+
+@explained
 def load(
     path: str | Path,
     *,
@@ -78,6 +83,7 @@ def load(
     return Guard(path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess)
 
 
+@explained_methods
 class Guard(Readable):
     """A detector in one ONNX file. Several threads may use the same one.
 
@@ -103,6 +109,12 @@ class Guard(Readable):
         inputs: name and field, of one row, of each array that the graph takes.
         outputs: the same of what it returns.
     """
+
+    _inside = frozenset({"checked", "compared", "default_outputs", "feed", "inputs", "metadata", "outputs", "run"})
+    _elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("fit", "infer_threshold", "save", "export"),
+        "an exported guard stays as it is; load the detector that was exported, with demur.load_detector(folder)",
+    )
 
     def __init__(
         self,
@@ -176,6 +188,12 @@ class Guard(Readable):
         """Scores strictly above it are flagged; in nats. An array `(classes,)` where each class has its own."""
         threshold: Any = self._description.threshold
         return threshold  # type: ignore[no-any-return]
+
+    @threshold.setter
+    def threshold(self, value: Any) -> None:  # noqa: ARG002 - it is refused
+        raise AttributeError(
+            "an exported guard keeps its threshold: call predict(X, threshold=...) to use another once"
+        )
 
     @property
     def calibration(self) -> Any:
@@ -448,23 +466,19 @@ class Guard(Readable):
         self, X: Any, reference: Any, batch_size: int, names: Sequence[str]
     ) -> dict[str, npt.NDArray[Any]]:
         check_whole("batch_size", batch_size, 1)
-        rows = check_layout(X, self.layout, finite=self.on_invalid == "raise")
-        n, arrays = row_count(rows), dict[str, npt.NDArray[Any]]()
+        source = as_source(X, self.layout, finite=self.on_invalid == "raise")
         if reference is not None:
             reference = as_array(reference, "reference")
+            n = None if source.rows is None else row_count(source.rows)
             if reference.shape[:1] != (n,):
-                raise ShapeMismatch(f"reference must hold an answer for each of {n} rows; got shape {reference.shape}")
-        start = 0
-        for batch in batches(rows, batch_size):
-            answers = None if reference is None else reference[start : start + batch_size]
-            found = self.run(self.feed(batch, answers), names)
-            if row_count(batch) == n:
-                return found
-            for name, array in found.items():
-                whole = arrays.setdefault(name, np.empty((n, *array.shape[1:]), array.dtype))
-                whole[start : start + len(array)] = array
+                given = "of X, as arrays or a table" if n is None else f"of {n} rows"
+                raise ShapeMismatch(f"reference must hold an answer for each {given}; got shape {reference.shape}")
+        found, start = [], 0
+        for batch in source.draw(batch_size):
+            answers = None if reference is None else reference[start : start + row_count(batch)]
+            found.append(self.run(self.feed(batch, answers), names))
             start += row_count(batch)
-        return arrays
+        return found[0] if len(found) == 1 else {name: np.concatenate([one[name] for one in found]) for name in names}
 
     def _check_judged(self, score: Floats) -> npt.NDArray[np.int64]:
         """Which rows cannot be judged.

@@ -3,8 +3,8 @@
 import html
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 WIDTH = 80
 """Columns of a terminal that everybody has."""
@@ -55,7 +55,24 @@ class Summary(str):
 
 
 class Readable:
-    """What prints as its summary, in a terminal and in a notebook."""
+    """What prints as its summary, in a terminal and in a notebook, and whose `dir` shows what users need."""
+
+    _inside: ClassVar[Collection[str]] = ()
+    """Names without an underscore that are not for users."""
+    _elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Names that other libraries have, and what does the same here."""
+
+    def __dir__(self) -> list[str]:
+        """The names that users need."""
+        return sorted(name for name in super().__dir__() if not name.startswith("_") and name not in self._inside)
+
+    if not TYPE_CHECKING:  # for which every attribute would be there
+
+        def __getattr__(self, name: str) -> Any:
+            if name in self._elsewhere:
+                said = self._elsewhere[name]
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: {said}")
+            return super().__getattribute__(name)  # raises the error that led here
 
     def summary(self) -> Summary:
         """What there is to know, in some lines: a string, which a notebook shows as HTML."""

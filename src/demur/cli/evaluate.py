@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+from demur.calls import plain
 from demur.cli.data import data_of
 from demur.cli.files import check_file, check_writable
 from demur.cli.guards import Document, add_classifier, live, no_threshold
@@ -115,8 +116,9 @@ def _names(text: str) -> list[str] | str | None:
 
 def _epsilon(text: str) -> tuple[str, float]:
     """Read `NORM=SIZE`."""
-    norm, _, size = text.partition("=")
-    if norm not in NORMS:
+    name, _, size = text.partition("=")
+    norm = {plain(norm): norm for norm in NORMS}.get(plain(name))
+    if norm is None:
         raise argparse.ArgumentTypeError(
             f"must be a norm, one of {', '.join(NORMS)}, and a size, NORM=SIZE; got {text!r}"
         )

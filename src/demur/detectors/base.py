@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from demur import nets, storage
+from demur import calls, nets, storage
 from demur._version import __version__
 from demur.agreement import Agreement, split, warn_if_poor
 from demur.calibration import Calibration, Threshold, check_percentile, rational
@@ -27,6 +27,7 @@ from demur.data import (
     Field,
     Layout,
     Rows,
+    as_array,
     as_layout,
     batches,
     cast,
@@ -65,7 +66,19 @@ from demur.robustness import Robust, as_robust
 from demur.routes import InGraph, OutOfGraph, Route, answered, is_own
 from demur.row_sketch import row_keys
 from demur.scoring import gathered, over_batches, score_rows, spacious
-from demur.sources import SOME, ArraySource, CheckedSource, Source, as_source, first_rows, is_collection, some_of
+from demur.sources import (
+    SOME,
+    ArraySource,
+    CheckedSource,
+    DataSet,
+    Source,
+    as_source,
+    collected,
+    first_rows,
+    is_collection,
+    is_data_set,
+    some_of,
+)
 from demur.summary import Readable, Summary
 from demur.training import (
     Objective,
@@ -85,6 +98,13 @@ if TYPE_CHECKING:
 OnInvalid = Literal["raise", "flag"]
 """What becomes of a row that cannot be judged: an error, or a flag."""
 
+
+DIVERGENCES_ELSEWHERE = {
+    "kl": "kld",
+    "kl_divergence": "kld",
+    "cross_entropy": "xent",
+    "categorical_crossentropy": "xent",
+}
 
 BALANCED: Literal["balanced"] = "balanced"
 BALANCED_AT = 0.95
@@ -111,6 +131,7 @@ SHARED_SETTINGS = (
 """The arguments of `__init__` that every detector has and that JSON can hold."""
 
 
+@calls.explained_methods
 class Detector(Readable, abc.ABC):
     """A second opinion on a classifier: settings in `__init__`, data in methods, `fit` returns the detector.
 
@@ -124,13 +145,34 @@ class Detector(Readable, abc.ABC):
         'autoencoder'
     """
 
+    _inside = frozenset(
+        "channels_first check_trained classifier companion companion_argument companion_layout companion_name "  # noqa: SIM905
+        "description from_parts given_parts graph hidden_layers is_ready is_trained needs_gradients own_settings parts "
+        "registry resume route scale table take_weights trained_on uncertainty_weight views".split()
+    )
+    _elsewhere: ClassVar[dict[str, str]] = {
+        "autoencoder": "an AdversarialAE's autoencoder is called ae",
+        "compile": "fit takes optimizer=, loss_fn= and log_metric=",
+        "evaluate": "demur.evaluate(detector, X, y) measures what a guard is worth",
+        "load": "demur.load_detector(path) reads what save wrote",
+        "predict_proba": "score(X, return_predictions=True) returns both predictions' probabilities with the scores",
+        "student": "a ModelDistillation's student is called distilled_model",
+        "transform": "reconstruct(X), of an AdversarialAE, returns what its autoencoder makes of rows",
+        **dict.fromkeys(
+            ("decision_function", "fit_predict", "get_params", "score_samples", "set_params"),
+            "demur.sklearn.DemurOutlierDetector(detector) keeps scikit-learn's conventions for outlier detectors",
+        ),
+        **dict.fromkeys(("eval", "train"), "fit and predict set the networks' modes by themselves"),
+        **dict.fromkeys(("load_state_dict", "state_dict"), "save(path) keeps all of it, for demur.load_detector(path)"),
+    }
+
     registry: ClassVar[dict[str, type["Detector"]]] = {}
     companion_name: ClassVar[str]
     """What the companion is called: in error messages, and as the argument's file in a saved folder."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Detector.registry[cls.__name__] = cls
+        Detector.registry[cls.__name__] = calls.explained_methods(cls)
 
     companion_argument: ClassVar[str | None] = None
     """The argument of `__init__` that takes a companion of the caller's."""
@@ -167,9 +209,8 @@ class Detector(Readable, abc.ABC):
         classes: Any = None,
     ) -> None:
         computing()
-        for name, value in {"loss_type": loss_type, "score_type": score_type}.items():
-            if not isinstance(value, str) or value not in DIVERGENCES:
-                raise InvalidSetting(f"{name} is one of {', '.join(map(repr, DIVERGENCES))}; got {value!r}")
+        loss_type = calls.chosen(loss_type, DIVERGENCES, "loss_type", DIVERGENCES_ELSEWHERE)
+        score_type = calls.chosen(score_type, DIVERGENCES, "score_type", DIVERGENCES_ELSEWHERE)
         if w_uncertainty is None:
             w_uncertainty = BALANCED if score_type == "jeffreys" else 0.0
         is_balanced = isinstance(w_uncertainty, str) and w_uncertainty == BALANCED
@@ -180,8 +221,6 @@ class Detector(Readable, abc.ABC):
         if not (is_number(temperature) and temperature > 0):
             raise InvalidSetting(f"temperature is a finite number above 0; got {temperature!r}")
         check_whole("seed", seed, 0)
-        if on_invalid not in ("raise", "flag"):
-            raise InvalidSetting(f"on_invalid is 'raise' or 'flag'; got {on_invalid!r}")
         self._source_class = source_of(model)
         if self.needs_gradients and not self._source_class.in_graph:
             source = self._source_class
@@ -202,7 +241,7 @@ class Detector(Readable, abc.ABC):
         self.data_type = data_type
         self.from_logits = from_logits
         self.seed = int(seed)
-        self.on_invalid = on_invalid
+        self.on_invalid = calls.chosen(on_invalid, ("raise", "flag"), "on_invalid")
         self.channels_last = bool(channels_last)
         self.companion_preprocess = companion_preprocess
         self._classes = None if classes is None else class_names(classes)
@@ -448,7 +487,10 @@ class Detector(Readable, abc.ABC):
     def _checked_threshold(self, value: Any) -> Threshold:
         if is_number(value):
             return float(value)
-        limits = np.array(value, "float64") if isinstance(value, list | tuple | np.ndarray) else np.array(np.nan)
+        is_given = isinstance(value, list | tuple) or hasattr(value, "__array__")
+        limits = as_array(value, "threshold").astype("float64") if is_given else np.array(np.nan)
+        if limits.ndim == 0 and np.isfinite(limits):
+            return float(limits)
         known = getattr(self, "classifier", None)  # not before the layout of the rows is
         classes = limits.size if known is None else known.classes
         if limits.shape != (classes,) or not np.isfinite(limits).all():
@@ -573,14 +615,16 @@ class Detector(Readable, abc.ABC):
         robust: Any,
         validation_split: float | None = None,
     ) -> Self:
-        _check_fit(batch_size, epochs, steps_per_execution, preprocess_fn, callbacks, validation_data)
+        callbacks = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
+        _check_fit(batch_size, epochs, steps_per_execution, preprocess_fn, callbacks)
         X = self._ready_for(X, fitting=True)
+        X = DataSet(X, batch_size, self.seed) if is_data_set(X) else X
         self._remember_columns(with_columns(self.classifier.layout, X))
-        objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
         source = CheckedSource(self._source(X), self._check_classifier)
+        objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
         if w_recon == 0:
             self._check_gradients(source.rows)
-        held_out = None if validation_data is None else self._source(validation_data, "validation_data")
+        held_out = None if validation_data is None else self._in_memory(validation_data, "validation_data")
         chosen, aside = self._split(source, held_out, validation_split)
         devices = active(self.companion)
         self._check_alike(devices, source, {"epochs": epochs, "batch_size": batch_size, "seed": self.seed})
@@ -642,8 +686,8 @@ class Detector(Readable, abc.ABC):
                 trainer.fit(
                     batches,
                     epochs=epochs,
-                    verbose=verbose if isinstance(verbose, str) else int(verbose),
-                    callbacks=[*(callbacks or []), *stop],
+                    verbose=verbose if isinstance(verbose, str) else int(verbose or 0),
+                    callbacks=[*callbacks, *stop],
                     validation_data=validation_batches,
                     shuffle=False,  # TrainingBatches shuffles rows, with a seed of its own
                 )
@@ -847,8 +891,8 @@ class Detector(Readable, abc.ABC):
             rational(fpr)
             if threshold_perc != 99.0:
                 raise InvalidSetting("fpr and threshold_perc are two ways to a threshold: pass one of them")
-        if groups not in (None, "predicted"):
-            raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
+        if groups is not None:
+            calls.chosen(groups, ("predicted",), "groups")
         self.check_trained()
         if X_train is not None and is_collection(X):
             raise InvalidSetting(
@@ -864,7 +908,7 @@ class Detector(Readable, abc.ABC):
                 threshold_perc=threshold_perc,
                 margin=margin,
                 labels=labels,
-                by_class=groups == "predicted",
+                by_class=groups is not None,
                 batch_size=batch_size,
             )
             self.threshold = self.calibration.threshold
@@ -881,7 +925,7 @@ class Detector(Readable, abc.ABC):
             threshold_perc=threshold_perc,
             margin=margin,
             labels=labels,
-            classes=self.classifier.classes if groups == "predicted" else None,
+            classes=None if groups is None else self.classifier.classes,
             name_of=self.labels.name_of,
         )
         self._check_rows(passing[0].known(), scored.y, labels, X_train, y_train, batch_size)
@@ -917,7 +961,7 @@ class Detector(Readable, abc.ABC):
         if X_train is None and y_train is not None:
             raise InvalidSetting("y_train are the true classes of X_train: pass X_train too")
         if X_train is not None:
-            X_train = check_layout(X_train, layout, "X_train", finite=False)
+            X_train = check_layout(collected(X_train, layout, "X_train")[0], layout, "X_train", finite=False)
             held_out_of["the rows of X_train"] = self._passing_rows(X_train).known()
         if y_train is not None:
             true = self.labels.indices(y_train, row_count(X_train), "y_train")
@@ -1174,6 +1218,10 @@ class Detector(Readable, abc.ABC):
 
     # Shared by the methods above ----------------------------------------------------------------------------------
 
+    def _in_memory(self, X: Any, name: str) -> Source:
+        """Rows from the caller, checked, that can be reached in any order."""
+        return self._source(collected(X, self.classifier.layout, name)[0], name)
+
     def _source(self, X: Any, name: str = "X", *, finite: bool = True) -> Source:
         """Rows from the caller, checked."""
         return as_source(X, self.classifier.layout, name, finite=finite and not self.route.takes_missing)
@@ -1261,6 +1309,18 @@ class Detector(Readable, abc.ABC):
         return devices.gathered(row_count(rows), compute, spacious)
 
 
+def check_detector(detector: Any) -> None:
+    """Raise WrongType where something else is given in the place of a detector."""
+    if isinstance(detector, Detector):
+        return
+    hint = ""
+    if hasattr(detector, "takes_reference"):  # a guard of demur.runtime
+        hint = ": load the one that was exported, demur.load_detector(folder)"
+    elif hasattr(detector, "predict") or hasattr(detector, "forward"):
+        hint = ": fit one on this classifier first, such as demur.ModelDistillation(model=classifier)"
+    raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}{hint}")
+
+
 def _usual_rows(source: Source, drawn: Drawn) -> Any:
     """Some of the rows that were trained on; None of a stream that gave none."""
     if isinstance(drawn, StreamBatches):
@@ -1269,7 +1329,7 @@ def _usual_rows(source: Source, drawn: Drawn) -> Any:
 
 
 def _check_fit(
-    batch_size: int, epochs: int, steps_per_execution: int | None, preprocess_fn: Any, callbacks: Any, held_out: Any
+    batch_size: int, epochs: int, steps_per_execution: int | None, preprocess_fn: Any, callbacks: Any
 ) -> None:
     """Check the arguments of `fit` that need no rows."""
     check_whole("batch_size", batch_size, 1)
@@ -1280,16 +1340,21 @@ def _check_fit(
             raise InvalidSetting("steps_per_execution is for TensorFlow and JAX; leave it out on PyTorch")
     if preprocess_fn is not None and not callable(preprocess_fn):
         raise WrongType(f"preprocess_fn is a function from a batch to a batch; got {preprocess_fn!r}")
-    if callbacks is not None and not isinstance(callbacks, list | tuple):
-        raise WrongType(f"callbacks is a list of Keras callbacks; got {type(callbacks).__name__}")
-    if isinstance(held_out, tuple):
-        raise WrongType("validation_data is an array of inputs alone: no labels are needed")
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            hint = ": call it, to make one" if isinstance(callback, type) else ""
+            raise WrongType(f"callbacks is a list of Keras callbacks; got {calls.kind(callback)}{hint}")
 
 
 def _optimizer(optimizer: Any) -> Any:
     if optimizer is None:
         return keras.optimizers.Adam(1e-3)
     try:
-        return optimizer() if isinstance(optimizer, type) else keras.optimizers.get(optimizer)
-    except ValueError as error:
-        raise InvalidSetting(f"optimizer is a Keras optimizer: class, instance or name; got {optimizer!r}") from error
+        is_class = isinstance(optimizer, type) and issubclass(optimizer, keras.optimizers.Optimizer)
+        return optimizer() if is_class else keras.optimizers.get(optimizer)
+    except (ValueError, TypeError) as error:
+        got = repr(optimizer) if isinstance(optimizer, str | dict) else calls.kind(optimizer)
+        raise InvalidSetting(
+            f"optimizer is a Keras optimizer (class, instance or name); got {got}: pass one, such as "
+            "keras.optimizers.Adam(1e-3)"
+        ) from error

@@ -1,12 +1,12 @@
 """Are the scores of a batch larger than they should be? One-sided two-sample tests."""
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
+from demur import calls
 from demur._version import __version__
 from demur.calibration import Calibration, ScoreDistribution
 from demur.data import check_whole, is_number
@@ -51,6 +51,7 @@ DriftResult = Result[DriftData]
 """What `demur.drift.test` returns."""
 
 
+@calls.explained
 def test(
     detector: Any,
     X: Any = None,
@@ -102,8 +103,7 @@ def test(
     """
     if not (is_number(alpha) and 0 < alpha < 1):
         raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")
-    if not isinstance(method, str) or method not in TESTS:
-        raise InvalidSetting(f"method is one of {', '.join(map(repr, TESTS))}; got {method!r}")
+    method = calls.chosen(method, TESTS, "method")  # type: ignore[assignment]
     check_whole("seed", seed, 0)
     _scipy()
     calibration = calibration_of(detector)
@@ -118,11 +118,10 @@ def test(
     shares = np.array([len(pool.batch) for pool in pools]) / len(given.scores)
     dependence = dependence_of(given.scores, given.predicted)
     if dependence is not None:
-        warnings.warn(
+        calls.warn(
             f"of the batch, {dependence.said}. Test every {dependence.every}th row alone: X[::{dependence.every}], or "
             "so many scores",
             DependentRows,
-            stacklevel=2,
         )
     data = DriftData(
         is_drift=bool(p_value <= alpha),

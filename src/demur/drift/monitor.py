@@ -3,7 +3,6 @@
 import datetime
 import json
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from demur import calls
 from demur._version import __version__
 from demur.data import check_whole, is_number
 from demur.dependence import Autocorrelation, Dependence
@@ -44,6 +44,7 @@ class Alarm:
     log_evidence: float
 
 
+@calls.explained_methods
 class Monitor(Readable):
     """Watches a stream of scores for drift that raises them, for ever and in constant memory.
 
@@ -109,12 +110,12 @@ class Monitor(Readable):
         calibration = calibration_of(detector)
         if not (is_number(alpha) and 0 < alpha < 1):
             raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")
-        if not isinstance(method, str) or method not in Evidence.registry:
-            raise InvalidSetting(f"method is one of {', '.join(map(repr, Evidence.registry))}; got {method!r}")
         if not (is_number(tolerance) and 0 <= tolerance < 1):
             raise InvalidSetting(f"tolerance is a share of the inputs, from 0 to below 1; got {tolerance!r}")
         self.detector = detector if scores_rows(detector) else None
-        self.alpha, self.method, self.tolerance = float(alpha), method, float(tolerance)
+        self.alpha, self.tolerance = float(alpha), float(tolerance)
+        method = calls.chosen(method, Evidence.registry, "method")  # type: ignore[assignment]
+        self.method = method
         check_whole("run_length", run_length, 2)
         self.run_length = int(run_length)
         self.window = _length(window, "window")
@@ -180,7 +181,7 @@ class Monitor(Readable):
         if times is not None:
             self._now = float(times[-1])
         if self.is_dependent and not was_dependent and self.warns:
-            warnings.warn(self.dependence_said, DependentRows, stacklevel=2)
+            calls.warn(self.dependence_said, DependentRows)
         return self
 
     def _take(self, observed: Observed) -> None:

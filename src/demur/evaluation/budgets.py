@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from demur.calls import chosen
 from demur.data import Shape, is_number
 from demur.errors import InvalidSetting, WrongType
 from demur.evaluation.norms import Norm
@@ -74,9 +75,8 @@ def epsilons_of(
     if given is not None and not isinstance(given, Mapping):
         raise WrongType(f"epsilons are sizes by norm, such as {{'Linf': 0.03}}; got {given!r}")
     found = default_epsilons(shape, bounds)
-    for norm, epsilon in (given or {}).items():
-        if norm not in NORMS:
-            raise InvalidSetting(f"epsilons is keyed by norm, {', '.join(map(repr, NORMS))}; got {norm!r}")
+    for name, epsilon in (given or {}).items():
+        norm: Any = chosen(name, NORMS, "epsilons is keyed by norm, which")
         if not (is_number(epsilon) and epsilon > 0):
             raise InvalidSetting(f"epsilons[{norm!r}] is a number above 0; got {epsilon!r}")
         check_size(f"epsilons[{norm!r}]", norm, epsilon, shape, bounds)

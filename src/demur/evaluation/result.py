@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -223,6 +223,12 @@ class Evaluation(Readable):
         >>> set(frame["threat"]) == {threat.name for threat in evaluation.threats} | {"unchanged"}
         True
     """
+
+    _elsewhere: ClassVar[dict[str, str]] = {
+        "save": "to_json(path) writes it, and Evaluation.from_json(path) reads it",
+        **dict.fromkeys(("report", "to_html"), "demur.report.write_report(evaluation, path) writes the page"),
+        "plot": "demur.plots draws its figures, and demur.report.write_report(evaluation, path) all of them",
+    }
 
     detector: str
     classifier: str

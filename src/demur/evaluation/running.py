@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from demur._version import __version__
+from demur.calls import chosen, explained
 from demur.classes import Classes
 from demur.data import check_layout, check_whole, row_count, taken
-from demur.detectors.base import Detector
+from demur.detectors.base import Detector, check_detector
 from demur.durations import seconds_of
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
 from demur.evaluation.attacked import AttackedRows
@@ -40,6 +41,7 @@ from demur.evaluation.reporting import Reporter
 from demur.evaluation.result import Evaluation
 from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_of_detector, digest_of_rows
 from demur.evaluation.target import Array, Target
+from demur.sources import collected
 from demur.wording import grouped
 
 CHUNK = 128
@@ -49,10 +51,11 @@ SPARED = 0.85
 """Share of a time budget that is planned for threats; the rest is for the baselines and the figures."""
 
 
+@explained
 def evaluate(
     detector: Detector,
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     attacks: Sequence[Any] | Literal["default"] | None = "default",
     corruptions: Sequence[str] | Mapping[str, Any] | Literal["default"] | None = "default",
@@ -80,8 +83,9 @@ def evaluate(
 
     Args:
         detector: fitted, with a threshold from `infer_threshold`.
-        X: `(n, *input_shape)`, test rows that neither training nor calibration has seen.
-        y: `(n,)`, their true classes, as `detector.classes` calls them.
+        X: `(n, *input_shape)`, test rows that neither training nor calibration has seen; or a stream or a data set of
+            them, as `fit` takes it, which is put together in memory.
+        y: `(n,)`, their true classes, as `detector.classes` calls them; None where `X` gives pairs of rows and labels.
         attacks: instances of `demur.evaluation.attacks.Attack` and names of attacks; None for none.
         corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name; None for
             none.
@@ -112,6 +116,7 @@ def evaluate(
     """
     started = time.monotonic()
     X, y = _checked(detector, X, y, resamples, seed)
+    X_train = None if X_train is None else collected(X_train, detector.classifier.layout, "X_train")[0]
     asked = _asked(detector, X, X_train, attacks, corruptions, baselines, epsilons, bounds, class_names)
     target, notes, seconds, folder = asked.target, asked.notes, _seconds(budget), _folder(out)
     with Reporter(verbose) as reporter:
@@ -180,8 +185,7 @@ def _seconds(budget: float | str | None) -> float | None:
 
 def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[Any, Array]:
     """Rows as the classifier takes them, and their classes."""
-    if not isinstance(detector, Detector):
-        raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}")
+    check_detector(detector)
     detector.check_trained()
     if detector.threshold is None:
         raise ThresholdNotSet(
@@ -189,9 +193,10 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[
         )
     check_whole("resamples", resamples, 1)
     check_whole("seed", seed, 0)
-    if not (hasattr(X, "shape") or isinstance(X, dict | tuple | list)):
-        raise WrongType(f"X is an array, a table, or several arrays; got {type(X).__name__}")
-    X = check_layout(detector._ready_for(X), detector.classifier.layout, finite=not detector.route.takes_missing)
+    X = detector._ready_for(X)
+    X, labels = collected(X, detector.classifier.layout, labels=y is None)
+    X = check_layout(X, detector.classifier.layout, finite=not detector.route.takes_missing)
+    y = labels if y is None else y
     return X, detector.labels.indices(y, row_count(X))
 
 
@@ -260,12 +265,10 @@ def _names(given: Sequence[str] | None, classes: Classes) -> list[str]:
 def _baseline_names(asked: Any) -> list[str]:
     if asked is None or asked == "default":
         return [] if asked is None else list(Baseline.registry)
-    if not isinstance(asked, list | tuple):
+    if not isinstance(asked, list | tuple | str):
         raise WrongType(f"baselines is 'default', None or a list of names; got {asked!r}")
-    for name in asked:
-        if name not in Baseline.registry:
-            raise InvalidSetting(f"a baseline is one of {', '.join(Baseline.registry)}; got {name!r}")
-    return list(asked)
+    names = [asked] if isinstance(asked, str) else asked
+    return [chosen(name, Baseline.registry, "a baseline") for name in names]
 
 
 def _folder(out: Any) -> Path | None:

@@ -24,3 +24,4 @@ __all__ = [
     "plot_score_distribution",
     "plot_severity",
 ]
+__dir__ = __all__.copy

@@ -128,3 +128,4 @@ CHECKS: list[Check] = [*READING_CHECKS, *FRESH_CHECKS]
 
 __all__ = ["CHECKS", "FRESH_CHECKS", "READING_CHECKS", "Check", "MakeDetector", "check_scores_equal_the_definition"]
 __all__ += [check.__name__ for check in CHECKS]
+__dir__ = __all__.copy

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from demur.detectors.base import Detector
 
 
-@calls.explained
-def save_detector(detector: Detector, path: str | Path, **settings: Any) -> None:
+@explained
+def save_detector(detector: "Detector", path: str | Path, **settings: Any) -> None:
     """Call `detector.save(path)`.
 
     Examples:
@@ -27,7 +27,7 @@ def save_detector(detector: Detector, path: str | Path, **settings: Any) -> None
     detector.save(path, **settings)
 
 
-@calls.explained
+@explained
 def load_detector(
     path: str | Path,
     *,

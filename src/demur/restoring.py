@@ -1,10 +1,9 @@
 """Detectors made again of what a folder holds."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
-from demur import storage
+from demur import calls, storage
 from demur.agreement import Agreement
 from demur.calibration import Calibration
 from demur.classes import Classes
@@ -154,21 +153,17 @@ def _check_answers(detector: Detector, saved: str | None, probe: Probe | None, p
     if saved is not None and (differs or (differs is None and has_weights)):
         raise WrongClassifier(f"{OTHER}: {'it answers otherwise' if differs else 'its weights are others'}. {WHAT_NOW}")
     if differs:
-        _warn(
+        calls.warn(
             f"{OTHER}, as it seems: a function, it answers otherwise on the made-up rows that are in {path}. {WHAT_NOW}"
             ". demur.BlackBox(function, fingerprint='name and version') is told by that name"
         )
     elif saved is not None:
         answers = "" if differs is None else ". Its answers are the same on the made-up rows that are in the folder"
-        _warn(
+        calls.warn(
             f"whether this is the classifier that {path} was saved with cannot be told for certain: it is stored "
             f"otherwise, as when another version of its library reads it{answers}. If it is the same one, "
             "detector.save(path) remembers it as it is now; if not, fit a new detector"
         )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=5)  # the line that called load_detector
 
 
 def _check_classes(detector: Detector, saved: Any) -> None:

@@ -178,6 +178,7 @@ SOURCES = (
         "python examples/harmful_drift_cifar10.py --dataset DATASET",
     ),
     Source("docs/results/example-*.json", "[Examples](../examples.md)", "python examples/NAME.py"),
+    Source("docs/results/first-example.json", "[Quick start](../quickstart.md)", "python benchmarks/first_example.py"),
     Source(
         "docs/results/alibi-arguments.json",
         "[Moving over](../tutorials/from_alibi_detect.md)",

@@ -475,6 +475,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "printed-endpoint-guard": lambda: tutorial_tables.endpoint("guard"),
     "printed-endpoint-answer": lambda: tutorial_tables.endpoint("answer"),
     "printed-endpoint-client": lambda: tutorial_tables.endpoint("client"),
+    "first-example": lambda: markdown(*tutorial_tables.first_example()),
+    "first-example-simple": tutorial_tables.first_example_simple,
+    "first-example-others": lambda: markdown(*tutorial_tables.first_example_others()),
     "alibi-seen": lambda: markdown(*tutorial_tables.seen()).replace("---:", "---"),
     "alibi-scores": lambda: markdown(*tutorial_tables.same_scores()),
 }

@@ -57,6 +57,82 @@ def named(answer: str) -> str:
     return f"`{answer}`" if re.fullmatch(r"[A-Z]\w+", answer) else answer
 
 
+def first_example() -> Table:
+    """What the quick start's guard catches of attacks, and the best simple score."""
+    rows = [
+        [
+            row["threat"],
+            str(row["fooled"]),
+            _share(row["guard"]),
+            _share(row["simple_caught"]),
+            f"{row['simple']}" + (", better" if _verdict(row) == "less" else ""),
+        ]
+        for row in _quick_start()
+        if row["knowledge"] != "corruption"
+    ]
+    return ["attack", "fooled", "the guard catches", "a simple score", "which"], rows
+
+
+def first_example_simple() -> str:
+    """What the quick start's guard leaves to simple scores, in sentences."""
+    rows = {row["threat"]: row for row in _quick_start()}
+    corruptions = [row for row in rows.values() if row["knowledge"] == "corruption"]
+    counts = _counts(corruptions)
+    near, far, large = (_two(rows[title]) for title in ("C&W", "C&W, confident", "PGD 0.2"))
+    return "\n".join(
+        [
+            f"- Corruption: {len(corruptions)} of them, at five severities, changed {FEWEST} predictions or more. A "
+            f"simple score catches more on {counts['less']}, the guard on {counts['more']}; on {counts['alike']} the "
+            "intervals overlap.",
+            f"- Attacks that stop at the decision boundary, such as C&W: {near}.",
+            f"- The same attack, gone on until the classifier is sure of the wrong class: {far}.",
+            f"- Large changes, such as PGD 0.2: {large}.",
+        ]
+    )
+
+
+def _two(row: dict[str, Any]) -> str:
+    return f"{row['simple']} catches {_percent(row['simple_caught'])}, the guard {_percent(row['guard'])}"
+
+
+def first_example_others() -> Table:
+    """On how many attacks by those who do not know it each guard beats the best simple score, or is beaten."""
+    rows = []
+    for name, found in _read("first-example")["guards"].items():
+        counts = _counts([one for one in found if one["knowledge"] == "grey-box"])
+        rows.append([name, *(str(counts[verdict]) for verdict in ("more", "alike", "less"))])
+    return ["the guard catches", "more", "about as much", "less"], rows
+
+
+FEWEST = 20
+"""Rows that a threat in the first example has fooled the classifier on, at least."""
+
+
+def _quick_start() -> list[dict[str, Any]]:
+    return next(iter(_read("first-example")["guards"].values()))  # type: ignore[no-any-return]
+
+
+def _counts(rows: list[dict[str, Any]]) -> dict[str, int]:
+    verdicts = [_verdict(row) for row in rows]
+    return {verdict: verdicts.count(verdict) for verdict in ("more", "alike", "less")}
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """Whether the guard catches more than the best simple score, or less, beyond the 95 % intervals of both."""
+    (_, low, high), (_, other_low, other_high) = row["guard"], row["simple_caught"]
+    return "more" if low > other_high else "less" if high < other_low else "alike"
+
+
+def _percent(estimate: list[float]) -> str:
+    return f"{100 * estimate[0]:.0f} %"
+
+
+def _share(estimate: list[float]) -> str:
+    """A share and its interval, in percent."""
+    value, low, high = (f"{100 * part:.0f}" for part in estimate)
+    return f"{value} % ({low} to {high})"
+
+
 def same_scores() -> Table:
     """How far the scores of the two are apart on the same networks."""
     found = _read("alibi-arguments")["largest_differences_of_scores"]

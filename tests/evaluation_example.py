@@ -5,12 +5,13 @@
 
 import functools
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from demur.evaluation.result import OWN, Check, Clean, Cost, Evaluation, Example, Harm, Threat, WorstCase
-from demur.metrics import evaluate_scores, share
+from demur.evaluation.comparison import OWN
+from demur.evaluation.result import Check, Clean, Comparison, Cost, Evaluation, Example, Harm, Threat, WorstCase
+from demur.metrics import Pair, evaluate_scores, lead, share
 
 ROWS, THRESHOLD = 300, 0.22
 BASELINES = {"maximum softmax probability": -0.3, "entropy": -0.2, "feature squeezing": 0.25}
@@ -54,6 +55,7 @@ class _Rows:
     successful: np.ndarray
     opinion_right: np.ndarray
     scores: np.ndarray
+    of_baselines: dict = field(default_factory=dict)
 
     @property
     def flagged(self):
@@ -74,6 +76,7 @@ def example() -> Evaluation:
     threats, rows = [], []
     for name, strength, knowledge, norm, success, level, opinion in ATTACKS:
         found = _changed(rng, right, clean.scores, success, level, opinion)
+        found.of_baselines.update(_seen(rng, found))
         text = {"grey-box": GREY, "black-box": BLACK, "white-box": WHITE}[knowledge]
         threats.append(_threat(rng, name, strength, knowledge, norm, text, right, found, clean, baselines))
         rows.append(found)
@@ -81,6 +84,7 @@ def example() -> Evaluation:
         for severity in range(1, 6):
             found = _changed(rng, right, clean.scores, harm * severity, -0.6 + 0.2 * severity, 0.7 - 0.05 * severity)
             found.scores[~found.successful] *= 1 + severity / 3
+            found.of_baselines.update(_seen(rng, found))
             threats.append(
                 _threat(rng, name, float(severity), "corruption", None, HURT, right, found, clean, baselines)
             )
@@ -100,6 +104,8 @@ def example() -> Evaluation:
             always_corrected=share(clean.opinion_right),
             fpr=share(clean.flagged),
             scores=clean.scores.tolist(),
+            repaired=int((clean.wrong & clean.corrected_right).sum()),
+            spoiled=int((~clean.wrong & ~clean.corrected_right).sum()),
         ),
         threats=threats,
         worst_cases=_worst_cases(threats, rows, right, clean.scores),
@@ -117,6 +123,7 @@ def example() -> Evaluation:
         versions={"demur": "0.1.0", "keras": "3.15.0", "foolbox": "3.3.4", "numpy": "2.3.1", "python": "3.11.7"},
         seconds=1843.2,
         clean_detection={name: scores.tolist() for name, scores in baselines.items()},
+        comparisons=_comparisons(threats, rows, clean.scores, baselines),
     )
 
 
@@ -141,6 +148,11 @@ def _changed(rng, right, clean_scores, success, level, opinion) -> _Rows:
     return _Rows(~right | successful, successful, rng.random(ROWS) < np.where(successful, opinion, 0.97), scores)
 
 
+def _seen(rng, found):
+    """What the baselines make of changed rows."""
+    return {name: np.log(found.scores) + gain + rng.normal(0, 0.8, ROWS) for name, gain in BASELINES.items()}
+
+
 def _threat(rng, name, strength, knowledge, norm, text, right, found, clean, baselines) -> Threat:
     wrong, flagged = found.wrong[right], found.flagged[right]
     distance = {"Linf": strength or 0.18, "L2": 14 * (strength or 0.11), "L1": 240 * (strength or 0.05)}
@@ -163,10 +175,9 @@ def _threat(rng, name, strength, knowledge, norm, text, right, found, clean, bas
         flagged=share(found.flagged[hit]) if hit.any() else None,
         flagged_all=share(found.flagged),
         distance=distance if norm else {"Linf": 0.9, "L2": 1.2 * strength, "L1": 20 * strength},
-        detection={OWN: _detection(clean.scores, found.scores, hit)}
-        | {
-            other: _detection(scores, np.log(found.scores) + BASELINES[other] + rng.normal(0, 0.8, ROWS), hit)
-            for other, scores in baselines.items()
+        detection={
+            name: _detection(scores, found.of_baselines.get(name, found.scores), hit)
+            for name, scores in {OWN: clean.scores, **baselines}.items()
         },
         harm=_harm(found.scores, hit, right & ~hit),
         converged=None
@@ -175,12 +186,33 @@ def _threat(rng, name, strength, knowledge, norm, text, right, found, clean, bas
         scores=found.scores.tolist(),
         successful=hit.tolist(),
         examples=_examples(rng, found, name) if strength in {None, 0.1, 3.0} else [],
+        repaired=int((found.wrong & found.corrected_right).sum()),
+        spoiled=int((~found.wrong & ~found.corrected_right).sum()),
     )
 
 
 def _detection(clean, changed, successful):
     kinds = {"successful": changed[successful], "all": changed}
     return {kind: evaluate_scores(clean, bad, resamples=20) if len(bad) else None for kind, bad in kinds.items()}
+
+
+def _comparisons(threats, rows, clean_scores, baselines):
+    """Each baseline over each attack, each corruption, and each knowledge."""
+    groups = {}
+    for threat, found in zip(threats, rows, strict=True):
+        for over in (threat.title if threat.norm else threat.name, threat.knowledge):
+            groups.setdefault(over, []).append(found)
+    return [
+        Comparison(over, len(several), name, lead([_pair(found, name, clean_scores, baselines) for found in several]))
+        for over, several in groups.items()
+        for name in baselines
+    ]
+
+
+def _pair(found, name, clean_scores, baselines):
+    hit = found.successful
+    bad = found.scores[hit], found.of_baselines[name][hit]
+    return Pair((clean_scores, baselines[name]), bad, np.flatnonzero(hit))
 
 
 def _harm(scores, harmful, harmless) -> Harm:

@@ -23,7 +23,7 @@ SHAPE = (8, 8, 1)
 class FakeGuard:
     """Judges images of 8 x 8 by two fixed linear maps; the score is how far their results are apart."""
 
-    takes_reference = False
+    takes_reference, scale = False, None
 
     def __init__(self, name="guard", seed=0, on_invalid="raise", threshold=None, shape=SHAPE):
         self.name, self.on_invalid = name, on_invalid

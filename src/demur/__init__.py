@@ -3,9 +3,10 @@
 Detects inputs that are adversarial, corrupted or drifted in a way that hurts the classifier, and corrects what it can.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from demur._version import __version__
+from demur.lazy import lazy
 
 if TYPE_CHECKING:
     from demur.classifiers import BlackBox
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from demur.encoding import TableEncoder
     from demur.evaluation.result import Evaluation
     from demur.evaluation.running import evaluate
-    from demur.loading import load_detector
+    from demur.loading import load_detector, save_detector
     from demur.metrics import evaluate_scores
     from demur.robustness import Robust
 
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate",
     "evaluate_scores",
     "load_detector",
+    "save_detector",
 ]
 
 _HOMES = {
@@ -37,20 +39,46 @@ _HOMES = {
     "ModelDistillation": "demur.detectors",
     "Robust": "demur.robustness",
     "TableEncoder": "demur.encoding",
+    "__version__": "demur._version",
     "evaluate": "demur.evaluation.running",
     "evaluate_scores": "demur.metrics",
     "load_detector": "demur.loading",
+    "save_detector": "demur.loading",
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Keras takes seconds to import and fixes the backend: it is imported when a detector is first asked for.
-    if name in _HOMES:
-        import importlib
+_MODULES = (
+    "batch",
+    "calibration",
+    "classifiers",
+    "datasets",
+    "detectors",
+    "drift",
+    "errors",
+    "evaluation",
+    "export",
+    "metrics",
+    "mlflow",
+    "mlserver",
+    "nets",
+    "plots",
+    "pyod",
+    "report",
+    "runtime",
+    "serve",
+    "sklearn",
+    "testing",
+)
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'demur' has no attribute {name!r}")
+_ELSEWHERE = {
+    "Attack": "demur.evaluation.attacks.Attack",
+    "Detector": "demur.detectors.Detector",
+    "Guard": "demur.runtime.Guard",
+    "Monitor": "demur.drift.Monitor",
+    "load": "demur.load_detector for a saved detector, demur.runtime.load for an exported one",
+    "save": "detector.save(path)",
+    "score": "detector.score(X), or demur.batch.score for many files",
+    "write_report": "demur.report.write_report",
+}
 
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazy(__name__, _HOMES, _MODULES, _ELSEWHERE)

@@ -1,13 +1,13 @@
 """How well a companion agrees with its classifier on normal rows. NumPy only."""
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from demur import calls
 from demur.data import is_number
 from demur.errors import InvalidSetting
 
@@ -73,11 +73,10 @@ def warn_if_poor(agreement: Agreement, companion: str, argument: str | None) -> 
         return
     where = "held-out" if agreement.held_out else "training"
     larger = f"a larger {companion} as {argument}=" if argument else f"a larger {companion}"
-    warnings.warn(
+    calls.warn(
         f"the {companion} agrees with the classifier on only {agreement.share:.1%} of {agreement.rows} {where} rows, "
         f"{agreement.beyond_chance:.2f} beyond chance: a threshold would lie among ordinary disagreements, where "
         f"attacks are not seen. Call fit again with more epochs=, on more rows, or pass {larger}",
-        stacklevel=4,
     )
 
 

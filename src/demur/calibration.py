@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +11,17 @@ import numpy.typing as npt
 
 from demur.data import is_number
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, TooFewInstances
+
+__all__ = [
+    "Calibration",
+    "ScoreDistribution",
+    "Threshold",
+    "benjamini_hochberg",
+    "conformal_threshold",
+    "instances_needed",
+    "percentile_threshold",
+]
+__dir__ = __all__.copy
 
 Scores = npt.NDArray[np.floating[Any]]
 
@@ -126,7 +137,7 @@ class ScoreDistribution:
         n: how many scores they stand for.
     """
 
-    kept: npt.NDArray[np.float32]
+    kept: npt.NDArray[np.float32] = field(repr=False)
     n: int
 
     @classmethod

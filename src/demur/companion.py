@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from demur.classifiers.keras_model import KerasClassifier, graph_of
 from demur.classifiers.torch_module import is_module
 from demur.data import Field, Layout, Shape, compatible, describe_layout, mapped
 from demur.errors import CorruptDetector, InvalidSetting, ShapeMismatch, WrongType
-from demur.extras import extra
+from demur.extras import extra, without_tensorflow
 
 
 def check_companion(companion: Any, classifier: Classifier, layout: Layout, name: str) -> None:
@@ -82,7 +83,7 @@ def copy_of(model: Any, name: str) -> Any:
 def _through_a_file(model: Any) -> Any:
     """A copy of a Keras model without what it was compiled with, of which a plain copy fails if layers are frozen."""
     scope = keras.saving.custom_object_scope({type(model).__name__: type(model)})
-    with tempfile.TemporaryDirectory() as folder, scope:
+    with tempfile.TemporaryDirectory() as folder, scope, without_tensorflow():
         file = Path(folder) / "model.keras"
         model.save(file, include_optimizer=False)
         return keras.models.load_model(file, compile=False, safe_mode=False)  # it was written here and now
@@ -146,7 +147,11 @@ def save_module(module: Any, path: Any) -> None:
     _safetensors()
     from safetensors.torch import save_model
 
-    save_model(module, str(path))
+    file = Path(path)
+    file.touch()
+    mode = file.stat().st_mode
+    save_model(module, str(path))  # in a new file, which its owner alone may read
+    file.chmod(stat.S_IMODE(mode))
 
 
 def _safetensors() -> None:

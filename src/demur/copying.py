@@ -7,6 +7,7 @@ import keras
 
 from demur.companion import is_wrapped
 from demur.errors import WrongType
+from demur.extras import without_tensorflow
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector
@@ -38,6 +39,8 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "calibration": detector.calibration,
         "harm": detector.harm,
         "table": detector.table,
+        "scale": detector.scale,
+        "trained_on": detector.trained_on,
         "history": detector.history,
         "agreement": detector.agreement,
     }
@@ -60,7 +63,7 @@ def made_again(state: dict[str, Any]) -> "Detector":
     detector.calibration = state["calibration"]
     detector.harm = state["harm"]
     detector.agreement = state["agreement"]
-    detector.table = state["table"]
+    detector.table, detector.scale, detector.trained_on = state["table"], state["scale"], state["trained_on"]
     detector.history = copy.deepcopy(state["history"])
     return detector
 
@@ -75,7 +78,7 @@ def copied(detector: "Detector") -> "Detector":
     name = detector.companion_name
     companion = state["parts"].get(name)
     try:
-        with keras.saving.custom_object_scope({type(companion).__name__: type(companion)}):
+        with keras.saving.custom_object_scope({type(companion).__name__: type(companion)}), without_tensorflow():
             state["parts"][name] = copy.deepcopy(companion)
     except Exception as error:
         raise WrongType(

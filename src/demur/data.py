@@ -46,6 +46,7 @@ Labels: TypeAlias = npt.NDArray[np.int64]
 Layout: TypeAlias = Field | tuple[Field, ...] | dict[str, Field] | Columns | Text
 """What one row is."""
 
+LIST = ": np.asarray(...) makes an array of a list"
 CHECK_ROWS = 4096
 """Rows looked at together when searching for NaN, so that no copy of the whole array is made."""
 
@@ -331,8 +332,8 @@ def check_rows(X: Any, shape: Shape, name: str = "X", *, finite: bool = True) ->
         )
     if not (hasattr(X, "__array__") or is_sparse(X)):
         raise WrongType(
-            f"{name} must be an array of shape {describe(shape)}; got {type(X).__name__}: np.asarray(...) makes an "
-            "array of a list"
+            f"{name} must be an array of shape {describe(shape)}; got {type(X).__name__}"
+            + (LIST if isinstance(X, list) else "")
         )
     rows = as_numpy(X)
     if rows.dtype.kind not in "buif":

@@ -7,8 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from demur.calls import chosen
 from demur.errors import InvalidSetting
 from demur.extras import extra
+
+__all__ = ["Dataset", "Part", "load"]
+__dir__ = __all__.copy
 
 NAMES = ("digits", "fashion_mnist", "mnist", "cifar10")
 
@@ -54,8 +58,7 @@ def load(name: str, *, seed: int = 0) -> Dataset:
         InvalidSetting: there is no data set of that name, or its file is missing.
         MissingExtra: scikit-learn is not installed.
     """
-    if name not in NAMES:
-        raise InvalidSetting(f"dataset is one of {', '.join(NAMES)}; got {name!r}")
+    name = chosen(name, NAMES, "dataset")
     rng = np.random.default_rng(seed)
     class_names = CLASS_NAMES.get(name, [str(digit) for digit in range(10)])
     if name == "digits":
@@ -87,7 +90,13 @@ def _published(name: str) -> tuple[Part, Part]:
     else:
         import keras
 
-        pairs = getattr(keras.datasets, name).load_data()
+        try:
+            pairs = getattr(keras.datasets, name).load_data()
+        except Exception as error:  # Keras raises nothing narrower where there is no network
+            raise InvalidSetting(
+                f"{name} could not be downloaded: {error}. Take 'digits', which need no network, or put {name}.npz "
+                "into a folder and name that in the environment variable DEMUR_DATA"
+            ) from error
     train, test = (Part(_with_channels(x / np.float32(255)), y.astype("int64").reshape(-1)) for x, y in pairs)
     return train, test
 

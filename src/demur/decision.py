@@ -1,13 +1,13 @@
 """From scores to decisions: which instances are flagged, by a threshold or so that few of the flags are false."""
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from demur import calls
 from demur.calibration import (
     Calibration,
     Threshold,
@@ -17,7 +17,7 @@ from demur.calibration import (
 )
 from demur.classes import UNKNOWN, Classes
 from demur.dependence import dependence_of
-from demur.errors import DependentRows, InvalidSetting, NoPower, NotCalibrated, TooFewInstances
+from demur.errors import DependentRows, NoPower, NotCalibrated, TooFewInstances
 from demur.results import CorrectData, Floats, Labels, PredictData, Scored
 from demur.sketch import ScoreSketch
 
@@ -53,7 +53,7 @@ def decide(
     data = PredictData(is_adversarial=np.zeros(len(scored.score), bool), instance_score=scored.score)
     if calibration is not None:
         data["p_value"] = calibration.p_values(scored.score, predicted)
-    if control == "fdr":
+    if control is not None:
         data["is_adversarial"] = benjamini_hochberg(data["p_value"], level)
         if calibration is not None and not data["is_adversarial"].any():
             _warn_of_power(predicted, calibration, level)
@@ -79,12 +79,11 @@ def _warn_of_power(predicted: Labels, calibration: Calibration, level: float) ->
     group, n = min(few.items(), key=lambda item: item[1])
     of = "" if group is None else f" of class {group}"
     each = "" if group is None else " of each class"
-    warnings.warn(
+    calls.warn(
         f"control='fdr' flags none of the {m:,} rows, and it hardly can: with {n:,} calibration rows{of} the smallest "
         f"p-value is {1 / (n + 1):.2g}, so that at least {min(1.0, 1 / (level * (n + 1))):.2%} of a batch must score "
         f"above all of them. Call infer_threshold on at least {2 * needed:,} rows{each}, or decide by the threshold",
         NoPower,
-        stacklevel=5,
     )
 
 
@@ -118,8 +117,7 @@ def check_control(control: Control, level: float, calibration: Calibration | Non
     """
     if control is None:
         return
-    if control != "fdr":
-        raise InvalidSetting(f"control is None, for the threshold, or 'fdr'; got {control!r}")
+    calls.chosen(control, ("fdr",), "control, if it is given,")
     check_level(level)
     if calibration is None:
         raise NotCalibrated("control='fdr' needs p-values, and the detector is not calibrated: call infer_threshold(X)")
@@ -157,12 +155,11 @@ def calibrate(
     found = calibration_of(groups, fpr=fpr, threshold_perc=threshold_perc, margin=margin, name_of=name_of)
     dependence = dependence_of(scored.score, None if classes is None else scored.y)
     if dependence is not None:
-        warnings.warn(
+        calls.warn(
             f"of the calibration rows, {dependence.said}. If they come in the order of time, or several times, call "
             f"infer_threshold(X[::{dependence.every}]), on every {dependence.every}th of them alone; if they are only "
             "sorted, shuffle them",
             DependentRows,
-            stacklevel=3,
         )
     return found
 

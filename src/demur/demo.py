@@ -14,11 +14,14 @@ from rich.table import Table
 
 from demur import datasets, plots
 from demur._version import __version__
+from demur.calibration import percentile_threshold
+from demur.calls import chosen
 from demur.detectors import AdversarialAE, Detector, ModelDistillation
-from demur.errors import InvalidSetting
 from demur.evaluation.attacks import Attack
+from demur.evaluation.baselines import MaximumProbability
 from demur.evaluation.corruptions import corrupt
 from demur.evaluation.target import Target
+from demur.extras import without_tensorflow
 from demur.metrics import auroc, flagged_rate, split_by_harm
 from demur.progress import can_draw
 from demur.results import CorrectData
@@ -38,6 +41,9 @@ flagged    share of the harmful images above the threshold, which is the 95th
            percentile of held-out images; of the clean ones: false alarms
 eps        largest change of a pixel, which goes from 0 to 1; the attacker
            does not know the guard. Corruptions are of severity {SEVERITY} of 5.
+
+The last block is what costs nothing: the same threshold on the classifier's own
+highest probability. Where it flags as much, no guard is needed.
 """
 
 
@@ -48,11 +54,15 @@ class Plan(NamedTuple):
     test: int
     classifier_epochs: int
     detector_epochs: int
-    attacks: tuple[tuple[str, float], ...]
+    attacks: tuple[tuple[str, float | None], ...]
+    robust: float | None = None
+    """The largest change of a pixel that the student is trained to resist."""
 
 
 PLANS = {
-    "digits": Plan(1000, 397, 25, 40, (("FGSM", 0.1), ("PGD", 0.1), ("PGD", 0.2))),
+    "digits": Plan(
+        1000, 397, 25, 40, (("FGSM", 0.1), ("PGD", 0.1), ("PGD", 0.2), ("C&W, confident", None)), robust=0.1
+    ),
     "fashion_mnist": Plan(20_000, 1000, 6, 10, (("FGSM", 0.02), ("PGD", 0.02), ("PGD", 0.05))),
     "mnist": Plan(20_000, 1000, 4, 10, (("FGSM", 0.1), ("PGD", 0.1), ("PGD", 0.2))),
 }
@@ -86,11 +96,11 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
     Raises:
         InvalidSetting: there is no such demonstration.
     """
-    if dataset not in PLANS:
-        raise InvalidSetting(f"the demonstration's dataset is one of {', '.join(PLANS)}; got {dataset!r}")
+    dataset = chosen(dataset, PLANS, "the demonstration's dataset")
     console = Console(highlight=False)
     started = time.monotonic()
-    keras.utils.set_random_seed(seed)
+    with without_tensorflow():
+        keras.utils.set_random_seed(seed)
     data = datasets.load(dataset, seed=seed)
     plan = PLANS[dataset]
     x_train, y_train = data.train.x[: plan.train], data.train.y[: plan.train]
@@ -114,17 +124,20 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
     ae = AdversarialAE(model=classifier, data_type="image", seed=seed)
     ae.fit(x_train, w_recon=0.1, epochs=plan.detector_epochs, verbose=False, callbacks=[EpochBar()])
     detectors["AdversarialAE"] = ae
-    console.print("\n[bold]ModelDistillation[/bold]: a student that learns what the classifier says")
+    student = "ModelDistillation" if plan.robust is None else f"ModelDistillation, robust={plan.robust:g}"
+    console.print(f"\n[bold]{student}[/bold]: a student that learns what the classifier says")
     distillation = ModelDistillation(model=classifier, data_type="image", seed=seed)
-    distillation.fit(x_train, epochs=plan.detector_epochs, verbose=False, callbacks=[EpochBar()])
-    detectors["ModelDistillation"] = distillation
+    distillation.fit(x_train, epochs=plan.detector_epochs, robust=plan.robust, verbose=False, callbacks=[EpochBar()])
+    detectors[student] = distillation
     for detector in detectors.values():
         detector.infer_threshold(data.held_out.x, threshold_perc=95)
 
     console.print("\nattacking and corrupting the test images ...")
     target = Target(ae)
     attacked = {
-        f"{name} eps {epsilon:g}": Attack.registry[name](epsilon).run(target, *test, seed=seed).x
+        name if epsilon is None else f"{name} eps {epsilon:g}": Attack.registry[name](epsilon)
+        .run(target, *test, seed=seed)
+        .x
         for name, epsilon in plan.attacks
     }
     corrupted = {name: corrupt(test.x, name=name, severity=SEVERITY, seed=seed) for name in CORRUPTIONS}
@@ -134,7 +147,8 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
         "backend": backend,
         "versions": {"demur": __version__, "keras": keras.__version__},
         "images": {"train": len(x_train), "held out": len(data.held_out.y), "test": len(test.y)},
-        "detectors": measure(detectors, test, attacked | corrupted),
+        "detectors": measure(detectors, test, attacked | corrupted)
+        | {"maximum probability": measure_confidence(target, data.held_out.x, test, attacked | corrupted)},
     }
 
     console.print()
@@ -171,30 +185,48 @@ def measure(detectors: dict[str, Detector], test: datasets.Part, variants: dict[
     """Measure every detector on the clean test images and on changed ones; the result is what `demo.json` holds."""
     results: dict[str, Any] = {}
     for name, detector in detectors.items():
-        clean = detector.correct(test.x)["data"]
-        before, clean_score = _given(clean["no_defense"]), clean["instance_score"]
-        threshold = float(_given(detector.threshold))
-        rows = {"clean": _row(clean, test.y, before, None, threshold)}
-        for title, images in variants.items():
-            rows[title] = _row(detector.correct(images)["data"], test.y, before, clean_score, threshold)
+        threshold, clean = float(_given(detector.threshold)), detector.correct(test.x)["data"]
+        rows = {"clean": _row(clean, test.y, None, threshold)}
+        rows |= {title: _row(detector.correct(X)["data"], test.y, clean, threshold) for title, X in variants.items()}
         results[name] = {"threshold": threshold, "rows": rows}
     return results
 
 
-def _row(answer: CorrectData, y: Any, before: Any, clean_score: Any, threshold: float) -> dict[str, Any]:
-    score = _given(answer["instance_score"])
-    split = split_by_harm(y, before, _given(answer["no_defense"]))
+def measure_confidence(target: Target, held_out: Any, test: datasets.Part, variants: dict[str, Any]) -> dict[str, Any]:
+    """Measure the same of the classifier's highest probability, which needs no guard and corrects nothing."""
+    confidence = MaximumProbability(target)
+
+    def answer(X: Any) -> dict[str, Any]:
+        outputs = target.classifier_outputs(X)
+        return {"instance_score": confidence.score(X, outputs), "no_defense": outputs[0].argmax(axis=1)}
+
+    threshold = percentile_threshold(answer(held_out)["instance_score"], 95)
+    clean = answer(test.x)
+    rows = {"clean": _row(clean, test.y, None, threshold)}
+    rows |= {title: _row(answer(X), test.y, clean, threshold) for title, X in variants.items()}
+    # Another score, so that means of it would stand beside means in nats.
+    return {"threshold": threshold, "rows": {title: _without_means(row) for title, row in rows.items()}}
+
+
+def _row(answer: Any, y: Any, clean: Any, threshold: float) -> dict[str, Any]:
+    score, after = _given(answer["instance_score"]), _given(answer["no_defense"])
+    split = split_by_harm(y, after if clean is None else _given(clean["no_defense"]), after)
     # On clean images every flag is a false alarm; on changed ones those count that the change harmed.
-    counted = score if clean_score is None else score[split.harmful]
+    counted = score if clean is None else score[split.harmful]
+    corrected = answer.get("corrected")
     return {
-        "accuracy": float(np.mean(answer["no_defense"] == y)),
-        "corrected": float(np.mean(answer["corrected"] == y)),
-        "auroc": None if clean_score is None or not len(counted) else auroc(clean_score, counted),
+        "accuracy": float(np.mean(after == y)),
+        "corrected": None if corrected is None else float(np.mean(corrected == y)),
+        "auroc": None if clean is None or not len(counted) else auroc(_given(clean["instance_score"]), counted),
         "flagged": flagged_rate(counted, threshold) if len(counted) else None,
         "harmful": int(split.harmful.sum()),
         "harmful_score": float(score[split.harmful].mean()) if split.harmful.any() else None,
         "harmless_score": float(score[split.harmless].mean()) if split.harmless.any() else None,
     }
+
+
+def _without_means(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"harmful_score": None, "harmless_score": None}
 
 
 def table(results: dict[str, Any]) -> Table:

@@ -1,12 +1,12 @@
 """Rows of a table, or texts, as the numbers that a companion takes. NumPy only."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from demur import calls
 from demur.columns import (
     Categories,
     LeftOut,
@@ -178,7 +178,7 @@ class TableEncoder:
             )
         if said:
             advice = "Pass that in companion_preprocess=demur.TableEncoder(...)"
-            warnings.warn(f"{'. '.join(said)}. {advice}", UserWarning, stacklevel=2)
+            calls.warn(f"{'. '.join(said)}. {advice}")
 
 
 def lacking(rows: Rows) -> npt.NDArray[np.bool_]:

@@ -3,11 +3,11 @@
 import dis
 import inspect
 import itertools
-import warnings
 from collections.abc import Iterator
 from types import CodeType
 from typing import Any
 
+from demur import calls
 from demur.errors import InvalidSetting
 
 UNTOLD = 10_000
@@ -62,9 +62,8 @@ def watched(batches: Iterator[Any], name: str) -> Iterator[Any]:
     """Yield the batches of a stream that does not say how many it has; warn once if they are very many."""
     for drawn, batch in enumerate(batches):
         if drawn == UNTOLD:
-            warnings.warn(
+            calls.warn(
                 f"{name} has given {UNTOLD:,} batches and does not say how many it has. If it never ends, stop this "
                 f"and pass as many batches as are wanted: itertools.islice({name}, n)",
-                stacklevel=2,
             )
         yield batch

@@ -31,7 +31,7 @@
      └── MissingExtra      (ImportError)        an optional package that is not installed
 
 Each also is the builtin that people already catch, and its message says what was expected, what came and what to do.
-Warnings are DemurWarning (UserWarning): DependentRows and NoPower.
+Warnings are DemurWarning (UserWarning): DependentRows, NoPower and WrongRows.
 """
 
 from collections.abc import Mapping
@@ -56,6 +56,13 @@ class DemurWarning(UserWarning):
 
 class DependentRows(DemurWarning):
     """Scores depend on those of the rows before, and what is promised is for independent rows."""
+
+
+class WrongRows(DemurWarning):
+    """Rows or labels are not what the call takes them for.
+
+    Rows on another scale than those of `fit`, rows that should be held out and are not, labels of other rows.
+    """
 
 
 class NoPower(DemurWarning):
@@ -194,3 +201,7 @@ class MissingExtra(DemurError, ImportError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.package, self.extra)
+
+
+__all__ = [name for name, found in globals().items() if isinstance(found, type) and found.__module__ == __name__]
+__dir__ = __all__.copy

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from demur.data import Layout, Rows, cast, check_layout, flat, is_table, row_count, taken
 from demur.devices import ONE, Devices
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch
-from demur.sources import Source
+from demur.held_out import PassingRows
+from demur.sources import SOME, Source
 
 Preprocess: TypeAlias = Callable[[Any], Any]
 Prepare: TypeAlias = Callable[[Rows], dict[str, Any]]
@@ -19,8 +20,6 @@ Prepare: TypeAlias = Callable[[Rows], dict[str, Any]]
 
 WHOLE = 2**62
 """A batch size that splits no batch."""
-SOME = 2048
-"""Rows that tell what scores are usual."""
 SOME_BYTES = 64_000_000
 """Size of those that are kept of a stream."""
 
@@ -123,13 +122,22 @@ class StreamBatches(Drawn):
         prepare: see `Drawn`.
         epochs: how often it shall be drawn.
         devices: see `Drawn`.
+        passing: looks at the rows until all of them have been drawn once.
 
     Raises:
         InvalidSetting: more often than once, of a stream that can be drawn only once; or to several processes, of
             which each would draw other batches.
     """
 
-    def __init__(self, source: Source, layout: Layout, prepare: Prepare, epochs: int, devices: Devices = ONE) -> None:
+    def __init__(
+        self,
+        source: Source,
+        layout: Layout,
+        prepare: Prepare,
+        epochs: int,
+        devices: Devices,
+        passing: PassingRows,
+    ) -> None:
         super().__init__(layout, prepare, devices)
         if devices.processes > 1:
             raise InvalidSetting(
@@ -148,6 +156,7 @@ class StreamBatches(Drawn):
             self.length = sum(1 for _ in source.draw(WHOLE)) if counted is None else counted
         self.iterator: Iterator[Rows] = iter(())
         self.kept: list[Rows] = []
+        self.passing, self.has_ended = passing, False
 
     def __len__(self) -> int:
         return self.length
@@ -183,18 +192,17 @@ class StreamBatches(Drawn):
         """The source's batches; the first ones are kept."""
         self.kept = []
         rows = size = 0
+        if not self.has_ended:
+            self.passing.restart()
         for batch in self.source.draw(WHOLE):
+            if not self.has_ended:
+                self.passing.add(batch)
             if rows < SOME and size < SOME_BYTES:
                 self.kept.append(taken(batch, slice(0, SOME - rows)))
                 rows += row_count(self.kept[-1])
                 size += size_of(self.kept[-1])
             yield batch
-
-
-def some_of(rows: Rows) -> Rows:
-    """At most `SOME` of the rows, spread evenly over all of them, and copied."""
-    every = row_count(rows)
-    return taken(rows, np.linspace(0, every - 1, min(SOME, every)).astype(int))
+        self.has_ended = True
 
 
 def size_of(rows: Rows) -> int:

@@ -20,11 +20,20 @@ import numpy as np
 import numpy.typing as npt
 
 from demur._version import __version__
+from demur.agreement import Agreement
+from demur.calibration import Calibration
+from demur.classes import Classes
+from demur.data import from_json
 from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
+from demur.guard_file import LEARNED, Description
+from demur.harm import HarmCalibration
+from demur.held_out import KnownRows
 
 FORMAT = 1
 DOCUMENT = "detector.json"
 TEMPORARY = ".saving-"
+FILES = (".h5", ".joblib", ".keras", ".npz", ".onnx", ".pickle", ".pkl", ".pt", ".pth", ".safetensors")
+"""Endings of files that hold a model, elsewhere."""
 OURS = re.compile(r"\w+-[0-9a-f]{12}\.(keras|npz|safetensors)")
 """The names of the files that are written beside the document."""
 
@@ -90,6 +99,12 @@ def check_destination(path: Path) -> None:
     """Raise NotADetector if `path` is something else than a detector's folder, an empty one or nothing yet."""
     if path.exists() and not path.is_dir():
         raise NotADetector(f"{path} is a file; a detector is saved to a folder")
+    if path.suffix in FILES and not path.exists():
+        one_file = "; to write one ONNX file, call detector.export(path)" if path.suffix == ".onnx" else ""
+        raise NotADetector(
+            f"{path} is named like a file, and a detector is saved to a folder: save to {path.with_suffix('')}"
+            + one_file
+        )
     if path.is_dir() and not (path / DOCUMENT).exists() and not _interrupted(path):
         raise NotADetector(f"{path} holds other files and no {DOCUMENT}; save to a new or an empty folder")
 
@@ -103,6 +118,8 @@ def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
     """
     if not path.exists():
         raise DetectorNotFound(f"there is no detector at {path}: no such folder")
+    if path.suffix == ".onnx" and path.is_file():
+        raise NotADetector(f"{path} is an ONNX file, and not a saved detector: load it with demur.runtime.load(path)")
     if not (path / DOCUMENT).is_file():
         raise NotADetector(
             f"{path} is not a detector: it holds no {DOCUMENT}. Detectors are written by detector.save(path)"
@@ -119,6 +136,45 @@ def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
     if version != FORMAT:
         raise NotADetector(f"{path} has format {version}; this demur {__version__} reads {FORMAT}: upgrade demur")
     return document, files
+
+
+def described(path: Path) -> Description:
+    """What a saved detector is: its document, and what it has learned from scores.
+
+    Raises:
+        DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
+    """
+    document, files = read_document(path)
+    learned = {name: load_arrays(verified(path, files[name])) for name in LEARNED if name in files}
+    try:
+        settings, inputs = document.get("settings") or {}, document.get("inputs") or {}
+        classifier, meta = document.get("classifier") or {}, document.get("meta") or {}
+        threshold, count = document["threshold"], int(inputs.get("classes") or 0)
+        return Description(
+            detector=document["detector"],
+            threshold=np.array(threshold, "float64") if isinstance(threshold, list) else threshold,
+            layout=from_json(inputs["classifier"]) if "classifier" in inputs else None,
+            inputs=(),
+            classes=count,
+            labels=Classes.from_json(classifier.get("classes"), count or None),
+            temperature=float(settings.get("temperature", 1.0)),
+            on_invalid=settings.get("on_invalid", "raise"),
+            data_type=meta.get("data_type"),
+            channels_first=str(classifier.get("source")).startswith("Torch") and not settings.get("channels_last"),
+            classifier=classifier.get("fingerprint"),
+            precision="float32",
+            versions=document.get("versions") or {"demur": meta.get("version", "of unknown version")},
+            calibration=Calibration.from_arrays(learned["calibration"]) if "calibration" in learned else None,
+            harm=HarmCalibration.from_arrays(learned["harm"]) if "harm" in learned else None,
+            scale=document.get("scale"),
+            trained_on=KnownRows.from_arrays(learned["trained_on"]) if "trained_on" in learned else None,
+            agreement=Agreement(**document["agreement"]) if document.get("agreement") else None,
+            title=classifier.get("title") or classifier.get("source"),
+            score_type=settings.get("score_type") or settings.get("loss_type"),
+            is_trained=bool(document.get("fitted", True) or document.get("companion_is_given", True)),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NotADetector(f"{path / DOCUMENT} does not describe a whole detector: {error!r}") from error
 
 
 def verified(path: Path, entry: Entry) -> Path:

@@ -17,16 +17,22 @@ import numpy as np
 import numpy.typing as npt
 
 from demur._version import __version__
+from demur.agreement import Agreement
 from demur.calibration import Calibration, Threshold
 from demur.classes import Classes
 from demur.data import Layout, as_json, from_json
-from demur.errors import CorruptDetector, NotADetector
+from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
 from demur.harm import HarmCalibration
+from demur.held_out import KnownRows
 
 FORMAT = 1
 PREFIX = "demur."
 SHA256 = PREFIX + "sha256"
 UNSEALED = "0" * 64
+LEARNED = ("calibration", "harm", "trained_on")
+"""What is kept as arrays."""
+METADATA_FIELD = 14
+"""Of an ONNX model."""
 
 REFERENCE, OPINION, RECONSTRUCTION = "reference", "opinion", "reconstruction"
 """Outputs: the classifier's probabilities, sharpened by the temperature; the opinion's; and what the companion made."""
@@ -54,17 +60,18 @@ class Outside(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What the metadata of a guard hold."""
+    """What a guard says of itself: what the metadata of an exported one hold, or the folder of a saved one."""
 
     detector: str
     """The name of its class."""
-    threshold: Threshold
-    """In nats."""
-    layout: Layout
-    """Of the rows."""
+    threshold: Threshold | None
+    """In nats; None, where there is none yet, of a guard that is not exported."""
+    layout: Layout | None
+    """Of the rows; None of a detector that has seen none yet."""
     inputs: tuple[str, ...]
-    """The names of the arrays of the rows, in the graph, in the layout's order."""
+    """The names of the arrays of the rows, in the graph, in the layout's order; () of a guard that is not exported."""
     classes: int
+    """How many; 0 of a detector that has seen no rows yet."""
     labels: Classes
     temperature: float
     on_invalid: str
@@ -82,6 +89,27 @@ class Description(NamedTuple):
     harm: HarmCalibration | None
     outside: Outside | None = None
     """Of a classifier outside the file; None if the classifier is in the file."""
+    scale: float | None = None
+    """What the command line multiplied the arrays of `fit` by, if by anything."""
+    trained_on: KnownRows | None = None
+    """How large the numbers of the rows of `fit` were; None where that is not known."""
+    agreement: Agreement | None = None
+    """Of the companion with the classifier; None where that is not known."""
+    title: str | None = None
+    """What the classifier is called."""
+    score_type: str | None = None
+    """By what the opinion is compared with the reference; None of a guard from before this was written."""
+    is_trained: bool = True
+    """Whether the companion has learned."""
+
+    def row_layout(self, *, preprocessed: bool) -> Layout | None:
+        """Of the rows that the guard takes: of those that are ready for the companion, where somebody must make them.
+
+        Args:
+            preprocessed: whether the caller passes what makes such rows of others.
+        """
+        outside = self.outside
+        return self.layout if outside is None or preprocessed or not outside.preprocess else outside.companion
 
     def as_metadata(self) -> dict[str, str]:
         """The metadata, not sealed yet."""
@@ -94,20 +122,24 @@ class Description(NamedTuple):
             "temperature": self.temperature,
             "classes": self.classes,
             "labels": self.labels.as_json(),
-            "layout": as_json(self.layout),
+            "layout": None if self.layout is None else as_json(self.layout),
             "inputs": list(self.inputs),
             "on_invalid": self.on_invalid,
             "data_type": self.data_type,
             "channels_first": self.channels_first,
             "classifier": self.classifier,
             "precision": self.precision,
+            "scale": self.scale,
             "versions": dict(self.versions),
             "version": __version__,
+            "agreement": None if self.agreement is None else vars(self.agreement),
+            "title": self.title,
+            "score_type": self.score_type,
         }
         if self.outside is not None:
             values["outside"] = {**self.outside._asdict(), "companion": as_json(self.outside.companion)}
         metadata = {PREFIX + name: json.dumps(value) for name, value in values.items()}
-        learned = {"calibration": self.calibration, "harm": self.harm}
+        learned = {"calibration": self.calibration, "harm": self.harm, "trained_on": self.trained_on}
         packed = {PREFIX + name: _packed(part.as_arrays()) for name, part in learned.items() if part is not None}
         return {**metadata, **packed, SHA256: UNSEALED}
 
@@ -132,7 +164,7 @@ class Description(NamedTuple):
                 raise NotADetector(
                     f"{name} has format {found['format']}, and this demur {__version__} reads {FORMAT}: upgrade demur"
                 )
-            arrays = {key: _unpacked(found.pop(key)) for key in ("calibration", "harm") if key in found}
+            arrays = {key: _unpacked(found.pop(key)) for key in LEARNED if key in found}
             found.pop("sha256", None)
             values = {key: json.loads(text) for key, text in found.items()}
             threshold = values["threshold"]
@@ -153,6 +185,11 @@ class Description(NamedTuple):
                 calibration=Calibration.from_arrays(arrays["calibration"]) if "calibration" in arrays else None,
                 harm=HarmCalibration.from_arrays(arrays["harm"]) if "harm" in arrays else None,
                 outside=_outside(values.get("outside")),
+                scale=values.get("scale"),
+                trained_on=KnownRows.from_arrays(arrays["trained_on"]) if "trained_on" in arrays else None,
+                agreement=Agreement(**values["agreement"]) if values.get("agreement") else None,
+                title=values.get("title"),
+                score_type=values.get("score_type"),
             )
         except (KeyError, TypeError, ValueError, OSError) as error:
             if isinstance(error, NotADetector):
@@ -162,6 +199,85 @@ class Description(NamedTuple):
 
 def _outside(values: Mapping[str, Any] | None) -> Outside | None:
     return None if values is None else Outside(**{**values, "companion": from_json(values["companion"])})
+
+
+def read(path: Path) -> bytes:
+    """The bytes of an exported guard, as they were written.
+
+    Raises:
+        DetectorNotFound: there is no such file.
+        NotADetector: it is a folder.
+        CorruptDetector: it is not the file that was written.
+    """
+    if path.is_dir():
+        raise NotADetector(f"{path} is a folder: demur.load_detector reads it; demur export makes an ONNX file of it")
+    if not path.exists():
+        raise DetectorNotFound(f"there is no guard at {path}: no such file")
+    contents = path.read_bytes()
+    check_seal(contents, path)
+    return contents
+
+
+def described(path: Path) -> Description:
+    """What an exported guard says of itself; neither onnxruntime nor its graph is looked at.
+
+    Raises:
+        DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
+    """
+    return Description.of(metadata_of(read(path), path.name), path.name)
+
+
+def metadata_of(contents: bytes, name: str) -> dict[str, str]:
+    """The metadata of an ONNX file, read without a package and without its graph.
+
+    Protocol buffers are fields, one after another: a tag, and a number or a length and as many bytes
+    (https://protobuf.dev/programming-guides/encoding). The metadata are field 14 of an ONNX model: pairs of strings.
+
+    Args:
+        contents: of the file.
+        name: of the file, for messages.
+
+    Raises:
+        NotADetector: it is not an ONNX file.
+    """
+    try:
+        pairs = [_fields(value) for number, value in _fields(memoryview(contents)) if number == METADATA_FIELD]
+        return {bytes(pair[0][1]).decode(): bytes(pair[1][1]).decode() for pair in pairs}
+    except (IndexError, ValueError) as error:
+        raise NotADetector(f"{name} is not an ONNX file, or was cut off") from error
+
+
+def _fields(message: memoryview) -> list[tuple[int, memoryview]]:
+    """The numbers of a message's fields, and the bytes of those that have a length."""
+    found, place = [], 0
+    while place < len(message):
+        tag, place = _varint(message, place)
+        kind = tag & 7
+        if kind == 0:
+            size, place = 0, _varint(message, place)[1]
+        elif kind == 2:
+            size, place = _varint(message, place)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"there is no field of kind {kind}")
+        if place + size > len(message):
+            raise ValueError("a field is longer than the file")
+        found.append((tag >> 3, message[place : place + size]))
+        place += size
+    return found
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+    raise ValueError("a number is longer than ten bytes")
 
 
 def sealed(contents: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,8 +75,8 @@ class HarmCalibration:
     spread: float
     spread_by_change: float
     reached: Array
-    scores: Array
-    wrong: Array
+    scores: Array = field(repr=False)
+    wrong: Array = field(repr=False)
 
     def probability(self, scores: npt.NDArray[np.floating[Any]]) -> Array:
         """The probability that the classifier is wrong, of rows with these scores: `(n,)`."""
@@ -116,7 +116,7 @@ class HarmCalibration:
 
     def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays, for saving."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        return {one.name: np.asarray(getattr(self, one.name)) for one in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "HarmCalibration":
@@ -124,8 +124,8 @@ class HarmCalibration:
         if "origin" not in arrays:
             arrays = {**arrays, **_changes_from_nothing(np.asarray(arrays["weights"]))}
         values: dict[str, Any] = {
-            field.name: np.asarray(arrays[field.name], "float64") if field.type is Array else arrays[field.name].item()
-            for field in fields(cls)
+            one.name: np.asarray(arrays[one.name], "float64") if one.type is Array else arrays[one.name].item()
+            for one in fields(cls)
         }
         return cls(**values)
 

@@ -24,6 +24,9 @@ with extra("mlflow-skinny", "mlflow"):
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
+__all__ = ["load_model", "log_model", "save_model", "signature"]
+__dir__ = __all__.copy
+
 FLAVOR = "demur"
 FILE = "guard.onnx"
 

@@ -32,6 +32,9 @@ try:
 except ImportError:
     raise MissingExtra("mlserver", "mlserver") from None
 
+__all__ = ["GuardRuntime"]
+__dir__ = __all__.copy
+
 Array = npt.NDArray[Any]
 
 FILE = "guard.onnx"

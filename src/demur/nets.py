@@ -15,8 +15,66 @@ from keras import layers
 from demur.data import Shape, describe
 from demur.errors import ShapeMismatch
 
+__all__ = ["autoencoder", "random_head", "student", "token_student"]
+__dir__ = __all__.copy
+
 SMALL_IMAGE = 64
 """Up to this many pixels a side an autoencoder squeezes through a dense code; beyond, it stays convolutional."""
+FARTHEST = 16.0
+"""In standard deviations, how far a number of the rows that scales are learned from may lie from the mean, at most."""
+
+
+@keras.saving.register_keras_serializable("demur")
+class Standardize(layers.Layer):  # type: ignore[misc]
+    """Brings numbers to mean 0 and standard deviation 1, column by column, or back; it changes none until `learn`.
+
+    Args:
+        axis: of the columns, or channels.
+        back: whether it undoes what such a layer does.
+        **settings: see `keras.layers.Layer`.
+    """
+
+    def __init__(self, axis: int = -1, back: bool = False, **settings: Any) -> None:
+        super().__init__(**{"dtype": "float32", "trainable": False, **settings})
+        self.axis, self.back = axis, back
+
+    def build(self, shape: Any) -> None:
+        """Make the weights, which no training changes."""
+        alike = [1] * (len(shape) - 1)
+        alike[self.axis if self.axis < 0 else self.axis - 1] = shape[self.axis]
+        self.mean = self.add_weight(name="mean", shape=alike, initializer="zeros", trainable=False)
+        self.scale = self.add_weight(name="scale", shape=alike, initializer="ones", trainable=False)
+
+    def call(self, x: Any) -> Any:
+        """Shift and scale a batch."""
+        return x * self.scale + self.mean if self.back else (x - self.mean) / self.scale
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings."""
+        return {**super().get_config(), "axis": self.axis, "back": self.back}
+
+
+def learn_scales(network: Any, rows: Any) -> None:
+    """Have a ready network learn from rows how large their numbers are; other networks stay as they are.
+
+    A column that does not vary, but for rounding, is shifted to 0 and not scaled.
+
+    Examples:
+        >>> network = student((13,), classes=3)
+        >>> learn_scales(network, rows)
+
+    Args:
+        network: what `autoencoder` or `student` made.
+        rows: `(n, *input_shape)`.
+    """
+    for layer in (layer for layer in network.layers if isinstance(layer, Standardize)):
+        x = np.moveaxis(np.asarray(rows, "float64"), layer.axis, -1)
+        x = x.reshape(-1, x.shape[-1])
+        mean, spread = x.mean(axis=0), x.std(axis=0)
+        rounding = 2 * np.finfo("float32").eps * np.abs(x).max(axis=0)
+        scale = np.maximum(spread, np.abs(x - mean).max(axis=0) / FARTHEST)
+        for weight, values in ((layer.mean, mean), (layer.scale, np.where(spread > rounding, scale, 1.0))):
+            weight.assign(values.reshape(weight.shape).astype("float32"))
 
 
 def autoencoder(input_shape: Shape, *, code: int = 40, channels_first: bool = False, seed: int = 0) -> Any:
@@ -41,9 +99,12 @@ def autoencoder(input_shape: Shape, *, code: int = 40, channels_first: bool = Fa
     """
     shape = _known(input_shape, "autoencoder", "ae=")
     init = _Seeds(seed)
-    body = _image_autoencoder(shape, code, _Images(init, channels_first)) if len(shape) == 3 else None
-    body = _dense_autoencoder(shape, code, init) if body is None else body
-    return keras.Sequential([layers.Input(shape), *body], name="autoencoder")
+    is_image = len(shape) == 3
+    images = _Images(init, channels_first)
+    body = _image_autoencoder(shape, code, images) if is_image else _dense_autoencoder(shape, code, init)
+    axis = 1 if is_image and channels_first else -1
+    ends = Standardize(axis, name="standardize"), Standardize(axis, back=True, name="back")
+    return keras.Sequential([layers.Input(shape), ends[0], *body, ends[1]], name="autoencoder")
 
 
 def student(input_shape: Shape, classes: int, *, channels_first: bool = False, seed: int = 0) -> Any:
@@ -83,7 +144,8 @@ def student(input_shape: Shape, classes: int, *, channels_first: bool = False, s
             layers.Dense(32, activation="relu", **init.weights()),
         ]
     output = layers.Dense(classes, activation="softmax", **init.weights())
-    return keras.Sequential([layers.Input(shape), *body, output], name="student")
+    scaled = Standardize(1 if len(shape) == 3 and channels_first else -1, name="standardize")
+    return keras.Sequential([layers.Input(shape), scaled, *body, output], name="student")
 
 
 def token_student(vocabulary: int, length: int | None, classes: int, *, seed: int = 0) -> Any:

@@ -6,13 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.copying import trained
-from demur.detectors.base import Detector
-from demur.errors import WrongType
+from demur.detectors.base import check_detector
 from demur.extras import extra
 
 with extra("pyod", "pyod"):
     from pyod.models.base import BaseDetector
     from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["DemurDetector"]
+__dir__ = __all__.copy
 
 
 class DemurDetector(BaseDetector):  # type: ignore[misc]
@@ -61,8 +63,7 @@ class DemurDetector(BaseDetector):  # type: ignore[misc]
         Raises:
             WrongType: `detector` is none of demur's.
         """
-        if not isinstance(self.detector, Detector):
-            raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(self.detector).__name__}")
+        check_detector(self.detector)
         self._set_n_classes(y)
         self.detector_ = trained(self.detector, X, self.fit_arguments)
         self.decision_scores_ = self._scores(X)

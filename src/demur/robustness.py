@@ -4,11 +4,12 @@ The adversarial half of TRADES (Zhang et al., 2019, arXiv:1901.08573): the class
 is what the companion shall say of the worst row near it. No attack on the classifier and no label is needed for that.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from demur.data import is_number
@@ -17,6 +18,8 @@ from demur.errors import InvalidSetting
 
 SMALLEST = 1e-12
 """Stands for 0 in a denominator."""
+ROUNDING = 1e-6
+"""How far rows may lie outside of the bounds, in shares of what lies within."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,35 @@ class Robust:
             isinstance(pair, list | tuple) and len(pair) == 2 and all(map(is_number, pair)) and pair[0] < pair[1]
         ):
             raise InvalidSetting(f"robust's bounds are two numbers, the smaller first; got {pair!r}")
+
+    def check(self, rows: Sequence[Any]) -> None:
+        """Check that the largest changes are smaller than what rows differ by.
+
+        Args:
+            rows: batches of them, `(n, *input_shape)`.
+
+        Raises:
+            InvalidSetting: they are not, or the rows lie outside the bounds.
+        """
+        low = np.min([np.min(batch, axis=0) for batch in rows], axis=0).astype("float64")
+        high = np.max([np.max(batch, axis=0) for batch in rows], axis=0).astype("float64")
+        if self.bounds is not None:
+            least, most = self.bounds
+            rounding = ROUNDING * (most - least)
+            if low.min() < least - rounding or high.max() > most + rounding:
+                raise InvalidSetting(
+                    f"robust's bounds are {least:g} and {most:g}, and X holds numbers from {low.min():.4g} to "
+                    f"{high.max():.4g}: pass bounds that hold all rows"
+                )
+            low, high = np.full_like(low, least), np.full_like(high, most)
+        apart = {"Linf": float((high - low).max()), "L2": float(np.sqrt(np.square(high - low).sum()))}
+        for norm, radius in self.radii.items():
+            if radius >= apart[norm] > 0:
+                raise InvalidSetting(
+                    f"robust's epsilon is {radius:g} in {norm}, and the numbers of X lie between {low.min():.4g} and "
+                    f"{high.max():.4g}: within it, any row could become any other. Pass a smaller epsilon, in the "
+                    "units of the rows"
+                )
 
     @property
     def radii(self) -> dict[str, float]:

@@ -9,20 +9,20 @@ Examples:
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from demur._version import __version__
 from demur.calibration import Threshold
+from demur.calls import explained, explained_methods
 from demur.classes import Classes
 from demur.data import (
     Field,
     Layout,
     Rows,
     as_array,
-    batches,
     cast,
     check_layout,
     check_whole,
@@ -34,13 +34,20 @@ from demur.data import (
     shapes_of,
 )
 from demur.decision import Control, check_control, correction, decide
-from demur.errors import DetectorNotFound, InvalidSetting, NonFinite, NotADetector, ShapeMismatch
-from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, check_seal
+from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch
+from demur.facts import facts
+from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, read
 from demur.onnx_session import DTYPES, onnxruntime_module
 from demur.outside import NEEDED, as_reference, asked, check_model, companion_rows
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
+from demur.sources import as_source
+from demur.summary import Readable, Summary
+
+__all__ = ["Guard", "load"]
+__dir__ = __all__.copy
 
 
+@explained
 def load(
     path: str | Path,
     *,
@@ -76,7 +83,8 @@ def load(
     return Guard(path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess)
 
 
-class Guard:
+@explained_methods
+class Guard(Readable):
     """A detector in one ONNX file. Several threads may use the same one.
 
     Examples:
@@ -102,6 +110,12 @@ class Guard:
         outputs: the same of what it returns.
     """
 
+    _inside = frozenset({"checked", "compared", "default_outputs", "feed", "inputs", "metadata", "outputs", "run"})
+    _elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("fit", "infer_threshold", "save", "export"),
+        "an exported guard stays as it is; load the detector that was exported, with demur.load_detector(folder)",
+    )
+
     def __init__(
         self,
         path: str | Path,
@@ -112,8 +126,7 @@ class Guard:
         companion_preprocess: Any = None,
     ) -> None:
         self.path = Path(path)
-        contents = _contents(self.path)
-        check_seal(contents, self.path)
+        contents = read(self.path)
         self._session = _session(contents, self.path, threads, providers)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self._description = Description.of(self.metadata, self.path.name)
@@ -142,9 +155,8 @@ class Guard:
     @property
     def layout(self) -> Layout:
         """What one row is."""
-        outside = self._description.outside
-        made_before = outside is not None and outside.preprocess and self._preprocess is None
-        return outside.companion if outside is not None and made_before else self._description.layout
+        layout: Any = self._description.row_layout(preprocessed=self._preprocess is not None)
+        return layout  # type: ignore[no-any-return]
 
     @property
     def takes_reference(self) -> bool:
@@ -174,7 +186,14 @@ class Guard:
     @property
     def threshold(self) -> Threshold:
         """Scores strictly above it are flagged; in nats. An array `(classes,)` where each class has its own."""
-        return self._description.threshold
+        threshold: Any = self._description.threshold
+        return threshold  # type: ignore[no-any-return]
+
+    @threshold.setter
+    def threshold(self, value: Any) -> None:  # noqa: ARG002 - it is refused
+        raise AttributeError(
+            "an exported guard keeps its threshold: call predict(X, threshold=...) to use another once"
+        )
 
     @property
     def calibration(self) -> Any:
@@ -185,6 +204,16 @@ class Guard:
     def harm(self) -> Any:
         """What scores say of errors, a `demur.harm.HarmCalibration`; None if that was not learned."""
         return self._description.harm
+
+    @property
+    def trained_on(self) -> Any:
+        """How large the numbers of the rows of `fit` were, a `demur.held_out.KnownRows`; None if that is not known."""
+        return self._description.trained_on
+
+    @property
+    def scale(self) -> float | None:
+        """What the command line multiplied the arrays of `fit` by, and multiplies others by; None for nothing."""
+        return self._description.scale
 
     @property
     def temperature(self) -> float:
@@ -221,6 +250,10 @@ class Guard:
             online=False,
             version=__version__,
         )
+
+    def summary(self) -> Summary:
+        """What the guard is and what it promises, in some lines: a string, which a notebook shows as HTML."""
+        return Summary(f"{self.path.name}: an exported {self.detector}", facts(self._description))
 
     def __repr__(self) -> str:
         threshold = np.array2string(np.asarray(self.threshold), precision=4)
@@ -316,10 +349,10 @@ class Guard:
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
         """
-        _, data = self._decided(X, reference, batch_size, control, level, threshold)
+        _, data, how = self._decided(X, reference, batch_size, control, level, threshold)
         if not return_instance_score:
             data["instance_score"] = None
-        return {"meta": self.meta, "data": data}
+        return PredictResult.of(self.meta, data, **how)
 
     def correct(
         self,
@@ -352,11 +385,11 @@ class Guard:
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
         """
-        scored, flagged = self._decided(X, reference, batch_size, control, level, threshold)
+        scored, flagged, how = self._decided(X, reference, batch_size, control, level, threshold)
         if not return_instance_score:
             flagged["instance_score"] = None
         data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
-        return {"meta": self.meta, "data": data}
+        return CorrectResult.of(self.meta, data, **how)
 
     def feed(self, rows: Rows, reference: Any = None) -> dict[str, npt.NDArray[Any]]:
         """Rows as the graph takes them, encoded and cast, by the names of its inputs.
@@ -403,7 +436,8 @@ class Guard:
 
     def _decided(
         self, X: Any, reference: Any, batch_size: int, control: Control, level: float, threshold: Any
-    ) -> tuple[Scored, PredictData]:
+    ) -> tuple[Scored, PredictData, dict[str, Any]]:
+        """Score rows and flag them; last, by what."""
         check_control(control, level, self.calibration)
         limit = self.threshold if threshold is None else self._checked_threshold(threshold)
         found = self._over_batches(X, reference, batch_size, ["instance_score", "no_defense", "defense"])
@@ -415,7 +449,7 @@ class Guard:
             data["invalid"] = invalid
         if self.harm is not None:
             data["harm_probability"] = self.harm.probability(score)
-        return scored, data
+        return scored, data, {"threshold": limit} if control is None else {"level": level}
 
     def _checked_threshold(self, threshold: Any) -> Threshold:
         if is_number(threshold):
@@ -432,23 +466,19 @@ class Guard:
         self, X: Any, reference: Any, batch_size: int, names: Sequence[str]
     ) -> dict[str, npt.NDArray[Any]]:
         check_whole("batch_size", batch_size, 1)
-        rows = check_layout(X, self.layout, finite=self.on_invalid == "raise")
-        n, arrays = row_count(rows), dict[str, npt.NDArray[Any]]()
+        source = as_source(X, self.layout, finite=self.on_invalid == "raise")
         if reference is not None:
             reference = as_array(reference, "reference")
+            n = None if source.rows is None else row_count(source.rows)
             if reference.shape[:1] != (n,):
-                raise ShapeMismatch(f"reference must hold an answer for each of {n} rows; got shape {reference.shape}")
-        start = 0
-        for batch in batches(rows, batch_size):
-            answers = None if reference is None else reference[start : start + batch_size]
-            found = self.run(self.feed(batch, answers), names)
-            if row_count(batch) == n:
-                return found
-            for name, array in found.items():
-                whole = arrays.setdefault(name, np.empty((n, *array.shape[1:]), array.dtype))
-                whole[start : start + len(array)] = array
+                given = "of X, as arrays or a table" if n is None else f"of {n} rows"
+                raise ShapeMismatch(f"reference must hold an answer for each {given}; got shape {reference.shape}")
+        found, start = [], 0
+        for batch in source.draw(batch_size):
+            answers = None if reference is None else reference[start : start + row_count(batch)]
+            found.append(self.run(self.feed(batch, answers), names))
             start += row_count(batch)
-        return arrays
+        return found[0] if len(found) == 1 else {name: np.concatenate([one[name] for one in found]) for name in names}
 
     def _check_judged(self, score: Floats) -> npt.NDArray[np.int64]:
         """Which rows cannot be judged.
@@ -463,14 +493,6 @@ class Guard:
                 "or the companion returns NaN or infinity for them"
             )
         return invalid
-
-
-def _contents(path: Path) -> bytes:
-    if path.is_dir():
-        raise NotADetector(f"{path} is a folder: demur.load_detector reads it; demur export makes an ONNX file of it")
-    if not path.exists():
-        raise DetectorNotFound(f"there is no guard at {path}: no such file")
-    return path.read_bytes()
 
 
 def _session(contents: bytes, path: Path, threads: int | None, providers: Sequence[Any] | None) -> Any:

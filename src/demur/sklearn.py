@@ -8,14 +8,17 @@ import numpy.typing as npt
 
 from demur.copying import trained
 from demur.data import is_table
-from demur.detectors.base import Detector
-from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
+from demur.detectors.base import check_detector
+from demur.errors import InvalidSetting, ThresholdNotSet
 from demur.extras import extra
 from demur.texts import are_texts
 
 with extra("scikit-learn", "sklearn"):
     from sklearn.base import BaseEstimator, OutlierMixin
     from sklearn.utils.validation import check_is_fitted, validate_data
+
+__all__ = ["DemurOutlierDetector"]
+__dir__ = __all__.copy
 
 Scores = npt.NDArray[np.float64]
 
@@ -70,8 +73,7 @@ class DemurOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             InvalidSetting: `contamination` is no share.
             ThresholdNotSet: `contamination` is "auto", and the detector has no threshold, or one for each class.
         """
-        if not isinstance(self.detector, Detector):
-            raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(self.detector).__name__}")
+        check_detector(self.detector)
         share = self.contamination
         if share != "auto" and not (isinstance(share, Real) and 0 < share <= 0.5):
             raise InvalidSetting(f"contamination is a share above 0 and at most 0.5, or 'auto'; got {share!r}")

@@ -19,25 +19,35 @@ NATIVE = {".safetensors": "torch"}
 """The backend that the gradients of a classifier in such a file go through, if they go through one alone."""
 
 
-def start_keras(for_file: Path | None = None) -> None:
+def start_keras(for_file: Path | None = None, role: str = "classifier") -> None:
     """Choose Keras's backend and import both. To be called before anything else imports Keras.
 
     Args:
-        for_file: a classifier's file: the backend that suits it is chosen, if that is installed and KERAS_BACKEND
-            names no other.
+        for_file: a model's file: the backend that suits it is chosen, if that is installed and KERAS_BACKEND names no
+            other.
+        role: what to call the model in error messages.
+
+    Raises:
+        FileNotFoundError: there is no such file; told before Keras is imported, which takes seconds.
     """
+    if for_file is not None:
+        check_there(for_file, role)
     choose_backend(None if for_file is None else NATIVE.get(for_file.suffix.lower()))
     # TensorFlow's C++ side talks while it is imported, some of it whatever level is set. A level of the user's own
     # means that it is wanted.
     hush = contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _hushed()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with hush:
-        import keras  # noqa: F401
+        import keras
 
-        # Where TensorFlow is installed, Keras imports it to load a model, on the other backends too.
-        with contextlib.suppress(ImportError):
-            importlib.import_module("tensorflow")
+        if keras.backend.backend() == "tensorflow":
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def check_there(file: Path, role: str) -> None:
+    """Raise FileNotFoundError if there is no such file."""
+    if not file.exists():
+        raise FileNotFoundError(f"there is no {role} at {file}: no such file")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from demur.classifiers.files.keras_file import reason
 from demur.classifiers.torch_module import is_module
 from demur.companion import is_wrapped, save_module
 from demur.errors import CorruptDetector, InvalidSetting
+from demur.extras import without_tensorflow
 from demur.folder import Arrays
 
 
@@ -33,12 +34,14 @@ def write(
         NotADetector: the folder exists and holds something else, or is a file.
         InvalidSetting: a Keras model holds a Python lambda, with which it could be saved and not be loaded.
     """
-    for name, model in models.items():
-        _check_no_lambda(name, model)
+    with without_tensorflow():
+        for name, model in models.items():
+            _check_no_lambda(name, model)
     savers = {name: _saver(model) for name, model in models.items()}
     versions = {"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()}
     written = {name: saver for name, saver in savers.items() if saver is not None}
-    folder.write(path, {**document, "versions": versions}, written, arrays)
+    with without_tensorflow():
+        folder.write(path, {**document, "versions": versions}, written, arrays)
 
 
 def read(
@@ -117,7 +120,8 @@ def _lambda_in(config: Any, name: str) -> str | None:
 def _load(file: Path, custom_objects: dict[str, Any] | None, saved_with: str) -> Any:
     known = {"softmax_v2": keras.activations.softmax, **(custom_objects or {})}  # what tf.nn.softmax calls itself
     try:
-        return keras.saving.load_model(file, custom_objects=known, compile=False, safe_mode=True)
+        with without_tensorflow():
+            return keras.saving.load_model(file, custom_objects=known, compile=False, safe_mode=True)
     except Exception as error:
         other = f" It was saved with Keras {saved_with}, and this is {keras.__version__}."
         raise CorruptDetector(

@@ -1,6 +1,7 @@
 """Fitting a companion: the Keras model whose `fit` is the training loop."""
 
 import contextlib
+import inspect
 import signal
 import threading
 import warnings
@@ -16,6 +17,7 @@ from demur.data import Field, Layout, flat, is_number, mapped
 from demur.devices import ONE, Devices, Whole
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.extras import without_tensorflow
 from demur.feeding import Drawn, TrainingBatches, fed
 from demur.graph import Views
 from demur.robustness import Robust
@@ -84,14 +86,38 @@ def instance_loss(loss_fn: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
     if loss_fn is None:
         return None
     wanted = "loss_fn is a Keras loss, its name or a function of y_true and y_pred"
+    if isinstance(loss_fn, list | tuple) or hasattr(loss_fn, "__array__"):
+        raise WrongType("fit takes no labels, as the companion learns from the classifier's answers: call fit(X)")
     if not (isinstance(loss_fn, str) or callable(loss_fn)):
         raise WrongType(f"{wanted}; got {loss_fn!r}")
     try:
-        loss = keras.losses.get(loss_fn)
+        is_class = isinstance(loss_fn, type) and issubclass(loss_fn, keras.losses.Loss)
+        loss = loss_fn() if is_class else keras.losses.get(loss_fn)
     except ValueError as error:
         raise InvalidSetting(f"{wanted}; got {loss_fn!r}") from error
+    _check_takes_probabilities(loss)
     per_instance: Callable[[Tensor, Tensor], Tensor] = loss.call if isinstance(loss, keras.losses.Loss) else loss
     return per_instance
+
+
+def _check_takes_probabilities(loss: Any) -> None:
+    """Raise WrongType where a loss is to be called in another way, as other libraries call theirs."""
+    if isinstance(loss, keras.losses.Loss):
+        return
+    kind = loss if hasattr(loss, "__name__") else type(loss)
+    is_of_torch = kind.__module__.startswith("torch.nn.")
+    try:
+        parameters = [p for p in inspect.signature(loss).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    except (TypeError, ValueError):  # Python cannot tell of everything that is compiled
+        parameters = []
+    named = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if is_of_torch or len(needed) > 2 or "model" in named:
+        takes = f"takes {', '.join(named)}" if named else "is PyTorch's"
+        raise WrongType(
+            f"loss_fn is called with y_true and y_pred, the classifier's and the companion's probabilities, and "
+            f"{kind.__name__} {takes}: pass a function of these two, such as keras.losses.kl_divergence"
+        )
 
 
 def named_metrics(log_metric: Any) -> dict[str, Any]:
@@ -237,7 +263,8 @@ class Trainer(keras.Model):  # type: ignore[misc]
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Save the companion: what a `ModelCheckpoint` writes is the model that is being trained."""
-        self.companion.save(filepath, overwrite=overwrite, **kwargs)
+        with without_tensorflow():
+            self.companion.save(filepath, overwrite=overwrite, **kwargs)
 
     def save_weights(self, filepath: Any, **kwargs: Any) -> None:
         """Save the companion's weights, in a file that the companion can load, and the optimizer's state with them."""

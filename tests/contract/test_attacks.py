@@ -697,7 +697,7 @@ def test_settings_that_mean_nothing_are_refused():
 def test_attacks_that_nobody_knows_are_refused():
     target = guards.target()
     for asked, error, match in [
-        (["FGSM", "fgsm"], InvalidSetting, "an attack is one of .*FGSM.*; got 'fgsm'"),
+        (["FGSM", "fgms"], InvalidSetting, r"an attack is one of .*; got 'fgms': did you mean 'FGSM'\?"),
         ([FGSM], WrongType, "instances"),
         ("FGSM", WrongType, "attacks is 'default', None or a list; got 'FGSM'"),
     ]:

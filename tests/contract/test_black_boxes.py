@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from demur import BlackBox, ModelDistillation, load_detector
-from demur.classifiers.answers import InMemory, OnDisk, row_keys
+from demur.classifiers.answers import InMemory, OnDisk
 from demur.errors import (
     ClassifierFailed,
     InvalidSetting,
@@ -22,6 +22,7 @@ from demur.errors import (
     WrongClassifier,
     WrongType,
 )
+from demur.row_sketch import row_keys
 
 
 class Endpoint:
@@ -124,7 +125,8 @@ def test_a_cache_is_shared_by_detectors_and_processes(X, tmp_path):
     np.save(tmp_path / "X.npy", X)
     script = f"""
         import numpy as np
-        from demur.classifiers.answers import OnDisk, row_keys
+        from demur.classifiers.answers import OnDisk
+        from demur.row_sketch import row_keys
         keys = row_keys(np.load({str(tmp_path / "X.npy")!r}))
         print(len(OnDisk({str(cache)!r}, "v1 logits=False").get(keys)))
     """

@@ -72,6 +72,28 @@ def data_loader():
     return DataLoader(TensorDataset(torch.from_numpy(X), torch.zeros(len(X))), batch_size=9)
 
 
+class ByRow:
+    """One row and its label, by its number: what PyTorch calls a Dataset."""
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, index):
+        return X[index], 0
+
+
+class ByColumn(ByRow):
+    """A dict of columns for each row, as a data set of Hugging Face gives it."""
+
+    column_names = ("image", "label")
+
+    def __getitem__(self, index):
+        return {"image": X[index], "label": 0}
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
+
+
 SOURCES = {
     "memmap": memmap,
     "PyDataset": lambda _: Indexed(),
@@ -81,6 +103,8 @@ SOURCES = {
     "tf.data.Dataset": lambda _: tf_dataset(labels=False),
     "tf.data.Dataset with labels": lambda _: tf_dataset(labels=True),
     "DataLoader": lambda _: data_loader(),
+    "a data set's rows": lambda _: ByRow(),
+    "a data set's columns": lambda _: ByColumn(),
 }
 
 

@@ -490,6 +490,13 @@ def test_a_plot_of_scores_needs_them(detector):
     plots.plot_instance_score(detector.predict(X[:9]))
 
 
+def test_a_history_is_drawn_once_there_is_one(model):
+    made = ModelDistillation(model=model, distilled_model=network())
+    with advises(InvalidSetting, "has no history: call fit(X) first"):
+        plots.plot_history(made)
+    plots.plot_history(made.fit(X[:100], epochs=1, verbose=False))
+
+
 def test_data_of_your_own_are_put_where_they_are_looked_for(tmp_path, monkeypatch):
     from demur import datasets
 

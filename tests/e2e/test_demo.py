@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from advice import advises
 from demur import datasets, demo
 from demur.errors import InvalidSetting
 
 # foolbox 3.3.4, with current SciPy, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")
 
-PLAN = demo.Plan(600, 120, 12, 15, (("FGSM", 0.15), ("PGD", 0.15)))
+PLAN = demo.Plan(600, 120, 12, 15, (("FGSM", 0.15), ("PGD", 0.15)), robust=0.1)
 
 
 def test_demo_detects_attacks_and_says_the_same_again(tmp_path, monkeypatch, capsys):
@@ -26,7 +27,10 @@ def test_demo_detects_attacks_and_says_the_same_again(tmp_path, monkeypatch, cap
         assert (tmp_path / turn / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert tables[0] == tables[1]
     found = json.loads((tmp_path / "first" / "demo.json").read_text())
-    for detector in found["detectors"].values():
+    assert list(found["detectors"]) == ["AdversarialAE", "ModelDistillation, robust=0.1", "maximum probability"]
+    rows = [detector["rows"]["PGD eps 0.15"] for detector in found["detectors"].values()]
+    assert rows[1]["flagged"] > rows[2]["flagged"], "the guard sees what confidence does not"
+    for detector in list(found["detectors"].values())[:2]:
         rows = detector["rows"]
         assert rows["clean"]["accuracy"] > 0.8
         for title in ("FGSM eps 0.15", "PGD eps 0.15"):
@@ -51,8 +55,19 @@ def test_data_sets_are_split_without_overlap(tmp_path, monkeypatch):
     np.testing.assert_allclose(loaded.test.x[..., 0] * 255, arrays["x_test"], atol=1e-3)
     with pytest.raises(InvalidSetting, match="there is no"):
         datasets.load("fashion_mnist")
-    with pytest.raises(InvalidSetting, match="one of digits"):
+    with pytest.raises(InvalidSetting, match="one of 'digits'"):
         datasets.load("imagenet")
+
+
+def test_without_a_network_there_is_something_to_do(tmp_path, monkeypatch):
+    def load_data():
+        raise Exception("URL fetch failure")
+
+    monkeypatch.delenv("DEMUR_DATA", raising=False)
+    monkeypatch.setattr("keras.datasets.mnist.load_data", load_data)
+    with advises(InvalidSetting, "Take 'digits', which need no network, or put "):
+        datasets.load("MNIST")
+    assert len(datasets.load("Digits").test.y) == 397
 
 
 def test_there_is_no_demonstration_on_other_data_sets():
@@ -60,5 +75,5 @@ def test_there_is_no_demonstration_on_other_data_sets():
     from demur.errors import InvalidSetting
 
     for name in ("cifar10", "nothing"):
-        with pytest.raises(InvalidSetting, match=f"one of digits, fashion_mnist, mnist; got '{name}'"):
+        with pytest.raises(InvalidSetting, match=f"one of 'digits', 'fashion_mnist', 'mnist'; got '{name}'"):
             main(dataset=name)

@@ -20,7 +20,13 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    return write_report(example(), tmp_path_factory.mktemp("report") / "report.html")
+    """A report with as many scores to compare as an evaluation has by default."""
+    whole, names = example(), ("maximum probability", "untrained companion", "reconstruction error")
+    threats = [
+        dataclasses.replace(t, detection=t.detection | dict.fromkeys(names, t.detection["entropy"]))
+        for t in whole.threats
+    ]
+    return write_report(dataclasses.replace(whole, threats=threats), tmp_path_factory.mktemp("report") / "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,39 @@ def test_it_asks_for_nothing_complains_of_nothing_and_fits(browser, page, width,
     assert browser.value("document.documentElement.scrollWidth") <= width
     assert browser.value("document.title") != "taken"
     assert browser.value("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
+
+
+@pytest.mark.parametrize("width", [PHONE, 800, DESK])
+def test_tables_fit_without_scrolling_and_show_every_cell(browser, report, width):
+    browser.open(report.as_uri(), width=width, scheme="light")
+    browser.value("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert browser.value("[...document.querySelectorAll('.scroll')].every(one => one.scrollWidth <= one.clientWidth)")
+    cells = "[...document.querySelectorAll('.stack td')].filter(one => one.textContent)"
+    assert browser.value(f"{cells}.every(one => one.checkVisibility())")
+    # No cell runs into the next one of its row.
+    inside = "one.getBoundingClientRect().right <= one.closest('table').getBoundingClientRect().right + 1"
+    assert browser.value(f"{cells}.every(one => {inside} && one.scrollWidth <= one.clientWidth + 1)")
+
+
+def test_a_narrow_table_says_in_each_cell_which_column_it_is_of(browser, report):
+    browser.open(report.as_uri(), width=PHONE, scheme="light")
+    labels = browser.value(
+        "[...document.querySelectorAll('.wide tbody tr:not(.group, .attack) td:not(:empty)')]"
+        ".map(one => getComputedStyle(one, '::before').content)"
+    )
+    assert '"AUROC"' in labels
+    assert "none" not in labels
+
+
+def test_images_of_the_gallery_stand_in_even_rows(browser, report):
+    for width in (PHONE, DESK):
+        browser.open(report.as_uri(), width=width, scheme="light")
+        rows = browser.value(
+            "[...document.querySelectorAll('.card')].map(card => ['img', 'figcaption b'].map(part => "
+            "[...new Set([...card.querySelectorAll(part)].map(one => one.getBoundingClientRect().top))].length))"
+        )
+        assert rows
+        assert all(row == [1, 1] for row in rows)
 
 
 def test_ink_and_page_change_places_in_the_dark(browser, report):

@@ -30,6 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
+from advice import advises
 from demur import BlackBox, ModelDistillation, load_detector
 from demur.classifiers.estimator import earlier_fingerprint, fingerprint
 from demur.errors import WrongClassifier
@@ -199,8 +200,10 @@ def with_digest(folder, digest, *, probe=True):
 def test_another_digest_and_the_same_answers_are_a_warning(saved):
     model, folder = saved
     with_digest(folder, "0" * 64)  # as when another version of the library reads it
-    with pytest.warns(UserWarning, match=r"stored otherwise.*Its answers are the same.*detector.save\(path\)"):
+    same = "Its answers are the same on the made-up rows"
+    with advises(UserWarning, "If it is the same one, detector.save(path) remembers it as it is now") as caught:
         loaded = load_detector(folder, model=model)
+    assert same in str(caught[0].message)
     with pytest.raises(WrongClassifier, match="it answers otherwise"):
         load_detector(folder, model=trained("forest", 1))
     loaded.save(folder)  # what the warning says to do

@@ -180,7 +180,7 @@ def test_whole_numbers_and_float64_are_images_too():
 @pytest.mark.parametrize(
     ("settings", "error", "says"),
     [
-        ({"name": "rain"}, InvalidSetting, r"one of .*jpeg compression, gaussian noise, .*; got 'rain'"),
+        ({"name": "rain"}, InvalidSetting, r"one of .*'jpeg compression', 'gaussian noise', .*; got 'rain'"),
         ({"severity": 0}, InvalidSetting, r"from 1 to 5; got 0"),
         ({"severity": 6}, InvalidSetting, r"from 1 to 5; got 6"),
         ({"severity": 2.0}, InvalidSetting, r"from 1 to 5; got 2.0"),
@@ -443,7 +443,7 @@ def test_whole_numbers_stay_whole_and_within_bounds():
 @pytest.mark.parametrize(
     ("settings", "error", "says"),
     [
-        ({"name": "typo"}, InvalidSetting, r"one of noise, .*; got 'typo'"),
+        ({"name": "typo"}, InvalidSetting, r"one of 'noise', .*; got 'typo'"),
         ({"severity": 6}, InvalidSetting, r"from 1 to 5; got 6"),
         ({"seed": -1}, InvalidSetting, r"seed is a whole number"),
         ({"start": 0.5}, InvalidSetting, r"start is a whole number"),

@@ -135,7 +135,7 @@ def test_default_budgets_depend_on_what_rows_are():
 def test_budgets_given_take_the_place_of_the_defaults():
     assert epsilons_of({"L2": 2}, (28, 28, 1), (0, 1)) == {**default_epsilons((28, 28, 1), (0, 1)), "L2": 2.0}
     for asked, match in [
-        ({"l2": 1}, "keyed by norm, 'Linf', 'L2', 'L1'; got 'l2'"),
+        ({"L3": 1}, "keyed by norm, which is one of 'Linf', 'L2', 'L1'; got 'L3'"),
         ({"L2": 0}, r"epsilons\['L2'\] is a number above 0; got 0"),
         ({"L2": "1"}, "above 0; got '1'"),
         ({"L1": np.nan}, "above 0; got nan"),
@@ -422,7 +422,7 @@ def test_budgets_for_standardised_columns_are_doubted_where_columns_are_not(scal
         return
     epsilons = ast.literal_eval(said.split("epsilons=")[1].rstrip("."))
     assert epsilons["Linf"] == pytest.approx(advice, rel=0.1)
-    assert epsilons_of(epsilons, (4,), (-1, 1)) == epsilons
+    assert epsilons_of(epsilons, (4,), (-1000, 1000)) == epsilons
 
 
 # On disk ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,10 @@
 """Plots draw the figures they are given, where they are told, and say what they cannot draw. No backend."""
 
 import dataclasses
+import itertools
+import re
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ import pytest
 from demur import plots
 from demur.errors import EmptyInput, InvalidSetting, MissingExtra, NonFinite, ShapeMismatch, WrongType
 from demur.metrics import auroc
+from demur.plots.style import PALETTE
 from evaluation_example import THRESHOLD, example
 
 RNG = np.random.default_rng(0)
@@ -39,6 +44,7 @@ def legend(ax):
 def draw_all(ax=None):
     whole = example()
     return [
+        plots.plot_history({"loss": [2.0, 1.0]}, ax=ax),
         plots.plot_instance_score(CLEAN, ax=ax),
         plots.plot_score_distribution(CLEAN, BAD, 0.2, ax=ax),
         plots.plot_roc({"a": (CLEAN, BAD)}, log=True, ax=ax),
@@ -54,7 +60,7 @@ def test_all_draw_on_the_axes_given_and_open_no_figure(ax, pyplot):
 
 def test_all_draw_in_a_new_figure_that_a_notebook_shows(pyplot):
     drawn = draw_all()
-    assert len(pyplot.get_fignums()) == len({id(ax.figure) for ax in drawn}) == 5
+    assert len(pyplot.get_fignums()) == len({id(ax.figure) for ax in drawn}) == 6
 
 
 @pytest.mark.parametrize("draw", [lambda: plots.plot_roc({"a": (CLEAN, BAD)}), lambda: plots.plot_instance_score(BAD)])
@@ -105,9 +111,80 @@ def test_instance_scores_refuse_what_they_cannot_draw(ax):
         plots.plot_instance_score([[1, 2]], ax=ax)
 
 
-def test_infinity_is_drawn_above_all_else(ax):
+def test_infinity_is_drawn_above_all_else_at_its_sign(ax):
     plots.plot_instance_score([1.0, np.inf, 2.0, 3e38], ax=ax)
     assert ax.lines[0].get_ydata().tolist() == [1, 3, 2, 3]
+    (sign,) = ax.texts
+    assert (sign.get_text(), sign.get_position()[1]) == ("\N{INFINITY}", 3)
+
+
+@pytest.mark.parametrize(
+    ("scores", "scale"),
+    [
+        ([1.0, 2.0, 1.5], "linear"),
+        ([0.001, 0.01, 0.02, 5.0], "log"),
+        ([-1.0, 0.01, 0.02, 5.0], "linear"),
+        ([0.0, 0.0, 0.001, 5.0], "log"),
+        ([np.inf, 1.0, 1.5], "linear"),
+    ],
+)
+def test_an_axis_is_logarithmic_where_scores_need_it(scores, scale, ax):
+    plots.plot_instance_score(scores, ax=ax)
+    assert ax.get_yscale() == scale
+    assert np.isfinite(ax.lines[0].get_ydata()).all()
+    ax.clear()
+    plots.plot_score_distribution(scores, [], ax=ax)
+    assert ax.get_xscale() == scale
+    ax.clear()
+    plots.plot_instance_score(scores, log=False, ax=ax)
+    assert ax.get_yscale() == "linear"
+
+
+def test_twenty_classes_differ_in_colour_or_marker(ax):
+    plots.plot_instance_score(CLEAN, np.arange(200) % 20, ax=ax)
+    looks = [(line.get_color(), line.get_marker()) for line in ax.lines]
+    assert len(set(looks)) == 20
+    assert len({colour for colour, _ in looks[:10]}) == len({marker for _, marker in looks[:10]}) == 10
+
+
+CONES = {  # simulated by Machado, Oliveira & Fernandes (2009), doi:10.1109/TVCG.2009.113, at severity 1
+    "all": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def linear_light(colours):
+    values = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in colours])
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(light):
+    """Colours as they are seen, in the space of Ottosson (2020): distances of a hundredth are about visible."""
+    lms = [[0.4122215, 0.5363325, 0.051446], [0.2119035, 0.6806995, 0.107397], [0.0883025, 0.2817188, 0.6299787]]
+    lab = [[0.2104543, 0.7936178, -0.004072], [1.9779985, -2.4285922, 0.4505937], [0.025904, 0.7827718, -0.8086758]]
+    return np.cbrt(np.clip(light, 0, 1) @ np.transpose(lms)) @ np.transpose(lab)
+
+
+def colours_of_the_page():
+    """The colours of plots in a report, in the light and in the dark, and of the page behind them."""
+    sheet = (Path(plots.__file__).parents[1] / "report/templates/report.css").read_text(encoding="utf-8")
+    dark = sheet[sheet.index("prefers-color-scheme: dark") : sheet.index("* { box-sizing")]
+    given = dict(re.findall(r"--c([0-9a-f]{6}): (#[0-9a-f]{6})", dark))
+    yield PALETTE, "#ffffff", 2.7
+    yield [given[colour[1:]] for colour in PALETTE], "#14171b", 3.0
+
+
+@pytest.mark.parametrize("cones", CONES)
+def test_ten_colours_are_told_apart_by_any_eyes_in_the_light_and_in_the_dark(cones):
+    for colours, page, contrast in colours_of_the_page():
+        light = linear_light(colours)
+        seen = oklab(np.clip(light @ np.transpose(CONES[cones]), 0, 1))
+        distances = np.linalg.norm(seen[:, None] - seen, axis=-1)[np.triu_indices(10, 1)]
+        assert distances.min() > 0.11
+        bright, behind = (linear_light(some) @ [0.2126, 0.7152, 0.0722] + 0.05 for some in (colours, [page]))
+        assert (np.maximum(bright, behind) / np.minimum(bright, behind)).min() > contrast
 
 
 # Distributions and ROC --------------------------------------------------------------------------------------------
@@ -115,7 +192,7 @@ def test_infinity_is_drawn_above_all_else(ax):
 
 def test_a_distribution_shows_each_score_once(ax):
     plots.plot_score_distribution(CLEAN, BAD, 0.2, names=("normal", "PGD"), ax=ax)
-    assert legend(ax) == ["normal", "PGD", "threshold"]
+    assert legend(ax) == ["normal (200)", "PGD (80)", "threshold"]
     assert ax.get_xscale() == "log"
     for patch in ax.patches:
         heights = patch.get_path().vertices[:, 1]
@@ -139,7 +216,7 @@ def test_a_roc_curve_has_its_area_in_the_legend(log, ax):
     labels = np.repeat([0, 1], [200, 80])
     curves = {"pair": (CLEAN, BAD), "_scores": {"scores": np.concatenate([CLEAN, BAD]), "labels": labels}}
     plots.plot_roc(curves, log=log, ax=ax)
-    assert legend(ax) == [f"{name} ({auroc(CLEAN, BAD):.3f})" for name in curves]
+    assert legend(ax) == [f"{name} ({auroc(CLEAN, BAD):.3f}, n = 80)" for name in curves]
     pair, scores, _ = (line.get_xydata() for line in ax.lines)
     np.testing.assert_array_equal(pair, scores)
     area = (np.diff(pair[:, 0]) * (pair[1:, 1] + pair[:-1, 1]) / 2).sum() / 1e4
@@ -176,6 +253,53 @@ def test_names_are_taken_literally(ax):
     assert legend(ax)[0].startswith(r"\$\broken{ and \$x\$")
 
 
+# Training ---------------------------------------------------------------------------------------------------------
+
+
+class Fitted:
+    history: ClassVar = {
+        "loss": [3.0, 0.3, 0.1],
+        "val_loss": [2.0, 0.5, 0.4],
+        "agreement": [0.1, 0.8, 0.9],
+        "mae": [1, 2, 3],
+    }
+
+
+def test_history_draws_the_loss_and_the_agreement_each_on_an_axis(ax):
+    assert plots.plot_history(Fitted(), ax=ax) is ax
+    (right,) = [other for other in ax.figure.axes if other is not ax]
+    loss, held_out = ax.lines
+    assert loss.get_xydata().tolist() == [[1, 3], [2, 0.3], [3, 0.1]]
+    assert held_out.get_ydata().tolist() == [2, 0.5, 0.4]
+    assert (loss.get_color(), loss.get_linestyle(), held_out.get_linestyle()) == (held_out.get_color(), "-", "--")
+    assert right.lines[0].get_ydata().tolist() == [10, 80, 90]
+    assert legend(ax) == ["loss", "held-out loss", "agreement"]
+    assert (ax.get_xlabel(), ax.get_ylabel(), right.get_ylabel()) == ("epoch", "loss", "agreement (%)")
+    assert ax.get_yscale() == "log"
+
+
+def test_history_draws_what_is_asked_for_and_takes_a_dict_of_one_epoch(ax):
+    plots.plot_history(Fitted.history, ["mae"], ax=ax)
+    assert legend(ax) == ["mae"]
+    ax.clear()
+    plots.plot_history({"loss": [1.0]}, ax=ax)
+    assert [tick for tick in ax.get_xticks() if 0.9 < tick < 1.1] == [1]
+
+
+@pytest.mark.parametrize(
+    ("history", "metrics", "error", "words"),
+    [
+        (type("New", (), {"history": None})(), None, InvalidSetting, "New has no history: call fit"),
+        (3, None, WrongType, "history is a detector, or its history: numbers by name; got int"),
+        ({}, None, InvalidSetting, "dict has no history"),
+        (Fitted(), ["los"], InvalidSetting, "holds no 'los'; it holds loss, val_loss, agreement, mae"),
+    ],
+)
+def test_history_refuses_what_it_cannot_draw(history, metrics, error, words, ax):
+    with pytest.raises(error, match=words):
+        plots.plot_history(history, metrics, ax=ax)
+
+
 # Evaluations ------------------------------------------------------------------------------------------------------
 
 
@@ -202,7 +326,21 @@ def test_accuracy_of_a_knowledge_is_the_mean_over_its_threats(ax):
     plots.plot_accuracy(whole, knowledge="corruption", ax=ax)
     worst = [t.accuracy.value for t in whole.threats if t.knowledge == "corruption" and t.strength == 5]
     assert ax.lines[0].get_ydata()[-1] == pytest.approx(100 * np.mean(worst))
-    assert ax.get_xlabel() == "severity"
+    assert ax.get_xlabel() == "severity, 300 inputs"
+
+
+@pytest.mark.parametrize(("budgets", "scale"), [((0.02, 0.05, 0.1, 0.2), "linear"), ((0.001, 0.004, 0.1), "symlog")])
+def test_ticks_stand_at_the_measured_budgets_and_do_not_overlap(budgets, scale, ax):
+    whole = example()
+    pgd = [t for t in whole.threats if t.name == "PGD Linf"]
+    threats = [dataclasses.replace(t, strength=budget) for t, budget in zip(pgd, budgets, strict=False)]
+    plots.plot_accuracy(dataclasses.replace(whole, threats=threats), ax=ax)
+    assert ax.get_xscale() == scale
+    assert ax.get_xticks().tolist() == [0, *budgets]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", *(f"{budget:g}" for budget in budgets)]
+    ax.figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
 
 def test_severity_draws_the_means_of_what_harmed_and_what_did_not(ax):

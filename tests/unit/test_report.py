@@ -14,13 +14,15 @@ import pytest
 
 from demur import cli
 from demur.errors import MissingExtra, WrongType
-from demur.evaluation.result import OWN, Evaluation
-from demur.report import summary, write_report
+from demur.evaluation.comparison import OWN, corrections
+from demur.evaluation.result import Comparison, Evaluation
+from demur.metrics import Estimate, Lead
+from demur.report import write_report
 from demur.report.figures import shortened, svg
 from demur.report.gallery import LARGEST, enlarged, gallery, png, value_range
 from demur.report.page import page
-from demur.report.tables import better_baselines, comparison, groups, matrix
-from demur.report.wording import NONE, percentage
+from demur.report.tables import comparison, groups, matrix
+from demur.wording import NONE, percentage
 from evaluation_example import example
 
 MINUS = "\N{MINUS SIGN}"
@@ -47,10 +49,12 @@ def test_threats_are_grouped_by_knowledge_and_name_and_none_is_lost():
     found = groups(example().threats)
     assert [group.knowledge for group in found] == ["grey-box", "black-box", "white-box", "corruption"]
     assert [t for group in found for attack in group.attacks for t in attack.threats] == example().threats
-    assert all(group.shared for group in found)
-    apart = groups([threat("FGSM 0.1", model="one."), threat("C&W L2", model="another.")])
-    assert not apart[0].shared
-    assert [attack.model for attack in apart[0].attacks] == ["one.", "another."]
+    assert {attack.model for group in found for attack in group.attacks} == {""}
+    apart = groups(
+        [threat("FGSM 0.1", model="one."), threat("C&W L2", model="other."), threat("PGD Linf 0.1", model="one.")]
+    )
+    assert apart[0].meaning == "one."
+    assert [attack.model for attack in apart[0].attacks] == ["", "other.", ""]
 
 
 def test_the_matrix_has_a_place_for_each_severity():
@@ -62,30 +66,50 @@ def test_the_matrix_has_a_place_for_each_severity():
     assert [t for _, row in found.rows for t in row if t is not None] == corruptions[1:]
 
 
-def test_the_best_of_each_row_is_marked_and_corruptions_are_averaged():
+def test_each_row_has_its_figures_its_inputs_and_the_means_of_severities():
     names, rows, severally = comparison(example())
     assert names == [OWN, "maximum softmax probability", "entropy", "feature squeezing"]
-    assert len(rows) == 16 + 3
+    assert len(rows) == 16 + 3 + 4
     assert len(severally) == 15
-    for row in rows + severally:
-        rates = [cell.tpr for cell in row.cells]
-        assert rates[[cell.best for cell in row.cells].index(True)] == pytest.approx(max(rates), abs=0.001)
+    first = example().threats[0]
+    assert rows[0].rows == sum(first.successful)
+    assert [cell.tpr for cell in rows[0].cells] == [
+        first.detection[name]["successful"]["tpr_at_5_fpr"] for name in names
+    ]
     blur = [t for t in example().threats if t.name == "gaussian blur"]
-    assert rows[-1].cells[0].auroc == np.mean([t.detection[OWN]["successful"]["auroc"].value for t in blur])
-    assert rows[-1].threats == 5
+    areas = [t.detection[OWN]["successful"]["auroc"] for t in blur]
+    assert rows[-2].cells[0].auroc == pytest.approx(np.mean(areas, axis=0))
+    assert (rows[-2].threats, rows[-2].rows) == (5, sum(sum(t.successful) for t in blur))
+    assert (rows[-1].title, rows[-1].threats, rows[-1].kind) == ("Corruptions", 15, "all")
 
 
-def test_baselines_are_ranked_by_how_much_better_they_are():
-    better = better_baselines(example())
-    gains = [one.gain for one in better]
-    assert gains == sorted(gains, reverse=True)
-    assert len({one.threat.title for one in better}) == len(better)
+def test_scores_are_marked_beyond_chance_alone():
+    names = {"C&W L2": (-0.3, 1e-6), "FGSM 0.1": (0.3, 0.06), "gaussian blur": (0.2, 1e-6), "grey-box": (-0.1, 1e-6)}
+    made = [Comparison(over, 1, "entropy", Lead(v, v - 0.1, v + 0.1, p)) for over, (v, p) in names.items()]
+    attacks = [threat("C&W L2"), threat("FGSM 0.1")]
+    blurs = [threat(f"gaussian blur at severity {n}") for n in (1, 2)]
+    _, rows, severally = comparison(with_threats(*attacks, *blurs, comparisons=made))
+    marks = {row.title: row.cells[2].mark for row in rows + severally}
+    assert marks == {
+        "C&W L2": "worse",
+        "FGSM 0.1": "",
+        "Grey-box": "worse",
+        "gaussian blur": "better",
+        "gaussian blur at severity 1": "",
+        "gaussian blur at severity 2": "",
+    }
+    assert not any(cell.mark for row in rows for cell in row.cells[:2])
+
+
+def test_corrections_are_marked_beyond_chance_alone():
+    sure, lucky = threat("FGSM 0.1", repaired=0, spoiled=40), threat("C&W L2", repaired=9, spoiled=10)
+    sure = dataclasses.replace(sure, corrected=Estimate(0.1, 0, 1))
+    assert corrections(with_threats(sure, lucky)) == {id(sure): "worse"}
 
 
 def test_nothing_is_compared_without_baselines():
     alone = [dataclasses.replace(t, detection={OWN: t.detection[OWN]}) for t in example().threats]
     assert comparison(with_threats(*alone)) == ([OWN], [], [])
-    assert better_baselines(with_threats(*alone)) == []
 
 
 # Gallery ----------------------------------------------------------------------------------------------------------
@@ -101,7 +125,7 @@ def pixels(uri):
 
 def with_example(**changes):
     one = dataclasses.replace(threat("C&W L2").examples[0], **changes)
-    return gallery(with_threats(threat("C&W L2", examples=[one])))[0][1][0]
+    return gallery(with_threats(threat("C&W L2", examples=[one])))[0][2][0]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -128,14 +152,14 @@ def test_a_difference_is_enlarged_until_its_largest_fills_the_range():
     original = np.full((1, 3, 1), 0.5, "float32")
     changed = original + np.array([0.05, -0.025, 0], "float32").reshape(1, 3, 1)
     card = with_example(original=original, changed=changed, reconstruction=original)
-    assert card.pictures[2].caption == "difference \N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}20"
+    assert card.pictures[2].caption == "change \N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}20"
     more, less, same = pixels(card.pictures[2].uri)[0]
     assert tuple(more) == (0xB2, 0x18, 0x2B)
     assert less[2] > less[0]
     assert tuple(same) == (0xF7, 0xF7, 0xF7)
     grey = enlarged(np.array([[[-0.1, 0, 0.1]]], "float32"))
     assert grey.tolist() == [[[0, 128, 255]]]
-    assert with_example(changed=card_original()).pictures[2].caption == "no difference"
+    assert with_example(changed=card_original()).pictures[2].caption == "no change"
 
 
 def card_original():
@@ -168,6 +192,13 @@ def test_classes_have_names_where_there_are_some():
         (None, None),
         ("three", True),
     ]
+
+
+def test_corruptions_share_one_heading_and_say_what_was_done():
+    shown = [t for t in example().threats if t.examples and t.knowledge == "corruption"]
+    heading, _, cards = gallery(with_threats(*shown))[0]
+    assert heading == "Corruptions"
+    assert [card.title for card in cards] == [t.title for t in shown for _ in t.examples]
 
 
 # Figures ----------------------------------------------------------------------------------------------------------
@@ -234,7 +265,12 @@ def test_what_is_shown_is_what_was_found(text):
     assert "<title>AdversarialAE: evaluation</title>" in text
     for attack in example().threats:
         assert attack.name.replace("&", "&amp;") in text
-        assert f">{percentage(attack.corrected.value)}</td>" in text
+        for shown in (attack.corrected, attack.accuracy, attack.flagged):
+            low, high = percentage(shown.low), percentage(shown.high)
+            assert re.search(
+                rf">{percentage(shown.value)}(<b class=\"mark[^/]*</b>)?<i>{low}\N{{EN DASH}}{high}</i>", text
+            )
+    assert len(re.findall(r'"corrected">[^<]+<b class="mark good" role="img" aria-label="better">', text)) == 31
     for check in example().checks:
         assert check.detail.replace(" %", "\N{NO-BREAK SPACE}%") in text
     assert text.count("Failed: more steps change nothing") == 1
@@ -326,7 +362,7 @@ def written(tmp_path):
 def test_the_command_writes_the_page_and_prints_the_summary(written, tmp_path, capsys):
     assert cli.main(["report", str(written), "-o", str(tmp_path / "r.html"), "--title", "Mine"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[:-1] == summary(Evaluation.from_json(written))
+    assert "\n".join(out[:-1]) == str(Evaluation.from_json(written).summary())
     assert out[-1] == f"written to {tmp_path / 'r.html'}"
     assert "<title>Mine</title>" in (tmp_path / "r.html").read_text(encoding="utf-8")
 

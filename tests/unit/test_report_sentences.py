@@ -1,15 +1,18 @@
 """What a report says in plain words: the worst first, nothing flattered, grammar of none, one and many."""
 
 import dataclasses
+import math
 import re
 
 import pytest
 
-from demur.evaluation.result import OWN
-from demur.metrics import Estimate, share
+from demur.evaluation.comparison import OWN
+from demur.evaluation.result import Comparison
+from demur.evaluation.sentences import sentences
+from demur.metrics import Estimate, Lead, share
 from demur.report import summary
 from demur.report.page import page
-from demur.report.wording import NONE, among, count, interval, listed, number, percent, percentage
+from demur.wording import NONE, among, count, grouped, in_short, interval, listed, number, percent, percentage, size
 from evaluation_example import example
 
 MINUS = "\N{MINUS SIGN}"
@@ -53,8 +56,25 @@ def test_grammar_of_none_one_and_many():
         "a, b, c and 2 others",
     ]
     assert interval(Estimate(0.05, 0.03, 0.081)) == "3 to 8.1 %"
-    shown = [number(value) for value in (None, 3e38, -0.5, 1234.0)]
-    assert shown == [NONE, "beyond all others", f"{MINUS}0.5", "1.23e+03"]
+    shown = [number(value) for value in (None, 3e38, -math.inf, -0.5, 1234.0, 1e-9)]
+    assert shown == [NONE, "\N{INFINITY}", f"{MINUS}\N{INFINITY}", f"{MINUS}0.5", "1,234", "1e-09"]
+    assert [size(n) for n in (812, 3_400, 999_600, 5e9)] == ["812 B", "3.4 kB", "1 MB", "5 GB"]
+
+
+def test_what_was_left_out_is_grouped_by_reason_and_severities_count_once():
+    fogs = [(f"fog at severity {n}", "no time") for n in range(1, 6)]
+    others = [(name, "no time") for name in ("frost", "snow", "PGD 0.1", "SLIDE 12")]
+    assert grouped([("energy", "no logits"), *fogs, *others]) == (
+        "energy (no logits); fog, frost, snow and 2 others (no time)"
+    )
+
+
+def test_a_note_with_a_list_at_its_end_is_cut():
+    corruptions = ", ".join(f"{name} at severity {n}" for name in "abcde" for n in range(1, 6))
+    assert in_short(f"Time was up before these were tried: {corruptions}.") == (
+        "time was up before these were tried: a, b, c and 2 others"
+    )
+    assert in_short("PGD was not tried: it takes hours, and days.") == "PGD was not tried: it takes hours, and days"
 
 
 # Sentences --------------------------------------------------------------------------------------------------------
@@ -148,14 +168,18 @@ def test_false_alarms_are_held_against_what_was_promised(fpr, promised, end):
 @pytest.mark.parametrize(
     ("corrected", "words"),
     [
-        (0.8, "correction costs accuracy and leaves 80 %"),
+        (0.8, "correction leaves 80 %"),
         (0.95, "raises that to 95 %"),
         (0.9, "with correction and without"),
     ],
 )
 def test_what_correction_does_to_unchanged_inputs_is_told(corrected, words):
     clean = dataclasses.replace(example().clean, accuracy=Estimate(0.9, 0, 1), corrected=Estimate(corrected, 0, 1))
-    assert words in said(dataclasses.replace(example(), clean=clean), "90 %")
+    sure = dataclasses.replace(clean, repaired=0 if corrected < 0.9 else 30, spoiled=30 if corrected < 0.9 else 0)
+    chance = dataclasses.replace(clean, repaired=16, spoiled=15)
+    assert said(dataclasses.replace(example(), clean=sure), "90 %").endswith(f"{words}.")
+    told = said(dataclasses.replace(example(), clean=chance), "90 %")
+    assert ("which chance alone explains" in told) is (corrected != 0.9)
 
 
 def test_what_is_caught_is_told_of_the_least_and_the_most():
@@ -189,8 +213,9 @@ def test_attacks_that_never_succeed_are_told_and_break_nothing():
         )
         for t in example().threats
     ]
-    assert said(with_threats(*idle), "nothing to catch").startswith(
-        "FGSM 0.05, FGSM 0.1, PGD Linf 0.02 and 28 others never"
+    assert said(with_threats(*idle), "nothing to catch") == (
+        "31 threats never fooled the classifier: there was nothing to catch (FGSM 0.05, FGSM 0.1, PGD Linf 0.02 and "
+        "28 others)."
     )
     assert "No simpler score was compared" in summary(with_threats(*idle))[-2]
     assert "Attacks" in page(with_threats(*idle))
@@ -199,58 +224,87 @@ def test_attacks_that_never_succeed_are_told_and_break_nothing():
 def test_corruptions_are_told_together():
     two = [threat(f"gaussian noise at severity {n}", successful=[True] * 10 + [False] * 290) for n in (1, 2)]
     found = [dataclasses.replace(t, flagged=share([1] * k + [0] * (10 - k))) for t, k in zip(two, (5, 9), strict=True)]
-    assert said(with_threats(*found), "corruption").startswith(
+    assert said(with_threats(*found), "turned").startswith(
         "1 corruption turned 20 right predictions wrong, of which the guard flags 14 (70 %), least of gaussian noise "
-        "at severity 1 (50 %); its score tells harmful corruption from harmless with an AUROC of "
+        "at severity 1 (5 of 10); its score tells harmful corruption from harmless with an AUROC of "
     )
 
 
-def test_corrections_that_do_harm_are_told():
-    harmed = threat("FGSM 0.1", accuracy=Estimate(0.5, 0, 1), corrected=Estimate(0.4, 0, 1))
-    fine = threat("C&W L2", accuracy=Estimate(0.1, 0, 1), corrected=Estimate(0.9, 0, 1))
-    assert said(with_threats(harmed, fine), "Correction") == (
-        "Correction leaves fewer answers right than the classifier alone under 1 of 2 threats (FGSM 0.1: 40 % instead "
-        "of 50 %)."
+def test_the_least_is_not_named_of_a_handful_of_rows():
+    """One row of one that is not flagged is no worst case: chance picks it."""
+    few = threat("FGSM 0.05", successful=[True] + [False] * 299, flagged=share([0]))
+    many = threat("C&W L2", successful=[True] * 100 + [False] * 200, flagged=share([1] * 97 + [0] * 3))
+    assert "FGSM" not in said(with_threats(few, many), "the guard catches")
+    assert "catches none of 1 FGSM 0.05 attack" in said(with_threats(few), "the guard catches")
+
+
+def corrected(title, before, after, repaired, spoiled):
+    return threat(
+        title, accuracy=Estimate(before, 0, 1), corrected=Estimate(after, 0, 1), repaired=repaired, spoiled=spoiled
     )
-    assert "no fewer answers right than the classifier alone under the only threat" in said(
-        with_threats(fine), "Correction"
+
+
+def test_corrections_that_do_harm_beyond_chance_are_told():
+    harmed, fine = corrected("FGSM 0.1", 0.5, 0.4, 2, 32), corrected("C&W L2", 0.1, 0.9, 240, 0)
+    lucky = corrected("FGSM 0.05", 0.51, 0.5, 12, 15)
+    assert said(with_threats(harmed, fine, lucky), "Correction") == (
+        "Correction leaves more answers right than the classifier alone under 1 of 3 threats, fewer under 1 (FGSM 0.1: "
+        "40 % instead of 50 %) and under the other 1 chance explains the difference (McNemar's test on the same rows, "
+        "at 5 % after Holm's correction)."
     )
+    assert "under the only threat (McNemar's" in said(with_threats(fine), "Correction")
+    assert "under none of 1 threat and under all 1 chance explains" in said(with_threats(lucky), "Correction")
 
 
-def scored(own, other):
-    """An attack with these (TPR at 5 % FPR, AUROC) of demur and of a baseline."""
-
-    def found(pair):
-        figures = {"tpr_at_5_fpr": Estimate(pair[0], 0, 1), "auroc": Estimate(pair[1], 0, 1)}
-        return {"successful": threat("C&W L2").detection[OWN]["successful"] | figures, "all": None}
-
-    return threat("C&W L2", detection={OWN: found(own), "entropy": found(other)})
+def test_an_evaluation_of_before_says_what_was_not_tested():
+    old = threat("C&W L2", repaired=None, spoiled=None)
+    told = [sentence for sentence in sentences(with_threats(old, comparisons=[])) if "earlier demur" in sentence]
+    assert [sentence.split()[1] for sentence in told] == ["correction", "a"]
 
 
-@pytest.mark.parametrize(
-    ("own", "other", "words"),
-    [
-        (
-            (0.6, 0.9),
-            (0.7, 0.8),
-            "on the only threat, by what it catches at 5 % false alarms or by AUROC: entropy on C&W L2 (70 % instead "
-            "of 60 %).",
-        ),
-        ((0.6, 0.8), (0.6, 0.9), "entropy on C&W L2 (AUROC 0.900 instead of 0.800)."),
-        ((0.6, 0.9), (0.6, 0.9), "None of 1 simpler score does better than the guard's on any threat."),
-    ],
-)
-def test_baselines_that_do_better_are_told(own, other, words):
-    assert words in said(with_threats(scored(own, other)), "simpler score")
-
-
-def test_what_was_left_out_is_told_and_the_rest_counted():
-    notes = [f"note {n}" for n in range(5)]
-    told = [one for one in summary(dataclasses.replace(example(), notes=notes)) if "note" in one]
-    assert told == [
-        *(f"Left out or cut short: note {n}." for n in range(3)),
-        "2 more notes of this kind are at the end.",
+def compared_with(*comparisons, titles=("C&W L2",)):
+    """An evaluation of these attacks, in which a baseline leads by so much, with such a p-value."""
+    made = [
+        Comparison(over, len(titles), baseline, Lead(value, value - 0.1, value + 0.1, p))
+        for over, baseline, value, p in comparisons
     ]
+    return with_threats(*map(threat, titles), comparisons=made)
+
+
+def test_only_what_is_better_beyond_chance_is_told():
+    own = threat("C&W L2").detection[OWN]["successful"]["auroc"].value
+    both = compared_with(("grey-box", "entropy", -0.1, 1e-6), ("grey-box", "feature squeezing", 0.02, 0.3))
+    assert said(both, "DeLong") == (
+        f"Beyond chance, over 1 grey-box attack no simpler score tells more than the guard's (AUROC {own:.3f}), "
+        "and 1 of 2 less (DeLong's test on the same rows, at 5 % after Holm's correction)."
+    )
+    sure = compared_with(("grey-box", "entropy", -0.1, 0.2), ("grey-box", "feature squeezing", -0.02, 1e-6))
+    assert "no simpler score tells more" in said(sure, "DeLong")
+    better = compared_with(("grey-box", "entropy", 0.001, 1e-6), ("grey-box", "feature squeezing", -0.02, 1e-6))
+    assert f"attack entropy ({own + 0.001:.3f}) tells more than" in said(better, "DeLong")
+
+
+def test_of_many_comparisons_some_would_be_lucky():
+    """A p-value of 3 % is nothing beside thirty others: Holm's correction."""
+    lucky, others = ("grey-box", "entropy", 0.1, 0.03), [(f"attack {n}", "entropy", 0.0, 0.9) for n in range(30)]
+    assert "no simpler score tells more" in said(compared_with(lucky, *others), "DeLong")
+    assert "entropy" in said(compared_with(lucky), "DeLong")
+
+
+def test_attackers_who_evade_one_score_alone_are_told_apart():
+    knowing = compared_with(("white-box", "entropy", 0.3, 1e-6), titles=["adaptive C&W L2"])
+    assert "over 1 white-box attack, which evade the guard's score alone, entropy" in said(knowing, "DeLong")
+
+
+def test_what_was_left_out_is_one_sentence_whatever_the_cause():
+    sixty = ", ".join(f"{name} at severity {n}" for name in "abcdefghijkl" for n in range(1, 6))
+    notes = ["No comparison with energy (the classifier shows probabilities).", f"Time was up before: {sixty}."]
+    told = [one for one in summary(dataclasses.replace(example(), notes=notes)) if "Left out" in one]
+    assert told == [
+        "Left out or cut short: no comparison with energy (the classifier shows probabilities); time was up before: "
+        "a, b, c and 9 others."
+    ]
+    assert not any("Left out" in one for one in summary(dataclasses.replace(example(), notes=[])))
 
 
 def test_every_sentence_is_one():

@@ -8,5 +8,8 @@ Nothing here imports Keras; a live detector brings it along to the workers.
 from demur.batch.answering import OUTPUTS, Answers, answers
 from demur.batch.scoring import score
 from demur.batch.writing import Written
+from demur.lazy import lazy
 
 __all__ = ["OUTPUTS", "Answers", "Written", "answers", "score"]
+
+__getattr__, __dir__ = lazy(__name__, dict.fromkeys(__all__, __name__), ("ray", "spark"))

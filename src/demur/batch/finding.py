@@ -28,16 +28,37 @@ def find(data: Any, asked: Asked, storage_options: dict[str, Any] | None = None)
     """Find the files of a data set and cut it into pieces.
 
     Args:
+        data: see `located`.
+        asked: how to cut.
+        storage_options: see `located`.
+
+    Raises:
+        WrongType: the files are of no known format.
+        InvalidSetting: they are of several formats.
+        EmptyInput: they hold no rows.
+        FileNotFoundError: see `located`.
+    """
+    store, paths = located(data, storage_options)
+    form = _format_of(store.files, paths)
+    pieces = form.pieces(store, paths, asked)
+    if not pieces:
+        raise EmptyInput(f"there are no rows in {paths[0]}" + (", ..." if len(paths) > 1 else ""))
+    return Found(store, pieces, [_state(store.files, path) for path in paths])
+
+
+def located(data: Any, storage_options: dict[str, Any] | None = None) -> tuple[Store, list[str]]:
+    """The file system of a data set, and its files.
+
+    Args:
         data: a path or glob, local or of any file system that `fsspec` knows (`s3://...`), a folder, or a list of
             paths. Files whose names begin with `_` or `.` are left out of folders.
-        asked: how to cut.
         storage_options: what the file system needs to know.
 
     Raises:
         FileNotFoundError: there is no such file.
-        WrongType: the files are of no known format.
-        InvalidSetting: they are of several formats, or on several file systems.
-        EmptyInput: they hold no rows.
+        WrongType: these are no paths.
+        InvalidSetting: they are on several file systems, or on one that cannot be reached.
+        EmptyInput: there are none.
     """
     fsspec = fsspec_module()
     paths_given = [data] if isinstance(data, str | os.PathLike) else data
@@ -56,13 +77,8 @@ def find(data: Any, asked: Asked, storage_options: dict[str, Any] | None = None)
     protocols = {(files.protocol if isinstance(files.protocol, str) else files.protocol[0]) for files, _ in places}
     if len(protocols) > 1:
         raise InvalidSetting(f"the files must lie on one file system; these are on {', '.join(sorted(protocols))}")
-    store = Store(protocols.pop(), dict(storage_options or {}))
     paths = [found for files, path in places for found in _listed(files, path)]
-    form = _format_of(store.files, paths)
-    pieces = form.pieces(store, paths, asked)
-    if not pieces:
-        raise EmptyInput(f"there are no rows in {given[0]}" + (", ..." if len(given) > 1 else ""))
-    return Found(store, pieces, [_state(store.files, path) for path in paths])
+    return Store(protocols.pop(), dict(storage_options or {})), paths
 
 
 def _listed(files: Any, path: str) -> list[str]:

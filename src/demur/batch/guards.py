@@ -17,6 +17,7 @@ import numpy as np
 from demur.batch.answering import classes_of, layout_of
 from demur.data import Layout, as_json
 from demur.errors import CorruptDetector, DetectorNotFound, InvalidSetting, MissingExtra, NotExportable, WrongType
+from demur.extras import without_tensorflow
 
 Runtime = Literal["auto", "onnx", "live"]
 """What answers on the workers: the exported file, the detector itself, or the detector where there is a GPU."""
@@ -121,7 +122,8 @@ def _forms_of(detector: Any, runtime: Runtime, folder: Path) -> dict[str, bytes]
 
     forms = {}
     if runtime != ONNX:
-        forms[LIVE] = cloudpickle.dumps(detector)
+        with without_tensorflow():
+            forms[LIVE] = cloudpickle.dumps(detector)
     if runtime != LIVE:
         with contextlib.nullcontext() if runtime == ONNX else contextlib.suppress(NotExportable, MissingExtra):
             # Without a threshold it cannot be exported, and scores well nevertheless.
@@ -228,7 +230,8 @@ def _live(file: Path, ref: GuardRef) -> Any:
             # One thread a pass, as above; PyTorch and NumPy follow OMP_NUM_THREADS, which Dask sets by itself.
             os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
             os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-    return cloudpickle.loads(file.read_bytes())
+    with without_tensorflow():
+        return cloudpickle.loads(file.read_bytes())
 
 
 def _folders(ref: GuardRef) -> Iterator[Path]:

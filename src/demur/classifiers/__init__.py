@@ -31,6 +31,7 @@ __all__ = [
     "register",
     "source_of",
 ]
+__dir__ = __all__.copy
 
 SOURCES: list[type[Classifier]] = [
     KerasClassifier,

@@ -5,12 +5,10 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-from demur.data import Rows, flat, is_table
 
 Answer = npt.NDArray[np.float32]
 """The log-probabilities of one row, `(classes,)`."""
@@ -81,31 +79,3 @@ class OnDisk:
         rows = [(self._key(key), np.asarray(log_p, "<f4").tobytes()) for key, log_p in answers.items()]
         with self._open() as database:
             database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
-
-
-def row_keys(rows: Rows) -> list[bytes]:
-    """What tells one row from another, whatever rows are around it: 20 bytes each."""
-    if is_table(rows):
-        names = repr([str(name) for name in rows.columns]).encode()
-        records = rows.itertuples(index=False, name=None) if hasattr(rows, "itertuples") else rows.iter_rows()
-        return [hashlib.blake2b(names + repr(tuple(map(_plain, r))).encode(), digest_size=20).digest() for r in records]
-    # Objects, such as texts, by what they are: an array of them holds nothing but their addresses.
-    arrays = [
-        np.array([repr(_plain(value)).encode() for value in array], object)
-        if array.dtype.kind == "O"
-        else np.ascontiguousarray(array)
-        for array in flat(rows)
-    ]
-    start = hashlib.blake2b(repr([(str(a.dtype), a.shape[1:]) for a in arrays]).encode(), digest_size=20)
-    keys = []
-    for i in range(len(arrays[0])):
-        digest = start.copy()
-        for array in arrays:
-            digest.update(array[i] if array.dtype.kind == "O" else array[i].tobytes())
-        keys.append(digest.digest())
-    return keys
-
-
-def _plain(value: Any) -> Any:
-    """A value as Python writes it, whether NumPy or Python holds it."""
-    return value.item() if isinstance(value, np.generic) else value

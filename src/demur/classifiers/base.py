@@ -11,7 +11,7 @@ import numpy.typing as npt
 from keras import ops
 
 from demur.classes import Said, classes_said_by
-from demur.classifiers.answers import Answers, row_keys
+from demur.classifiers.answers import Answers
 from demur.classifiers.outputs import CLASSIFIER, ENOUGH, check_outputs, unwrapped
 from demur.data import (
     Columns,
@@ -30,6 +30,7 @@ from demur.data import (
 )
 from demur.divergence import PROBABILITY_FLOOR, Tensor, log_probabilities, log_softmax
 from demur.errors import ClassifierFailed, DemurError, NoGraph, NonFinite, ShapeMismatch, WrongType
+from demur.row_sketch import row_keys
 from demur.texts import Text, as_given
 
 UNKNOWN_SIZE = 32

@@ -6,10 +6,13 @@ Keras and NumPy are imported by the functions that compute, never by a module he
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from demur._version import __version__
-from demur.cli import accuracy, answer, demo, drift, evaluate, export, learn, report, serve
+from demur.cli import accuracy, answer, demo, drift, evaluate, export, info, learn, report, serve
 from demur.errors import DemurError
 
 ABOUT = """\
@@ -30,7 +33,7 @@ with a classifier of another kind, and a table:
 
 data:
   A .npy file; a .npz file and the name of the array in it, data.npz:images; or a table, .csv, .tsv or .parquet. Pass it
-  as the classifier takes it: demur never rescales, unless you say --scale, and then with every command alike.
+  as the classifier takes it: demur rescales only what --scale says; what demur fit was told, the guard remembers.
 
 The variable KERAS_BACKEND says what Keras computes with: tensorflow, jax or torch.
 """
@@ -47,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"demur {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (learn, answer, drift, accuracy, evaluate, report, export, serve, demo):
+    for module in (learn, info, answer, drift, accuracy, evaluate, report, export, serve, demo):
         module.register(commands)
     return parser
 
@@ -62,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: from argparse, with status 2 for arguments that cannot be understood and 0 for `--help`.
     """
     args = build_parser().parse_args(argv)
+    written, warnings.formatwarning = warnings.formatwarning, _warning
     try:
         status: int = args.run(args)
         sys.stdout.flush()
@@ -74,7 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DemurError, OSError) as error:
         print(f"demur: error: {_message(error)}", file=sys.stderr)
         return 1
+    finally:
+        warnings.formatwarning = written
     return status
+
+
+def _warning(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning as the user of a program reads it: demur's own without a place in the source code."""
+    if issubclass(category, UserWarning) and Path(filename).is_relative_to(Path(__file__).parents[1]):
+        return f"demur: warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n{f'  {line}' if line else ''}"
 
 
 def _message(error: Exception) -> str:

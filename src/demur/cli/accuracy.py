@@ -3,7 +3,6 @@
 import argparse
 import json
 import shlex
-from typing import TYPE_CHECKING
 
 from demur.cli.data import data_of
 from demur.cli.files import check_writable
@@ -21,9 +20,7 @@ from demur.cli.options import (
     suffix_of,
 )
 from demur.errors import NotCalibrated
-
-if TYPE_CHECKING:
-    from demur.drift import AccuracyData
+from demur.wording import percent
 
 
 def register(commands: Commands) -> None:
@@ -68,7 +65,7 @@ def calibrate(args: argparse.Namespace) -> int:
 
     harm = calibrate_accuracy(detector, X, y, X_train=train, seed=args.seed, batch_size=args.batch_size)
     detector.save(args.folder)
-    print(f"the classifier is right on {_percent(harm.accuracy)} of these {len(data):,} inputs")
+    print(f"the classifier is right on {percent(harm.accuracy)} of these {len(data):,} inputs")
     print(f"saved in {args.folder}")
     show_next(args, "with data that has no labels", f"estimate-accuracy {shlex.quote(str(args.folder))}", "NEW")
     return 0
@@ -88,22 +85,5 @@ def estimate(args: argparse.Namespace) -> int:
     from demur.drift import estimate_accuracy
 
     found = estimate_accuracy(detector, X, batch_size=args.batch_size)
-    print(json.dumps(found) if args.json else sentence(found["data"]))
+    print(json.dumps(found) if args.json else found.summary())
     return 0
-
-
-def sentence(data: "AccuracyData") -> str:
-    """What was estimated, in a few lines."""
-    low, high = data["accuracy_interval"]
-    invalid = data.get("invalid", 0)
-    return (
-        f"accuracy    {_percent(data['accuracy'])}, nine times in ten between {_percent(low)} and {_percent(high)}, on "
-        f"{data['n']:,} inputs without labels\n"
-        f"  labelled  {_percent(data['reference_accuracy'])}, on the inputs that it was calibrated with\n"
-        f"  harmful   {_percent(data['harmful_fraction'])} of the inputs are wrong that would have been right"
-        + (f"\n  left out  {invalid:,} inputs that could not be judged" if invalid else "")
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

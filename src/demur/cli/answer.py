@@ -67,19 +67,17 @@ def run(args: argparse.Namespace) -> int:
         _as_the_others(args)
     if args.out is not None:
         check_output(args.out)
-    name, threshold, columns, ids = _from_scores(args) if getattr(args, "scores", None) else _from_rows(args)
+    found, ids = _from_scores(args) if getattr(args, "scores", None) else _from_rows(args)
     if args.out is not None:
-        write_table(args.out, with_ids(ids, columns))
-    print(f"{name}, {len(columns['instance_score']):,} inputs")
-    for label, text in summary(columns, threshold).items():
-        print(f"  {label:<9}  {text}")
+        write_table(args.out, with_ids(ids, found["data"]))
+    print(found.summary())
     if args.out is not None:
         print(f"written to {args.out}")
     return 0
 
 
-def _from_rows(args: argparse.Namespace) -> tuple[str, Any, "Arrays", "Arrays"]:
-    """The guard's name and threshold, what it says of rows, and the columns that name these."""
+def _from_rows(args: argparse.Namespace) -> tuple[Any, "Arrays"]:
+    """What the guard says of rows, and the columns that name these."""
     if args.data is None:
         args.parser.error("the following arguments are required: --data, or --scores for scores that are ready")
     how = how_of(args.folder)
@@ -88,22 +86,25 @@ def _from_rows(args: argparse.Namespace) -> tuple[str, Any, "Arrays", "Arrays"]:
     guard = opened(args.folder, args)
     import numpy as np
 
+    from demur.drift.reference import check_scale
+    from demur.results import Result
+
+    check_scale(guard, X)
     options: dict[str, Any] = {"batch_size": args.batch_size}
     if hasattr(guard, "infer_threshold"):  # a live one
         options["verbose"] = shows_bar(args)
-    columns: dict[str, npt.NDArray[Any]]
     if args.command == "score":
-        columns = {"instance_score": guard.score(X, **options)}
+        found: Any = Result.of(guard.meta, {"instance_score": guard.score(X, **options)})
     elif guard.threshold is None:
         raise no_threshold(args.folder)
     else:
-        columns = getattr(guard, args.command)(X, **options)["data"]
-        if "invalid" in columns:  # the indices of such rows: as a column, whether a row is one
-            columns["invalid"] = np.isin(np.arange(len(data)), columns["invalid"])
-    return guard.meta["name"], guard.threshold, columns, data.id_columns()
+        found = getattr(guard, args.command)(X, **options)
+        if "invalid" in found["data"]:  # the indices of such rows: as a column, whether a row is one
+            found["data"]["invalid"] = np.isin(np.arange(len(data)), found["data"]["invalid"])
+    return found, data.id_columns()
 
 
-def _from_scores(args: argparse.Namespace) -> tuple[str, Any, "Arrays", "Arrays"]:
+def _from_scores(args: argparse.Namespace) -> tuple[Any, "Arrays"]:
     """The same of scores that are ready: neither Keras nor the classifier is loaded."""
     if args.data is not None:
         args.parser.error("--scores takes the place of --data: pass one of them")
@@ -115,16 +116,17 @@ def _from_scores(args: argparse.Namespace) -> tuple[str, Any, "Arrays", "Arrays"
 
     from demur.decision import decide
     from demur.drift.reference import scores_of
-    from demur.results import Scored
+    from demur.results import PredictResult, Scored
 
     needs_classes = guard.calibration.by_class or np.ndim(guard.threshold)
     y = classes_of(args, scores, guard.labels) if needs_classes else np.zeros(len(scores), "int64")
     valid = scores_of(guard, None, scores).valid  # raises where the guard does for what is not finite
     invalid = np.flatnonzero(~valid)
-    columns: dict[str, Any] = {**decide(Scored(scores, y, y, invalid), guard.threshold, guard.calibration, None, 0.05)}
+    data = decide(Scored(scores, y, y, invalid), guard.threshold, guard.calibration, None, 0.05)
     if guard.harm is not None:
-        columns["harm_probability"] = guard.harm.probability(scores)
-    return guard.meta["name"], guard.threshold, columns, {}
+        data["harm_probability"] = guard.harm.probability(scores)
+    meta: Any = guard.meta
+    return PredictResult.of(meta, data, threshold=guard.threshold), {}
 
 
 def with_ids(ids: "Arrays", columns: "Arrays") -> "Arrays":
@@ -147,23 +149,3 @@ def _as_the_others(args: argparse.Namespace) -> None:
     args.folder = Path(args.folder[0])
     args.out = None if args.out is None else Path(args.out)
     args.batch_size = args.batch_size or BATCH_SIZE
-
-
-def summary(columns: "Arrays", threshold: Any) -> dict[str, str]:
-    """Say in a few labelled lines what the columns hold."""
-    import numpy as np
-
-    score = columns["instance_score"]
-    lines = {}
-    if "is_adversarial" in columns:
-        flagged = int(columns["is_adversarial"].sum())
-        share = f"{flagged / len(score):.1%}".replace("%", " %")
-        limit = "its class's threshold" if np.ndim(threshold) else f"the threshold of {threshold:.4g} nats"
-        lines["flagged"] = f"{flagged:,} ({share}), above {limit}"
-    if "corrected" in columns:
-        changed = int((columns["corrected"] != columns["no_defense"]).sum())
-        lines["corrected"] = f"{changed:,}, given another class than the classifier's"
-    quantiles = np.quantile(score, [0, 0.5, 0.9, 0.99, 1], method="lower" if np.isinf(score).any() else "linear")
-    names = ("lowest", "median", "90 % below", "99 % below", "highest")
-    lines["score"] = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, quantiles, strict=True))
-    return lines

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demur.cli.guards import is_exported, live
+from demur.cli.guards import opened
 from demur.cli.options import names_in, shows_bar, whole_number
 
 SHOWN = 5
@@ -58,18 +58,20 @@ def run(args: argparse.Namespace) -> int:
     if args.data is not None:
         args.parser.error("with --guard, the data are the arguments: demur score 'rows/*.parquet' --guard GUARD")
     from demur import batch
+    from demur.batch.finding import located
 
-    guard = Path(args.guard)
+    located(args.folder, args.storage_options)  # what is missing is told before Keras is imported
+    guard = opened(Path(args.guard), args)
     began = time.monotonic()
     written = batch.score(
-        guard if is_exported(guard) else live(guard, args),
+        guard,
         args.folder,
         names_in(args.outputs),
         out=args.out,
         client=args.scheduler,
         ids=names_in(args.id),
         columns=names_in(args.column),
-        scale=args.scale,
+        scale=guard.scale if args.scale is None else args.scale,
         batch_size=args.batch_size,
         part_rows=args.part_rows,
         on_error=args.on_error,

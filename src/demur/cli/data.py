@@ -29,10 +29,12 @@ class How(NamedTuple):
     Attributes:
         layout: what one row is; None where nobody knows.
         kinds: of the columns that a row is made of, by name, in order; None where nobody knows.
+        scale: what arrays are multiplied by where the command does not say, as they were for `demur fit`.
     """
 
     layout: "Layout | None"
     kinds: dict[str, str] | None
+    scale: float | None = None
 
 
 class Data:
@@ -141,7 +143,7 @@ def rows_of_records(records: list[dict[str, Any]], how: How) -> Any:
     names = list(how.kinds or table.column_names)
     if missing := [name for name in names if name not in table.column_names]:
         raise InvalidSetting(f"a row has no {', '.join(missing)}; it needs {', '.join(names)}")
-    return rows_of(table, how.layout, names, None)
+    return rows_of(table, how.layout, names, how.scale)
 
 
 def how_for(model: Any, data: Data) -> How:
@@ -273,7 +275,7 @@ def data_of(args: argparse.Namespace, text: str, how: "How | None" = None, *, la
     return Data(
         text,
         kinds=None if how is None else how.kinds,
-        scale=args.scale,
+        scale=how.scale if how is not None and args.scale is None else args.scale,
         column=names_in(getattr(args, "column", None)),
         ids=names_in(getattr(args, "id", None)),
         label=getattr(args, "label_column", None) if label else None,

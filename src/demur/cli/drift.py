@@ -12,11 +12,11 @@ from typing import IO, TYPE_CHECKING, Any
 from demur.cli.data import How, data_of, read_predicted, read_scores, rows_of_records
 from demur.cli.files import check_writable
 from demur.cli.guards import Calibrated, add_classifier, how_of, opened
-from demur.cli.options import FILES, Commands, add_columns, add_command, add_scores, whole_number
+from demur.cli.options import FILES, Commands, add_columns, add_command, add_scale, add_scores, whole_number
 from demur.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from demur.drift import DriftData, Monitor
+    from demur.drift import Monitor
 
 DRIFT = 3
 """The exit status that says drift."""
@@ -60,6 +60,7 @@ def register(commands: Commands) -> None:
     _add_detector(parser)
     parser.add_argument("--state", required=True, type=Path, metavar="FILE.json", help="begun if it does not exist")
     add_scores(parser)
+    add_scale(parser)
     begin = parser.add_argument_group("how a new state is begun")
     begin.add_argument("--alpha", type=float, metavar="A", help="chance of ever raising a false alarm; default: 0.01")
     begin.add_argument("--method", choices=METHODS, help="default: martingale")
@@ -112,21 +113,8 @@ def drift(args: argparse.Namespace) -> int:
     from demur.drift import test
 
     found = test(guard, **rows, alpha=args.alpha, method=args.method)
-    print(json.dumps(found) if args.json else verdict(found["data"], args.alpha))
+    print(json.dumps(found) if args.json else found.summary())
     return DRIFT if found["data"]["is_drift"] else 0
-
-
-def verdict(data: "DriftData", alpha: float) -> str:
-    """What a test found, in a sentence."""
-    p = f"p = {data['p_value']:.2g}" if data["p_value"] >= 1e-4 else "p < 0.0001"
-    found = "Drift" if data["is_drift"] else "No drift"
-    direction = "larger" if data["effect_size"] > 0 else "no larger"
-    invalid = data.get("invalid", 0)
-    return (
-        f"{found}: the {data['n']:,} scores are {direction} than those of normal data "
-        f"(mean {data['mean_score']:.4g} against {data['reference_mean']:.4g} nats), {p} at a level of {alpha:g}."
-        + (f" {invalid:,} more inputs could not be judged." if invalid else "")
-    )
 
 
 def monitor(args: argparse.Namespace) -> int:
@@ -134,7 +122,8 @@ def monitor(args: argparse.Namespace) -> int:
     check_writable(args.state)
     ready = None if args.scores is None else [(1, _given(args))]
     watching = _begun(args)
-    how = None if ready else how_of(args.detector)
+    how = How(None, None) if ready else how_of(args.detector)
+    how = how if args.scale is None else how._replace(scale=args.scale)
     saved = time.monotonic()
     try:
         for number, entry in _entries(sys.stdin) if ready is None else ready:
@@ -192,11 +181,12 @@ def _entries(lines: IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, entry
 
 
-def _rows(rows: Any, key: str, how: How | None) -> Any:
+def _rows(rows: Any, key: str, how: How) -> Any:
     """Rows as the guard takes them, of lists of numbers or of objects by the names of columns."""
-    if how is not None and isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
+    if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
         return rows_of_records(rows, how)
-    return _numbers(rows, key)
+    numbers = _numbers(rows, key)
+    return numbers if how.scale is None else numbers.astype("float32") * how.scale
 
 
 def _numbers(values: Any, key: str) -> Any:
@@ -213,7 +203,7 @@ def _numbers(values: Any, key: str) -> Any:
     return array
 
 
-def _said(watching: "Monitor", entry: dict[str, Any], how: How | None) -> dict[str, Any]:
+def _said(watching: "Monitor", entry: dict[str, Any], how: How) -> dict[str, Any]:
     """Look at an entry, and say what is known now."""
     options = {name: entry[name] for name in ("predicted", "time") if name in entry}
     if "x" in entry or "rows" in entry:

@@ -5,10 +5,12 @@ import re
 import shlex
 from pathlib import Path
 
+from demur.calls import plain
 from demur.cli.data import data_of
-from demur.cli.files import check_writable
+from demur.cli.files import check_file, check_writable
 from demur.cli.guards import Document, add_classifier, live, no_threshold
 from demur.cli.options import FILES, Commands, add_columns, add_command, add_folder, add_labels, natural_number
+from demur.cli.report import REPORT
 
 NORMS = ("Linf", "L2", "L1")
 
@@ -58,6 +60,7 @@ def register(commands: Commands) -> None:
             metavar="NAME,NAME",
             help=f"only these {name}, by name, or 'none'; default: all",
         )
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write the page that demur report makes, too")
     parser.add_argument("--class-names", metavar="NAME,NAME", help="what the classes are called, for the report")
     parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -71,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     X, y = data.rows(how), data.labels(args.labels)
     X_train = None if args.train is None else data_of(args, args.train, how, label=False).rows(how)
     check_writable(args.out)
+    if args.report is not None:
+        check_file(args.report, *REPORT)
     detector = live(args.folder, args)
     if detector.threshold is None:
         raise no_threshold(args.folder)
@@ -91,13 +96,13 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         verbose=not args.quiet,
     )
-    from demur.report import summary
+    print(f"\n{evaluation.summary()}\n\nwritten to {args.out / 'evaluation.json'}")
+    if args.report is None:
+        print(f"next:\n  demur report {shlex.quote(str(args.out / 'evaluation.json'))} -o report.html")
+    else:
+        from demur.report import write_report
 
-    print()
-    for sentence in summary(evaluation):
-        print(sentence)
-    print(f"\nwritten to {args.out / 'evaluation.json'}")
-    print(f"next:\n  demur report {shlex.quote(str(args.out / 'evaluation.json'))} -o report.html")
+        print(f"written to {write_report(evaluation, args.report)}")
     return 0
 
 
@@ -111,8 +116,9 @@ def _names(text: str) -> list[str] | str | None:
 
 def _epsilon(text: str) -> tuple[str, float]:
     """Read `NORM=SIZE`."""
-    norm, _, size = text.partition("=")
-    if norm not in NORMS:
+    name, _, size = text.partition("=")
+    norm = {plain(norm): norm for norm in NORMS}.get(plain(name))
+    if norm is None:
         raise argparse.ArgumentTypeError(
             f"must be a norm, one of {', '.join(NORMS)}, and a size, NORM=SIZE; got {text!r}"
         )

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur._version import __version__
 from demur.cli.data import How
 from demur.cli.tables import NUMBER, OTHER, TEXT
 from demur.errors import NotADetector, NotCalibrated, ThresholdNotSet, WrongClassifier
@@ -12,7 +13,7 @@ from demur.starting import start_keras
 
 if TYPE_CHECKING:
     from demur.classes import Classes
-    from demur.harm import HarmCalibration
+    from demur.guard_file import Description
 
 
 def add_classifier(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def add_module_and_trust(group: Any) -> None:
 
 def load_model(path: Path, args: argparse.Namespace, role: str = "classifier") -> Any:
     """Start Keras and load the classifier from its file."""
-    start_keras(for_file=path)
+    start_keras(path, role)
     from demur.classifiers.files import load_classifier
 
     return load_classifier(path, module=args.module, trust=args.trust, role=role)
@@ -100,9 +101,19 @@ def how_of(path: Path) -> How:
     """How a guard's rows are made of a table; read without Keras."""
     if not is_exported(path):
         return Document(path).how
-    from demur.runtime import load
+    found = described(path)
+    return How(found.row_layout(preprocessed=False), None, found.scale)
 
-    return How(load(path).layout, None)
+
+def described(path: Path) -> "Description":
+    """What a guard says of itself, an exported file or a folder; read without Keras and without its networks.
+
+    Raises:
+        DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
+    """
+    from demur import folder, guard_file
+
+    return guard_file.described(path) if is_exported(path) else folder.described(path)
 
 
 def no_threshold(path: Path) -> ThresholdNotSet:
@@ -140,12 +151,12 @@ class Document:
 
         inputs = self.fields.get("inputs") or {}
         layout = from_json(inputs["classifier"]) if "classifier" in inputs else None
-        learned = self.fields.get("table")
+        learned, scale = self.fields.get("table"), self.fields.get("scale")
         if learned is not None:
-            return How(layout, dict(learned))
+            return How(layout, dict(learned), scale)
         # A detector that was fitted in Python has the kinds that its encoding learned.
         encoded = {column["name"]: _encoded_kind(column) for column in inputs.get("encoder") or []}
-        return How(layout, encoded if isinstance(layout, Columns) and encoded else None)
+        return How(layout, encoded if isinstance(layout, Columns) and encoded else None, scale)
 
     @property
     def classes(self) -> int:
@@ -205,51 +216,25 @@ class Calibrated:
     """
 
     def __init__(self, path: Path, args: argparse.Namespace) -> None:
-        self._path, self._args, self._guard = path, args, None
-        if is_exported(path):
-            self._guard = opened(path, args)
-            kept = {
-                name: getattr(self._guard, name)
-                for name in ("calibration", "threshold", "on_invalid", "meta", "labels", "harm")
-            }
-        else:
-            kept = _kept(Document(path))
-        self.calibration: Any = kept["calibration"]
-        self.threshold: Any = kept["threshold"]
-        self.on_invalid: str = kept["on_invalid"]
-        self.meta: dict[str, Any] = kept["meta"]
-        self.labels: Classes = kept["labels"]
-        self.harm: HarmCalibration | None = kept["harm"]
-        self.data_type = self.meta.get("data_type")
+        self._path, self._args = path, args
+        self._guard: Any = None
+        found = described(path)
+        self.calibration: Any = found.calibration
+        self.harm = found.harm
+        self.threshold: Any = found.threshold
+        self.on_invalid, self.labels, self.data_type = found.on_invalid, found.labels, found.data_type
+        self.meta = {
+            "name": found.detector,
+            "detector_type": "adversarial",
+            "data_type": found.data_type,
+            "online": False,
+            "version": __version__,
+        }
         if self.calibration is None:
             raise NotCalibrated(f"{path} has no calibration scores to compare with; first: {_threshold(path)}")
 
     def score(self, X: Any, **options: Any) -> Any:
         """Score rows, by the guard itself."""
         if self._guard is None:
-            self._guard = live(self._path, self._args)
+            self._guard = opened(self._path, self._args)
         return self._guard.score(X, **options)
-
-
-def _kept(document: Document) -> dict[str, Any]:
-    """What scores are compared with, of a folder."""
-    import numpy as np
-
-    from demur.calibration import Calibration
-    from demur.folder import load_arrays, verified
-    from demur.harm import HarmCalibration
-
-    def arrays(name: str) -> Any:
-        entry = document.files.get(name)
-        return None if entry is None else load_arrays(verified(document.path, entry))
-
-    calibration, harm = arrays("calibration"), arrays("harm")
-    threshold = document.fields.get("threshold")
-    return {
-        "calibration": None if calibration is None else Calibration.from_arrays(calibration),
-        "harm": None if harm is None else HarmCalibration.from_arrays(harm),
-        "threshold": np.array(threshold, "float64") if isinstance(threshold, list) else threshold,
-        "on_invalid": (document.fields.get("settings") or {}).get("on_invalid", "raise"),
-        "labels": document.labels,
-        "meta": document.fields.get("meta") or {"name": document.fields.get("detector")},
-    }

@@ -3,7 +3,6 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from demur.cli.options import (
     whole_number,
 )
 from demur.errors import InvalidSetting
+from demur.starting import check_there
 
 AE, DISTILLATION, COPY = "adversarial-ae", "model-distillation", "copy"
 DIVERGENCES = ("kld", "xent", "jeffreys")
@@ -165,6 +165,8 @@ def fit(args: argparse.Namespace) -> int:
     """Train a detector and save it."""
     settings, training = _own_options(args)
     data = data_of(args, args.data)
+    if args.companion not in (None, COPY):
+        check_there(Path(args.companion), "companion")
     model = load_model(args.classifier, args)
     from demur.detectors import AdversarialAE, ModelDistillation
     from demur.folder import check_destination
@@ -188,11 +190,13 @@ def fit(args: argparse.Namespace) -> int:
     # Where no bar can be drawn, 2 is Keras's one line an epoch.
     verbose = 0 if args.quiet else 1 if sys.stdout.isatty() else 2
     detector.fit(X, epochs=args.epochs, batch_size=args.batch_size, verbose=verbose, **training)
-    detector.table = how.kinds
+    detector.table, detector.scale = how.kinds, args.scale
     detector.save(args.out)
     print(f"{type(detector).__name__} fitted on {len(data):,} inputs, loss {detector.history['loss'][-1]:.4g}")
     if detector.agreement is not None:
         print(f"  agreement  {str(detector.agreement).partition(' ')[2]}")
+    if args.scale is not None:
+        print(f"  scale      {args.scale:g}, remembered: other commands multiply their data by it, too")
     if how.kinds is not None:
         print(columns_line(data, how))
     print(f"saved in {args.out}")
@@ -234,18 +238,21 @@ def threshold(args: argparse.Namespace) -> int:
         args.parser.error("one of the arguments --data and --scores is required")
     document, unnamed = Document(args.folder), ""
     if args.scores is not None:
-        limit, n = _from_scores(args, document)
+        found = _from_scores(args, document)
         args.data = args.scores  # what comes next is likely to lie in a file of the same kind
         unnamed = " --classifier CLASSIFIER" if document.lacks_classifier and args.classifier is None else ""
     else:
         how = document.how
         data = data_of(args, args.data, how)
-        X, labels, n = data.rows(how), data.labels(args.labels), len(data)
+        X, labels = data.rows(how), data.labels(args.labels)
         detector = live(args.folder, args)
         detector.infer_threshold(X, labels=labels, batch_size=args.batch_size, verbose=shows_bar(args), **_rate(args))
         detector.save(args.folder)
-        limit = detector.threshold
-    print(threshold_line(args, limit, n, document.labels.all_names))
+        found = detector.calibration
+    from demur.facts import promise
+
+    labelled = bool(args.labels or args.label_column)
+    print(f"threshold {promise(found.threshold, found, document.labels.all_names, labelled=labelled)}")
     print(f"saved in {args.folder}")
     show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))}", "NEW", f"{unnamed} --out answers.csv")
     return 0
@@ -260,8 +267,8 @@ def _rate(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _from_scores(args: argparse.Namespace, document: Document) -> tuple[Any, int]:
-    """Set the threshold from scores that are ready: neither Keras nor the classifier is loaded."""
+def _from_scores(args: argparse.Namespace, document: Document) -> Any:
+    """Calibrate with scores that are ready: neither Keras nor the classifier is loaded."""
     if args.label_column is not None:
         args.parser.error("--label-column is a column of --data: with --scores, pass --labels FILE[:KEY]")
     scores = read_scores(args.scores)
@@ -286,22 +293,7 @@ def _from_scores(args: argparse.Namespace, document: Document) -> tuple[Any, int
     kept = {name: entry for name, entry in document.files.items() if name != "calibration"}
     fields = {**document.fields, "threshold": np.asarray(found.threshold).tolist()}
     write(args.folder, fields, {}, {"calibration": found.as_arrays()}, keep=kept)
-    return found.threshold, len(scores)
-
-
-def threshold_line(args: argparse.Namespace, threshold: Any, n: int, names: Sequence[str]) -> str:
-    """Say what the threshold is and what it stands for; with labels, only inputs that are classified right count."""
-    per_class = isinstance(threshold, Sequence) or getattr(threshold, "ndim", 0) == 1
-    each = zip(names, threshold, strict=True) if per_class else ()
-    limits = ", ".join(f"{name}: {limit:.6g}" for name, limit in each) if per_class else f"{threshold:.6g}"
-    margin = f", plus a margin of {args.margin:g}" if args.margin else ""
-    right = ", of those that the classifier gets right" if args.labels or args.label_column else ""
-    if args.fpr is not None:
-        return (
-            f"threshold {limits} nats: it flags at most {100 * args.fpr:g} % of inputs like these {n:,}{right}{margin}"
-        )
-    share = f"{args.threshold_perc:g} % of {n:,} inputs{right}"
-    return f"threshold {limits} nats: the score that {share} do not exceed{margin}"
+    return found
 
 
 def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -61,12 +61,17 @@ def add_columns(parser: argparse.ArgumentParser, *, ids: bool = True) -> None:
         parser.add_argument(
             "--id", metavar="NAME,...", help="columns that name the rows: kept in --out, and no part of the rows"
         )
+    add_scale(parser)
+
+
+def add_scale(parser: argparse.ArgumentParser) -> None:
+    """Add the option that scales data."""
     parser.add_argument(
         "--scale",
         type=scale_factor,
         metavar="FACTOR",
-        help="multiply the data by this, as float32 (0.00392157 takes bytes to 0..1); "
-        "demur never rescales by itself, so use the same with every command",
+        help="multiply the data by this, as float32 (0.00392157 takes bytes to 0..1); the guard remembers what demur "
+        "fit was told, and 1 leaves data as they are",
     )
 
 
@@ -104,7 +109,7 @@ def shows_bar(args: argparse.Namespace) -> bool:
 
 
 def show_next(args: argparse.Namespace, when: str, command: str, data: str = "", more: str = "") -> None:
-    """Print what to do next, with the same scale, the same kind of file and the same classifier.
+    """Print what to do next, with the same kind of file and the same classifier.
 
     Args:
         args: of this command.
@@ -114,8 +119,7 @@ def show_next(args: argparse.Namespace, when: str, command: str, data: str = "",
         more: options that come last.
     """
     if data:
-        scale = "" if args.scale is None else f" --scale {args.scale!r}"
-        command += f" --data {data}{suffix_of(args.data)}{scale}{classifier_options(args)}"
+        command += f" --data {data}{suffix_of(args.data)}{classifier_options(args)}"
     print(f"next, {when}:\n  demur {command}{more}")
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 from demur.cli.files import check_file
 from demur.cli.options import Commands, add_command
 
+REPORT = ((".html", ".htm"), "a report is")
+"""How the file of a page may be called."""
+
 
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
@@ -28,15 +31,14 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page, and show its summary."""
+    """Write the page, and show the summary of the evaluation."""
     path: Path = args.evaluation.with_suffix(".html") if args.out is None else args.out
-    check_file(path, (".html", ".htm"), "a report is")
+    check_file(path, *REPORT)
     from demur.evaluation.result import Evaluation
-    from demur.report import summary, write_report
+    from demur.report import write_report
 
     evaluation = Evaluation.from_json(args.evaluation)
     write_report(evaluation, path, title=args.title)
-    for sentence in summary(evaluation):
-        print(sentence)
+    print(evaluation.summary())
     print(f"written to {path}")
     return 0

@@ -6,3 +6,4 @@ from demur.detectors.model_distillation import ModelDistillation
 from demur.results import CorrectResult, Meta, PredictResult
 
 __all__ = ["AdversarialAE", "CorrectResult", "Detector", "Meta", "ModelDistillation", "PredictResult"]
+__dir__ = __all__.copy

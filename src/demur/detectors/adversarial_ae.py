@@ -114,8 +114,8 @@ class AdversarialAE(Detector):
 
     def __init__(
         self,
-        *,
         model: Any,
+        *,
         threshold: float | None = None,
         ae: Any = None,
         encoder_net: Any = None,
@@ -186,8 +186,8 @@ class AdversarialAE(Detector):
     def fit(
         self,
         X: Any,
-        *,
         loss_fn: Any = None,
+        *,
         w_model: float = 1.0,
         w_recon: float = 0.0,
         optimizer: Any = None,
@@ -213,7 +213,9 @@ class AdversarialAE(Detector):
         Args:
             X: `(n, *input_shape)`, normal data; no labels. Or a stream of batches of such rows: a `tf.data.Dataset`, a
                 PyTorch `DataLoader`, a `keras.utils.PyDataset`, any iterable of arrays. It is drawn anew each epoch, in
-                batches and an order of its own; one that can be drawn only once has one epoch.
+                batches and an order of its own; one that can be drawn only once has one epoch. Or a data set that gives
+                one row at a time, as PyTorch's and Hugging Face's do: its rows are shuffled. Labels beside rows are
+                left.
             loss_fn: a Keras loss (name, instance or function of `y_true, y_pred`: the reference's and the opinion's
                 probabilities) that takes the place of the K-L divergence during training.
             w_model: weight of the prediction term.
@@ -229,7 +231,7 @@ class AdversarialAE(Detector):
             preprocess_fn: applied to each training batch as it is drawn, before both views; may be random. Training
                 draws up to two batches ahead; on JAX and PyTorch, Keras draws some more to learn their shape.
             validation_data: `(n, *input_shape)`, to report `val_loss`, `val_agreement` (and metrics) on after each
-                epoch, in place of rows of `X`.
+                epoch, in place of rows of `X`; a stream or a data set is put together in memory.
             validation_split: the share of `X` that is held out for it, chosen by `seed`, and not trained on; 0 for
                 none. By default a tenth, at most 1,000 rows, and none of fewer than 50 rows or of a stream.
             jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the

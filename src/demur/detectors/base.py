@@ -3,6 +3,7 @@
 import abc
 import functools
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,13 +14,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from demur import storage
+from demur import calls, nets, storage
 from demur._version import __version__
 from demur.agreement import Agreement, split, warn_if_poor
 from demur.calibration import Calibration, Threshold, check_percentile, rational
 from demur.classes import Classes, Name, Said, class_names, settled_classes
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
-from demur.classifiers.answers import row_keys
 from demur.classifiers.keras_model import known_layout
 from demur.classifiers.torch_module import is_module
 from demur.copying import copied, made_again, state_of
@@ -27,7 +27,9 @@ from demur.data import (
     Field,
     Layout,
     Rows,
+    as_array,
     as_layout,
+    batches,
     cast,
     check_layout,
     check_whole,
@@ -52,16 +54,32 @@ from demur.errors import (
     ThresholdNotSet,
     WrongType,
 )
-from demur.feeding import Drawn, StreamBatches, TrainingBatches, some_of
+from demur.facts import facts
+from demur.feeding import Drawn, StreamBatches, TrainingBatches, preprocessed
 from demur.forks import computing
 from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
+from demur.guard_file import Description
 from demur.harm import HarmCalibration
-from demur.held_out import warn_if_trained_on
+from demur.held_out import KnownRows, PassingRows, warn_if_by_chance, warn_if_other, warn_if_trained_on
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
 from demur.robustness import Robust, as_robust
 from demur.routes import InGraph, OutOfGraph, Route, answered, is_own
+from demur.row_sketch import row_keys
 from demur.scoring import gathered, over_batches, score_rows, spacious
-from demur.sources import ArraySource, CheckedSource, Source, as_source, first_rows, is_collection, is_stream
+from demur.sources import (
+    SOME,
+    ArraySource,
+    CheckedSource,
+    DataSet,
+    Source,
+    as_source,
+    collected,
+    first_rows,
+    is_collection,
+    is_data_set,
+    some_of,
+)
+from demur.summary import Readable, Summary
 from demur.training import (
     Objective,
     Trainer,
@@ -72,6 +90,7 @@ from demur.training import (
     steps_together,
     xla_setting,
 )
+from demur.wording import count, number
 
 if TYPE_CHECKING:
     from demur.export import Exported
@@ -80,12 +99,21 @@ OnInvalid = Literal["raise", "flag"]
 """What becomes of a row that cannot be judged: an error, or a flag."""
 
 
+DIVERGENCES_ELSEWHERE = {
+    "kl": "kld",
+    "kl_divergence": "kld",
+    "cross_entropy": "xent",
+    "categorical_crossentropy": "xent",
+}
+
 BALANCED: Literal["balanced"] = "balanced"
 BALANCED_AT = 0.95
 """The quantile of training rows at which divergence and uncertainty weigh the same."""
 NO_DOUBT = 1e-3
 """Nats of uncertainty that are none: a classifier that is surer of nearly all training rows than this."""
 TINY = 1e-30
+NUMBERS_AHEAD, FEWEST_AHEAD = 2**22, 64
+"""Numbers of training rows that are looked at before training, about, and rows at least."""
 COMPARED = 10_000
 """Training rows on which the classifier's accuracy is compared with that on calibration rows, at most."""
 
@@ -103,7 +131,8 @@ SHARED_SETTINGS = (
 """The arguments of `__init__` that every detector has and that JSON can hold."""
 
 
-class Detector(abc.ABC):
+@calls.explained_methods
+class Detector(Readable, abc.ABC):
     """A second opinion on a classifier: settings in `__init__`, data in methods, `fit` returns the detector.
 
     A subclass names its companion and builds the two halves of its graph in `views`; it is then known to
@@ -116,13 +145,34 @@ class Detector(abc.ABC):
         'autoencoder'
     """
 
+    _inside = frozenset(
+        "channels_first check_trained classifier companion companion_argument companion_layout companion_name "  # noqa: SIM905
+        "description from_parts given_parts graph hidden_layers is_ready is_trained needs_gradients own_settings parts "
+        "registry resume route scale table take_weights trained_on uncertainty_weight views".split()
+    )
+    _elsewhere: ClassVar[dict[str, str]] = {
+        "autoencoder": "an AdversarialAE's autoencoder is called ae",
+        "compile": "fit takes optimizer=, loss_fn= and log_metric=",
+        "evaluate": "demur.evaluate(detector, X, y) measures what a guard is worth",
+        "load": "demur.load_detector(path) reads what save wrote",
+        "predict_proba": "score(X, return_predictions=True) returns both predictions' probabilities with the scores",
+        "student": "a ModelDistillation's student is called distilled_model",
+        "transform": "reconstruct(X), of an AdversarialAE, returns what its autoencoder makes of rows",
+        **dict.fromkeys(
+            ("decision_function", "fit_predict", "get_params", "score_samples", "set_params"),
+            "demur.sklearn.DemurOutlierDetector(detector) keeps scikit-learn's conventions for outlier detectors",
+        ),
+        **dict.fromkeys(("eval", "train"), "fit and predict set the networks' modes by themselves"),
+        **dict.fromkeys(("load_state_dict", "state_dict"), "save(path) keeps all of it, for demur.load_detector(path)"),
+    }
+
     registry: ClassVar[dict[str, type["Detector"]]] = {}
     companion_name: ClassVar[str]
     """What the companion is called: in error messages, and as the argument's file in a saved folder."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Detector.registry[cls.__name__] = cls
+        Detector.registry[cls.__name__] = calls.explained_methods(cls)
 
     companion_argument: ClassVar[str | None] = None
     """The argument of `__init__` that takes a companion of the caller's."""
@@ -135,6 +185,10 @@ class Detector(abc.ABC):
     """How rows reach the classifier and the companion; there from then on, too."""
     table: dict[str, str] | None = None
     """Of a table that the command line made rows of: the columns' kinds by name, in order. See `demur.cli.tables`."""
+    scale: float | None = None
+    """What the command line multiplied the arrays of `fit` by, and multiplies others by."""
+    trained_on: KnownRows | None = None
+    """What is remembered of the rows of `fit`."""
 
     def __init__(
         self,
@@ -155,9 +209,8 @@ class Detector(abc.ABC):
         classes: Any = None,
     ) -> None:
         computing()
-        for name, value in {"loss_type": loss_type, "score_type": score_type}.items():
-            if not isinstance(value, str) or value not in DIVERGENCES:
-                raise InvalidSetting(f"{name} is one of {', '.join(map(repr, DIVERGENCES))}; got {value!r}")
+        loss_type = calls.chosen(loss_type, DIVERGENCES, "loss_type", DIVERGENCES_ELSEWHERE)
+        score_type = calls.chosen(score_type, DIVERGENCES, "score_type", DIVERGENCES_ELSEWHERE)
         if w_uncertainty is None:
             w_uncertainty = BALANCED if score_type == "jeffreys" else 0.0
         is_balanced = isinstance(w_uncertainty, str) and w_uncertainty == BALANCED
@@ -168,8 +221,6 @@ class Detector(abc.ABC):
         if not (is_number(temperature) and temperature > 0):
             raise InvalidSetting(f"temperature is a finite number above 0; got {temperature!r}")
         check_whole("seed", seed, 0)
-        if on_invalid not in ("raise", "flag"):
-            raise InvalidSetting(f"on_invalid is 'raise' or 'flag'; got {on_invalid!r}")
         self._source_class = source_of(model)
         if self.needs_gradients and not self._source_class.in_graph:
             source = self._source_class
@@ -190,7 +241,7 @@ class Detector(abc.ABC):
         self.data_type = data_type
         self.from_logits = from_logits
         self.seed = int(seed)
-        self.on_invalid = on_invalid
+        self.on_invalid = calls.chosen(on_invalid, ("raise", "flag"), "on_invalid")
         self.channels_last = bool(channels_last)
         self.companion_preprocess = companion_preprocess
         self._classes = None if classes is None else class_names(classes)
@@ -336,7 +387,7 @@ class Detector(abc.ABC):
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
         """Make the detector again from what `parts` and `settings` returned."""
 
-    def take_weights(self, parts: dict[str, Any]) -> None:  # noqa: B027 - most detectors make nothing by themselves
+    def take_weights(self, parts: dict[str, Any]) -> None:
         """Take over, of the saved parts, the weights of what the detector makes by itself."""
 
     @property
@@ -436,7 +487,10 @@ class Detector(abc.ABC):
     def _checked_threshold(self, value: Any) -> Threshold:
         if is_number(value):
             return float(value)
-        limits = np.array(value, "float64") if isinstance(value, list | tuple | np.ndarray) else np.array(np.nan)
+        is_given = isinstance(value, list | tuple) or hasattr(value, "__array__")
+        limits = as_array(value, "threshold").astype("float64") if is_given else np.array(np.nan)
+        if limits.ndim == 0 and np.isfinite(limits):
+            return float(limits)
         known = getattr(self, "classifier", None)  # not before the layout of the rows is
         classes = limits.size if known is None else known.classes
         if limits.shape != (classes,) or not np.isfinite(limits).all():
@@ -456,6 +510,53 @@ class Detector(abc.ABC):
             online=False,
             version=__version__,
         )
+
+    @property
+    def description(self) -> Description:
+        """What an exported file and a summary say of the detector; without a digest of the classifier."""
+        is_ready = self._is_ready
+        return Description(
+            detector=type(self).__name__,
+            threshold=self.threshold,
+            layout=self.classifier.layout if is_ready else self._layout,
+            inputs=(),
+            classes=self.labels.count or 0,
+            labels=self.labels,
+            temperature=self.temperature,
+            on_invalid=self.on_invalid,
+            data_type=self.data_type,
+            channels_first=self.channels_first,
+            classifier=None,
+            precision="float32",
+            versions={"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()},
+            calibration=self.calibration,
+            harm=self.harm,
+            agreement=self.agreement,
+            title=self._title,
+            score_type=self.score_type,
+            is_trained=self.is_trained,
+        )
+
+    @property
+    def _title(self) -> str:
+        name = self.classifier.title if self._is_ready else getattr(self.model, "name", type(self.model).__name__)
+        return f"{name}, {self._source_class.kind}"
+
+    def summary(self) -> Summary:
+        """What the detector is and what it promises, in some lines: a string, which a notebook shows as HTML.
+
+        Examples:
+            >>> print(detector.summary())                                      # doctest: +SKIP
+            AdversarialAE on 'classifier'
+              classifier  classifier, a Keras model
+              rows        (n, 8, 8, 1) float32
+              ...
+        """
+        found = facts(self.description)
+        if self.history:
+            loss = self.history["loss"]
+            found["trained"] = f"{count(len(loss), 'epoch')}, loss {number(loss[0])} to {number(loss[-1])}"
+        return Summary(f"{type(self).__name__} on {self._title}", found)
 
     def __repr__(self) -> str:
         threshold = "not set" if self.threshold is None else np.array2string(np.asarray(self.threshold), precision=4)
@@ -514,16 +615,16 @@ class Detector(abc.ABC):
         robust: Any,
         validation_split: float | None = None,
     ) -> Self:
-        _check_fit(batch_size, epochs, steps_per_execution, preprocess_fn, callbacks, validation_data)
+        callbacks = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
+        _check_fit(batch_size, epochs, steps_per_execution, preprocess_fn, callbacks)
         X = self._ready_for(X, fitting=True)
+        X = DataSet(X, batch_size, self.seed) if is_data_set(X) else X
         self._remember_columns(with_columns(self.classifier.layout, X))
-        objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
         source = CheckedSource(self._source(X), self._check_classifier)
+        objective = Objective(self.views, instance_loss(loss_fn), w_model, w_recon)
         if w_recon == 0:
             self._check_gradients(source.rows)
-        held_out = None if validation_data is None else self._source(validation_data, "validation_data")
-        if held_out is not None and held_out.rows is None:
-            raise WrongType("validation_data is an array of inputs")
+        held_out = None if validation_data is None else self._in_memory(validation_data, "validation_data")
         chosen, aside = self._split(source, held_out, validation_split)
         devices = active(self.companion)
         self._check_alike(devices, source, {"epochs": epochs, "batch_size": batch_size, "seed": self.seed})
@@ -550,13 +651,16 @@ class Detector(abc.ABC):
                 chosen=chosen,
             )
 
+        robust, passing = self._robust(robust), self._passing_rows(source.rows)
+        preprocess_fn = None if preprocess_fn is None else self._looked_at(preprocess_fn, passing)
+        self._look_ahead(source, preprocess_fn, robust, batch_size, devices)
         with devices.scope():
-            trainer = Trainer(self.companion, objective, named_metrics(log_metric), self._robust(robust), devices)
+            trainer = Trainer(self.companion, objective, named_metrics(log_metric), robust, devices)
         fixed = [part for part in self.parts.values() if part is not self.companion and hasattr(part, "parameters")]
         is_stream = source.rows is None
         asking = self.route.prepare(preprocess_fn, is_answered=False)
         batches = (
-            StreamBatches(source, self.companion_layout, asking, epochs, devices)
+            StreamBatches(source, self.companion_layout, asking, epochs, devices, passing)
             if is_stream
             else in_memory(source, preprocess_fn, self.seed, chosen)
         )
@@ -576,27 +680,69 @@ class Detector(abc.ABC):
                 or steps_together(self._layers, self.companion_layout, batches, batch_size, callbacks),
             )
         self._forget_calibration()
+
         try:
             with devices.scope(), frozen(fixed), interruptible(devices) as stop:
                 trainer.fit(
                     batches,
                     epochs=epochs,
-                    verbose=verbose if isinstance(verbose, str) else int(verbose),
-                    callbacks=[*(callbacks or []), *stop],
+                    verbose=verbose if isinstance(verbose, str) else int(verbose or 0),
+                    callbacks=[*callbacks, *stop],
                     validation_data=validation_batches,
                     shuffle=False,  # TrainingBatches shuffles rows, with a seed of its own
                 )
         except KeyboardInterrupt:
-            self._learned(trainer.history.history, source, held_out, batches, devices)
+            self._learned(trainer.history.history, source, held_out, batches, devices, passing.known())
             raise KeyboardInterrupt(
                 f"fit was interrupted after {len(trainer.history.epoch)} of {epochs} epochs: the detector is usable "
                 f"with the {self.companion_name}'s weights so far, the classifier is as it was, and fit(X) goes on"
             ) from None
-        self._learned(trainer.history.history, source, held_out, batches, devices)
+        self._learned(trainer.history.history, source, held_out, batches, devices, passing.known())
         self.route.forget()
         if self.agreement is not None:
             warn_if_poor(self.agreement, self.companion_name, self.companion_argument)
         return self
+
+    def _passing_rows(self, rows: Rows | None = None) -> PassingRows:
+        """What looks at rows, those that are there already among them."""
+        passing = PassingRows(self.classifier.layout, channels_first=self.channels_first)
+        if rows is not None:
+            passing.add(rows)
+        return passing
+
+    def _looked_at(self, preprocess_fn: Any, passing: PassingRows) -> Callable[[Any], Any]:
+        """A `preprocess_fn`, what it makes of rows being looked at."""
+
+        def looked_at(batch: Any) -> Any:
+            finite = not self.route.takes_missing
+            rows = preprocessed(preprocess_fn, batch, self.classifier.layout, finite=finite)
+            passing.add_made(rows)
+            return rows
+
+        return looked_at
+
+    @property
+    def _learns_scales(self) -> bool:
+        """Whether the companion is a ready one that is to learn how large numbers are."""
+        return not (self.is_fitted or self._companion_is_given)
+
+    def _look_ahead(
+        self, source: Source, preprocess_fn: Any, robust: Robust | None, batch_size: int, devices: Devices
+    ) -> None:
+        """Have the numbers of some rows, as the companion takes them, fix its scales; check a perturbation's size."""
+        layout = self.companion_layout
+        if not isinstance(layout, Field) or not (self._learns_scales or robust is not None):
+            return
+        size = math.prod(known or 1 for known in layout.shape)
+        parts = source.first(min(SOME, max(FEWEST_AHEAD, NUMBERS_AHEAD // max(1, size))))
+        parts = [batch for part in parts for batch in batches(part, batch_size)]
+        made = parts if preprocess_fn is None else map(preprocess_fn, parts)
+        rows = [np.asarray(self.route.companion_rows(cast(part, self.classifier.layout))) for part in made]
+        if robust is not None:
+            robust.check(rows)
+        if self._learns_scales:
+            with devices.scope():
+                nets.learn_scales(self.companion, np.concatenate(rows))
 
     def _remember_columns(self, layout: Layout) -> None:
         """Have tables put in the order of the columns that the first training rows had, wherever rows are read."""
@@ -608,6 +754,8 @@ class Detector(abc.ABC):
     ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]:
         """The numbers of the rows to train on, None for all, and of those that are held out of them."""
         none = np.zeros(0, "int64")
+        if held_out is not None and held_out.rows is None:
+            raise WrongType("validation_data is an array of inputs")
         if share is not None and held_out is not None:
             raise InvalidSetting("validation_data and validation_split are two ways to hold rows out: pass one of them")
         if share and source.rows is None:
@@ -620,10 +768,17 @@ class Detector(abc.ABC):
         return split(row_count(source.rows), share, self.seed)
 
     def _learned(
-        self, history: dict[str, list[float]], source: Source, held_out: Source | None, drawn: Drawn, devices: Devices
+        self,
+        history: dict[str, list[float]],
+        source: Source,
+        held_out: Source | None,
+        drawn: Drawn,
+        devices: Devices,
+        known: KnownRows,
     ) -> None:
-        """Keep what training has led to: its history, the balance of the score, the agreement."""
+        """Keep what training has led to: its history, the balance of the score, the agreement, what the rows were."""
         self.history, self.is_fitted = history, True
+        self.trained_on = known if self.trained_on is None else self.trained_on.and_again(known)
         usual = self._set_balance(_usual_rows(source, drawn), devices)
         if held_out is not None:
             usual = self._scored(some_of(held_out.rows), 256, False, flag_invalid=True, probabilities=True)
@@ -736,11 +891,13 @@ class Detector(abc.ABC):
             rational(fpr)
             if threshold_perc != 99.0:
                 raise InvalidSetting("fpr and threshold_perc are two ways to a threshold: pass one of them")
-        if groups not in (None, "predicted"):
-            raise InvalidSetting(f"groups is 'predicted' or None; got {groups!r}")
+        if groups is not None:
+            calls.chosen(groups, ("predicted",), "groups")
         self.check_trained()
-        if X_train is not None and (is_collection(X) or is_stream(X)):
-            raise InvalidSetting("X_train is compared with rows in memory: pass X as arrays or a table, or no X_train")
+        if X_train is not None and is_collection(X):
+            raise InvalidSetting(
+                "X_train is not compared with Dask collections: pass X as arrays, a table or a stream, or no X_train"
+            )
         if is_collection(X):
             from demur.batch.calibrating import calibrated
 
@@ -751,7 +908,7 @@ class Detector(abc.ABC):
                 threshold_perc=threshold_perc,
                 margin=margin,
                 labels=labels,
-                by_class=groups == "predicted",
+                by_class=groups is not None,
                 batch_size=batch_size,
             )
             self.threshold = self.calibration.threshold
@@ -759,45 +916,63 @@ class Detector(abc.ABC):
         if labels is not None and hasattr(X, "__array__"):
             self._ready_for(X)
             self.labels.indices(labels, len(X), "labels")
-        scored = self._scored(X, batch_size, verbose, flag_invalid=False)
+        passing: list[PassingRows] = []
+        scored = self._scored(X, batch_size, verbose, flag_invalid=False, passing=passing)
         labels = None if labels is None else self.labels.indices(labels, len(scored.score), "labels")
-        self._warn_if_trained_on(X, None if labels is None else scored.y != labels, X_train, y_train, batch_size)
-        self.calibration = calibrate(
+        found = calibrate(
             scored,
             fpr=fpr,
             threshold_perc=threshold_perc,
             margin=margin,
             labels=labels,
-            classes=self.classifier.classes if groups == "predicted" else None,
+            classes=None if groups is None else self.classifier.classes,
             name_of=self.labels.name_of,
         )
+        self._check_rows(passing[0].known(), scored.y, labels, X_train, y_train, batch_size)
+        self.calibration = found
         self.threshold = self.calibration.threshold
         if self.agreement is None:
-            found = Agreement.of(scored.y, scored.y_opinion, held_out=True)
-            warn_if_poor(found, self.companion_name, self.companion_argument)
+            agreement = Agreement.of(scored.y, scored.y_opinion, held_out=True)
+            warn_if_poor(agreement, self.companion_name, self.companion_argument)
         return self
 
-    def _warn_if_trained_on(self, X: Any, wrong: Any, X_train: Any, y_train: Any, batch_size: int) -> None:
-        """Warn if rows look as if the classifier was trained on them.
+    def _check_rows(
+        self,
+        X: Any,
+        predicted: Any = None,
+        labels: Any = None,
+        X_train: Any = None,
+        y_train: Any = None,
+        batch_size: int = 256,
+    ) -> None:
+        """Warn of rows and labels that are not what they should be: like those of `fit`, held out, each with its label.
 
         Args:
-            X: the rows.
-            wrong: `(n,)`, whether the classifier is on them; None if that is not known.
+            X: the rows, or what is known of them.
+            predicted: `(n,)`, the index of the classifier's class; None if that is not known.
+            labels: `(n,)`, the index of the true class, or None.
             X_train: rows that the classifier was trained on; None for no comparison.
             y_train: their true classes, or None.
             batch_size: rows a forward pass.
         """
-        if X_train is None:
-            if y_train is not None:
-                raise InvalidSetting("y_train are the true classes of X_train: pass X_train too")
-            return
         layout, wrong_trained = self.classifier.layout, None
-        X, X_train = check_layout(X, layout, finite=False), check_layout(X_train, layout, "X_train", finite=False)
+        rows = X if isinstance(X, KnownRows) else self._passing_rows(X).known()
+        held_out_of: dict[str, KnownRows] = {}
+        if X_train is None and y_train is not None:
+            raise InvalidSetting("y_train are the true classes of X_train: pass X_train too")
+        if X_train is not None:
+            X_train = check_layout(collected(X_train, layout, "X_train")[0], layout, "X_train", finite=False)
+            held_out_of["the rows of X_train"] = self._passing_rows(X_train).known()
         if y_train is not None:
-            labels = self.labels.indices(y_train, row_count(X_train), "y_train")
-            some = np.random.default_rng(0).permutation(len(labels))[:COMPARED]
-            wrong_trained = self._judged(taken(X_train, some), batch_size, False).y != labels[some]
-        warn_if_trained_on(cast(X, layout), cast(X_train, layout), wrong, wrong_trained)
+            true = self.labels.indices(y_train, row_count(X_train), "y_train")
+            some = np.random.default_rng(0).permutation(len(true))[:COMPARED]
+            wrong_trained = self._judged(taken(X_train, some), batch_size, False).y != true[some]
+        if self.trained_on is not None:
+            warn_if_other(rows.ranges, self.trained_on.ranges)
+            held_out_of["the rows that fit was given"] = self.trained_on
+        if labels is not None:
+            warn_if_by_chance(predicted, labels)
+        warn_if_trained_on(rows, held_out_of, None if labels is None else predicted != labels, wrong_trained)
 
     # Answering ----------------------------------------------------------------------------------------------------
 
@@ -876,10 +1051,10 @@ class Detector(abc.ABC):
                 or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        _, data = self._decided(X, batch_size, verbose, control, level)
+        _, data, how = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             data["instance_score"] = None
-        return {"meta": self.meta, "data": data}
+        return PredictResult.of(self.meta, data, **how)
 
     def correct(
         self,
@@ -920,11 +1095,11 @@ class Detector(abc.ABC):
                 or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        scored, flagged = self._decided(X, batch_size, verbose, control, level)
+        scored, flagged, how = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             flagged["instance_score"] = None
         data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
-        return {"meta": self.meta, "data": data}
+        return CorrectResult.of(self.meta, data, **how)
 
     def save(self, path: str | Path, *, include_classifier: bool = True) -> None:
         """Write the detector to a folder: `detector.json`, and files that it names with their SHA-256. No pickle.
@@ -954,6 +1129,7 @@ class Detector(abc.ABC):
             "classifier": {
                 "fingerprint": self.classifier.fingerprint(),
                 "source": type(self.classifier).__name__,
+                "title": self._title,
                 "classes": self.labels.as_json(),
             },
             "inputs": self.route.settings(),
@@ -963,9 +1139,16 @@ class Detector(abc.ABC):
             "uncertainty_weight": self.uncertainty_weight,
             "companion_preprocess": is_own(self.companion_preprocess),
             "table": self.table,
+            "scale": self.scale,
+            "versions": self.description.versions,
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
-        learned = {"calibration": self.calibration, "harm": self.harm, "probe": answered(self.route)}
+        learned = {
+            "calibration": self.calibration,
+            "harm": self.harm,
+            "probe": answered(self.route),
+            "trained_on": self.trained_on,
+        }
         arrays = {name: part.as_arrays() for name, part in learned.items() if part is not None}
         storage.write(Path(path), document, parts, arrays)
 
@@ -1035,6 +1218,10 @@ class Detector(abc.ABC):
 
     # Shared by the methods above ----------------------------------------------------------------------------------
 
+    def _in_memory(self, X: Any, name: str) -> Source:
+        """Rows from the caller, checked, that can be reached in any order."""
+        return self._source(collected(X, self.classifier.layout, name)[0], name)
+
     def _source(self, X: Any, name: str = "X", *, finite: bool = True) -> Source:
         """Rows from the caller, checked."""
         return as_source(X, self.classifier.layout, name, finite=finite and not self.route.takes_missing)
@@ -1048,16 +1235,28 @@ class Detector(abc.ABC):
             classifier.check_outputs(outputs[0])
         self._probabilities_checked = True
 
-    def _check_gradients(self, rows: Rows | None) -> None:  # noqa: B027 - most companions learn without the classifier
+    def _check_gradients(self, rows: Rows | None) -> None:
         """Check, before training, that gradients reach a companion which learns through the classifier."""
 
     def _scored(
-        self, X: Any, batch_size: int, verbose: bool, *, flag_invalid: bool, probabilities: bool = False
+        self,
+        X: Any,
+        batch_size: int,
+        verbose: bool,
+        *,
+        flag_invalid: bool,
+        probabilities: bool = False,
+        passing: list[PassingRows] | None = None,
     ) -> Scored:
+        """Score rows; what has looked at them on the way is put into `passing`."""
         check_whole("batch_size", batch_size, 1)
         self.check_trained()
         X = self._ready_for(X)
-        source = CheckedSource(self._source(X, finite=not flag_invalid), self._check_classifier)
+        look = None
+        if passing is not None:
+            passing.append(self._passing_rows())
+            look = passing[-1].add
+        source = CheckedSource(self._source(X, finite=not flag_invalid), self._check_classifier, look)
         with self._lock:
             scoring = self._scoring
         return score_rows(
@@ -1076,8 +1275,8 @@ class Detector(abc.ABC):
 
     def _decided(
         self, X: Any, batch_size: int, verbose: bool, control: Control, level: float
-    ) -> tuple[Scored, PredictData]:
-        """Score rows and flag them."""
+    ) -> tuple[Scored, PredictData, dict[str, Any]]:
+        """Score rows and flag them; last, by what."""
         self.check_trained()
         check_control(control, level, self.calibration)
         if control is None and self.threshold is None:
@@ -1090,7 +1289,7 @@ class Detector(abc.ABC):
             data["invalid"] = scored.invalid
         if self.harm is not None:
             data["harm_probability"] = self.harm.probability(scored.score)
-        return scored, data
+        return scored, data, {"threshold": self.threshold} if control is None else {"level": level}
 
     @functools.cached_property
     def _scoring(self) -> Network:
@@ -1110,6 +1309,18 @@ class Detector(abc.ABC):
         return devices.gathered(row_count(rows), compute, spacious)
 
 
+def check_detector(detector: Any) -> None:
+    """Raise WrongType where something else is given in the place of a detector."""
+    if isinstance(detector, Detector):
+        return
+    hint = ""
+    if hasattr(detector, "takes_reference"):  # a guard of demur.runtime
+        hint = ": load the one that was exported, demur.load_detector(folder)"
+    elif hasattr(detector, "predict") or hasattr(detector, "forward"):
+        hint = ": fit one on this classifier first, such as demur.ModelDistillation(model=classifier)"
+    raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}{hint}")
+
+
 def _usual_rows(source: Source, drawn: Drawn) -> Any:
     """Some of the rows that were trained on; None of a stream that gave none."""
     if isinstance(drawn, StreamBatches):
@@ -1118,7 +1329,7 @@ def _usual_rows(source: Source, drawn: Drawn) -> Any:
 
 
 def _check_fit(
-    batch_size: int, epochs: int, steps_per_execution: int | None, preprocess_fn: Any, callbacks: Any, held_out: Any
+    batch_size: int, epochs: int, steps_per_execution: int | None, preprocess_fn: Any, callbacks: Any
 ) -> None:
     """Check the arguments of `fit` that need no rows."""
     check_whole("batch_size", batch_size, 1)
@@ -1129,16 +1340,21 @@ def _check_fit(
             raise InvalidSetting("steps_per_execution is for TensorFlow and JAX; leave it out on PyTorch")
     if preprocess_fn is not None and not callable(preprocess_fn):
         raise WrongType(f"preprocess_fn is a function from a batch to a batch; got {preprocess_fn!r}")
-    if callbacks is not None and not isinstance(callbacks, list | tuple):
-        raise WrongType(f"callbacks is a list of Keras callbacks; got {type(callbacks).__name__}")
-    if isinstance(held_out, tuple):
-        raise WrongType("validation_data is an array of inputs alone: no labels are needed")
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            hint = ": call it, to make one" if isinstance(callback, type) else ""
+            raise WrongType(f"callbacks is a list of Keras callbacks; got {calls.kind(callback)}{hint}")
 
 
 def _optimizer(optimizer: Any) -> Any:
     if optimizer is None:
         return keras.optimizers.Adam(1e-3)
     try:
-        return optimizer() if isinstance(optimizer, type) else keras.optimizers.get(optimizer)
-    except ValueError as error:
-        raise InvalidSetting(f"optimizer is a Keras optimizer: class, instance or name; got {optimizer!r}") from error
+        is_class = isinstance(optimizer, type) and issubclass(optimizer, keras.optimizers.Optimizer)
+        return optimizer() if is_class else keras.optimizers.get(optimizer)
+    except (ValueError, TypeError) as error:
+        got = repr(optimizer) if isinstance(optimizer, str | dict) else calls.kind(optimizer)
+        raise InvalidSetting(
+            f"optimizer is a Keras optimizer (class, instance or name); got {got}: pass one, such as "
+            "keras.optimizers.Adam(1e-3)"
+        ) from error

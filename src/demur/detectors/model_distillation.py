@@ -7,6 +7,7 @@ import numpy.typing as npt
 from keras import ops
 
 from demur import nets
+from demur.calls import chosen
 from demur.classifiers.keras_model import KerasClassifier
 from demur.companion import as_companion, check_companion, copy_of, ready_shape
 from demur.data import Field, Layout, Rows, cast, mapped, taken
@@ -92,8 +93,8 @@ class ModelDistillation(Detector):
 
     def __init__(
         self,
-        *,
         model: Any,
+        *,
         distilled_model: Any = None,
         threshold: float | None = None,
         loss_type: str = "kld",
@@ -125,13 +126,17 @@ class ModelDistillation(Detector):
             companion_preprocess=companion_preprocess,
             classes=classes,
         )
-        self._is_copy = isinstance(distilled_model, str) and distilled_model == COPY
+        self._is_copy = isinstance(distilled_model, str) and bool(chosen(distilled_model, (COPY,), "distilled_model"))
         if self._is_copy:
             distilled_model = copy_of(self.model, self.companion_name)
         self.distilled_model = distilled_model
         self._companion: Any = None if distilled_model is None else as_companion(distilled_model, self.companion_name)
         self._prepare_if_known(distilled_model)
         self._companion_is_given = self._companion_is_given and not self._is_copy
+
+    @property
+    def _learns_scales(self) -> bool:
+        return super()._learns_scales and not self._is_copy
 
     @property
     def _how_to_train(self) -> str:
@@ -168,8 +173,8 @@ class ModelDistillation(Detector):
     def fit(
         self,
         X: Any,
-        *,
         loss_fn: Any = None,
+        *,
         optimizer: Any = None,
         epochs: int = 20,
         batch_size: int = 128,
@@ -193,7 +198,9 @@ class ModelDistillation(Detector):
         Args:
             X: `(n, *input_shape)`, normal data; no labels. Or a stream of batches of such rows: a `tf.data.Dataset`, a
                 PyTorch `DataLoader`, a `keras.utils.PyDataset`, any iterable of arrays. It is drawn anew each epoch, in
-                batches and an order of its own; one that can be drawn only once has one epoch.
+                batches and an order of its own; one that can be drawn only once has one epoch. Or a data set that gives
+                one row at a time, as PyTorch's and Hugging Face's do: its rows are shuffled. Labels beside rows are
+                left.
             loss_fn: a Keras loss (name, instance or function of `y_true, y_pred`: the classifier's and the student's
                 probabilities) that takes the place of `loss_type` during training.
             optimizer: a Keras optimizer: class, instance or name. Adam with a learning rate of 1e-3 by default.
@@ -206,7 +213,7 @@ class ModelDistillation(Detector):
             preprocess_fn: applied to each training batch as it is drawn, before both views; may be random. Training
                 draws up to two batches ahead; on JAX and PyTorch, Keras draws some more to learn their shape.
             validation_data: `(n, *input_shape)`, to report `val_loss`, `val_agreement` (and metrics) on after each
-                epoch, in place of rows of `X`.
+                epoch, in place of rows of `X`; a stream or a data set is put together in memory.
             validation_split: the share of `X` that is held out for it, chosen by `seed`, and not trained on; 0 for
                 none. By default a tenth, at most 1,000 rows, and none of fewer than 50 rows or of a stream.
             jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the
@@ -273,11 +280,16 @@ class ModelDistillation(Detector):
     def own_settings(self) -> dict[str, Any]:
         return {
             "companion_preprocess": "passthrough" if self.companion_preprocess == "passthrough" else None,
+            "is_copy": self._is_copy,
         }
 
     @classmethod
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
-        return cls(model=parts["classifier"], distilled_model=parts[cls.companion_name], **settings)
+        settings = dict(settings)
+        is_copy = settings.pop("is_copy", False)
+        detector = cls(model=parts["classifier"], distilled_model=parts[cls.companion_name], **settings)
+        detector._is_copy = is_copy
+        return detector
 
     def _reference_views(self, x: Tensor) -> list[Tensor]:
         return [sharpen(self.classifier(x, training=False)[0], self.temperature)]

@@ -3,7 +3,9 @@
 A new way to gather evidence is a subclass of `demur.drift.evidence.Evidence`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from demur.lazy import lazy
 
 if TYPE_CHECKING:
     from demur.drift.accuracy import AccuracyData, AccuracyResult, calibrate_accuracy, estimate_accuracy
@@ -35,14 +37,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Estimates of accuracy need Keras; monitors and tests of scores do without it, and so does a server.
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'demur.drift' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazy(__name__, _HOMES)

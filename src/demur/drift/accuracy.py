@@ -1,28 +1,29 @@
 """How much does it hurt: the classifier's accuracy on rows without labels, from their scores."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from demur import calls
 from demur.data import check_layout, check_whole, is_number, row_count, taken
-from demur.detectors.base import Detector
+from demur.detectors.base import Detector, check_detector
 from demur.drift.batch import drift_meta
+from demur.drift.reference import check_scale
 from demur.errors import (
     EmptyInput,
     InvalidSetting,
     NotCalibrated,
     TooFewInstances,
-    WrongType,
 )
 from demur.evaluation.budgets import bounds_of
 from demur.evaluation.planning import corruptions_of
 from demur.evaluation.target import Target
 from demur.extras import extra
 from demur.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
-from demur.results import Floats, Meta
+from demur.results import Floats, Result
+from demur.sources import collected
 
 FEWEST = 50
 """Labelled rows that are needed."""
@@ -49,17 +50,15 @@ class AccuracyData(TypedDict):
     """Rows that could not be judged and were left out, from a detector with `on_invalid="flag"`."""
 
 
-class AccuracyResult(TypedDict):
-    """What `demur.drift.estimate_accuracy` returns."""
-
-    meta: Meta
-    data: AccuracyData
+AccuracyResult = Result[AccuracyData]
+"""What `demur.drift.estimate_accuracy` returns."""
 
 
+@calls.explained
 def calibrate_accuracy(
     detector: Detector,
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     corruptions: Sequence[str] | Mapping[str, Any] | Literal["default"] = "default",
     rows: int = 1000,
@@ -83,8 +82,9 @@ def calibrate_accuracy(
     Args:
         detector: fitted.
         X: `(n, *input_shape)`, normal rows that neither the classifier nor `fit` was trained on: on rows that it was
-            trained on the classifier errs less, and all estimates would be too high.
-        y: `(n,)`, their true classes, as `detector.classes` calls them.
+            trained on the classifier errs less, and all estimates would be too high. Or a stream or a data set of them,
+            which is put together in memory.
+        y: `(n,)`, their true classes, as `detector.classes` calls them; None where `X` gives pairs of rows and labels.
         corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name, for
             severities 1 to 5. They tell how accuracy changes with scores, and how far off an estimate may be.
         rows: how many of `X` each corruption is tried on.
@@ -104,24 +104,24 @@ def calibrate_accuracy(
         TooFewInstances: fewer than 50 rows.
         WrongType, ShapeMismatch, EmptyInput, NonFinite, MissingExtra: see `demur.errors`.
     """
-    if not isinstance(detector, Detector):
-        raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}")
+    check_detector(detector)
     _isotonic()  # a missing package is told before anything is computed
     check_whole("rows", rows, FEWEST)
     check_whole("seed", seed, 0)
     if not (is_number(corrupted_share) and 0 <= corrupted_share <= 1):
         raise InvalidSetting(f"corrupted_share is a share of rows, 0 to 1; got {corrupted_share!r}")
-    X = check_layout(detector._ready_for(X), detector.classifier.layout, finite=not detector.route.takes_missing)
-    labels = detector.labels.indices(y, row_count(X))
+    X = detector._ready_for(X)
+    X, found = collected(X, detector.classifier.layout, labels=y is None)
+    X = check_layout(X, detector.classifier.layout, finite=not detector.route.takes_missing)
+    labels = detector.labels.indices(found if y is None else y, row_count(X))
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")
     clean = _judged(detector, X, labels, batch_size)
-    detector._warn_if_trained_on(X, clean.wrong, X_train, y_train, batch_size)
+    detector._check_rows(X, clean.probabilities.argmax(axis=1), clean.y, X_train, y_train, batch_size)
     if not clean.wrong.any():
-        warnings.warn(
+        calls.warn(
             f"the classifier is right on all {len(labels):,} labelled rows, so nothing can be learned about its "
             "errors, and accuracies will be estimated too high: pass more rows, that the classifier was not trained on",
-            stacklevel=2,
         )
     limits = limits_of(clean.score, clean.probabilities, int(clean.wrong.sum()))
 
@@ -166,6 +166,7 @@ def calibrate_accuracy(
     return detector.harm
 
 
+@calls.explained
 def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> AccuracyResult:
     """Estimate the classifier's accuracy on rows without labels.
 
@@ -192,14 +193,14 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
         EmptyInput: there is no row, or none that can be judged.
         InvalidSetting, WrongType, ShapeMismatch, NonFinite: see `demur.errors`.
     """
-    if not isinstance(detector, Detector):
-        raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}")
+    check_detector(detector)
     harm = detector.harm
     if harm is None:
         raise NotCalibrated(
             "what scores say about the classifier's errors is not known: call "
             "demur.drift.calibrate_accuracy(detector, X_labelled, y) first"
         )
+    check_scale(detector, X)
     score, probabilities, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
     valid = np.isfinite(score)
     n = int(valid.sum())
@@ -218,7 +219,7 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
     )
     if detector.on_invalid == "flag":
         data["invalid"] = int((~valid).sum())
-    return {"meta": drift_meta(detector), "data": data}
+    return AccuracyResult.of(drift_meta(detector), data)
 
 
 class _Judged(NamedTuple):
@@ -228,8 +229,13 @@ class _Judged(NamedTuple):
     """`(n,)`."""
     probabilities: Floats
     """`(n, classes)`, the classifier's."""
-    wrong: npt.NDArray[np.bool_]
-    """`(n,)`, whether the classifier is."""
+    y: npt.NDArray[np.int64]
+    """`(n,)`, their true classes."""
+
+    @property
+    def wrong(self) -> npt.NDArray[np.bool_]:
+        """`(n,)`, whether the classifier is."""
+        return np.asarray(self.probabilities.argmax(axis=1) != self.y)
 
 
 def _judged(detector: Detector, X: Any, y: npt.NDArray[np.int64], batch_size: int) -> _Judged:
@@ -237,8 +243,7 @@ def _judged(detector: Detector, X: Any, y: npt.NDArray[np.int64], batch_size: in
     valid = np.isfinite(score)
     if not valid.any():
         raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
-    p = probabilities[valid]
-    return _Judged(score[valid].astype("float64"), p, p.argmax(axis=1) != y[valid])
+    return _Judged(score[valid].astype("float64"), probabilities[valid], y[valid])
 
 
 def _curve(clean: _Judged, copies: Sequence[_Judged], corrupted_share: float) -> tuple[Array, Array]:

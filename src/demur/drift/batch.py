@@ -1,22 +1,22 @@
 """Are the scores of a batch larger than they should be? One-sided two-sample tests."""
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
+from demur import calls
 from demur._version import __version__
 from demur.calibration import Calibration, ScoreDistribution
 from demur.data import check_whole, is_number
 from demur.dependence import dependence_of
 from demur.drift.evidence import Array
 from demur.drift.ranks import Pool, mann_whitney
-from demur.drift.reference import Given, calibration_of, check_known, scores_of
+from demur.drift.reference import Given, calibration_of, check_known, check_scale, scores_of
 from demur.errors import DependentRows, EmptyInput, InvalidSetting
 from demur.extras import extra
-from demur.results import Meta
+from demur.results import Meta, Result
 
 Method = Literal["mann-whitney", "ks", "permutation"]
 PERMUTATIONS = 9999
@@ -47,13 +47,11 @@ class DriftData(TypedDict):
     """Rows that could not be judged and were left out, from a detector with `on_invalid="flag"`."""
 
 
-class DriftResult(TypedDict):
-    """What `demur.drift.test` returns."""
-
-    meta: Meta
-    data: DriftData
+DriftResult = Result[DriftData]
+"""What `demur.drift.test` returns."""
 
 
+@calls.explained
 def test(
     detector: Any,
     X: Any = None,
@@ -105,13 +103,14 @@ def test(
     """
     if not (is_number(alpha) and 0 < alpha < 1):
         raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")
-    if not isinstance(method, str) or method not in TESTS:
-        raise InvalidSetting(f"method is one of {', '.join(map(repr, TESTS))}; got {method!r}")
+    method = calls.chosen(method, TESTS, "method")  # type: ignore[assignment]
     check_whole("seed", seed, 0)
     _scipy()
     calibration = calibration_of(detector)
     by_class = calibration.by_class and (scores is None or predicted is not None)
     given = scores_of(detector, X, scores, predicted, by_class=by_class, batch_size=batch_size)
+    if X is not None:
+        check_scale(detector, X)
     if len(given.scores) == 0:
         raise EmptyInput(f"none of the {len(given.valid)} rows can be judged: their scores are not finite")
     pools = pools_of(calibration, given)
@@ -119,11 +118,10 @@ def test(
     shares = np.array([len(pool.batch) for pool in pools]) / len(given.scores)
     dependence = dependence_of(given.scores, given.predicted)
     if dependence is not None:
-        warnings.warn(
+        calls.warn(
             f"of the batch, {dependence.said}. Test every {dependence.every}th row alone: X[::{dependence.every}], or "
             "so many scores",
             DependentRows,
-            stacklevel=2,
         )
     data = DriftData(
         is_drift=bool(p_value <= alpha),
@@ -136,7 +134,7 @@ def test(
     )
     if getattr(detector, "on_invalid", "raise") == "flag":
         data["invalid"] = int((~given.valid).sum())
-    return {"meta": drift_meta(detector), "data": data}
+    return DriftResult.of(drift_meta(detector), data, alpha=alpha)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest takes what is called so for a test
@@ -164,9 +162,13 @@ def cliffs_delta(batch: Array, reference: Array) -> float:
 
 def drift_meta(detector: Any, *, online: bool = False) -> Meta:
     """Who says so."""
-    data_type = getattr(detector, "data_type", None)  # a calibration has none
+    meta = getattr(detector, "meta", {"name": type(detector).__name__, "data_type": None})  # a calibration has none
     return Meta(
-        name=type(detector).__name__, detector_type="drift", data_type=data_type, online=online, version=__version__
+        name=meta["name"],
+        detector_type="drift",
+        data_type=meta["data_type"],
+        online=online,
+        version=__version__,
     )
 
 

@@ -3,7 +3,6 @@
 import datetime
 import json
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from demur import calls
 from demur._version import __version__
 from demur.data import check_whole, is_number
 from demur.dependence import Autocorrelation, Dependence
@@ -18,6 +18,8 @@ from demur.drift.evidence import Array, Evidence, Observed, Settings
 from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of, scores_rows
 from demur.durations import seconds_of
 from demur.errors import CorruptMonitor, DependentRows, InvalidSetting, WrongDetector, WrongType
+from demur.summary import Readable, Summary
+from demur.wording import count, number, percent
 from demur.writing import write_text
 
 Method = Literal["martingale", "cusum", "window"]
@@ -42,7 +44,8 @@ class Alarm:
     log_evidence: float
 
 
-class Monitor:
+@calls.explained_methods
+class Monitor(Readable):
     """Watches a stream of scores for drift that raises them, for ever and in constant memory.
 
     Drift that harms the classifier raises scores. With the default method the chance of ever raising a false alarm is
@@ -107,12 +110,12 @@ class Monitor:
         calibration = calibration_of(detector)
         if not (is_number(alpha) and 0 < alpha < 1):
             raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")
-        if not isinstance(method, str) or method not in Evidence.registry:
-            raise InvalidSetting(f"method is one of {', '.join(map(repr, Evidence.registry))}; got {method!r}")
         if not (is_number(tolerance) and 0 <= tolerance < 1):
             raise InvalidSetting(f"tolerance is a share of the inputs, from 0 to below 1; got {tolerance!r}")
         self.detector = detector if scores_rows(detector) else None
-        self.alpha, self.method, self.tolerance = float(alpha), method, float(tolerance)
+        self.alpha, self.tolerance = float(alpha), float(tolerance)
+        method = calls.chosen(method, Evidence.registry, "method")  # type: ignore[assignment]
+        self.method = method
         check_whole("run_length", run_length, 2)
         self.run_length = int(run_length)
         self.window = _length(window, "window")
@@ -178,7 +181,7 @@ class Monitor:
         if times is not None:
             self._now = float(times[-1])
         if self.is_dependent and not was_dependent and self.warns:
-            warnings.warn(self.dependence_said, DependentRows, stacklevel=2)
+            calls.warn(self.dependence_said, DependentRows)
         return self
 
     def _take(self, observed: Observed) -> None:
@@ -297,10 +300,34 @@ class Monitor:
             f"or --every {every}"
         )
 
+    def summary(self) -> Summary:
+        """What was looked at and what was found, in some lines: a string, which a notebook shows as HTML."""
+        passed = f"; {self.passed:,} passed over by every={self.every}" if self.every > 1 else ""
+        invalid = f"; {count(self.invalid, 'row')} could not be judged" if self.invalid else ""
+        promise = (
+            f"on average {count(self.run_length, 'score')} or more between two false alarms"
+            if self.method == "cusum"
+            else f"the chance of ever raising a false alarm is at most {percent(self.alpha)}"
+        )
+        facts = {
+            "looked at": f"{count(self.count, 'score')}{passed}{invalid}",
+            "evidence": f"{number(self.evidence)}; an alarm from {number(self.limit)} on",
+            "alarms": count(self.alarm_count, "alarm"),
+            "method": f"{self.method}: {promise}",
+        }
+        if self.alarms:
+            facts["alarms"] += f", the last after {count(self.alarms[-1].at, 'score')}"
+        if self.is_dependent:
+            facts["beware"] = self.dependence_said
+        return Summary(f"Monitor: {self._state}", facts)
+
+    @property
+    def _state(self) -> str:
+        return "alarm" if self.alarm else "resting" if self._resting is not None else "no alarm"
+
     def __repr__(self) -> str:
-        state = "alarm" if self.alarm else "resting" if self._resting is not None else "no alarm"
         evidence = f"evidence {self.evidence:.3g} of {self.limit:.3g}"
-        return f"<Monitor by {self.method}, {self.count:,} scores, {evidence}: {state}>"
+        return f"<Monitor by {self.method}, {self.count:,} scores, {evidence}: {self._state}>"
 
     # Keeping ------------------------------------------------------------------------------------------------------
 

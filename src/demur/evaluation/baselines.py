@@ -15,6 +15,7 @@ from demur.copying import with_companion
 from demur.data import Field
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Array, Target
+from demur.extras import without_tensorflow
 
 
 class Baseline(abc.ABC):
@@ -193,7 +194,8 @@ class UntrainedCompanion(Baseline):
                     if hasattr(module, "reset_parameters"):
                         module.reset_parameters()
             else:
-                fresh = keras.models.clone_model(detector.companion)
+                with without_tensorflow():
+                    fresh = keras.models.clone_model(detector.companion)
         self.detector = with_companion(detector, fresh)
 
     def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002

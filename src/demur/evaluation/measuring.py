@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from demur.evaluation.budgets import NORMS
+from demur.evaluation.comparison import OWN
 from demur.evaluation.norms import size
-from demur.evaluation.result import OWN, Clean, Example, Harm, Knowledge, Threat, WorstCase
+from demur.evaluation.result import Clean, Comparison, Example, Harm, Knowledge, Threat, WorstCase
 from demur.evaluation.target import Array, Target, Verdict
-from demur.metrics import Estimate, ScoreEvaluation, cohens_d, evaluate_scores, share
+from demur.metrics import Estimate, Pair, ScoreEvaluation, cohens_d, evaluate_scores, lead, share
 
 LATE = 0.02
 """Share of the rows that the last quarter of an attack's steps may bring, if it is to count as converged."""
@@ -50,6 +51,8 @@ class Unchanged(NamedTuple):
             always_corrected=share(verdict.opinion == y),
             fpr=share(verdict.flagged),
             scores=verdict.score.tolist(),
+            repaired=int(((verdict.reference != y) & (verdict.final == y)).sum()),
+            spoiled=int(((verdict.reference == y) & (verdict.final != y)).sum()),
         )
 
 
@@ -114,6 +117,7 @@ def threat_of(outcome: Outcome, unchanged: Unchanged, *, resamples: int, seed: i
     """The figures of a threat."""
     changed, attempted, successful = outcome.changed, outcome.attempted, outcome.successful
     y = unchanged.y[changed.rows]
+    alone, guarded = outcome.right_alone, outcome.right_guarded
 
     def among_attempted(values: Array) -> Estimate:
         return share(values[attempted]) if attempted.any() else UNKNOWN
@@ -122,9 +126,9 @@ def threat_of(outcome: Outcome, unchanged: Unchanged, *, resamples: int, seed: i
         **outcome.description._asdict(),
         rows=len(changed.rows),
         seconds=changed.seconds,
-        accuracy=share(outcome.right_alone),
+        accuracy=share(alone),
         always_corrected=share(changed.verdict.opinion == y),
-        corrected=share(outcome.right_guarded),
+        corrected=share(guarded),
         attempted=int(attempted.sum()),
         succeeded=among_attempted(successful),
         accepted_and_wrong=among_attempted(outcome.accepted_and_wrong),
@@ -144,7 +148,29 @@ def threat_of(outcome: Outcome, unchanged: Unchanged, *, resamples: int, seed: i
         scores=changed.verdict.score.tolist(),
         successful=successful.tolist(),
         examples=changed.examples,
+        repaired=int((~alone & guarded).sum()),
+        spoiled=int((alone & ~guarded).sum()),
     )
+
+
+def comparisons(threats: Sequence[Threat], outcomes: Sequence[Outcome], unchanged: Unchanged) -> list[Comparison]:
+    """Each simpler score against the guard's, on each attack, each corruption, and all threats of each knowledge."""
+    groups: dict[str, list[Outcome]] = {}
+    for threat, outcome in zip(threats, outcomes, strict=True):
+        if outcome.successful.any() and not threat.for_the_curve:
+            for over in (threat.name if threat.knowledge == "corruption" else threat.title, threat.knowledge):
+                groups.setdefault(over, []).append(outcome)
+
+    def pair(baseline: str, outcome: Outcome) -> Pair:
+        hit, scores, clean = outcome.successful, outcome.changed.scores, unchanged.scores
+        return Pair((clean[OWN], clean[baseline]), (scores[OWN][hit], scores[baseline][hit]), outcome.changed.rows[hit])
+
+    return [
+        Comparison(over, len(several), baseline, lead([pair(baseline, outcome) for outcome in several]))
+        for over, several in groups.items()
+        for baseline in unchanged.scores
+        if baseline != OWN
+    ]
 
 
 def _median(values: Array | None, among: Array) -> float | None:

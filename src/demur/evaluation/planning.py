@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from demur.data import is_table
-from demur.errors import InvalidSetting, WrongType
+from demur.calls import chosen
+from demur.data import Field, is_table
+from demur.errors import WrongType
 from demur.evaluation.attacks import Attack
 from demur.evaluation.attacks.default import default_attacks
+from demur.evaluation.budgets import check_size
 from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
 from demur.evaluation.measuring import Description
 from demur.evaluation.norms import Norm
@@ -67,14 +69,14 @@ def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes
         notes: what is left out is noted here.
 
     Raises:
-        InvalidSetting: there is no attack of that name.
+        InvalidSetting: there is no attack of that name, or its epsilon is larger than the bounds allow.
         WrongType: it is no attack.
     """
     if asked is None:
         notes.append("No attacks were asked for: nothing is said of what an attacker can do.")
         return []
     found = default_attacks(epsilons, target.bounds) if asked == "default" else _listed(asked, "attacks")
-    attacks = [_made(attack, epsilons) for attack in found]
+    attacks = [_made(attack, epsilons, target) for attack in found]
     if not target.is_one_array:
         what = "texts" if isinstance(target.layout, Text) else "several arrays or a table with columns"
         notes.append(f"Rows are {what}: there are no attacks on such rows.")
@@ -92,14 +94,17 @@ def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes
     return possible
 
 
-def _made(attack: Any, epsilons: Mapping[Norm, float]) -> Attack:
+def _made(attack: Any, epsilons: Mapping[Norm, float], target: Target) -> Attack:
     if isinstance(attack, Attack):
+        if attack.epsilon is not None and isinstance(target.layout, Field):
+            name = f"the epsilon of {attack.label}"
+            check_size(name, attack.norm, attack.epsilon, target.layout.shape, target.bounds)
         return attack
-    if not isinstance(attack, str):
+    is_class = isinstance(attack, type) and issubclass(attack, Attack)
+    if not (is_class or isinstance(attack, str)):
         raise WrongType(f"attacks are instances of demur.evaluation.attacks.Attack, or names; got {attack!r}")
-    if attack not in Attack.registry:
-        raise InvalidSetting(f"an attack is one of {', '.join(Attack.registry)}; got {attack!r}")
-    kind = Attack.registry[attack]
+    classes = {kind.__name__: name for name, kind in Attack.registry.items()}
+    kind = attack if is_class else Attack.registry[chosen(attack, Attack.registry, "an attack", classes)]
     return kind(epsilons[kind.norm] if kind.has_budget else None)
 
 
@@ -132,9 +137,7 @@ def corruptions_of(asked: Any, target: Target, X: Any, reference: Any, notes: li
             "No corruptions are known for such rows: pass functions of your own, corruptions={'name': function}."
         )
     names = list(known) if asked == "default" else _listed(asked, "corruptions")
-    for name in names:
-        if name not in known:
-            raise InvalidSetting(f"for such rows a corruption is one of {', '.join(known) or 'none'}; got {name!r}")
+    names = [chosen(name, known, "for such rows a corruption") for name in names]
     return [Corruption(name, severity, known[name]) for name in names for severity in SEVERITIES]
 
 
@@ -179,6 +182,8 @@ def _own(name: Any, function: Any) -> Corrupt:
 
 
 def _listed(asked: Any, what: str) -> list[Any]:
+    if isinstance(asked, str | Attack | type):
+        return [asked]
     if not isinstance(asked, list | tuple):
         raise WrongType(f"{what} is 'default', None or a list; got {asked!r}")
     return list(asked)

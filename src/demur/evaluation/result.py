@@ -6,14 +6,17 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from demur.errors import CorruptEvaluation
+from demur.evaluation.comparison import OWN
 from demur.extras import extra
-from demur.metrics import Estimate, ScoreEvaluation
+from demur.metrics import Estimate, Lead, ScoreEvaluation
+from demur.summary import Readable, Summary
+from demur.wording import AT_SEVERITY, among, count, percent
 from demur.writing import write_text
 
 Knowledge = Literal["grey-box", "black-box", "white-box", "corruption"]
@@ -22,8 +25,6 @@ Knowledge = Literal["grey-box", "black-box", "white-box", "corruption"]
 FORMAT = 1
 NUMBERS = re.compile(r"\[[-+.\w,\s]*\]")
 """A list of nothing but numbers and truths in JSON: written in one line."""
-OWN = "demur"
-"""The name of the detector's own score among those of the baselines."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,12 @@ class Clean:
     """With the opinion's class everywhere."""
     fpr: Estimate
     """Share of the rows that are flagged."""
-    scores: list[float]
+    scores: list[float] = field(repr=False)
     """Of each row, in nats."""
+    repaired: int | None = None
+    """Rows on which the classifier alone is wrong and the corrected answer right; None in a file of before."""
+    spoiled: int | None = None
+    """Rows on which the classifier alone is right and the corrected answer wrong."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,9 @@ class Harm:
 class Example:
     """One row of the gallery: images as float32 `(height, width, channels)`, or rows of numbers."""
 
-    original: npt.NDArray[np.float32]
-    changed: npt.NDArray[np.float32]
-    reconstruction: npt.NDArray[np.float32] | None
+    original: npt.NDArray[np.float32] = field(repr=False)
+    changed: npt.NDArray[np.float32] = field(repr=False)
+    reconstruction: npt.NDArray[np.float32] | None = field(repr=False)
     """Of the changed one, where the companion makes one."""
     label: int
     before: int
@@ -129,18 +134,26 @@ class Threat:
     examples: list[Example] = field(default_factory=list)
     for_the_curve: bool = False
     """Whether its strength is not the one that was asked for: it is there to show how results depend on strength."""
+    repaired: int | None = None
+    """Changed rows on which the classifier alone is wrong and the corrected answer right; None in a file of before."""
+    spoiled: int | None = None
+    """Changed rows on which the classifier alone is right and the corrected answer wrong."""
 
     @property
     def title(self) -> str:
         """Name and strength."""
         if self.strength is None:
             return self.name
-        return f"{self.name} {self.strength:.3g}" if self.norm else f"{self.name} at severity {self.strength:g}"
+        return f"{self.name} {self.strength:.3g}" if self.norm else f"{self.name}{AT_SEVERITY}{self.strength:g}"
 
     @property
     def broken(self) -> float:
         """Share of the attempted on which the guarded classifier is wrong."""
         return self.accepted_and_wrong.value + self.corrected_to_wrong.value
+
+    def __repr__(self) -> str:
+        alone, guarded = percent(self.accuracy.value), percent(self.corrected.value)
+        return f"<{self.title}, {self.knowledge}, {count(self.rows, 'row')}: right {alone} alone, {guarded} guarded>"
 
 
 @dataclass(frozen=True)
@@ -162,6 +175,18 @@ class WorstCase:
     """Of each row's lowest score among its successful attacks, against unchanged rows."""
     for_the_curve: bool = False
     """Whether the strength is not the one that was asked for."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a baseline is ahead of the guard's score in telling what fooled the classifier, on the same rows."""
+
+    over: str
+    """The title of an attack, the name of a corruption, of all its severities, or what is known: all its threats."""
+    threats: int
+    """How many; they count alike."""
+    baseline: str
+    lead: Lead
 
 
 @dataclass(frozen=True)
@@ -187,15 +212,23 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found. See `to_json`, `to_frame` and `demur report`.
+class Evaluation(Readable):
+    """What `evaluate` found; it prints as its `summary`. See `sentences`, `to_json`, `to_frame` and `demur report`.
 
     Examples:
+        >>> evaluation
+        <Evaluation of AdversarialAE on 300 rows: 31 threats, 1 of 6 sanity checks failed; summary() says more>
         >>> text = evaluation.to_json("evaluation.json")
         >>> frame = Evaluation.from_json("evaluation.json").to_frame()
         >>> set(frame["threat"]) == {threat.name for threat in evaluation.threats} | {"unchanged"}
         True
     """
+
+    _elsewhere: ClassVar[dict[str, str]] = {
+        "save": "to_json(path) writes it, and Evaluation.from_json(path) reads it",
+        **dict.fromkeys(("report", "to_html"), "demur.report.write_report(evaluation, path) writes the page"),
+        "plot": "demur.plots draws its figures, and demur.report.write_report(evaluation, path) all of them",
+    }
 
     detector: str
     classifier: str
@@ -221,11 +254,38 @@ class Evaluation:
     seconds: float
     clean_detection: dict[str, list[float]] = field(default_factory=dict)
     """Of the baselines, by name: the scores of the unchanged rows."""
+    comparisons: list[Comparison] = field(default_factory=list)
+    """Of the baselines with the guard's score; none in a file of before they were made."""
 
     @property
     def of_interest(self) -> list[Threat]:
         """The threats at the strength that was asked for, and all corruptions: what a summary is about."""
         return [threat for threat in self.threats if not threat.for_the_curve]
+
+    def sentences(self) -> list[str]:
+        """What was found in plain words, the worst first: the sentences that a report begins with.
+
+        Examples:
+            >>> all(sentence.endswith(".") for sentence in evaluation.sentences())
+            True
+        """
+        from demur.evaluation.sentences import sentences
+
+        return sentences(self)
+
+    def summary(self) -> Summary:
+        """The sentences, and a table of the main figures: a string, which a notebook shows as HTML."""
+        from demur.evaluation.sentences import main_figures, sentences
+
+        title = f"{self.detector} on {self.classifier!r}: what it is worth, on {count(self.rows, 'test row')}"
+        return Summary(title, {}, sentences(self), main_figures(self))
+
+    def __repr__(self) -> str:
+        failed = sum(check.passed is False for check in self.checks)
+        return (
+            f"<Evaluation of {self.detector} on {count(self.rows, 'row')}: {count(len(self.threats), 'threat')}, "
+            f"{among(failed, len(self.checks), 'sanity check')} failed; summary() says more>"
+        )
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the evaluation as JSON text; write it to a file, if one is given."""
@@ -370,4 +430,5 @@ def _evaluation(document: dict[str, Any]) -> dict[str, Any]:
         "worst_cases": worst,
         "checks": [Check(**check) for check in document["checks"]],
         "cost": Cost(**document["cost"]),
+        "comparisons": [Comparison(**{**one, "lead": Lead(*one["lead"])}) for one in document.get("comparisons", [])],
     }

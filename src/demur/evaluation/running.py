@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from demur._version import __version__
+from demur.calls import chosen, explained
 from demur.classes import Classes
 from demur.data import check_layout, check_whole, row_count, taken
-from demur.detectors.base import Detector
+from demur.detectors.base import Detector, check_detector
 from demur.durations import seconds_of
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
 from demur.evaluation.attacked import AttackedRows
@@ -21,11 +22,13 @@ from demur.evaluation.attacks import Attack, Attacked
 from demur.evaluation.baselines import Baseline, finite
 from demur.evaluation.budgets import bounds_of, doubt_about, epsilons_of
 from demur.evaluation.checks import check_all
+from demur.evaluation.comparison import OWN
 from demur.evaluation.costs import cost_of
 from demur.evaluation.measuring import (
     Changed,
     Outcome,
     Unchanged,
+    comparisons,
     distances,
     examples_of,
     outcome_of,
@@ -35,9 +38,11 @@ from demur.evaluation.measuring import (
 from demur.evaluation.norms import Norm
 from demur.evaluation.planning import Corruption, Planned, attacks_of, corruptions_of, planned, shortened
 from demur.evaluation.reporting import Reporter
-from demur.evaluation.result import OWN, Evaluation
+from demur.evaluation.result import Evaluation
 from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_of_detector, digest_of_rows
 from demur.evaluation.target import Array, Target
+from demur.sources import collected
+from demur.wording import grouped
 
 CHUNK = 128
 """Rows that are attacked together and kept on disk together."""
@@ -46,10 +51,11 @@ SPARED = 0.85
 """Share of a time budget that is planned for threats; the rest is for the baselines and the figures."""
 
 
+@explained
 def evaluate(
     detector: Detector,
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     attacks: Sequence[Any] | Literal["default"] | None = "default",
     corruptions: Sequence[str] | Mapping[str, Any] | Literal["default"] | None = "default",
@@ -77,8 +83,9 @@ def evaluate(
 
     Args:
         detector: fitted, with a threshold from `infer_threshold`.
-        X: `(n, *input_shape)`, test rows that neither training nor calibration has seen.
-        y: `(n,)`, their true classes, as `detector.classes` calls them.
+        X: `(n, *input_shape)`, test rows that neither training nor calibration has seen; or a stream or a data set of
+            them, as `fit` takes it, which is put together in memory.
+        y: `(n,)`, their true classes, as `detector.classes` calls them; None where `X` gives pairs of rows and labels.
         attacks: instances of `demur.evaluation.attacks.Attack` and names of attacks; None for none.
         corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name; None for
             none.
@@ -109,6 +116,7 @@ def evaluate(
     """
     started = time.monotonic()
     X, y = _checked(detector, X, y, resamples, seed)
+    X_train = None if X_train is None else collected(X_train, detector.classifier.layout, "X_train")[0]
     asked = _asked(detector, X, X_train, attacks, corruptions, baselines, epsilons, bounds, class_names)
     target, notes, seconds, folder = asked.target, asked.notes, _seconds(budget), _folder(out)
     with Reporter(verbose) as reporter:
@@ -117,7 +125,7 @@ def evaluate(
         X, y = taken(X, order), y[order]
         compared = _baselines(asked, X_train, seed, reporter)
         unchanged = Unchanged(y, target.verdict(X), {})
-        detector._warn_if_trained_on(X, unchanged.verdict.reference != y, X_train, y_train, 256)
+        detector._check_rows(X, unchanged.verdict.reference, y, X_train, y_train)
         unchanged.scores.update(_scores(target, compared, X, unchanged.verdict.score))
         plan = planned([*asked.attacks, *asked.corruptions], len(y))
         if seconds is not None:
@@ -135,6 +143,7 @@ def evaluate(
                 break
             outcomes.append(run(step, seed=seed, reporter=reporter))
         reporter.say("measuring ...")
+        threats = [threat_of(outcome, unchanged, resamples=resamples, seed=seed) for outcome in outcomes]
         evaluation = Evaluation(
             detector=type(detector).__name__,
             classifier=detector.classifier.title,
@@ -145,7 +154,7 @@ def evaluate(
             promised_fpr=None if detector.calibration is None else detector.calibration.fpr,
             rows=len(y),
             clean=unchanged.clean(),
-            threats=[threat_of(outcome, unchanged, resamples=resamples, seed=seed) for outcome in outcomes],
+            threats=threats,
             worst_cases=worst_cases(outcomes, unchanged, resamples=resamples, seed=seed),
             checks=check_all(target, unchanged, outcomes),
             cost=cost_of(target, X),
@@ -163,6 +172,7 @@ def evaluate(
             versions=_versions(),
             seconds=time.monotonic() - started,
             clean_detection={name: scores.tolist() for name, scores in unchanged.scores.items() if name != OWN},
+            comparisons=comparisons(threats, outcomes, unchanged),
         )
     if folder is not None:
         evaluation.to_json(folder / "evaluation.json")
@@ -175,8 +185,7 @@ def _seconds(budget: float | str | None) -> float | None:
 
 def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[Any, Array]:
     """Rows as the classifier takes them, and their classes."""
-    if not isinstance(detector, Detector):
-        raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}")
+    check_detector(detector)
     detector.check_trained()
     if detector.threshold is None:
         raise ThresholdNotSet(
@@ -184,9 +193,10 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[
         )
     check_whole("resamples", resamples, 1)
     check_whole("seed", seed, 0)
-    if not (hasattr(X, "shape") or isinstance(X, dict | tuple | list)):
-        raise WrongType(f"X is an array, a table, or several arrays; got {type(X).__name__}")
-    X = check_layout(detector._ready_for(X), detector.classifier.layout, finite=not detector.route.takes_missing)
+    X = detector._ready_for(X)
+    X, labels = collected(X, detector.classifier.layout, labels=y is None)
+    X = check_layout(X, detector.classifier.layout, finite=not detector.route.takes_missing)
+    y = labels if y is None else y
     return X, detector.labels.indices(y, row_count(X))
 
 
@@ -255,12 +265,10 @@ def _names(given: Sequence[str] | None, classes: Classes) -> list[str]:
 def _baseline_names(asked: Any) -> list[str]:
     if asked is None or asked == "default":
         return [] if asked is None else list(Baseline.registry)
-    if not isinstance(asked, list | tuple):
+    if not isinstance(asked, list | tuple | str):
         raise WrongType(f"baselines is 'default', None or a list of names; got {asked!r}")
-    for name in asked:
-        if name not in Baseline.registry:
-            raise InvalidSetting(f"a baseline is one of {', '.join(Baseline.registry)}; got {name!r}")
-    return list(asked)
+    names = [asked] if isinstance(asked, str) else asked
+    return [chosen(name, Baseline.registry, "a baseline") for name in names]
 
 
 def _folder(out: Any) -> Path | None:
@@ -277,7 +285,7 @@ def _folder(out: Any) -> Path | None:
 
 
 def _baselines(asked: _Asked, training_rows: Any, seed: int, reporter: Reporter) -> list[Baseline]:
-    found = []
+    found, missing = [], []
     for name in asked.baselines:
         baseline = Baseline.registry[name](asked.target, training_rows, seed)
         if baseline.missing is None:
@@ -285,7 +293,9 @@ def _baselines(asked: _Asked, training_rows: Any, seed: int, reporter: Reporter)
             baseline.prepare()
             found.append(baseline)
         else:
-            asked.notes.append(f"No comparison with {name}: {baseline.missing}.")
+            missing.append((name, baseline.missing))
+    if missing:
+        asked.notes.append(f"No comparison with {grouped(missing)}.")
     return found
 
 

@@ -3,3 +3,4 @@
 from demur.export.writing import Exported, export
 
 __all__ = ["Exported", "export"]
+__dir__ = __all__.copy

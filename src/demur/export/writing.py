@@ -4,11 +4,9 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import keras
 
 from demur._version import __version__
 from demur.calibration import Calibration, Threshold
@@ -20,7 +18,7 @@ from demur.export.merging import with_classifier
 from demur.export.network import NetworkModel, network_of
 from demur.export.precision import PRECISIONS, Loss, reduced
 from demur.export.procedure import add_procedure
-from demur.guard_file import LOGITS, PROBABILITIES, REFERENCE, Description, Outside, sealed
+from demur.guard_file import LOGITS, PROBABILITIES, REFERENCE, Outside, sealed
 from demur.routes import PASSTHROUGH
 from demur.runtime import Guard
 
@@ -129,23 +127,15 @@ def _contents(
     copy = onnx.ModelProto()
     copy.CopyFrom(network.model)
     model = add_procedure(network._replace(model=copy), detector.classifier.classes, threshold, calibration)
-    description = Description(
-        detector=type(detector).__name__,
+    description = detector.description._replace(
         threshold=threshold,
-        layout=detector.classifier.layout,
         inputs=tuple(name for name in network.inputs if name != REFERENCE),
-        classes=detector.classifier.classes,
-        labels=detector.labels,
-        temperature=detector.temperature,
-        on_invalid=detector.on_invalid,
-        data_type=detector.data_type,
-        channels_first=detector.channels_first,
         classifier=detector.classifier.fingerprint(),
         precision=precision,
-        versions={"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()},
         calibration=calibration,
-        harm=detector.harm,
         outside=outside_of(detector) if REFERENCE in network.inputs else None,
+        scale=detector.scale,
+        trained_on=None if detector.trained_on is None else replace(detector.trained_on, sketch=None),
     )
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, description.as_metadata())

@@ -4,6 +4,7 @@ A function that takes `ax` draws there and returns it; without one it draws in a
 """
 
 from demur.plots.evaluation import plot_accuracy, plot_severity
+from demur.plots.history import plot_history
 from demur.plots.picture import Histogram, Row, attack_picture
 from demur.plots.scores import plot_instance_score, plot_roc, plot_score_distribution
 from demur.plots.style import BAD, CLEAN, GOOD, INK
@@ -17,8 +18,10 @@ __all__ = [
     "Row",
     "attack_picture",
     "plot_accuracy",
+    "plot_history",
     "plot_instance_score",
     "plot_roc",
     "plot_score_distribution",
     "plot_severity",
 ]
+__dir__ = __all__.copy

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from demur.errors import InvalidSetting, WrongType
-from demur.plots.style import BAD, CLEAN, MUTED, axes_or_new, draw_threshold, literal, tidy
+from demur.plots.style import BAD, CLEAN, LEAST, MUTED, WIDE, axes_or_new, draw_threshold, literal, tidy
+from demur.wording import number
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Threat
 
+CLOSE = 0.07
+"""Of an axis: nearer than this, the numbers of two ticks overlap."""
 WAYS = (
     ("accuracy", "classifier alone", BAD, "--", "o"),
     ("always_corrected", "always corrected", MUTED, ":", "s"),
@@ -34,7 +37,8 @@ def plot_accuracy(
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes. Zero is the accuracy on unchanged rows; the bands are 95 % intervals.
+        The axes. Zero is the accuracy on unchanged rows; the bands are 95 % intervals, and of a mean the means of
+        their bounds, within which it lies at least as often.
 
     Raises:
         InvalidSetting: there is no such threat with a strength.
@@ -42,28 +46,33 @@ def plot_accuracy(
     """
     threats = _chosen(evaluation, name, knowledge)
     by_strength = {strength: [t for t in threats if t.strength == strength] for strength in _strengths(threats)}
-    alone = all(len(group) == 1 for group in by_strength.values())
-    x = [0.0, *by_strength]
+    x, lowest = [0.0, *by_strength], 100.0
     ax = axes_or_new(ax)
     for field, label, colour, dash, marker in WAYS:
         estimates = [[getattr(threat, field) for threat in group] for group in by_strength.values()]
         # One row each: value, low, high.
         found = np.array([getattr(evaluation.clean, field), *(np.mean(several, axis=0) for several in estimates)]) * 100
         ax.plot(x, found[:, 0], color=colour, linestyle=dash, marker=marker, markersize=4, label=label)
-        if alone:
-            ax.fill_between(x, found[:, 1], found[:, 2], color=colour, alpha=0.15, linewidth=0)
+        ax.fill_between(x, found[:, 1], found[:, 2], color=colour, alpha=0.15, linewidth=0)
+        lowest = min(lowest, float(found[:, 1].min()))
     norms = {threat.norm for threat in threats if threat.norm}
-    xlabel = f"budget ({' or '.join(sorted(norms))})" if norms else "severity"
-    tidy(ax, xlabel, "accuracy (%)")
-    ax.set_ylim(0, 102)
-    if norms:
-        from matplotlib.ticker import MaxNLocator
-
-        ax.xaxis.set_major_locator(MaxNLocator(5))
-    else:
-        ax.set_xticks(x)
+    tidy(ax, (f"budget ({' or '.join(sorted(norms))})" if norms else "severity") + _inputs(threats), "accuracy (%)")
+    # What does not fall below a half is seen better from near.
+    ax.set_ylim(0 if lowest < 50 else 10 * np.floor((lowest - 2) / 10), 101)
+    _set_ticks(ax, x)
     ax.legend(frameon=False)
     return ax
+
+
+def _set_ticks(ax: Any, budgets: "Sequence[float]") -> None:
+    """Put ticks at the measured budgets, on an axis that grows by factors where they do."""
+    from matplotlib.ticker import NullLocator
+
+    if min(np.diff(budgets)) < CLOSE * budgets[-1]:
+        ax.set_xscale("symlog", linthresh=budgets[1], linscale=0.5)
+        ax.set_xlim(left=-0.1 * budgets[1])
+    ax.set_xticks(budgets, [number(budget) for budget in budgets])
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def plot_severity(evaluation: "Evaluation", name: str | None = None, *, ax: Any = None) -> Any:
@@ -98,10 +107,12 @@ def plot_severity(evaluation: "Evaluation", name: str | None = None, *, ax: Any 
         ax.plot(x, y, color=colour, linestyle=dash, linewidth=2, marker=marker, markersize=5, label=kind)
     ax.axhline(_positive(np.mean(evaluation.clean.scores)), color=MUTED, linestyle=":", label="unchanged")
     draw_threshold(ax, evaluation.threshold, across=True)
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter("{x:g}")
+    heights = np.concatenate([np.asarray(line.get_ydata(), "float64") for line in ax.lines])
+    if heights.max() > WIDE * heights.min():
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
     ax.set_xticks(_strengths(threats))
-    tidy(ax, "severity", "mean score (nats)")
+    tidy(ax, "severity" + _inputs(threats), "mean score (nats)")
     ax.legend(frameon=False)
     return ax
 
@@ -125,6 +136,12 @@ def _chosen(evaluation: "Evaluation", name: str | None, knowledge: str | None) -
     return sorted(chosen, key=lambda threat: threat.strength or 0.0)
 
 
+def _inputs(threats: "Sequence[Threat]") -> str:
+    """On how many inputs, for the name of an axis."""
+    rows = sorted({threat.rows for threat in threats})
+    return f", {rows[0]:,} inputs" if len(rows) == 1 else f", {rows[0]:,} to {rows[-1]:,} inputs"
+
+
 def _strengths(threats: "Sequence[Threat]") -> list[float]:
     return sorted({threat.strength for threat in threats if threat.strength is not None})
 
@@ -143,4 +160,4 @@ def _mean_scores(threats: "Sequence[Threat]", kind: str) -> tuple[list[float], l
 
 
 def _positive(value: Any) -> float:
-    return max(float(value), 1e-7)
+    return max(float(value), LEAST)

@@ -9,20 +9,26 @@ import numpy.typing as npt
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
 from demur.metrics import auroc, numbers, roc_curve
 from demur.plots.style import (
+    ABOVE,
     BAD,
     CLEAN,
+    LEAST,
     MUTED,
-    PALETTE,
     axes_or_new,
     checked_scores,
     colours_for,
     draw_threshold,
     literal,
+    look_of,
+    mark_infinity,
+    needs_log,
+    place_of_infinity,
     tidy,
 )
 
 Scores = npt.NDArray[np.float64]
-MARKERS = "o^sDvP"
+ROOM = 5
+"""Curves whose names have room in the axes."""
 
 
 def plot_instance_score(
@@ -32,13 +38,13 @@ def plot_instance_score(
     threshold: Any = None,
     ylim: tuple[float | None, float | None] = (None, None),
     *,
-    log: bool = False,
+    log: bool | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw each instance's score in their order, coloured by class, and the threshold.
+    """Draw each instance's score in their order, by class in colours and markers, and the threshold.
 
     Examples:
-        >>> ax = plot_instance_score(detector.predict(X_new), threshold=detector.threshold, log=True)
+        >>> ax = plot_instance_score(detector.predict(X_new), threshold=detector.threshold)
         >>> ax.get_ylabel()
         'score (nats)'
 
@@ -48,11 +54,11 @@ def plot_instance_score(
         labels: the classes' names: a class that is a whole number is an index in it.
         threshold: in nats; one, or one a class.
         ylim: lowest and highest score to show.
-        log: whether the axis of the scores is logarithmic.
+        log: whether the axis of the scores is logarithmic; by default where scores span orders of magnitude.
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes.
+        The axes. Infinite scores stand above all others, at the sign of infinity.
 
     Raises:
         InvalidSetting: the result holds no scores.
@@ -64,17 +70,24 @@ def plot_instance_score(
     if len(classes) != len(scores):
         raise ShapeMismatch(f"target holds the class of each of {len(scores)} scores; got {len(classes)}")
     ax = axes_or_new(ax)
+    log = needs_log(scores) and (ylim[0] is None or ylim[0] > 0) if log is None else log
+    infinite = np.isinf(scores)
+    top = place_of_infinity(scores, log=log)
+    drawn = np.where(infinite, np.sign(scores) * top, scores)
+    drawn = np.maximum(drawn, _floor(drawn)) if log else drawn
     for i, kind in enumerate(np.unique(classes)):
         rows = np.flatnonzero(classes == kind)
-        style = {"marker": MARKERS[i % len(MARKERS)], "color": PALETTE[i % len(PALETTE)]}
         name = "score" if target is None else _name(kind, labels)
-        ax.plot(rows, scores[rows], linestyle="", markersize=4, alpha=0.8, label=name, **style)
+        ax.plot(rows, drawn[rows], linestyle="", markersize=4.5, alpha=0.85, label=name, **look_of(i))
     draw_threshold(ax, threshold, across=True)
     if log:
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+    if infinite.any():
+        mark_infinity(ax, top, across=True)
     ax.set_ylim(ylim)
     tidy(ax, "instance", "score (nats)")
-    ax.legend(frameon=False)
+    ax.legend(**ABOVE)
     return ax
 
 
@@ -84,9 +97,10 @@ def plot_score_distribution(
     threshold: Any = None,
     *,
     names: tuple[str, str] = ("clean", "attacked"),
+    log: bool | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw how scores of clean and of bad inputs are distributed, on a logarithmic axis.
+    """Draw how scores of clean and of bad inputs are distributed.
 
     Examples:
         >>> ax = plot_score_distribution(detector.score(X_new), detector.score(1 - X_new), detector.threshold)
@@ -96,10 +110,12 @@ def plot_score_distribution(
         score_bad: `(m,)`; may be empty.
         threshold: in nats; one, or one a class.
         names: what the two are called.
+        log: whether the axis of the scores is logarithmic; by default where scores span orders of magnitude.
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes.
+        The axes; the legend says how many scores there are of each. Infinite ones are in the last bar, at the sign of
+        infinity.
 
     Raises:
         EmptyInput: there are no scores at all.
@@ -110,16 +126,25 @@ def plot_score_distribution(
     if len(every) == 0:
         raise EmptyInput("a distribution needs at least one score; got none")
     ax = axes_or_new(ax)
-    # Scores span orders of magnitude; the lowest few are drawn at the edge, so that they do not stretch the axis.
-    floor = max(float(np.percentile(every, 2)), 1e-7)
-    bins = np.geomspace(floor * 0.999, max(float(every.max()), 10 * floor) * 1.05, 41)
+    log = needs_log(every) if log is None else log
+    top = place_of_infinity(every, log=log)
+    shown = np.clip(every, -top, top)
+    # The lowest few are drawn at the edge of a logarithmic axis, so that they do not stretch it.
+    floor = _floor(shown, 2) if log else float(shown.min())
+    highest = max(float(shown.max()), 10 * floor) if log else float(shown.max())
+    span = (highest - floor) or 1.0
+    bins = np.geomspace(floor * 0.999, highest * 1.05, 41) if log else np.linspace(floor, floor + span * 1.001, 41)
     for name, values, colour in zip(names, (clean, bad), (CLEAN, BAD), strict=True):
         if len(values):
-            drawn, weights = np.maximum(values, floor), np.full(len(values), 100 / len(values))
-            ax.hist(drawn, bins, weights=weights, color=colour, alpha=0.6, histtype="stepfilled", label=literal(name))
+            drawn, weights = np.clip(values, floor, top), np.full(len(values), 100 / len(values))
+            label = f"{literal(name)} ({len(values):,})"
+            ax.hist(drawn, bins, weights=weights, color=colour, alpha=0.6, histtype="stepfilled", label=label)
     draw_threshold(ax, threshold, across=False)
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter("{x:g}")
+    if log:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+    if np.isinf(every).any():
+        mark_infinity(ax, top, across=False)
     tidy(ax, "score (nats)", "% of inputs")
     ax.set_ylim(top=ax.get_ylim()[1] * 1.35)  # room for the legend
     ax.legend(frameon=False, loc="upper left")
@@ -139,7 +164,7 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes; the legend gives each curve's area, the AUROC.
+        The axes; the legend gives each curve's area, the AUROC, and how many bad inputs there are.
 
     Raises:
         WrongType: they are no scores by name.
@@ -152,7 +177,9 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
     if not curves:
         raise EmptyInput("a ROC plot needs at least one curve; got none")
     pairs = {name: _clean_and_bad(name, scores) for name, scores in curves.items()}
-    drawn = {f"{literal(name)} ({auroc(*pair):.3f})": roc_curve(*pair) for name, pair in pairs.items()}
+    drawn = {
+        f"{literal(name)} ({auroc(*pair):.3f}, n = {len(pair[1]):,})": roc_curve(*pair) for name, pair in pairs.items()
+    }
     # A rate of 0 has no place on a logarithmic axis: it is drawn at its left edge.
     edge = 0.5 / max(len(clean) for clean, _ in pairs.values()) if log else 0.0
     ax = axes_or_new(ax)
@@ -167,8 +194,15 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
     ax.set_xlim(100 * edge, 100)
     ax.set_ylim(0, 101)
     tidy(ax, "false-positive rate (%)", "true-positive rate (%)")
-    ax.legend(frameon=False, loc="lower right", title="AUROC in brackets", alignment="right")
+    inside = {"loc": "lower right"} if len(drawn) <= ROOM else {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+    ax.legend(frameon=False, title="AUROC, bad inputs", alignment="left", **inside)
     return ax
+
+
+def _floor(scores: Scores, percentile: float = 0) -> float:
+    """The least score that a logarithmic axis shows: zeros are drawn there."""
+    above = scores[scores > 0]
+    return max(float(np.percentile(scores, percentile)), float(above.min(initial=1.0)) if percentile == 0 else 0, LEAST)
 
 
 def _scores_of(preds: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from demur.errors import NonFinite, ShapeMismatch
 from demur.extras import extra
 from demur.metrics import numbers
+from demur.wording import INFINITE
 
 CLEAN = "#4477aa"
 """The colour of clean inputs."""
@@ -19,13 +20,24 @@ GOOD = "#228833"
 INK = "#222222"
 """Of words and lines."""
 
-# Told apart by people with any colour vision, and dark enough on white and light enough on black (after Paul Tol).
-PALETTE = ("#4477aa", "#ee7733", "#aa3377", "#009988", "#997700", "#7788bb")
+PALETTE = (
+    "#267b9d", "#d28d0d", "#6b1897", "#e10162", "#55a5c6", "#9c2812", "#9d62fe", "#023453", "#680602", "#3506e3",
+)  # fmt: skip
+"""Ten colours that differ for people with any colour vision, and are dark enough on white.
+
+Found by search: the largest least distance in Oklab, for eyes with three kinds of cones or two (Machado et al., 2009).
+"""
+MARKERS = "os^DvPX*<>"
+"""One for each colour; a star and a cross are told apart where colours are not printed."""
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MUTED = "#808080"
 
-BEYOND = 1e30
-"""What is above is infinite: an evaluation's file holds the largest finite number in its place."""
+WIDE = 10.0
+"""Beyond this ratio of the upper scores to the median, or of the largest mean to the least, an axis is logarithmic."""
+ABOVE = {"frameon": False, "loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 5, "columnspacing": 1.2}
+"""Where a legend hides nothing."""
+LEAST = 1e-7
+"""The least score that a logarithmic axis shows."""
 
 
 def axes_or_new(ax: Any) -> Any:
@@ -55,7 +67,7 @@ def tidy(ax: Any, xlabel: str, ylabel: str) -> None:
 
 
 def checked_scores(values: Any, name: str) -> npt.NDArray[np.float64]:
-    """Scores as `(n,)` that can be drawn: what is infinite stands a little above all others.
+    """Scores as `(n,)`; what an evaluation's file holds in the place of infinity is infinite.
 
     Raises:
         WrongType: they are no numbers.
@@ -67,11 +79,32 @@ def checked_scores(values: Any, name: str) -> npt.NDArray[np.float64]:
         raise ShapeMismatch(f"{name} holds one score an instance, (n,); got {scores.shape}")
     if np.isnan(scores).any():
         raise NonFinite(f"{name} holds NaN")
-    infinite = np.abs(scores) > BEYOND
-    if infinite.any():
-        largest = float(np.abs(scores[~infinite]).max(initial=0.0)) or 1.0
-        scores = np.where(infinite, np.sign(scores) * 1.5 * largest, scores)
-    return scores
+    return np.where(np.abs(scores) > INFINITE, np.copysign(np.inf, scores), scores)
+
+
+def needs_log(scores: npt.NDArray[np.float64]) -> bool:
+    """Whether scores span orders of magnitude, so that most would lie at the edge of a linear axis."""
+    finite = scores[np.isfinite(scores)]
+    if len(finite) == 0 or (finite < 0).any():
+        return False
+    middle, upper = np.quantile(finite, [0.5, 0.99])
+    return bool(upper > WIDE * middle)
+
+
+def place_of_infinity(scores: npt.NDArray[np.float64], *, log: bool) -> float:
+    """Where infinite scores are drawn: above all others by as much as can be seen."""
+    finite = np.abs(scores[np.isfinite(scores)])
+    largest = float(finite.max(initial=0.0)) or 1.0
+    return largest * (3.0 if log else 1.5)
+
+
+def mark_infinity(ax: Any, place: float, *, across: bool) -> None:
+    """Name the place of infinite scores by the sign."""
+    line, at = (ax.axhline, ax.get_yaxis_transform) if across else (ax.axvline, ax.get_xaxis_transform)
+    line(place, color=MUTED, linewidth=0.6, linestyle=":")
+    x, y = (1.01, place) if across else (place, 1.01)
+    alignment = {"va": "center"} if across else {"ha": "center"}
+    ax.text(x, y, "\N{INFINITY}", transform=at(), fontsize="large", **alignment)
 
 
 def draw_threshold(ax: Any, threshold: Any, *, across: bool) -> None:
@@ -79,14 +112,21 @@ def draw_threshold(ax: Any, threshold: Any, *, across: bool) -> None:
     if threshold is None:
         return
     levels = np.unique(np.asarray(threshold, "float64").reshape(-1))
+    levels = levels[np.abs(levels) <= INFINITE]
     line, band = (ax.axhline, ax.axhspan) if across else (ax.axvline, ax.axvspan)
     ink = ax.xaxis.label.get_color()
     if len(levels) > 1:
         band(levels[0], levels[-1], color=ink, alpha=0.08, linewidth=0, label="thresholds")
-    for level in {levels[0], levels[-1]}:
+    for level in {*levels[:1], *levels[-1:]}:
         line(level, color=ink, linewidth=1.2, linestyle="--", label=None if len(levels) > 1 else "threshold")
 
 
 def colours_for(count: int) -> Sequence[tuple[str, Any]]:
     """A colour and a line style for each of some curves."""
     return [(PALETTE[i % len(PALETTE)], DASHES[(i // len(PALETTE) + i) % len(DASHES)]) for i in range(count)]
+
+
+def look_of(kind: int) -> dict[str, Any]:
+    """The colour and the marker of one of several kinds; the first hundred differ."""
+    n = len(PALETTE)
+    return {"color": PALETTE[kind % n], "marker": MARKERS[(kind + kind // n) % n]}

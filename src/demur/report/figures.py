@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from demur.evaluation.result import OWN
+from demur.evaluation.comparison import OWN, detection_of, telling
 from demur.extras import extra
 from demur.plots import plot_accuracy, plot_roc, plot_score_distribution, plot_severity
 from demur.report.tables import Group, groups
@@ -78,7 +78,7 @@ def distributions(evaluation: "Evaluation") -> Iterator[tuple[str, Draw]]:
         chosen = spread(group)
         if chosen:
             scores = (evaluation.clean.scores, successful_scores(chosen[0]), evaluation.threshold)
-            names = ("unchanged", "fooled the classifier")
+            names = ("unchanged", "fooled it")
             yield f"{group.heading}: {chosen[0].title}", partial(plot_score_distribution, *scores, names=names)
 
 
@@ -101,7 +101,7 @@ def severities(evaluation: "Evaluation") -> Iterator[tuple[str, Draw]]:
 def spread(group: Group) -> "list[Threat]":
     """At most five of a group's threats, from the lowest AUROC to the highest."""
     every = [threat for attack in group.attacks for threat in attack.threats if any(threat.successful)]
-    ranked = sorted(every, key=_told_apart)
+    ranked = sorted(telling(every), key=_told_apart)
     kept = np.unique(np.linspace(0, len(ranked) - 1, min(MOST, len(ranked))).round().astype(int))
     return [ranked[i] for i in kept]
 
@@ -183,5 +183,5 @@ def _element(document: str, prefix: str) -> str:
 
 
 def _told_apart(threat: "Threat") -> float:
-    found = threat.detection.get(OWN, {}).get("successful")
+    found = detection_of(threat, OWN)
     return 1.0 if found is None else found["auroc"].value

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.extras import extra
-from demur.report.wording import number
+from demur.wording import number
 
 if TYPE_CHECKING:
-    from demur.evaluation.result import Evaluation, Example, Threat
+    from demur.evaluation.result import Evaluation, Example
 
 Image = npt.NDArray[np.float32]
 
@@ -46,26 +46,33 @@ class Card:
     label: str
     score: str
     flagged: bool
+    title: str
+    """Of what was done to the input, where the heading does not say it."""
+    is_colour: bool
 
 
-def gallery(evaluation: "Evaluation") -> "list[tuple[Threat, list[Card]]]":
-    """The examples of each threat that has some.
+def gallery(evaluation: "Evaluation") -> list[tuple[str, str, list[Card]]]:
+    """The examples of each attack, and those of all corruptions together: heading, knowledge and cards.
 
     Raises:
         MissingExtra: Pillow, which comes with matplotlib, is not installed.
     """
     names = evaluation.class_names
-    return [(t, [_card(example, names) for example in t.examples]) for t in evaluation.threats if t.examples]
+    shown = [threat for threat in evaluation.threats if threat.examples]
+    attacks = [threat for threat in shown if threat.knowledge != "corruption"]
+    found = [(t.title, t.knowledge, [_card(example, names) for example in t.examples]) for t in attacks]
+    corrupted = [_card(one, names, t.title) for t in shown if t.knowledge == "corruption" for one in t.examples]
+    return found + ([("Corruptions", "an example of each", corrupted)] if corrupted else [])
 
 
-def _card(example: "Example", names: Sequence[str]) -> Card:
+def _card(example: "Example", names: Sequence[str], title: str = "") -> Card:
     is_image = example.original.ndim == 3 and example.original.shape[-1] in {1, 3}
     said = {field: _name(getattr(example, field), names) for field in ("before", "after", "opinion", "label")}
     right = {field: getattr(example, field) == example.label for field in ("before", "after", "opinion")}
     pictures = [
         Picture("original", None, said["before"], right["before"]),
         Picture("changed", None, said["after"], right["after"]),
-        Picture("difference", None),
+        Picture("change", None),
         Picture(
             "reconstruction" if example.reconstruction is not None else "opinion",
             None,
@@ -84,6 +91,8 @@ def _card(example: "Example", names: Sequence[str]) -> Card:
         label=said["label"],
         score=number(example.score),
         flagged=example.flagged,
+        title=title,
+        is_colour=is_image and example.original.shape[-1] == 3,
     )
 
 
@@ -98,7 +107,7 @@ def _drawn(example: "Example") -> list[tuple[str, str | None]]:
     largest = float(np.abs(difference).max())
     factor = (high - low) / largest if largest else 0.0
     times = f"{factor:.0f}" if factor >= 10 else f"{factor:.2g}"
-    enlargement = f"difference \N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}{times}" if largest else "no difference"
+    enlargement = f"change \N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}{times}" if largest else "no change"
     last = example.reconstruction
     return [
         ("original", png(_bytes(example.original, low, high))),

@@ -4,16 +4,21 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur.evaluation.comparison import BETTER, WORSE, corrections
+from demur.evaluation.sentences import sentences
 from demur.extras import extra
 from demur.report.figures import accuracies, distributions, figures, roc_curves, severities
 from demur.report.gallery import gallery
-from demur.report.sentences import summary
 from demur.report.tables import comparison, groups, matrix
-from demur.report.wording import NONE, interval, number, percent, percentage
+from demur.wording import NONE, number, percent, percentage
 from demur.writing import write_text
 
 if TYPE_CHECKING:
-    from demur.evaluation.result import Evaluation
+    from collections.abc import Sequence
+
+    from markupsafe import Markup
+
+    from demur.evaluation.result import Evaluation, Threat
     from demur.metrics import Estimate
 
 
@@ -44,18 +49,20 @@ def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | Non
 
 def page(evaluation: "Evaluation", *, title: str | None = None) -> str:
     """Return the page that `write_report` writes."""
-    sentences = summary(evaluation)
+    said = sentences(evaluation)  # says what to pass where this is no evaluation
     template = _environment().get_template("report.html")
     grouped = groups(evaluation.threats)
     names, compared, severally = comparison(evaluation)
     text: str = template.render(
         title=title or f"{evaluation.detector}: evaluation",
         evaluation=evaluation,
-        summary=sentences,
+        summary=said,
         failed=[check for check in evaluation.checks if check.passed is False],
         attacks=[group for group in grouped if group.knowledge != "corruption"],
         corruptions=[group for group in grouped if group.knowledge == "corruption"],
+        worst_cases=[case for case in evaluation.worst_cases if len(case.attacks) > 1],
         matrix=matrix(evaluation.threats),
+        changed=corrections(evaluation),
         score_names=names,
         compared=compared,
         severally=severally,
@@ -82,16 +89,42 @@ def _environment() -> Any:
     )
     environment.filters |= {
         "cell": _cell,
-        "interval": interval,
+        "bounds": _bounds,
         "number": number,
         "percent": percent,
         "percentage": percentage,
+        "plain": lambda text: text.replace("`", ""),
+        "id": id,
+        "rows": _rows,
+        "mark": _mark,
         "trusted": markupsafe.Markup,
         "unbroken": _unbroken,
         "duration": _duration,
     }
     environment.globals["NONE"] = NONE
     return environment
+
+
+def _bounds(estimate: "Estimate | None") -> str:
+    """The interval of a share as a table shows it, below the share."""
+    return "" if estimate is None else f"{percentage(estimate.low)}\N{EN DASH}{percentage(estimate.high)}"
+
+
+def _rows(threats: "Sequence[Threat | None]") -> str:
+    """On how many inputs threats were tried."""
+    found = sorted({threat.rows for threat in threats if threat is not None})
+    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
+
+
+def _mark(mark: str | None) -> "Markup":
+    """A sign for what is better or worse beyond chance, read aloud as the word."""
+    import markupsafe
+
+    look, sign = {
+        BETTER: ("good", "\N{BLACK UP-POINTING TRIANGLE}"),
+        WORSE: ("bad", "\N{BLACK DOWN-POINTING TRIANGLE}"),
+    }.get(mark or "", ("", ""))
+    return markupsafe.Markup(f'<b class="mark {look}" role="img" aria-label="{mark}">{sign}</b>' if sign else "")
 
 
 def _cell(estimate: "Estimate | None") -> str:

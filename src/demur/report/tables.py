@@ -1,23 +1,23 @@
 """What stands in the tables of a report: threats grouped, corruptions by severity, scores compared."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from demur.evaluation.result import OWN
-from demur.report.wording import percent
+from demur.evaluation.comparison import OWN, compared, detection_of, differences
+from demur.metrics import Estimate
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Threat
-    from demur.metrics import ScoreEvaluation
 
 KNOWLEDGE = {
-    "grey-box": ("Grey-box", "the attacker knows the classifier, and not the guard"),
-    "black-box": ("Black-box", "the attacker sees the classifier's answers only"),
-    "white-box": ("White-box, adaptive", "the attack is on the guarded classifier"),
-    "corruption": ("Corruptions", "there is no attacker"),
+    "grey-box": "Grey-box",
+    "black-box": "Black-box",
+    "white-box": "White-box, adaptive",
+    "corruption": "Corruptions",
 }
 
 
@@ -27,6 +27,7 @@ class Attack:
 
     name: str
     model: str
+    """What the attacker knows, where that is not what the group says."""
     threats: "list[Threat]"
 
 
@@ -37,8 +38,7 @@ class Group:
     knowledge: str
     heading: str
     meaning: str
-    shared: bool
-    """Whether one sentence, the meaning, says of all attacks what the attacker knows."""
+    """What most of its attackers know."""
     attacks: list[Attack]
 
 
@@ -52,11 +52,12 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Compared:
-    """One score on one threat."""
+    """One score on one threat, or its means over several."""
 
-    tpr: float | None
-    auroc: float | None
-    best: bool
+    tpr: Estimate | None
+    auroc: Estimate | None
+    mark: str
+    """BETTER or WORSE than the guard's AUROC, beyond chance; "" for neither."""
 
 
 @dataclass(frozen=True)
@@ -66,32 +67,27 @@ class Row:
     title: str
     knowledge: str
     threats: int
+    rows: int
+    """How many inputs fooled the classifier."""
     cells: list[Compared]
-
-
-@dataclass(frozen=True)
-class Better:
-    """A baseline that does better than the guard on a threat."""
-
-    threat: "Threat"
-    baseline: str
-    difference: str
-    gain: float
+    kind: str
+    """"all" of the means of a knowledge."""
 
 
 def groups(threats: "Sequence[Threat]") -> list[Group]:
     """Threats by what the attacker knows, and by name; each in the order in which they come."""
     found = []
-    for knowledge, (heading, meaning) in KNOWLEDGE.items():
+    for knowledge, heading in KNOWLEDGE.items():
         chosen = [threat for threat in threats if threat.knowledge == knowledge]
+        if not chosen:
+            continue
         kinds = dict.fromkeys((threat.name, threat.model) for threat in chosen)
+        usual = Counter(model for _, model in kinds).most_common(1)[0][0]
         attacks = [
-            Attack(*kind, [threat for threat in chosen if (threat.name, threat.model) == kind]) for kind in kinds
+            Attack(name, "" if model == usual else model, [t for t in chosen if (t.name, t.model) == (name, model)])
+            for name, model in kinds
         ]
-        models = {attack.model for attack in attacks}
-        if attacks:
-            shared = len(models) == 1
-            found.append(Group(knowledge, heading, models.pop() if shared else meaning, shared, attacks))
+        found.append(Group(knowledge, heading, usual, attacks))
     return found
 
 
@@ -103,65 +99,39 @@ def matrix(threats: "Sequence[Threat]") -> Matrix:
     return Matrix(severities, [(name, [found.get((name, severity)) for severity in severities]) for name in names])
 
 
-def compared(evaluation: "Evaluation") -> "tuple[list[Threat], list[str]]":
-    """The threats on which scores can be compared, and the names of the baselines."""
-    threats = [threat for threat in evaluation.of_interest if _found(threat, OWN) is not None]
-    return threats, list(dict.fromkeys(name for t in threats for name in t.detection if name != OWN))
-
-
 def comparison(evaluation: "Evaluation") -> "tuple[list[str], list[Row], list[Row]]":
     """How much of what succeeded each score would catch.
 
     Returns:
-        The names of the scores, the guard's first; one row an attack, and one a corruption with the means over its
-        severities; and one row a severity of each corruption.
+        The names of the scores, the guard's first; of each knowledge a row an attack, or a corruption with the means
+        over its severities, and one with the means of all; and one row a severity of each corruption.
     """
     threats, baselines = compared(evaluation)
     names = [OWN, *baselines]
     if not baselines:
         return names, [], []
-    attacks = [_row(t.title, [t], names) for t in threats if t.knowledge != "corruption"]
+    marks, rows = differences(evaluation), []
+
+    def row(title: str, over: str, several: "Sequence[Threat]", kind: str = "") -> Row:
+        cells = [_compared(name, several, marks.get((over, name), "")) for name in names]
+        return Row(title, several[0].knowledge, len(several), sum(sum(t.successful) for t in several), cells, kind)
+
+    for knowledge, heading in KNOWLEDGE.items():
+        chosen = [threat for threat in threats if threat.knowledge == knowledge]
+        kinds = dict.fromkeys(threat.name if knowledge == "corruption" else threat.title for threat in chosen)
+        rows += [row(kind, kind, [t for t in chosen if kind in (t.name, t.title)]) for kind in kinds]
+        if len(kinds) > 1:
+            rows.append(row(heading, knowledge, chosen, "all"))
     corruptions = [threat for threat in threats if threat.knowledge == "corruption"]
-    kinds = dict.fromkeys(threat.name for threat in corruptions)
-    means = [_row(kind, [threat for threat in corruptions if threat.name == kind], names) for kind in kinds]
-    return names, attacks + means, [_row(threat.title, [threat], names) for threat in corruptions]
+    return names, rows, [row(threat.title, threat.title, [threat]) for threat in corruptions]
 
 
-def better_baselines(evaluation: "Evaluation") -> list[Better]:
-    """On which threats a baseline has a higher AUROC, or catches more at 5 % false alarms; the clearest first."""
-    threats, names = compared(evaluation)
-    found = []
-    for threat in threats:
-        ahead = [better for name in names if (better := _better(threat, name)) is not None]
-        if ahead:
-            found.append(max(ahead, key=lambda better: better.gain))
-    return sorted(found, key=lambda better: -better.gain)
+def _compared(name: str, threats: "Sequence[Threat]", mark: str) -> Compared:
+    """A score on a threat, or its means over several."""
+    found = [one for threat in threats if (one := detection_of(threat, name)) is not None]
+    return Compared(_mean([one["tpr_at_5_fpr"] for one in found]), _mean([one["auroc"] for one in found]), mark)
 
 
-def _found(threat: "Threat", name: str) -> "ScoreEvaluation | None":
-    return threat.detection.get(name, {}).get("successful")
-
-
-def _row(title: str, threats: "Sequence[Threat]", names: Sequence[str]) -> Row:
-    """One row, of one threat or of the means of several."""
-    found = [[one for threat in threats if (one := _found(threat, name)) is not None] for name in names]
-    rates = [float(np.mean([one["tpr_at_5_fpr"].value for one in several])) if several else None for several in found]
-    areas = [float(np.mean([one["auroc"].value for one in several])) if several else None for several in found]
-    # Shares that are shown alike are alike: the best is marked by what can be read.
-    shown = [None if rate is None else round(rate, 3) for rate in rates]
-    best = max(rate for rate in shown if rate is not None)
-    cells = [Compared(*three) for three in zip(rates, areas, [rate == best for rate in shown], strict=True)]
-    return Row(title, threats[0].knowledge, len(threats), cells)
-
-
-def _better(threat: "Threat", name: str) -> Better | None:
-    own, other = _found(threat, OWN), _found(threat, name)
-    if own is None or other is None:
-        return None
-    one, two = own["tpr_at_5_fpr"].value, other["tpr_at_5_fpr"].value
-    if two > one:
-        return Better(threat, name, f"{percent(two)} instead of {percent(one)}", two - one)
-    area, larger = own["auroc"].value, other["auroc"].value
-    if larger > area:
-        return Better(threat, name, f"AUROC {larger:.3f} instead of {area:.3f}", larger - area)
-    return None
+def _mean(estimates: Sequence[Estimate]) -> Estimate | None:
+    """The mean, within the mean bounds at least as often as each is within its own: by Minkowski's inequality."""
+    return Estimate(*(float(value) for value in np.mean(estimates, axis=0))) if estimates else None

@@ -9,7 +9,9 @@ what is asked often, `bodies` reads and writes messages, `limits`, `security` an
 at what came of it, for `telemetry`, `page` and `alarms`. `launch` and `supervisor` run it all.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from demur.lazy import lazy
 
 if TYPE_CHECKING:
     from demur.serve.http import build_app
@@ -27,10 +29,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # What listens and restarts the server needs neither NumPy nor FastAPI.
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'demur.serve' has no attribute {name!r}")
+__getattr__, __dir__ = lazy(__name__, _HOMES)

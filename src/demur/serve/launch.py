@@ -284,6 +284,8 @@ def greeting(models: "Models", settings: Settings, port: int, grpc_port: int | N
         threshold = served.guard.threshold
         limit = f"threshold {threshold:.4g}" if isinstance(threshold, float) else f"{len(threshold)} thresholds"
         lines.append(f"  {name}: {served.guard.detector}, {limit}, version {served.version}, from {served.path}")
+        if served.guard.scale is not None:
+            lines.append(f"    takes rows as the classifier does: the data of demur fit, times {served.guard.scale:g}")
     if grpc_port is not None:
         lines.append(f"  gRPC: {host}:{grpc_port}")
     return "\n".join(lines)

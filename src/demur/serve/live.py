@@ -52,7 +52,7 @@ class LiveGuard:
         self.classes, self.labels = int(self._detector.classifier.classes), self._detector.labels
         self.threshold = self._detector.threshold
         self.calibration = self._detector.calibration
-        self.on_invalid = self._detector.on_invalid
+        self.on_invalid, self.scale = self._detector.on_invalid, self._detector.scale
         self.metadata = {"demur.detector": self.detector}
         self._lock = threading.Lock()
         self.outputs = self._outputs()

@@ -17,6 +17,7 @@ Examples:
 """
 
 from demur.testing.answering import (
+    check_a_detector_and_its_results_print_in_a_few_lines,
     check_an_untrained_companion_is_not_asked,
     check_any_scale_and_temperature_give_a_score,
     check_any_threads_may_share_a_detector,
@@ -72,6 +73,7 @@ from demur.testing.saving import (
 from demur.testing.shared import Check, MakeDetector
 
 READING_CHECKS: list[Check] = [
+    check_a_detector_and_its_results_print_in_a_few_lines,
     check_arrays_may_be_read_only,
     check_batching_is_invisible,
     check_correct_takes_the_opinion_where_flagged,
@@ -126,3 +128,4 @@ CHECKS: list[Check] = [*READING_CHECKS, *FRESH_CHECKS]
 
 __all__ = ["CHECKS", "FRESH_CHECKS", "READING_CHECKS", "Check", "MakeDetector", "check_scores_equal_the_definition"]
 __all__ += [check.__name__ for check in CHECKS]
+__dir__ = __all__.copy

@@ -10,8 +10,10 @@ import numpy as np
 
 from demur._version import __version__
 from demur.errors import NotFitted, ThresholdNotSet
+from demur.summary import WIDTH
 from demur.testing.shared import TOLERANCE, MakeDetector, Rows, assert_same_scores, made, own_classes
 
+LINES = 40
 META_KEYS = {"name", "detector_type", "data_type", "online", "version"}
 
 
@@ -201,6 +203,22 @@ def _check_result(result: Any, kinds: dict[str, str | None], X: Rows) -> None:
             assert isinstance(value, np.ndarray), f"{name} is a {type(value).__name__}, not an array"
             assert value.dtype == kind, f"{name} is {value.dtype}, not {kind}"
             assert value.shape == (len(X),), f"{name} has shape {value.shape}, not {(len(X),)}"
+
+
+def check_a_detector_and_its_results_print_in_a_few_lines(make_detector: MakeDetector, X: Rows) -> None:
+    """A detector and its results print as summaries of at most 80 columns, and results of any length are short."""
+    detector = made(make_detector)
+    detector.infer_threshold(X, threshold_perc=50)
+    assert type(detector).__name__ in detector.summary(), "the summary does not name the detector"
+    assert "threshold" in detector.summary(), "the summary does not tell of the threshold"
+    result = detector.correct(np.concatenate([X] * (1 + 200 // len(X))))
+    flagged = result["data"]["is_adversarial"].sum()
+    assert f"{flagged:,}" in result.summary(), "the summary does not tell how many rows are flagged"
+    for one in (detector, result, detector.predict(X)):
+        lines = str(one).splitlines()
+        assert len(lines) < LINES, f"{type(one).__name__} prints {len(lines)} lines"
+        assert max(map(len, lines)) <= WIDTH, f"{type(one).__name__} prints more than {WIDTH} columns"
+        assert len(repr(one)) < LINES * WIDTH, f"the repr of {type(one).__name__} has {len(repr(one))} characters"
 
 
 def check_correct_takes_the_opinion_where_flagged(make_detector: MakeDetector, X: Rows) -> None:

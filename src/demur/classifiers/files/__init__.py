@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from demur.classifiers.files import keras_file, lightgbm_file, onnx_file, skops_file, torch_weights, xgboost_file
 from demur.classifiers.files.base import Asked
 from demur.errors import WrongType
+from demur.starting import check_there
 
 __all__ = ["FORMATS", "Format", "load_classifier"]
 
@@ -87,8 +88,7 @@ def load_classifier(
     file = Path(path)
     suffix = file.suffix.lower()
     found = FORMATS.get(suffix)
-    if not file.exists():
-        raise FileNotFoundError(f"there is no {role} at {file}: no such file")
+    check_there(file, role)
     if suffix in CONVERT:
         raise WrongType(CONVERT[suffix].format(path=file, stem=file.stem, role=role))
     if found is None:

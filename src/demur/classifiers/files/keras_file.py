@@ -6,6 +6,7 @@ from typing import Any
 
 from demur.classifiers.files.base import Asked
 from demur.errors import WrongType
+from demur.extras import without_tensorflow
 
 
 def read(path: Path, asked: Asked) -> Any:
@@ -19,7 +20,8 @@ def read(path: Path, asked: Asked) -> Any:
     import keras
 
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with without_tensorflow():
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the file's contents lead to
         raise WrongType(
             f"Keras cannot load the {asked.role} {path}: {reason(error)}. If it holds layers or functions of your "

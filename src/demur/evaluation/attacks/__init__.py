@@ -39,3 +39,4 @@ __all__ = [
     "SelectivePGD",
     "WeightedPGD",
 ]
+__dir__ = __all__.copy

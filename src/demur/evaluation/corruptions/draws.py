@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from demur.calls import chosen
 from demur.data import check_whole
 from demur.errors import InvalidSetting
 
@@ -56,11 +57,14 @@ class Draws:
         return np.stack([rng.poisson(row).astype("float32") for rng, row in pairs])
 
 
-def check_asked(name: str, known: Mapping[str, Any], severity: int, seed: int, start: int) -> None:
-    """Raise InvalidSetting unless there is a corruption of that name and the rest can be meant."""
-    if name not in known:
-        raise InvalidSetting(f"a corruption is one of {', '.join(known)}; got {name!r}")
+def check_asked(name: str, known: Mapping[str, Any], severity: int, seed: int, start: int) -> str:
+    """The corruption's name.
+
+    Raises:
+        InvalidSetting: there is none of that name, or the rest cannot be meant.
+    """
     if not isinstance(severity, int | np.integer) or isinstance(severity, bool) or severity not in SEVERITIES:
         raise InvalidSetting(f"severity is a whole number from 1 to 5; got {severity!r}")
     check_whole("seed", seed, 0)
     check_whole("start", start, 0)
+    return chosen(name, known, "a corruption")

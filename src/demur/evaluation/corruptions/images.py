@@ -96,7 +96,7 @@ def corrupt(X: npt.NDArray[Any], *, name: str, severity: int, seed: int = 0, sta
         WrongType, ShapeMismatch, EmptyInput, NonFinite: these are no images.
         MissingExtra: the corruption needs SciPy or Pillow, which is not installed.
     """
-    check_asked(name, CORRUPTIONS, severity, seed, start)
+    name = check_asked(name, CORRUPTIONS, severity, seed, start)
     images = _checked(X)
     found = CORRUPTIONS[name]
     level = found.level(images.shape[1:], severity)

@@ -114,7 +114,7 @@ def corrupt_table(X: Any, *, name: str, severity: int, seed: int = 0, reference:
         InvalidSetting: no corruption of that name, another severity, or the table lacks the columns that it needs.
         WrongType, ShapeMismatch, EmptyInput, NonFinite: this is no table, or reference has other columns.
     """
-    check_asked(name, TABLE_CORRUPTIONS, severity, seed, start)
+    name = check_asked(name, TABLE_CORRUPTIONS, severity, seed, start)
     columns = columns_of(X)
     known = columns if reference is None else columns_of(reference, "reference")
     check_alike(X, X if reference is None else reference)
@@ -138,7 +138,7 @@ def applies(name: str, X: Any) -> bool:
         InvalidSetting: no corruption of that name.
         WrongType, ShapeMismatch, EmptyInput, NonFinite: this is no table.
     """
-    check_asked(name, TABLE_CORRUPTIONS, 1, 0, 0)
+    name = check_asked(name, TABLE_CORRUPTIONS, 1, 0, 0)
     return TABLE_CORRUPTIONS[name].suits(columns_of(X))
 
 

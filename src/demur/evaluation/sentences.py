@@ -1,11 +1,21 @@
 """An evaluation in plain words: the worst first, and what was left out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from demur.errors import WrongType
-from demur.report.tables import better_baselines, compared
-from demur.report.wording import among, be, count, interval, listed, percent
+from demur.evaluation.comparison import (
+    BETTER,
+    OWN,
+    WORSE,
+    compared,
+    correction_p,
+    corrections,
+    detection_of,
+    differences,
+    telling,
+)
+from demur.wording import NONE, among, count, in_short, interval, listed, percent, percentage
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Threat
@@ -15,18 +25,29 @@ ATTACKERS = {
     "grey-box": "An attacker who knows the classifier, but not the guard,",
     "black-box": "An attacker who sees the classifier's answers only",
 }
+KINDS = {
+    "grey-box": "grey-box attack",
+    "black-box": "black-box attack",
+    "white-box": "white-box attack",
+    "corruption": "corruption",
+}
+"""What threats of each knowledge are called; of a corruption, each severity counts."""
 MOST = 3
 """Things named in one sentence."""
 
 
-def summary(evaluation: "Evaluation") -> list[str]:
+LEVEL = 0.05
+"""Below this, a p-value speaks against chance."""
+
+
+def sentences(evaluation: "Evaluation") -> list[str]:
     """Say in sentences what an evaluation found.
 
     What gets through comes first, then what may flatter the figures, then false alarms, what is caught, corruption,
     what correction does, which baselines do better, and what was left out.
 
     Examples:
-        >>> len(summary(evaluation)) > 2
+        >>> len(sentences(evaluation)) > 2
         True
     """
     if not hasattr(evaluation, "of_interest"):
@@ -121,11 +142,12 @@ def _unchanged(evaluation: "Evaluation") -> Iterator[str]:
         yield f"{sentence}; at most {percent(promised)} was promised, and chance alone explains the difference."
     else:
         yield f"{sentence}; at most {percent(promised)} was promised."
-    before, after = percent(clean.accuracy.value), percent(clean.corrected.value)
+    before, after, p = percent(clean.accuracy.value), percent(clean.corrected.value), correction_p(clean)
+    chance = ", which chance alone explains" if p is not None and p > LEVEL else ""
     if clean.corrected.value < clean.accuracy.value:
-        yield f"On these the classifier alone is right on {before}; correction costs accuracy and leaves {after}."
+        yield f"On these the classifier alone is right on {before}; correction leaves {after}{chance}."
     elif clean.corrected.value > clean.accuracy.value:
-        yield f"On these the classifier alone is right on {before}; correction raises that to {after}."
+        yield f"On these the classifier alone is right on {before}; correction raises that to {after}{chance}."
     else:
         yield f"On these the classifier is right on {before}, with correction and without."
 
@@ -134,7 +156,7 @@ def _caught(evaluation: "Evaluation") -> Iterator[str]:
     """For each kind of attacker, the attack of which least is caught and the one of which most is."""
     alarms = percent(evaluation.clean.fpr.value)
     for knowledge, who in ATTACKERS.items():
-        threats = [t for t in evaluation.of_interest if t.knowledge == knowledge and t.flagged is not None]
+        threats = telling([t for t in evaluation.of_interest if t.knowledge == knowledge and t.flagged is not None])
         if not threats:
             continue
         least, most = min(threats, key=_flagged), max(threats, key=_flagged)
@@ -144,9 +166,9 @@ def _caught(evaluation: "Evaluation") -> Iterator[str]:
         elif len(threats) > 1:
             caught += f", and no larger share of {count(len(threats) - 1, 'other attack')}"
         yield f"Against {who[0].lower()}{who[1:].rstrip(',')}, the guard catches {caught}, at {alarms} false alarms."
-    idle = [t.title for t in evaluation.of_interest if t.flagged is None]
+    idle = [threat.title for threat in evaluation.of_interest if threat.flagged is None]
     if idle:
-        yield f"{listed(idle)} never fooled the classifier: there was nothing to catch."
+        yield f"{count(len(idle), 'threat')} never fooled the classifier: there was nothing to catch ({listed(idle)})."
 
 
 def _some(threat: "Threat") -> str:
@@ -174,15 +196,15 @@ def _corruptions(evaluation: "Evaluation") -> Iterator[str]:
         return
     n, k = (sum(several) for several in zip(*map(_counts, threats), strict=True))
     names = len({threat.name for threat in threats})
-    areas = [t.harm.auroc.value for t in threats if t.harm.auroc is not None]
+    areas = [t.harm.auroc.value for t in telling(threats) if t.harm.auroc is not None]
     flagged = "all" if k == n else f"{k:,}" if k else "none"
     sentence = (
         f"{count(names, 'corruption').capitalize()} turned {count(n, 'right prediction')} wrong, "
         f"of which the guard flags {flagged}{_in_percent(n, k)}"
     )
-    least = min(threats, key=_flagged)
+    least = min(telling(threats), key=_flagged)
     if k < n and len(threats) > 1:
-        sentence += f", least of {least.title} ({percent(_flagged(least))})"
+        sentence += f", least of {least.title} ({_counts(least)[1]} of {_counts(least)[0]})"
     if areas:
         found = f"{min(areas):.2f}" + (f" to {max(areas):.2f}" if len(areas) > 1 else "")
         sentence += f"; its score tells harmful corruption from harmless with an AUROC of {found}"
@@ -190,45 +212,92 @@ def _corruptions(evaluation: "Evaluation") -> Iterator[str]:
 
 
 def _corrections(evaluation: "Evaluation") -> Iterator[str]:
+    """Under which threats correction changes how many answers are right, beyond chance."""
     threats = evaluation.of_interest
     if not threats:
         return
-    worse = sorted(
-        (t for t in threats if t.corrected.value < t.accuracy.value), key=lambda t: t.corrected.value - t.accuracy.value
+    if any(threat.repaired is None for threat in threats):
+        yield "Whether correction pays was not tested: the evaluation is from an earlier demur."
+        return
+    changed = corrections(evaluation)
+    worse = sorted((t for t in threats if changed.get(id(t)) == WORSE), key=_gain)
+    better = [t for t in threats if changed.get(id(t)) == BETTER]
+    rest = len(threats) - len(worse) - len(better)
+    named = [f"{t.title}: {percent(t.corrected.value)} instead of {percent(t.accuracy.value)}" for t in worse]
+    parts = [f"more answers right than the classifier alone under {among(len(better), len(threats), 'threat')}"]
+    parts += [f"fewer under {len(worse):,} ({listed(named)})"] if worse else []
+    parts += (
+        [f"under {'the other' if better or worse else 'all'} {rest:,} chance explains the difference"] if rest else []
     )
-    if worse:
-        named = [f"{t.title}: {percent(t.corrected.value)} instead of {percent(t.accuracy.value)}" for t in worse]
-        yield (
-            f"Correction leaves fewer answers right than the classifier alone under "
-            f"{among(len(worse), len(threats), 'threat')} ({listed(named)})."
-        )
-    else:
-        yield (
-            "Correction leaves no fewer answers right than the classifier alone under "
-            f"{among(len(threats), len(threats), 'threat')}."
-        )
+    yield f"Correction leaves {listed(parts)} (McNemar's test on the same rows, at 5 % after Holm's correction)."
+
+
+def _gain(threat: "Threat") -> float:
+    return threat.corrected.value - threat.accuracy.value
 
 
 def _baselines(evaluation: "Evaluation") -> Iterator[str]:
-    """Where a simpler score does better, by AUROC or by what is caught at 5 % false alarms."""
+    """Which simpler scores are better or worse than the guard's, beyond chance, over all threats of each knowledge."""
     threats, names = compared(evaluation)
     if not names:
         yield "No simpler score was compared with the guard's."
         return
-    better = better_baselines(evaluation)
-    if not better:
-        yield f"None of {count(len(names), 'simpler score')} does better than the guard's on any threat."
-        return
-    named = [f"{one.baseline} on {one.threat.title} ({one.difference})" for one in better]
-    yield (
-        f"A simpler score does better than the guard's on {among(len(better), len(threats), 'threat')}, by what it "
-        f"catches at 5 % false alarms or by AUROC: {listed(named, MOST)}."
-    )
+    found, parts = differences(evaluation), []
+    for knowledge, noun in KINDS.items():
+        several = [threat for threat in threats if threat.knowledge == knowledge]
+        leads = {one.baseline: one.lead.value for one in evaluation.comparisons if one.over == knowledge}
+        if not (leads and several):
+            continue
+        own = sum(one["auroc"].value for t in several if (one := detection_of(t, OWN)) is not None) / len(several)
+        better = sorted((name for name in leads if found.get((knowledge, name)) == BETTER), key=lambda n: -leads[n])
+        worse = sum(found.get((knowledge, name)) == WORSE for name in leads)
+        which = listed([f"{name} ({own + leads[name]:.3f})" for name in better], MOST) if better else "no simpler score"
+        tell = "tell" if len(better) > 1 else "tells"
+        evaded = ", which evade the guard's score alone," if knowledge == "white-box" else ""
+        parts.append(
+            f"over {count(len(several), noun)}{evaded} {which} {tell} more than the guard's (AUROC {own:.3f}), "
+            f"and {worse} of {len(leads)} less"
+        )
+    if parts:
+        yield f"Beyond chance, {'; '.join(parts)} (DeLong's test on the same rows, at 5 % after Holm's correction)."
+    else:
+        yield "Whether a simpler score does better was not tested: the evaluation is from an earlier demur."
 
 
 def _left_out(evaluation: "Evaluation") -> Iterator[str]:
-    for note in evaluation.notes[:MOST]:
-        yield f"Left out or cut short: {note.strip().rstrip('.')}."
-    more: Sequence[str] = evaluation.notes[MOST:]
-    if more:
-        yield f"{count(len(more), 'more note').capitalize()} of this kind {be(len(more))} at the end."
+    """What was left out, in one sentence whatever the cause."""
+    if evaluation.notes:
+        yield f"Left out or cut short: {'; '.join(map(in_short, evaluation.notes))}."
+
+
+def main_figures(evaluation: "Evaluation") -> list[list[str]]:
+    """A small table for a summary, heads first: each attack at the strength asked for, and each corruption."""
+    threats = evaluation.of_interest
+    attacks = [(threat.title, [threat]) for threat in threats if threat.knowledge != "corruption"]
+    names = dict.fromkeys(threat.name for threat in threats if threat.knowledge == "corruption")
+    means = [(name, [threat for threat in threats if threat.name == name]) for name in names]
+    clean = evaluation.clean
+    unchanged = [percentage(estimate.value) for estimate in (clean.accuracy, clean.corrected, clean.fpr)]
+    return [
+        ["", "rows", "alone %", "guarded %", "flagged %", "AUROC"],
+        ["unchanged", f"{evaluation.rows:,}", *unchanged, ""],
+        *(_figures(title, several) for title, several in [*attacks, *means]),
+    ]
+
+
+def _figures(title: str, threats: "list[Threat]") -> list[str]:
+    """A row of the table: of a threat, or the means over several severities."""
+
+    def mean(values: Iterable[float]) -> float | None:
+        found = list(values)
+        return sum(found) / len(found) if found else None
+
+    shares = [
+        mean(threat.accuracy.value for threat in threats),
+        mean(threat.corrected.value for threat in threats),
+        mean(threat.flagged.value for threat in threats if threat.flagged is not None),
+    ]
+    areas = mean(found["auroc"].value for threat in threats if (found := detection_of(threat, OWN)) is not None)
+    rows, severities = max(threat.rows for threat in threats), f", mean of {len(threats)}" if len(threats) > 1 else ""
+    cells = [NONE if share is None else percentage(share) for share in shares]
+    return [f"{title}{severities}", f"{rows:,}", *cells, NONE if areas is None else f"{areas:.3f}"]

@@ -1,0 +1,148 @@
+"""What people write by habit: calls that do not fit, names in another spelling, and where a warning is shown."""
+
+import difflib
+import enum
+import functools
+import inspect
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from demur.errors import InvalidSetting, WrongType
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
+
+SYNONYMS = {
+    "x": ("X",),
+    "data": ("X",),
+    "y": ("labels",),
+    "labels": ("y",),
+    "y_true": ("y", "labels"),
+    "eps": ("epsilons",),
+    "epsilon": ("epsilons",),
+    "classifier": ("model",),
+    "network": ("model",),
+    "student": ("distilled_model",),
+    "autoencoder": ("ae",),
+    "loss": ("loss_fn", "loss_type"),
+    "metrics": ("log_metric",),
+    "lr": ("optimizer",),
+    "learning_rate": ("optimizer",),
+    "random_state": ("seed",),
+    "alpha": ("fpr",),
+    "contamination": ("fpr",),
+    "percentile": ("threshold_perc",),
+    "filepath": ("path",),
+    "filename": ("path",),
+}
+"""What an argument is called elsewhere, and here: the first of them that there is."""
+LABELS = ("y", "labels", "sample_weight", "class_weight")
+"""Arguments for labels, elsewhere."""
+NO_LABELS = "no labels are needed: leave them out"
+SHOWN = 4
+"""Arguments that are named where one is given by position that has to be given by name."""
+
+
+def kind(value: Any) -> str:
+    """The class of an object, or a class itself, with its module."""
+    cls = value if isinstance(value, type) else type(value)
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def plain(name: Any) -> str:
+    """A name without case, spaces, hyphens and the like."""
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def meant(name: str, options: Iterable[str]) -> str | None:
+    """The option that a misspelt name is nearest to; None if it is near none."""
+    named = {plain(option): option for option in options}
+    found = difflib.get_close_matches(plain(name), named, 1)
+    return named[found[0]] if found else None
+
+
+def chosen(value: Any, options: Iterable[str], what: str, also: Mapping[str, str] | None = None) -> str:
+    """The option that is meant, in whatever case and with whatever spaces, hyphens and underscores.
+
+    Args:
+        value: what the caller gave: a name, or a member of an enumeration that stands for one.
+        options: all names.
+        what: the argument, for the message: "loss_type", "an attack".
+        also: other names of the options.
+
+    Raises:
+        InvalidSetting: it is none of them; the message names the nearest.
+    """
+    options = list(options)
+    said = value.value if isinstance(value, enum.Enum) else value
+    if isinstance(said, str):
+        others = {plain(name): option for name, option in (also or {}).items()}
+        named = others | {plain(option): option for option in options}
+        if plain(said) in named:
+            return named[plain(said)]
+    near = meant(said, options) if isinstance(said, str) else None
+    hint = "" if near is None else f": did you mean {near!r}?"
+    raise InvalidSetting(f"{what} is one of {', '.join(map(repr, options)) or 'none'}; got {value!r}{hint}")
+
+
+def explained(function: F) -> F:
+    """Have a call that does not fit a function's arguments say, as a WrongType, what would."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            traceback = error.__traceback__
+            if isinstance(error, WrongType) or traceback is None or traceback.tb_next is not None:
+                raise  # not of this call: of something that it has led to
+            raise WrongType(_advice(function, args, kwargs, str(error))) from None
+
+    return call  # type: ignore[return-value]
+
+
+def explained_methods(cls: C) -> C:
+    """Have all calls of a class's public methods, and of the class, say what would fit; a class decorator."""
+    for name, member in vars(cls).copy().items():
+        if inspect.isfunction(member) and (name == "__init__" or not name.startswith("_")):
+            setattr(cls, name, explained(member))
+    return cls
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, as of the line outside of demur from which the call came."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "demur":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _advice(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: str) -> str:
+    parameters = list(inspect.signature(function).parameters.values())
+    is_method = bool(parameters) and parameters[0].name == "self"
+    if is_method:
+        parameters, args = parameters[1:], args[1:]
+    title = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    names = [parameter.name for parameter in parameters]
+    for name in kwargs:
+        if name not in names:
+            return f"{title} has no argument {name!r}: {_instead(name, names)}"
+    placed = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(args) > len(placed):
+        named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        shown = ", ".join([*placed, *(f"{name}=..." for name in named[:SHOWN])])
+        more = ", ..." if len(named) > SHOWN else ""
+        first = " and ".join([", ".join(placed[:-1]), *placed[-1:]]) if len(placed) > 1 else "".join(placed)
+        return f"{title} takes {first or 'nothing'} by position: write {title}({shown}{more})"
+    return error
+
+
+def _instead(name: str, names: list[str]) -> str:
+    known = [option for option in SYNONYMS.get(name, ()) if option in names]
+    near = known[0] if known else meant(name, names)
+    if near is not None:
+        return f"did you mean {near}=?"
+    return NO_LABELS if name in LABELS else f"it takes {', '.join(names)}"

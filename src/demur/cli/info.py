@@ -1,0 +1,146 @@
+"""`demur info`: what a guard, or an evaluation of one, is. Neither Keras nor onnxruntime is loaded."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demur.cli.options import Commands, add_command
+from demur.errors import CorruptEvaluation, DetectorNotFound, NotADetector
+
+if TYPE_CHECKING:
+    from demur.guard_file import Description
+    from demur.summary import Summary
+
+DETECTOR, EVALUATION = "detector.json", "evaluation.json"
+MOST = 5
+"""Guards that are named where one is to be chosen."""
+OTHERS = {
+    "a classifier, and not a guard of one yet: demur fit {path} --data NORMAL.npz --out guard": (
+        ".keras .h5 .pt .pth .safetensors .skops .ubj .pkl .joblib"
+    ),
+    "data, and demur info tells of guards and evaluations: demur score GUARD --data {path}": (
+        ".npy .npz .csv .tsv .parquet"
+    ),
+    "a page, made of an evaluation's JSON, which demur info takes": ".html .htm",
+}
+"""What other files are, by their suffixes."""
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "info",
+        run,
+        "tell what a guard or an evaluation is: classifier, rows, threshold and what it promises, versions, sizes",
+        "Of a guard's folder, an exported .onnx file, or what demur evaluate wrote. Checksums are checked.",
+    )
+    parser.add_argument("path", type=Path, metavar="FOLDER|FILE", help="a guard, or an evaluation")
+    parser.add_argument("--json", action="store_true", help="print figures as JSON instead of words")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what there is to know."""
+    summary, record = told(args.path)
+    print(json.dumps(record, indent=1) if args.json else summary)
+    return 0
+
+
+def told(path: Path) -> "tuple[Summary, dict[str, Any]]":
+    """What there is to know of a path, in words and for JSON.
+
+    Raises:
+        DetectorNotFound: there is nothing.
+        NotADetector: it is something else.
+        CorruptDetector, CorruptEvaluation: it is damaged.
+    """
+    if not path.exists():
+        raise DetectorNotFound(f"there is nothing at {path}: no such folder or file")
+    if path.name == DETECTOR:
+        path = path.parent
+    if path.is_dir():
+        if (path / DETECTOR).exists():
+            return _folder(path)
+        if not (path / EVALUATION).exists():
+            raise NotADetector(_nothing_in(path))
+        path /= EVALUATION
+    if path.suffix.lower() == ".onnx":
+        return _exported(path)
+    if path.suffix.lower() == ".json":
+        return _evaluation(path)
+    for what, suffixes in OTHERS.items():
+        if path.suffix.lower() in suffixes.split():
+            raise NotADetector(f"{path} is {what.format(path=path)}")
+    raise NotADetector(
+        f"{path} is neither a guard (a folder of demur fit or detector.save, a .onnx file of demur export) nor an "
+        "evaluation (the JSON of demur evaluate)"
+    )
+
+
+def _nothing_in(path: Path) -> str:
+    """That a folder is no guard's, and which folders in it are."""
+    inside = sorted(str(found.parent) for found in path.glob(f"*/{DETECTOR}"))
+    hint = f"; name one of the guards in it: {', '.join(inside[:MOST])}" if inside else ""
+    return f"{path} holds no {DETECTOR}, as the folder of a guard does, and no {EVALUATION}{hint}"
+
+
+def _folder(path: Path) -> "tuple[Summary, dict[str, Any]]":
+    from demur.folder import described, read_document, verified
+    from demur.wording import size
+
+    guard, (_, entries) = described(path), read_document(path)
+    files = {name: verified(path, entry) for name, entry in entries.items()} | {"description": path / DETECTOR}
+    sizes = {name: file.stat().st_size for name, file in files.items()}
+    listed = ", ".join(f"{name} {size(sizes[name])}" for name in sorted(sizes, key=lambda name: -sizes[name]))
+    inside = "classifier" not in files, files.get("classifier", path).suffix == ".safetensors"
+    held = "is not among them" if inside[0] else "has its weights alone among them" if inside[1] else ""
+    where = f"; the classifier {held}" if held else ""
+    record = {
+        name: {"file": file.name, "bytes": sizes[name], "sha256": entries.get(name, {}).get("sha256")}
+        for name, file in files.items()
+    }
+    return _told(path, "saved in a folder", guard, f"{size(sum(sizes.values()))}: {listed}{where}", record)
+
+
+def _exported(path: Path) -> "tuple[Summary, dict[str, Any]]":
+    import hashlib
+
+    from demur.guard_file import described, read
+    from demur.wording import size
+
+    guard, contents = described(path), read(path)
+    digest = hashlib.sha256(contents).hexdigest()
+    record = {"guard": {"file": path.name, "bytes": len(contents), "sha256": digest}}
+    return _told(path, "exported as one file", guard, f"{size(len(contents))}, SHA-256 {digest[:12]}", record)
+
+
+def _told(
+    path: Path, how: str, guard: "Description", files: str, record: dict[str, Any]
+) -> "tuple[Summary, dict[str, Any]]":
+    from demur.facts import as_record, facts
+    from demur.summary import Summary
+
+    summary = Summary(f"{path}: a guard, {guard.detector}, {how}", {**facts(guard), "files": files})
+    return summary, {"kind": "guard", "path": str(path), **as_record(guard), "files": record}
+
+
+def _evaluation(path: Path) -> "tuple[Summary, dict[str, Any]]":
+    from demur.evaluation.result import Evaluation
+
+    try:
+        found = Evaluation.from_json(path)
+    except CorruptEvaluation as error:
+        raise CorruptEvaluation(f"{error}. It takes what demur evaluate or evaluation.to_json wrote") from error
+    record = {
+        "kind": "evaluation",
+        "path": str(path),
+        "detector": found.detector,
+        "classifier": found.classifier,
+        "rows": found.rows,
+        "seconds": found.seconds,
+        "versions": found.versions,
+        "sentences": found.sentences(),
+        "threats": found.records(),
+    }
+    return found.summary(), record

@@ -1,0 +1,32 @@
+"""Packages whose names are imported when they are first asked for: Keras takes seconds, and fixes its backend."""
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+def lazy(
+    package: str, homes: Mapping[str, str], modules: Iterable[str] = (), elsewhere: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the `__getattr__` and the `__dir__` of a package.
+
+    Args:
+        package: its name.
+        homes: the module that each of its names is defined in.
+        modules: those of its modules that are imported when they are asked for.
+        elsewhere: names that it does not have, and what to use instead.
+    """
+    modules = frozenset(modules)
+
+    def get(name: str) -> Any:
+        if name in homes:
+            return getattr(importlib.import_module(homes[name]), name)
+        if name in modules:
+            return importlib.import_module(f"{package}.{name}")
+        hint = f": it is {elsewhere[name]}" if elsewhere is not None and name in elsewhere else ""
+        raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}")
+
+    def listed() -> list[str]:
+        return sorted({*homes, *modules})
+
+    return get, listed

@@ -54,7 +54,8 @@ class Standardize(layers.Layer):  # type: ignore[misc]
 def learn_scales(network: Any, rows: Any) -> None:
     """Have a ready network learn from rows how large their numbers are; other networks stay as they are.
 
-    A column that does not vary, but for rounding, is shifted to 0 and not scaled.
+    `fit` does that for the networks that it makes. A column that does not vary, but for rounding, is shifted to 0 and
+    not scaled; one of which a few numbers lie further than 16 standard deviations from the mean is scaled by less.
 
     Examples:
         >>> network = student((13,), classes=3)
@@ -72,6 +73,13 @@ def learn_scales(network: Any, rows: Any) -> None:
         scale = np.maximum(spread, np.abs(x - mean).max(axis=0) / FARTHEST)
         for weight, values in ((layer.mean, mean), (layer.scale, np.where(spread > rounding, scale, 1.0))):
             weight.assign(values.reshape(weight.shape).astype("float32"))
+
+
+def take_scales(network: Any, other: Any) -> None:
+    """Have a network that is made like another one have the scales that the other has learned."""
+    for layer, learned in zip(network.layers, other.layers, strict=True):
+        if isinstance(learned, Standardize):
+            layer.set_weights(learned.get_weights())
 
 
 def autoencoder(input_shape: Shape, *, code: int = 40, channels_first: bool = False, seed: int = 0) -> Any:

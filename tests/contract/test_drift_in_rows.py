@@ -13,7 +13,16 @@ from demur import ModelDistillation, evaluate, load_detector
 from demur.detectors import Detector
 from demur.drift import Monitor, calibrate_accuracy, estimate_accuracy
 from demur.drift import test as drift_test
-from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotCalibrated, ShapeMismatch, TooFewInstances, WrongType
+from demur.errors import (
+    EmptyInput,
+    InvalidSetting,
+    NonFinite,
+    NotCalibrated,
+    ShapeMismatch,
+    TooFewInstances,
+    WrongRows,
+    WrongType,
+)
 
 KINDS = [name for name, kind in Detector.registry.items() if kind.__module__.startswith("demur.")]
 
@@ -158,7 +167,7 @@ def test_rows_that_the_classifier_was_trained_on_are_warned_of():
     detector, data = again(), guards.data()
     train, held_out = data.train, data.held_out
     known = {"X_train": train.x, "y_train": train.y}
-    with pytest.warns(UserWarning, match=r"200 of the 200 rows are among the rows of X_train.*not in X_train"):
+    with pytest.warns(WrongRows, match=r"200 of the 200 rows \(100%\) are among the rows of X_train.*: pass rows that"):
         detector.infer_threshold(train.x[:200], fpr=0.1, X_train=train.x)
     with pytest.warns(UserWarning, match="among the rows of X_train"):
         calibrate_accuracy(detector, train.x[:200], train.y[:200], corruptions={"noise": noise}, rows=50, **known)
@@ -173,10 +182,13 @@ def test_rows_that_the_classifier_was_trained_on_are_warned_of():
     with advises(InvalidSetting, "y_train are the true classes of X_train: pass X_train too"):
         detector.infer_threshold(held_out.x, fpr=0.1, y_train=train.y)
     detector.infer_threshold(held_out.x, fpr=0.1, **known)
-    with advises(InvalidSetting, "pass X as arrays or a table, or no X_train"):
-        detector.infer_threshold(iter([held_out.x]), fpr=0.1, X_train=train.x)
+    with pytest.warns(WrongRows, match="among the rows of X_train"):
+        detector.infer_threshold(iter([train.x[:100], train.x[100:200]]), fpr=0.1, X_train=train.x)
+    chunks = pytest.importorskip("dask.array").from_array(held_out.x, chunks=(200, 8, 8, 1))
+    with advises(InvalidSetting, "pass X as arrays, a table or a stream, or no X_train"):
+        detector.infer_threshold(chunks, fpr=0.1, X_train=train.x)
     detector.infer_threshold(held_out.x, fpr=0.1, X_train=train.x)
-    detector.infer_threshold(iter([held_out.x]), fpr=0.1)
+    detector.infer_threshold(chunks, fpr=0.1)
 
 
 def test_rows_without_an_error_teach_nothing_about_errors():

@@ -190,7 +190,7 @@ def test_an_autoencoder_module_is_trained_in_place_saved_and_loaded(X, tmp_path)
     assert all(not torch.equal(tensor, before[name]) for name, tensor in ae.state_dict().items())
     detector.infer_threshold(X, threshold_perc=75).save(tmp_path / "detector")
     assert sorted(path.suffix for path in (tmp_path / "detector").iterdir()) == [
-        ".json", ".npz", ".safetensors", ".safetensors"
+        ".json", ".npz", ".npz", ".safetensors", ".safetensors"
     ]  # fmt: skip
     other = ModuleAE()
     loaded = load_detector(tmp_path / "detector", model=sources.torch_cnn(), companion=other)

@@ -1,6 +1,8 @@
 """The command line, run as its user runs it: `main([...])` on files in a temporary folder."""
 
 import csv
+import io
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 from advice import advises
 from demur import cli, starting
 from demur.cli import files
-from demur.errors import DemurError, InvalidSetting, MissingExtra
+from demur.errors import DemurError, InvalidSetting, MissingExtra, WrongRows
 
 COLUMNS = {
     "score": ["instance_score"],
@@ -124,7 +126,37 @@ def test_fit_shows_epochs_and_says_what_is_next(data, tmp_path, capsys):
     assert cli.main(fit_arguments(data, tmp_path / "my detector", "--scale", "0.5")) == 0
     out = capsys.readouterr().out
     assert "Epoch 3/3" in out
-    assert f"demur threshold '{tmp_path / 'my detector'}' --data HELD_OUT.npz --scale 0.5" in out
+    assert f"demur threshold '{tmp_path / 'my detector'}' --data HELD_OUT.npz\n" in out
+
+
+def test_the_scale_of_fit_is_remembered_and_may_be_said_otherwise(data, tmp_path, capsys, monkeypatch):
+    guard, onnx, scores = tmp_path / "guard", tmp_path / "guard.onnx", tmp_path / "scores.npz"
+    bytes_, scaled = str(data / "bytes.npy"), str(data / "held_out.npy")
+    fit = ["fit", str(data / "classifier.keras"), "--data", bytes_, "--scale", "0.0625", "--out", str(guard)]
+    assert cli.main([*fit, "--epochs", "1"]) == 0
+    assert "scale      0.0625, remembered" in capsys.readouterr().out
+    with pytest.warns(WrongRows, match="among the rows that fit was given"):
+        assert cli.main(["threshold", str(guard), "--data", bytes_, "--quiet"]) == 0
+    assert cli.main(["export", str(guard), "-o", str(onnx)]) == 0
+    found = {}
+    for name in (guard, onnx):
+        for options in ([bytes_], [scaled, "--scale", "1"]):
+            assert cli.main(["score", str(name), "--quiet", "--out", str(scores), "--data", *options]) == 0
+            found[name, len(options)] = np.load(scores)["instance_score"]
+        assert cli.main(["drift", "--detector", str(name), bytes_]) == 0
+    for other in found.values():
+        np.testing.assert_allclose(other, found[guard, 1], rtol=1e-3, atol=1e-4)
+    with pytest.warns(WrongRows, match="vary 16 times less than those of the rows of fit"):
+        cli.main(["predict", str(guard), "--data", scaled])
+    evidence = []
+    for rows, options in ((bytes_, []), (scaled, ["--scale", "1"])):
+        line = json.dumps({"rows": np.load(rows)[:20].tolist()})
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{line}\n"))
+        state = str(tmp_path / f"{len(evidence)}.json")
+        capsys.readouterr()
+        cli.main(["monitor", "--detector", str(onnx), "--state", state, *options])
+        evidence.append(json.loads(capsys.readouterr().out)["log_evidence"])
+    assert evidence[0] == pytest.approx(evidence[1], abs=1e-3)
 
 
 def test_fit_distils_with_options_of_its_own_into_a_companion_of_ones_own(data, tmp_path, capsys):
@@ -282,7 +314,8 @@ def test_scale_multiplies_and_nothing_else_does(data, detector, tmp_path):
 
     saved, X = load_detector(detector), np.load(data / "held_out.npy")
     np.testing.assert_allclose(scores("--scale", "0.0625"), saved.score(X), rtol=1e-4)
-    np.testing.assert_allclose(scores(), saved.score(X * 16), rtol=1e-4)
+    with pytest.warns(WrongRows, match="vary 16 times as much as those of the rows of fit"):
+        np.testing.assert_allclose(scores(), saved.score(X * 16), rtol=1e-4)
 
 
 def test_score_needs_no_threshold_and_predict_says_how_to_get_one(data, tmp_path, capsys):

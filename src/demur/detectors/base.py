@@ -840,6 +840,8 @@ class Detector(Readable, abc.ABC):
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
 
         Warns:
+            WrongRows: rows are on another scale than those of `fit`, or among them, or the labels are those of other
+                rows; of Dask collections some rows are looked at, and no labels.
             DependentRows: the scores of rows depend on those of the rows before; not looked at in Dask collections.
         """
         check_percentile(threshold_perc, margin)
@@ -857,7 +859,7 @@ class Detector(Readable, abc.ABC):
         if is_collection(X):
             from demur.batch.calibrating import calibrated
 
-            self.calibration = calibrated(
+            calibration, some = calibrated(
                 self,
                 X,
                 fpr=fpr,
@@ -867,7 +869,9 @@ class Detector(Readable, abc.ABC):
                 by_class=groups == "predicted",
                 batch_size=batch_size,
             )
-            self.threshold = self.calibration.threshold
+            if some is not None:
+                self._check_rows(some)
+            self.calibration, self.threshold = calibration, calibration.threshold
             return self
         if labels is not None and hasattr(X, "__array__"):
             self._ready_for(X)
@@ -875,8 +879,7 @@ class Detector(Readable, abc.ABC):
         passing: list[PassingRows] = []
         scored = self._scored(X, batch_size, verbose, flag_invalid=False, passing=passing)
         labels = None if labels is None else self.labels.indices(labels, len(scored.score), "labels")
-        self._check_rows(passing[0].known(), scored.y, labels, X_train, y_train, batch_size)
-        self.calibration = calibrate(
+        found = calibrate(
             scored,
             fpr=fpr,
             threshold_perc=threshold_perc,
@@ -885,10 +888,12 @@ class Detector(Readable, abc.ABC):
             classes=self.classifier.classes if groups == "predicted" else None,
             name_of=self.labels.name_of,
         )
+        self._check_rows(passing[0].known(), scored.y, labels, X_train, y_train, batch_size)
+        self.calibration = found
         self.threshold = self.calibration.threshold
         if self.agreement is None:
-            found = Agreement.of(scored.y, scored.y_opinion, held_out=True)
-            warn_if_poor(found, self.companion_name, self.companion_argument)
+            agreement = Agreement.of(scored.y, scored.y_opinion, held_out=True)
+            warn_if_poor(agreement, self.companion_name, self.companion_argument)
         return self
 
     def _check_rows(

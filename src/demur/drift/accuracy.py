@@ -101,6 +101,10 @@ def calibrate_accuracy(
         InvalidSetting: no corruption is known for such rows and none is given.
         TooFewInstances: fewer than 50 rows.
         WrongType, ShapeMismatch, EmptyInput, NonFinite, MissingExtra: see `demur.errors`.
+
+    Warns:
+        WrongRows: rows are on another scale than those of `fit`, or among them or those of `X_train`, or `y` are the
+            classes of other rows.
     """
     if not isinstance(detector, Detector):
         raise WrongType(f"detector is an AdversarialAE or a ModelDistillation; got {type(detector).__name__}")

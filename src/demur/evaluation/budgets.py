@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from demur.data import is_number
+from demur.data import Shape, is_number
 from demur.errors import InvalidSetting, WrongType
 from demur.evaluation.norms import Norm
 
 NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
+
+ROUNDING = 1e-6
 
 COLOUR: dict[Norm, float] = {"Linf": 8 / 255, "L2": 0.5, "L1": 12.0}
 """For 3x32x32 in [0, 1], as RobustBench has it (Croce et al., 2021, arXiv:2010.09670)."""
@@ -66,7 +68,7 @@ def epsilons_of(
     """The defaults, with what was given in their place.
 
     Raises:
-        InvalidSetting: a budget for another norm, or one that is not above 0.
+        InvalidSetting: a budget for another norm, or one that is not above 0 or larger than X allows.
         WrongType: they are not given by norm.
     """
     if given is not None and not isinstance(given, Mapping):
@@ -77,8 +79,28 @@ def epsilons_of(
             raise InvalidSetting(f"epsilons is keyed by norm, {', '.join(map(repr, NORMS))}; got {norm!r}")
         if not (is_number(epsilon) and epsilon > 0):
             raise InvalidSetting(f"epsilons[{norm!r}] is a number above 0; got {epsilon!r}")
+        check_size(f"epsilons[{norm!r}]", norm, epsilon, shape, bounds)
         found[norm] = float(epsilon)
     return found
+
+
+def check_size(name: str, norm: Norm, epsilon: float, shape: Shape, bounds: tuple[float, float]) -> None:
+    """Raise InvalidSetting if a budget is larger than the change of any row within the bounds into any other.
+
+    Args:
+        name: of the budget, for the message.
+        norm: of the budget.
+        epsilon: the largest change of a row.
+        shape: of a row; empty where rows are not one array.
+        bounds: smallest and largest value of a number.
+    """
+    numbers = math.prod(size or math.inf for size in shape) if shape else math.inf
+    apart = (bounds[1] - bounds[0]) * {"Linf": 1.0, "L2": math.sqrt(numbers), "L1": numbers}[norm]
+    if epsilon > apart * (1 + ROUNDING):
+        raise InvalidSetting(
+            f"{name} is {epsilon:g}, and no two rows whose numbers lie between {bounds[0]:.4g} and {bounds[1]:.4g} are "
+            f"further than {apart:.4g} apart in {norm}: pass a smaller one, in the units of X"
+        )
 
 
 def bounds_of(given: Any, X: Any, shape: tuple[int, ...]) -> tuple[float, float]:
@@ -93,7 +115,7 @@ def bounds_of(given: Any, X: Any, shape: tuple[int, ...]) -> tuple[float, float]
     pair = tuple(given) if isinstance(given, list | tuple | np.ndarray) else ()
     if len(pair) != 2 or not all(map(is_number, pair)) or not pair[0] < pair[1]:
         raise InvalidSetting(f"bounds are two numbers, the smaller first; got {given!r}")
-    rounding = 1e-6 * (pair[1] - pair[0])
+    rounding = ROUNDING * (pair[1] - pair[0])
     if low < pair[0] - rounding or high > pair[1] + rounding:
         raise InvalidSetting(f"X holds numbers from {low:.4g} to {high:.4g}, outside the bounds {pair[0]} to {pair[1]}")
     return float(pair[0]), float(pair[1])

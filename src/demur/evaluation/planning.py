@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from demur.data import is_table
+from demur.data import Field, is_table
 from demur.errors import InvalidSetting, WrongType
 from demur.evaluation.attacks import Attack
 from demur.evaluation.attacks.default import default_attacks
+from demur.evaluation.budgets import check_size
 from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
 from demur.evaluation.measuring import Description
 from demur.evaluation.norms import Norm
@@ -67,14 +68,14 @@ def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes
         notes: what is left out is noted here.
 
     Raises:
-        InvalidSetting: there is no attack of that name.
+        InvalidSetting: there is no attack of that name, or its epsilon is larger than the bounds allow.
         WrongType: it is no attack.
     """
     if asked is None:
         notes.append("No attacks were asked for: nothing is said of what an attacker can do.")
         return []
     found = default_attacks(epsilons, target.bounds) if asked == "default" else _listed(asked, "attacks")
-    attacks = [_made(attack, epsilons) for attack in found]
+    attacks = [_made(attack, epsilons, target) for attack in found]
     if not target.is_one_array:
         what = "texts" if isinstance(target.layout, Text) else "several arrays or a table with columns"
         notes.append(f"Rows are {what}: there are no attacks on such rows.")
@@ -92,8 +93,11 @@ def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes
     return possible
 
 
-def _made(attack: Any, epsilons: Mapping[Norm, float]) -> Attack:
+def _made(attack: Any, epsilons: Mapping[Norm, float], target: Target) -> Attack:
     if isinstance(attack, Attack):
+        if attack.epsilon is not None and isinstance(target.layout, Field):
+            name = f"the epsilon of {attack.label}"
+            check_size(name, attack.norm, attack.epsilon, target.layout.shape, target.bounds)
         return attack
     if not isinstance(attack, str):
         raise WrongType(f"attacks are instances of demur.evaluation.attacks.Attack, or names; got {attack!r}")

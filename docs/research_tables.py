@@ -149,7 +149,9 @@ SOURCES = (
         "python benchmarks/trained_rows.py",
         "0 to 2",
     ),
-    Source("docs/results/wrong-rows.json", "[False alarms and drift](drift.md)", "python benchmarks/wrong_rows.py", "0"),
+    Source(
+        "docs/results/wrong-rows.json", "[False alarms and drift](drift.md)", "python benchmarks/wrong_rows.py", "0"
+    ),
     Source(
         "docs/results/drift-streams.json",
         "[False alarms and drift](drift.md)",

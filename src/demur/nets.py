@@ -18,7 +18,7 @@ from demur.errors import ShapeMismatch
 SMALL_IMAGE = 64
 """Up to this many pixels a side an autoencoder squeezes through a dense code; beyond, it stays convolutional."""
 FARTHEST = 16.0
-"""In standard deviations, how far a number of the rows that scales are learned from may lie from the mean, at most."""
+"""The largest number that standardised rows have, of those that the scales are learned from."""
 
 
 @keras.saving.register_keras_serializable("demur")
@@ -54,8 +54,8 @@ class Standardize(layers.Layer):  # type: ignore[misc]
 def learn_scales(network: Any, rows: Any) -> None:
     """Have a ready network learn from rows how large their numbers are; other networks stay as they are.
 
-    `fit` does that for the networks that it makes. A column that does not vary, but for rounding, is shifted to 0 and
-    not scaled; one of which a few numbers lie further than 16 standard deviations from the mean is scaled by less.
+    `fit` does that for the networks that it makes. A column becomes one of mean 0 and standard deviation 1, or of a
+    smaller one where a number would be larger than 16; one that does not vary, but for rounding, becomes 0.
 
     Examples:
         >>> network = student((13,), classes=3)

@@ -15,8 +15,8 @@ from demur.copying import with_companion
 from demur.data import Field
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Array, Target
-from demur.sources import SOME
 from demur.extras import without_tensorflow
+from demur.sources import SOME
 
 
 class Baseline(abc.ABC):

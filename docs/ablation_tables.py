@@ -15,6 +15,18 @@ Found = dict[str, Any]
 """Of each row set, clean or an attack: its figures."""
 
 
+def by_scale() -> tuple[list[str], list[list[str]]]:
+    """How well ready companions agree with classifiers of images on several scales."""
+    path = RESULTS.parent.parent / "docs/results/input-scales.json"
+    rows = []
+    for name, found in json.loads(path.read_text(encoding="utf-8"))["runs"].items():
+        means = {key: statistics.mean(shares) for key, shares in found.items() if isinstance(shares, list)}
+        for companion in dict.fromkeys(key.rpartition(", ")[0] for key in means):
+            both = (f"{100 * means[f'{companion}, {how}']:.1f} %" for how in ("as they come", "learned"))
+            rows.append([f"{NAMES[name]}, {companion}", *both])
+    return ["", "numbers as they come", "scales learned"], rows
+
+
 def runs(dataset: str) -> list[Any]:
     """One a seed."""
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob(f"ablation-{dataset}-*.json"))]

@@ -153,6 +153,41 @@ def training_warnings(n: str = "500") -> Table:
     return ["classifier", "errors, trained on", "errors, held out", "warned, trained on", "warned, held out"], rows
 
 
+def wrong_rows() -> Table:
+    """Of each data set, how often rows are told that are on another scale, and how often others are."""
+
+    def told(found: Any) -> str:
+        return f"{found['told']:,} of {found['of']:,}" if found else ""
+
+    def together(found: Any) -> Any:
+        return {key: sum(each[key] for each in found.values()) for key in ("told", "of")} if found else None
+
+    rows = [
+        [
+            name,
+            told(found["held out"]),
+            told(found["drifted"]),
+            told(together(found.get("other scale"))),
+            told(together(found.get("a column in another unit"))),
+            told(together(found.get("channels in another order"))),
+        ]
+        for name, found in json.loads((RESULTS / "wrong-rows.json").read_text(encoding="utf-8"))["data"].items()
+    ]
+    return ["", "held out", "drifted", "another scale", "a column's unit", "channels' order"], rows
+
+
+def wrong_labels() -> Table:
+    """How often labels are taken for those of other rows, by what the classifier knows."""
+    found = json.loads((RESULTS / "wrong-rows.json").read_text(encoding="utf-8"))["labels"]
+    sizes = list(next(iter(next(iter(found.values())).values())))
+    rows = [
+        [f"{classes}, {skill}", *(share(by_size[n]["told"] / by_size[n]["of"], 1) for n in sizes)]
+        for classes, by_skill in found.items()
+        for skill, by_size in by_skill.items()
+    ]
+    return ["", *(f"{int(n):,} rows" for n in sizes)], rows
+
+
 def streams() -> Any:
     """What was simulated."""
     return json.loads((RESULTS / "drift-streams.json").read_text(encoding="utf-8"))

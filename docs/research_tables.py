@@ -150,6 +150,9 @@ SOURCES = (
         "0 to 2",
     ),
     Source(
+        "docs/results/wrong-rows.json", "[False alarms and drift](drift.md)", "python benchmarks/wrong_rows.py", "0"
+    ),
+    Source(
         "docs/results/drift-streams.json",
         "[False alarms and drift](drift.md)",
         "python benchmarks/drift_streams.py",
@@ -194,6 +197,12 @@ SOURCES = (
         "[Benchmarks](detectors.md)",
         "python benchmarks/ablation.py DATASET --seed N",
         "in the name",
+    ),
+    Source(
+        "docs/results/input-scales.json",
+        "[Benchmarks](detectors.md)",
+        "python benchmarks/input_scales.py",
+        "0 and 1",
     ),
     Source("docs/results/smallest-change.json", "[Benchmarks](detectors.md)", "python benchmarks/smallest_change.py"),
     Source(

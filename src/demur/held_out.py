@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur import calls
-from demur.data import CHECK_ROWS, Layout, Rows, batches, cast, taken
+from demur.data import CHECK_ROWS, Layout, Rows, batches, cast, flat, is_table, taken
 from demur.errors import WrongRows
 from demur.ranges import Numbers, Range, difference, numbers_of
 from demur.row_sketch import KEPT, RowSketch, row_hashes
@@ -28,10 +28,12 @@ BEYOND_CHANCE, SURELY = 0.2, 0.01
 """Cohen's kappa that any classifier has on rows with their own labels, and the level of the tests on that."""
 SAMPLE = 2048
 """Rows whose numbers are looked at."""
+TOGETHER = 2**22
+"""Numbers that are looked at together, so that large rows take little memory."""
 
 CONSEQUENCE = (
-    "A classifier answers otherwise on rows that it was trained on than on new rows: the false-positive rate of a "
-    "threshold from such rows does not hold, and accuracies on such rows are too high"
+    "Classifier and companion answer otherwise on rows that they were trained on than on new rows: the false-positive "
+    "rate of a threshold from such rows does not hold, and accuracies on such rows are too high"
 )
 Flags = npt.NDArray[np.bool_]
 
@@ -99,7 +101,8 @@ class PassingRows:
 
     def add(self, rows: Rows) -> None:
         """Look at a batch."""
-        for part in batches(rows, CHECK_ROWS):
+        numbers = 1 if is_table(rows) else sum(np.asarray(array[:1]).size for array in flat(rows))
+        for part in batches(rows, max(1, min(CHECK_ROWS, TOGETHER // max(1, numbers)))):
             batch = cast(part, self.layout)
             hashes = row_hashes(batch)
             self._hashes.append(hashes)
@@ -109,9 +112,9 @@ class PassingRows:
             # Those of the smallest hashes: a sample of the distinct rows, in whatever order the rows come.
             chosen = np.flatnonzero(hashes <= self._highest)
             if len(chosen):
-                numbers = numbers_of(taken(batch, chosen), self.layout, channels_first=self.channels_first)
-                self._sample.append((hashes[chosen], numbers))
-                if sum(len(found) for found, _ in self._sample) > 4 * SAMPLE:
+                found = numbers_of(taken(batch, chosen), self.layout, channels_first=self.channels_first)
+                self._sample.append((hashes[chosen], found))
+                if sum(len(known) for known, _ in self._sample) > 4 * SAMPLE:
                     self._thin()
 
     def add_made(self, rows: Rows) -> None:

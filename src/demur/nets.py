@@ -21,7 +21,7 @@ __dir__ = __all__.copy
 SMALL_IMAGE = 64
 """Up to this many pixels a side an autoencoder squeezes through a dense code; beyond, it stays convolutional."""
 FARTHEST = 16.0
-"""In standard deviations, how far a number of the rows that scales are learned from may lie from the mean, at most."""
+"""The largest number that standardised rows have, of those that the scales are learned from."""
 
 
 @keras.saving.register_keras_serializable("demur")
@@ -57,7 +57,8 @@ class Standardize(layers.Layer):  # type: ignore[misc]
 def learn_scales(network: Any, rows: Any) -> None:
     """Have a ready network learn from rows how large their numbers are; other networks stay as they are.
 
-    A column that does not vary, but for rounding, is shifted to 0 and not scaled.
+    `fit` does that for the networks that it makes. A column becomes one of mean 0 and standard deviation 1, or of a
+    smaller one where a number would be larger than 16; one that does not vary, but for rounding, becomes 0.
 
     Examples:
         >>> network = student((13,), classes=3)
@@ -75,6 +76,13 @@ def learn_scales(network: Any, rows: Any) -> None:
         scale = np.maximum(spread, np.abs(x - mean).max(axis=0) / FARTHEST)
         for weight, values in ((layer.mean, mean), (layer.scale, np.where(spread > rounding, scale, 1.0))):
             weight.assign(values.reshape(weight.shape).astype("float32"))
+
+
+def take_scales(network: Any, other: Any) -> None:
+    """Have a network that is made like another one have the scales that the other has learned."""
+    for layer, learned in zip(network.layers, other.layers, strict=True):
+        if isinstance(learned, Standardize):
+            layer.set_weights(learned.get_weights())
 
 
 def autoencoder(input_shape: Shape, *, code: int = 40, channels_first: bool = False, seed: int = 0) -> Any:

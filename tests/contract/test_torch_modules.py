@@ -1,6 +1,8 @@
 """PyTorch modules: their hidden layers by name, and modules as autoencoders and students, trained in place."""
 
 import copy
+import os
+import stat
 import threading
 
 import contract_models as models
@@ -248,6 +250,27 @@ def test_checkpoints_of_a_module_are_safetensors(X, tmp_path):
     fit(autoencoding(ae=ae), X, epochs=1, callbacks=[checkpoint])
     state = load_file(tmp_path / "ae.keras")
     assert all(torch.equal(tensor.cpu(), state[name]) for name, tensor in ae.state_dict().items())
+
+
+@on_torch
+def test_a_copy_is_loaded_from_the_classifier_and_files_are_for_whom_the_umask_says(X, tmp_path):
+    detector = ModelDistillation(model=sources.torch_cnn(), distilled_model="copy")
+    checkpoint = keras.callbacks.ModelCheckpoint(str(tmp_path / "checkpoint.safetensors"))
+    before = os.umask(0o027)
+    try:
+        detector.fit(X, robust=0.1, epochs=1, verbose=False, callbacks=[checkpoint])
+        detector.infer_threshold(X, threshold_perc=75).save(tmp_path / "guard")
+        detector.export(tmp_path / "guard.onnx")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*") if path.is_file()}
+    assert set(modes.values()) == {0o640}, modes
+    assert stat.S_IMODE((tmp_path / "guard").stat().st_mode) == 0o750
+    model = copy.deepcopy(sources.torch_cnn())
+    loaded = load_detector(tmp_path / "guard", model=model)
+    np.testing.assert_allclose(loaded.score(X), detector.score(X), atol=1e-6)
+    assert loaded.distilled_model is not model
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), sources.torch_cnn().parameters(), strict=True))
 
 
 @on_torch

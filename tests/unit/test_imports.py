@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from demur.errors import MissingExtra
@@ -65,6 +66,70 @@ def test_onnxruntime_reports_to_nobody_unless_told_to(given, expected):
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected
+
+
+MISSING = """
+import contextlib, sys
+from demur import cli, load_detector, runtime
+from demur.errors import DetectorNotFound
+
+for load in (load_detector, runtime.load):
+    with contextlib.suppress(DetectorNotFound):
+        load("none.onnx")
+for command in sys.stdin.read().splitlines():
+    assert cli.main(command.split()) == 1, command
+    assert "keras" not in sys.modules, command
+"""
+COMMANDS = """
+fit none.keras --data rows.npy --out guard
+fit none.safetensors --data rows.npy --out guard --module m:f
+fit rows.npy --data none.npy --out guard
+fit rows.npy --data rows.npy --companion none.keras --out guard
+threshold none --data rows.npy
+predict none.onnx --data rows.npy
+drift --detector none rows.npy
+monitor --detector none --state state.json
+calibrate-accuracy none --data rows.npy --labels rows.npy
+estimate-accuracy none --data rows.npy
+evaluate none --data rows.npy --labels rows.npy
+report none.json
+export none -o guard.onnx
+serve none
+score none*.npy --guard guard --out scores
+score rows.npy --guard none --out scores
+"""
+
+
+def test_a_missing_path_is_told_before_keras_is_imported(tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((3, 2)))
+    (tmp_path / "guard").mkdir()
+    (tmp_path / "guard" / "detector.json").write_text('{"format": 1, "files": {}}')
+    run = {"cwd": tmp_path, "capture_output": True, "text": True, "input": COMMANDS.strip()}
+    done = subprocess.run([sys.executable, "-c", MISSING], check=False, **run)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("there is no ") >= len(COMMANDS.split("\n")) - 3
+
+
+SAVED = """
+import sys, keras, numpy as np
+from demur import AdversarialAE, load_detector
+
+X = np.random.default_rng(0).random((60, 4)).astype("float32")
+model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2, activation="softmax")])
+detector = AdversarialAE(model=model).fit(X[:30], epochs=1, verbose=False).infer_threshold(X[30:], fpr=0.1)
+detector.save("guard")
+load_detector("guard").export("guard.onnx")
+assert "tensorflow" not in sys.modules
+from keras.src.utils.module_utils import tensorflow
+assert tensorflow._available is None  # and who wants it may have it
+"""
+
+
+def test_tensorflow_is_left_alone_on_another_backend(tmp_path):
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", SAVED], check=False, **run)
+    assert done.returncode == 0, done.stderr
 
 
 def test_public_names_are_there_and_listed():

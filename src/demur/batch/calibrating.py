@@ -7,6 +7,7 @@ import numpy as np
 
 from demur.batch.answering import classes_of, labels_of, layout_of
 from demur.batch.collections import parts_of
+from demur.batch.formats import Store
 from demur.batch.gathering import scores_of_part, sent
 from demur.batch.guards import loaded
 from demur.batch.job import Job
@@ -14,6 +15,7 @@ from demur.batch.tables import Reading
 from demur.calibration import Calibration
 from demur.decision import Groups, calibration_of, grouped
 from demur.errors import NonFinite, ShapeMismatch, WrongType
+from demur.sources import SOME
 
 TOGETHER = 16
 """Sketches that one task merges."""
@@ -29,7 +31,7 @@ def calibrated(
     labels: Any,
     by_class: bool,
     batch_size: int,
-) -> Calibration:
+) -> tuple[Calibration, Any]:
     """Calibrate a live detector on a Dask collection, by the current client's workers or Dask's own scheduler.
 
     Of at most a million scores, a group, the result is that of the same rows in memory. Of more, the threshold is that
@@ -44,6 +46,9 @@ def calibrated(
         labels: `(n,)`, true classes, as the detector calls them; an array, of Dask or not.
         by_class: whether each predicted class has a threshold of its own.
         batch_size: rows a pass.
+
+    Returns:
+        The calibration, and some of the rows; None in their place where the first part has none.
 
     Raises:
         NonFinite, RowsFailed: rows cannot be judged.
@@ -65,9 +70,10 @@ def calibrated(
             dask.delayed(Groups.merged)(sketches[start : start + TOGETHER])
             for start in range(0, len(sketches), TOGETHER)
         ]
-    (found,) = dask.compute(sketches[0])
+    found, first = dask.compute(sketches[0], parts[0])
     name_of = labels_of(detector).name_of
-    return calibration_of(found, fpr=fpr, threshold_perc=threshold_perc, margin=margin, name_of=name_of)
+    calibration = calibration_of(found, fpr=fpr, threshold_perc=threshold_perc, margin=margin, name_of=name_of)
+    return calibration, next(iter(first.batches(Store("file"), reading, SOME))).rows
 
 
 def sketched(job: Job, part: Any, labels: Any, classes: int | None) -> Groups:

@@ -884,6 +884,8 @@ class Detector(Readable, abc.ABC):
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
 
         Warns:
+            WrongRows: rows are on another scale than those of `fit`, or among them, or the labels are those of other
+                rows; of Dask collections some rows are looked at, and no labels.
             DependentRows: the scores of rows depend on those of the rows before; not looked at in Dask collections.
         """
         check_percentile(threshold_perc, margin)
@@ -901,7 +903,7 @@ class Detector(Readable, abc.ABC):
         if is_collection(X):
             from demur.batch.calibrating import calibrated
 
-            self.calibration = calibrated(
+            calibration, some = calibrated(
                 self,
                 X,
                 fpr=fpr,
@@ -911,7 +913,9 @@ class Detector(Readable, abc.ABC):
                 by_class=groups is not None,
                 batch_size=batch_size,
             )
-            self.threshold = self.calibration.threshold
+            if some is not None:
+                self._check_rows(some)
+            self.calibration, self.threshold = calibration, calibration.threshold
             return self
         if labels is not None and hasattr(X, "__array__"):
             self._ready_for(X)

@@ -103,6 +103,10 @@ def calibrate_accuracy(
         InvalidSetting: no corruption is known for such rows and none is given.
         TooFewInstances: fewer than 50 rows.
         WrongType, ShapeMismatch, EmptyInput, NonFinite, MissingExtra: see `demur.errors`.
+
+    Warns:
+        WrongRows: rows are on another scale than those of `fit`, or among them or those of `X_train`, or `y` are the
+            classes of other rows.
     """
     check_detector(detector)
     _isotonic()  # a missing package is told before anything is computed

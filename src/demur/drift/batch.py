@@ -100,6 +100,9 @@ def test(
         NotCalibrated: `infer_threshold` was not called.
         EmptyInput: there is no row, or none that can be judged.
         InvalidSetting, WrongType, ShapeMismatch, NonFinite, MissingExtra: see `demur.errors`.
+
+    Warns:
+        WrongRows: rows in memory are on another scale than those of `fit`: that is no drift, but a mistake.
     """
     if not (is_number(alpha) and 0 < alpha < 1):
         raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")

@@ -16,6 +16,7 @@ from demur.data import Field
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Array, Target
 from demur.extras import without_tensorflow
+from demur.sources import SOME
 
 
 class Baseline(abc.ABC):
@@ -158,6 +159,7 @@ class OrdinaryAutoencoder(Baseline):
             self.network = nets.autoencoder(
                 X.shape[1:], channels_first=self.target.detector.channels_first, seed=self.seed
             )
+            nets.learn_scales(self.network, X[:SOME])
             xla = False if keras.backend.backend() == "tensorflow" else "auto"
             self.network.compile("adam", "mse", jit_compile=xla)
             for _ in range(10):
@@ -196,6 +198,7 @@ class UntrainedCompanion(Baseline):
             else:
                 with without_tensorflow():
                     fresh = keras.models.clone_model(detector.companion)
+                nets.take_scales(fresh, detector.companion)
         self.detector = with_companion(detector, fresh)
 
     def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002

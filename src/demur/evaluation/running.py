@@ -1,9 +1,11 @@
 """One call that tells what a guard is worth: every threat on every row, and the figures of all."""
 
+import contextlib
 import functools
 import importlib.metadata
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +18,7 @@ from demur.classes import Classes
 from demur.data import check_layout, check_whole, row_count, taken
 from demur.detectors.base import Detector, check_detector
 from demur.durations import seconds_of
-from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
+from demur.errors import InvalidSetting, ThresholdNotSet, WrongRows, WrongType
 from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import Attack, Attacked
 from demur.evaluation.baselines import Baseline, finite
@@ -113,6 +115,10 @@ def evaluate(
         NotFitted, ThresholdNotSet: the detector has not been trained, or has no threshold.
         CorruptEvaluation: attacked rows in `out` were made from other rows, labels or another classifier.
         ShapeMismatch, WrongType, InvalidSetting, EmptyInput, NonFinite: see `demur.errors`.
+
+    Warns:
+        WrongRows: rows are on another scale than those of `fit`, or among them or those of `X_train`, or `y` are the
+            classes of other rows. The evaluation's notes say so, too.
     """
     started = time.monotonic()
     X, y = _checked(detector, X, y, resamples, seed)
@@ -125,7 +131,8 @@ def evaluate(
         X, y = taken(X, order), y[order]
         compared = _baselines(asked, X_train, seed, reporter)
         unchanged = Unchanged(y, target.verdict(X), {})
-        detector._check_rows(X, unchanged.verdict.reference, y, X_train, y_train)
+        with _noting(notes):
+            detector._check_rows(X, unchanged.verdict.reference, y, X_train, y_train)
         unchanged.scores.update(_scores(target, compared, X, unchanged.verdict.score))
         plan = planned([*asked.attacks, *asked.corruptions], len(y))
         if seconds is not None:
@@ -177,6 +184,19 @@ def evaluate(
     if folder is not None:
         evaluation.to_json(folder / "evaluation.json")
     return evaluation
+
+
+@contextlib.contextmanager
+def _noting(notes: list[str]) -> Iterator[None]:
+    """Note what is warned of about the rows, for those who read the evaluation."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", WrongRows)
+        yield
+    for warning in caught:
+        if isinstance(warning.message, WrongRows):
+            said = str(warning.message)
+            notes.append(f"{said[0].upper()}{said[1:]}.")
+        warnings.warn(warning.message, stacklevel=4)  # the line that called evaluate
 
 
 def _seconds(budget: float | str | None) -> float | None:

@@ -82,6 +82,8 @@ def export(
     if precision in PRECISIONS and X is None:
         raise InvalidSetting(f"{precision} needs X=, rows as infer_threshold takes them, to measure what it costs")
     rows = None if X is None else check_layout(X, detector.classifier.layout)
+    if precision in PRECISIONS:
+        detector._check_rows(rows)
     network = with_classifier(network_of(detector, opset), detector)
     loss = None
     drafts = tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-")

@@ -15,8 +15,8 @@ from demur.wording import count, interval, listed, number, percent
 
 DIGITS = 6
 """Of a threshold."""
-SHOWN = 6
-"""Names of classes or columns that are written out."""
+SHOWN, LIMITS = 6, 20
+"""Names of classes or columns that are written out, and thresholds of classes."""
 SCORES = {
     "kld": "Kullback-Leibler divergence",
     "xent": "cross-entropy",
@@ -96,7 +96,7 @@ def promise(
     limits = np.atleast_1d(threshold)
     if np.ndim(threshold):
         each = [f"{name} {number(limit, DIGITS)}" for name, limit in zip(names, limits, strict=True)]
-        value = f"by predicted class, in nats: {listed(each, SHOWN)}"
+        value = f"by predicted class, in nats: {listed(each, LIMITS)}"
     else:
         value = f"{number(float(limits[0]), DIGITS)} nats"
     if calibration is None or not np.array_equal(np.atleast_1d(calibration.threshold), limits):

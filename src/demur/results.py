@@ -174,9 +174,9 @@ def _decisions(name: str, data: Mapping[str, Any], about: Mapping[str, Any]) -> 
 def _drift(name: str, data: Mapping[str, Any], about: Mapping[str, Any]) -> Summary:
     """The test of a batch."""
     alpha, direction = about.get("alpha"), "larger" if data["effect_size"] > 0 else "no larger"
-    p = f"p = {data['p_value']:.2g}" if data["p_value"] >= 1e-4 else "p < 0.0001"
+    p = f"{data['p_value']:.2g}" if data["p_value"] >= 1e-4 else "< 0.0001"
     facts = {
-        "p-value": p.removeprefix("p = ").removeprefix("p ") + ("" if alpha is None else f", at a level of {alpha:g}"),
+        "p-value": p + ("" if alpha is None else f", at a level of {alpha:g}"),
         "mean score": f"{number(data['mean_score'], 4)} nats; of normal data {number(data['reference_mean'], 4)}",
         "effect size": f"{number(data['effect_size'])}: Cliff's delta, from \N{MINUS SIGN}1 to 1",
     }

@@ -17,6 +17,7 @@ from advice import advises
 from demur import cli, starting
 from demur.cli import files
 from demur.errors import DemurError, InvalidSetting, MissingExtra, WrongRows
+from demur.wording import percent
 
 COLUMNS = {
     "score": ["instance_score"],
@@ -245,7 +246,9 @@ def test_threshold_is_saved_and_printed(data, detector, tmp_path, capsys):
     assert "gets right" not in printed
     train = str(data / "train.npz")
     assert cli.main([*arguments[:2], "--data", f"{train}:images", "--labels", f"{train}:labels", "--fpr", "0.1"]) == 0
-    assert "10 % of inputs like these 300, of those that the classifier gets right" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert ": flags at most 10 % of rows like the " in printed
+    assert printed.splitlines()[0].endswith("it was inferred from, all of which the classifier gets right")
 
 
 # Answering --------------------------------------------------------------------------------------------------------
@@ -260,7 +263,7 @@ def test_output_is_what_python_returns(data, detector, tmp_path, capsys, command
     assert cli.main([command, detector, "--data", str(data / "new.npz"), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert str(out) in printed
-    assert "100 inputs" in printed
+    assert "100 rows" in printed
 
     saved, X = load_detector(detector), rows_of(data)
     expected = {"instance_score": saved.score(X)} if command == "score" else getattr(saved, command)(X)["data"]
@@ -299,7 +302,7 @@ def test_summary_alone_without_out(data, detector, tmp_path, capsys, monkeypatch
     assert cli.main(["correct", detector, "--data", str(data / "new.npz"), "--quiet"]) == 0
     result = load_detector(detector).correct(rows_of(data))["data"]
     out = capsys.readouterr().out
-    assert f"{result['is_adversarial'].sum()} ({result['is_adversarial'].mean():.1%}".replace("%", " %)") in out
+    assert f"{result['is_adversarial'].sum()} ({percent(result['is_adversarial'].mean())}), above" in out
     assert f"{(result['corrected'] != result['no_defense']).sum()}, given another class" in out
     assert f"median {np.median(result['instance_score']):.4g}" in out
     assert names_in(tmp_path) == []

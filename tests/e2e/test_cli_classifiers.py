@@ -21,6 +21,7 @@ from demur.cli import data, export
 from demur.cli.guards import Document
 from demur.cli.tables import read_table
 from demur.errors import InvalidSetting, NotADetector, WrongClassifier, WrongType
+from demur.wording import percent
 
 OK, FAILED, DRIFT = 0, 1, 3
 NUMBERS = ["mean radius", "mean texture", "mean area"]
@@ -491,7 +492,8 @@ def test_accuracy_is_estimated_after_it_was_calibrated(capsys):
     assert f"demur estimate-accuracy {guard} --data NEW.csv {line}" in shown
     sentence = said(capsys, f"estimate-accuracy {guard} --data new.csv {line}")
     found = json.loads(said(capsys, f"estimate-accuracy {guard} --data new.csv {line} --json"))["data"]
-    assert sentence.startswith(f"accuracy    {100 * found['accuracy']:.1f} %, nine times in ten between ")
+    assert sentence.startswith(f"accuracy of the classifier {percent(found['accuracy'])}, estimated on 119 rows")
+    assert "nine times in ten between" in sentence
     assert found["n"] == 119
     assert run(f"predict {guard} --data new.csv {line} --out rows.csv --quiet") == OK
     assert run(f"predict {guard} --scores rows.csv --out ready.csv") == OK

@@ -83,8 +83,13 @@ def test_a_guard_is_made_evaluated_and_reported(demur, folder):
 
     # The same command takes what is there: the same figures, and no attack is run again.
     kept = {path.name: path.stat().st_mtime_ns for path in (folder / "results" / "attacked").iterdir()}
-    status, out, _ = demur(*arguments, *names, "--quiet")
+    status, out, _ = demur(*arguments, *names, "--quiet", "--report", "again.html")
     assert status == 0
+    assert "written to again.html" in out
+    assert "selective PGD" in (folder / "again.html").read_text(encoding="utf-8")
+    status, told, _ = demur("info", "results")
+    assert status == 0
+    assert told.strip() in out
     assert "40 rows" not in out
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "results" / "attacked").iterdir()} == kept
     again = json.loads((folder / "results" / "evaluation.json").read_text(encoding="utf-8"))

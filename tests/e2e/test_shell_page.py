@@ -28,7 +28,7 @@ def test_the_section_runs(tmp_path, monkeypatch, capsys):
         ), line
     shown = capsys.readouterr().out
     assert "left out: patient, target" in shown
-    assert "accuracy    " in shown
+    assert "accuracy of the classifier " in shown
     answers, flags = pd.read_csv("answers.csv"), pd.read_csv("flags.csv")
     assert answers.patient.tolist() == pd.read_csv("new.csv").patient.tolist()
     assert answers.is_adversarial.tolist() == flags.is_adversarial.tolist()

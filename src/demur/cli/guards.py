@@ -222,6 +222,7 @@ class Calibrated:
         self.calibration: Any = found.calibration
         self.harm = found.harm
         self.threshold: Any = found.threshold
+        self.harm: Any = found.harm
         self.on_invalid, self.labels, self.data_type = found.on_invalid, found.labels, found.data_type
         self.meta = {
             "name": found.detector,

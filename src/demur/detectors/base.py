@@ -512,7 +512,7 @@ class Detector(Readable, abc.ABC):
         )
 
     @property
-    def description(self) -> Description:
+    def _description(self) -> Description:
         """What an exported file and a summary say of the detector; without a digest of the classifier."""
         is_ready = self._is_ready
         return Description(
@@ -552,7 +552,7 @@ class Detector(Readable, abc.ABC):
               rows        (n, 8, 8, 1) float32
               ...
         """
-        found = facts(self.description)
+        found = facts(self._description)
         if self.history:
             loss = self.history["loss"]
             found["trained"] = f"{count(len(loss), 'epoch')}, loss {number(loss[0])} to {number(loss[-1])}"
@@ -1144,7 +1144,7 @@ class Detector(Readable, abc.ABC):
             "companion_preprocess": is_own(self.companion_preprocess),
             "table": self.table,
             "scale": self.scale,
-            "versions": self.description.versions,
+            "versions": self._description.versions,
         }
         parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
         learned = {

@@ -129,7 +129,7 @@ def _contents(
     copy = onnx.ModelProto()
     copy.CopyFrom(network.model)
     model = add_procedure(network._replace(model=copy), detector.classifier.classes, threshold, calibration)
-    description = detector.description._replace(
+    description = detector._description._replace(
         threshold=threshold,
         inputs=tuple(name for name in network.inputs if name != REFERENCE),
         classifier=detector.classifier.fingerprint(),

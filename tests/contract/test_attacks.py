@@ -39,8 +39,8 @@ from demur.evaluation.attacks.climbing import Climb, Facts
 from demur.evaluation.budgets import NORMS
 from demur.evaluation.gradients import differentiated
 from demur.evaluation.norms import size
-from demur.evaluation.planning import attacks_of
 from demur.evaluation.target import Look, Target
+from demur.evaluation.threats import attacks_of
 from demur.testing.leaving import state_of
 
 # foolbox 3.3.4, with current SciPy, when it is imported.

@@ -194,6 +194,7 @@ PRICES = st.lists(
         a_row=st.floats(0, 2),
         start=st.floats(0, 20),
         tried=st.just(0),
+        kind=st.sampled_from("abc"),
         weight=st.sampled_from([0.2, 1.0, 10.0]),
         for_the_curve=st.booleans(),
     ),
@@ -242,7 +243,7 @@ def test_what_does_not_fit_is_left_out_and_what_comes_after_it_may_fit():
 
 def test_the_rest_of_the_time_goes_into_rows_that_narrow_the_figures_most():
     """A quarter of the cost is twice the rows; and no other way to spend the time has a smaller sum of variances."""
-    prices = [Price(10_000, 0.04), Price(10_000, 0.01), Price(10_000, 0.01, weight=4)]
+    prices = [Price(9000, 0.04, kind="a"), Price(9000, 0.01, kind="b"), Price(9000, 0.01, kind="c", weight=4)]
     rows = scheduled(prices, 40)
     assert rows == pytest.approx([400, 800, 1600], abs=2)
     assert seconds_for(prices, rows) == pytest.approx(40, abs=0.05)
@@ -255,6 +256,18 @@ def test_the_rest_of_the_time_goes_into_rows_that_narrow_the_figures_most():
     assert best <= min(variance(shares) for shares in others) * 1.001
 
 
+def test_threats_of_a_kind_are_tried_on_the_same_rows():
+    prices = [Price(400, 0.3, kind="a"), Price(400, 0.1, kind="a"), Price(400, 0.1, kind="b", weight=2), Price(60, 0.1)]
+    few, more, other, own = scheduled(prices, 100)
+    assert (few, own) == (more, 60)
+    # Two threats of weight 1 that cost 0.4 s a row, and one of weight 2 that costs 0.1 s.
+    assert other == pytest.approx(2 * more, abs=2)
+    # What cannot be tried on more rows does not make its kind dearer.
+    capped = [*prices[:3], Price(60, 50.0, tried=60, kind="b")]
+    assert scheduled(capped, 90)[:3] == pytest.approx([few, more, other], abs=15)
+    assert scheduled(capped, 90)[2] == pytest.approx(2 * scheduled(capped, 90)[1], abs=2)
+
+
 def test_a_start_is_paid_once():
     fresh, going_on = Price(400, 0.1, start=10), Price(400, 0.1, start=10, tried=50)
     assert (fresh.of(50), going_on.of(50), going_on.of(60)) == (15, 0, 1)
@@ -265,7 +278,7 @@ def test_a_start_is_paid_once():
 
 @pytest.mark.parametrize(
     ("tried", "rows", "worthwhile"),
-    [(0, 50, True), (100, 110, False), (100, 125, True), (380, 400, True), (0, 0, False)],
+    [(0, 50, True), (0, 0, False), (100, 140, False), (100, 150, True), (380, 400, True)],
 )
 def test_a_threat_is_taken_up_again_only_for_notably_more_rows(tried, rows, worthwhile):
     assert is_worthwhile(Price(400, 0.1, tried=tried), rows) is worthwhile
@@ -289,7 +302,7 @@ def pace():
 def test_a_threat_costs_what_its_passes_do_until_it_was_tried():
     expected = pace()
     found = expected.price(fake_trial(PGD(0.1)))
-    assert found == Price(400, a_row=40 * 0.01 + 0.1, start=2 + 0.35, weight=1.0)
+    assert found == Price(400, a_row=40 * 0.01 + 0.1, start=2 + 0.35, kind="grey-box", weight=1.0)
     knowing = expected.price(fake_trial(SelectivePGD(0.1, steps=100)))
     assert (knowing.a_row, knowing.weight) == (pytest.approx(100 * 0.02 + 0.1), 10)
     corruption = expected.price(fake_trial(Corruption("fog", 3, None)))

@@ -173,12 +173,13 @@ class OrdinaryAutoencoder(Baseline):
         for done, batch in enumerate(batches, start=1):
             self.network.train_on_batch(X[batch], X[batch])
             yield done / len(batches)
-        self.reconstruct = compiled(self.network, self.target.layout)
+        self.layout = Field(X.shape[1:], "float32")
+        self.reconstruct = compiled(self.network, self.layout)
 
     def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
         """Score rows."""
         x = self.target.rows(X)
-        (made,) = joined(over_batches(self.reconstruct, as_source(x, self.target.layout), 256))
+        (made,) = joined(over_batches(self.reconstruct, as_source(x, self.layout), 256))
         return np.asarray(np.square(made - x).reshape(len(x), -1).mean(axis=1), "float64")
 
 

@@ -37,6 +37,7 @@ class Pace:
             trial.most,
             trial.a_row,
             tried=trial.tried,
+            kind=knows,
             weight=WEIGHTS[knows],
             for_the_curve=threat.for_the_curve and not threat.for_a_check,
         )
@@ -68,7 +69,7 @@ class Pace:
 
 
 def try_in_time(trials: Sequence[Trial], pace: Pace, end: float, reporter: Reporter) -> None:
-    """Try threats until the time is over: first each on few rows, then on more, as `scheduled` says.
+    """Try threats until the time is over: first each on the fewest rows, then on more, as `scheduled` says.
 
     Args:
         trials: the threats.
@@ -77,22 +78,27 @@ def try_in_time(trials: Sequence[Trial], pace: Pace, end: float, reporter: Repor
         reporter: is told.
     """
 
-    def advanced(i: int) -> bool:
-        trial = trials[i]
-        left = end - time.monotonic() - sum(pace.figures_of(one, one.tried) for one in trials if one.tried)
-        prices = [pace.price(one) for one in trials]
-        rows = scheduled(prices, left)[i]
-        rows = rows if trial.tried else min(rows, prices[i].fewest)
-        if not is_worthwhile(prices[i], rows):
-            return False
-        before, started = trial.tried, time.monotonic()
-        with reporter.counting(trial.threat.title, rows - before) as count:
-            trial.extend(rows, deadline=started + left, count=count)
-        if not before and trial.tried and trial.is_new:
+    def prices() -> list[Price]:
+        return [pace.price(trial) for trial in trials]
+
+    def left() -> float:
+        return end - time.monotonic() - sum(pace.figures_of(trial, trial.tried) for trial in trials if trial.tried)
+
+    def extended(i: int, most: int) -> bool:
+        trial, started, seconds = trials[i], time.monotonic(), left()
+        before, rows = trial.tried, min(most, scheduled(prices(), seconds)[i])
+        if rows > before:
+            with reporter.counting(trial.threat.title, rows - before) as count:
+                trial.extend(rows, deadline=started + seconds, count=count)
+        if trial.tried > before == 0 and trial.is_new:
             pace.learn(trial, time.monotonic() - started)
         return trial.tried > before
 
-    order = in_order([pace.price(trial) for trial in trials])
+    order = in_order(prices())
+    for i in order:
+        if not prices()[i].for_the_curve:
+            extended(i, FEWEST)
     goes_on = True
     while goes_on:
-        goes_on = max([advanced(i) for i in order], default=False)
+        plan = list(zip(prices(), scheduled(prices(), left()), strict=True))
+        goes_on = max([extended(i, plan[i][1]) for i in order if is_worthwhile(*plan[i])], default=False)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 FEWEST = 50
 """Rows that a threat is tried on; with less time than they take it is left out."""
-WORTHWHILE = 1.25
+WORTHWHILE = 1.5
 """By what factor the rows of a threat must grow, or it is not taken up again."""
 TINY = 1e-12
 
@@ -24,6 +24,8 @@ class Price(NamedTuple):
     """Seconds before the first row, such as those of compilation."""
     tried: int = 0
     """Rows that it has been tried on already: those cost nothing more, nor does the start."""
+    kind: str = ""
+    """Threats of one kind are tried on the same rows."""
     weight: float = 1.0
     """How much its figures matter."""
     for_the_curve: bool = False
@@ -52,15 +54,15 @@ def scheduled(prices: Sequence[Price], seconds: float) -> list[int]:
     """How many rows each threat is tried on within some time: none, or at least `FEWEST` (or all, of fewer).
 
     1. Each threat in its order gets `FEWEST` rows, if the time that is left suffices; otherwise it is left out.
-    2. The rest of the time goes into more rows, in proportion to the square root of weight over cost a row: of all ways
-       to spend it, this one makes the weighted sum of the figures' variances smallest (Cochran, 1977, *Sampling
-       Techniques*, 5.5).
+    2. The rest of the time goes into more rows, the same for all threats of a kind: in proportion to the square root of
+       the kind's weight over what a row costs in all its threats. Of all ways to spend the time, this one makes the
+       weighted sum of the figures' variances smallest (Cochran, 1977, *Sampling Techniques*, 5.5).
     3. What is for a curve gets time only if everything else is tried on all its rows.
 
     Examples:
-        >>> cheap, dear = Price(400, a_row=0.01), Price(400, a_row=0.16, start=2)
+        >>> cheap, dear = Price(400, a_row=0.01, kind="cheap"), Price(400, a_row=0.16, start=2, kind="dear")
         >>> scheduled([dear, cheap], 20), scheduled([dear, cheap], 5)
-        ([103, 151], [0, 400])
+        ([90, 360], [0, 400])
 
     Args:
         prices: of each threat.
@@ -98,7 +100,11 @@ def _more(prices: Sequence[Price], rows: Sequence[int], seconds: float) -> list[
         return []
     least, most = np.array(rows, "float64"), np.array([price.most for price in prices], "float64")
     a_row = np.array([price.a_row for price in prices])
-    share = np.sqrt([price.weight / max(price.a_row, TINY) for price in prices])
+    weight = np.array([price.weight for price in prices])
+    kinds = np.array([price.kind for price in prices])
+    # A kind costs what those of its threats do that can be tried on more rows.
+    same = (kinds[:, None] == kinds) & (least < most)
+    share = np.where(same.any(axis=1), np.sqrt((same @ weight) / np.maximum(same @ a_row, TINY)), 1.0)
 
     def at(level: float) -> npt.NDArray[np.float64]:
         return np.asarray(np.floor(np.clip(level * share, least, most)))

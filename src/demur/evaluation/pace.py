@@ -10,6 +10,8 @@ from demur.evaluation.trial import Trial
 
 WEIGHTS: Mapping[Knowledge, float] = {"white-box": 10.0, "grey-box": 1.0, "black-box": 1.0, "corruption": 0.2}
 """How much threats matter: attackers who know the guard most; the severities of a corruption as much as an attack."""
+LEAST = 0.1
+"""Share of what a threat is expected to cost that it costs at least, however cheap those before it were."""
 
 
 class Pace:
@@ -43,7 +45,7 @@ class Pace:
         )
         if price.tried:
             return price
-        factor = self.took[knows] / self.expected[knows] if knows in self.took else 1.0
+        factor = max(LEAST, self.took[knows] / self.expected[knows]) if knows in self.took else 1.0
         return price._replace(
             a_row=factor * threat.passes * self.a_pass[knows] + self.scoring,
             start=factor * self._compiling(knows) + self.figures_of(trial, price.fewest),
@@ -96,8 +98,9 @@ def try_in_time(trials: Sequence[Trial], pace: Pace, end: float, reporter: Repor
 
     order = in_order(prices())
     for i in order:
-        if not prices()[i].for_the_curve:
-            extended(i, FEWEST)
+        price = pace.price(trials[i])
+        if not price.for_the_curve:
+            extended(i, price.fewest)
     goes_on = True
     while goes_on:
         plan = list(zip(prices(), scheduled(prices(), left()), strict=True))

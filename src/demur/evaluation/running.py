@@ -77,8 +77,9 @@ def evaluate(
         corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name; None for
             none.
         baselines: names of scores to compare with, on the same rows; None for none.
-        budget: how long it may take, such as "10min", or seconds: each threat is then tried on as many rows as fit, and
-            the result says on how many.
+        budget: how long it may take, such as "10min", or seconds. Each threat is then tried on at least 50 rows, and on
+            as many more as fit, or left out: what is cheap and attackers who know the guard come first. One of the
+            result's `notes` says what was cut.
         epsilons: the largest change that an attack may make, by norm ("Linf", "L2", "L1"), in the units of `X`; by
             default what is usual for such rows.
         bounds: the smallest and largest value of a number in `X`; by default 0 and 1 for images within them, and what

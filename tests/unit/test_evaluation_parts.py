@@ -306,7 +306,7 @@ def test_a_threat_costs_what_its_passes_do_until_it_was_tried():
     knowing = expected.price(fake_trial(SelectivePGD(0.1, steps=100)))
     assert (knowing.a_row, knowing.weight) == (pytest.approx(100 * 0.02 + 0.1), 10)
     corruption = expected.price(fake_trial(Corruption("fog", 3, None)))
-    assert (corruption.start, corruption.weight) == (pytest.approx(0.35), 0.2), "nothing is compiled for a corruption"
+    assert (corruption.start, corruption.weight) == (pytest.approx(0.35), 0.04), "nothing is compiled for a corruption"
     # Of what has been tried, the cost is known.
     assert expected.price(fake_trial(PGD(0.1), tried=50, a_row=0.7))[:4] == (400, 0.7, 0.0, 50)
     curve = PGD(0.2)

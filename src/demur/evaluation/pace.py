@@ -8,8 +8,8 @@ from demur.evaluation.result import Knowledge
 from demur.evaluation.schedule import FEWEST, Price, in_order, is_worthwhile, scheduled
 from demur.evaluation.trial import Trial
 
-WEIGHTS: Mapping[Knowledge, float] = {"white-box": 10.0, "grey-box": 1.0, "black-box": 1.0, "corruption": 0.2}
-"""How much threats matter: attackers who know the guard most; the severities of a corruption as much as an attack."""
+WEIGHTS: Mapping[Knowledge, float] = {"white-box": 10.0, "grey-box": 1.0, "black-box": 1.0, "corruption": 0.04}
+"""How much threats matter: attackers who know the guard most, 95 corruptions together as much as four attacks."""
 LEAST = 0.1
 """Share of what a threat is expected to cost that it costs at least, however cheap those before it were."""
 

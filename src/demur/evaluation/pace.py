@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from demur.evaluation.reporting import Reporter
 from demur.evaluation.result import Knowledge
-from demur.evaluation.schedule import FEWEST, Price, in_order, is_worthwhile, scheduled
+from demur.evaluation.schedule import FEWEST, TINY, Price, in_order, is_worthwhile, scheduled
 from demur.evaluation.trial import Trial
 
 WEIGHTS: Mapping[Knowledge, float] = {"white-box": 10.0, "grey-box": 1.0, "black-box": 1.0, "corruption": 0.04}
@@ -65,7 +65,7 @@ class Pace:
     def learn(self, trial: Trial, seconds: float) -> None:
         """Compare what the first rows of a threat took with what was expected."""
         knows, rows = trial.threat.knowledge, trial.tried
-        expected = self._compiling(knows) + rows * trial.threat.passes * self.a_pass[knows]
+        expected = self._compiling(knows) + rows * trial.threat.passes * self.a_pass[knows] + TINY
         self.expected[knows] = self.expected.get(knows, 0.0) + expected
         self.took[knows] = self.took.get(knows, 0.0) + max(0.0, seconds - rows * self.scoring)
 

@@ -2,8 +2,9 @@
 
 import importlib.metadata
 import math
+import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -308,15 +309,15 @@ def _baselines(
 
 def _is_prepared(baseline: Baseline, reporter: Reporter, limit: float) -> bool:
     """Prepare a baseline, unless it is seen on the way that this takes longer than the limit, in seconds."""
-    started, first = time.monotonic(), None
+    started, done, first = time.monotonic(), 0.0, (0.0, 0.0)
     with reporter.counting(f"baseline: {baseline.name}", 1) as count:
-        share = 0.0
-        for now in baseline.prepare():
-            count(now - share)
-            share, first = now, first or (time.monotonic() - started, now)
-            # The first step is compiled, and tells little of the others.
+        for share in baseline.prepare():
+            count(share - done)
             took = time.monotonic() - started
-            if now > first[1] and first[0] + (took - first[0]) / (now - first[1]) * (1 - first[1]) > limit:
+            # The first step is compiled, and tells little of the others.
+            first, pace = (first, (took - first[1]) / (share - first[0])) if done else ((share, took), 0.0)
+            done = share
+            if took + pace * (1 - share) > limit and share < 1:
                 return False
     return True
 
@@ -338,19 +339,30 @@ def _unchanged(target: Target, X: Any, y: Array, compared: Sequence[Baseline], r
 def _paced(target: Target, X: Any, compared: Sequence[Baseline], cost: Cost, resamples: int) -> Pace:
     """What things take, measured on the first rows."""
     rows = taken(X, np.arange(min(FEWEST, row_count(X))))
-    times = []
-    for _ in range(2):
-        started = time.monotonic()
+
+    def scores() -> None:
         target.verdict(rows)
         scored(compared, rows, target.classifier_outputs(rows))
-        times.append(time.monotonic() - started)
-    started, some = time.monotonic(), np.arange(200.0)
-    evaluate_scores(some, some, resamples=resamples)
-    figures = (2 * len(compared) + 3) * (time.monotonic() - started) / (2 * len(some))
+
+    def figures() -> None:
+        evaluate_scores(some, some, resamples=resamples)
+
+    some, first, again = np.arange(200.0), _timed(scores, 1), _timed(scores, 3)
+    a_figure = (2 * len(compared) + 3) * _timed(figures, 5) / (2 * len(some))
     # Forward and back takes about two and a half times as long as forward alone.
     alone, guarded = (2.5e-3 * milliseconds for milliseconds in (cost.classifier_batch, cost.guarded_batch))
     a_pass: dict[Knowledge, float] = {"grey-box": alone, "black-box": alone, "white-box": guarded, "corruption": alone}
-    return Pace(times[0] - times[1], a_pass, times[1] / row_count(rows), figures)
+    return Pace(max(0.0, first - again), a_pass, again / row_count(rows), a_figure)
+
+
+def _timed(run: Callable[[], None], repeats: int) -> float:
+    """The median of the seconds that it takes."""
+    times = []
+    for _ in range(repeats):
+        started = time.monotonic()
+        run()
+        times.append(time.monotonic() - started)
+    return statistics.median(times)
 
 
 def _stores(folder: Path, target: Target, digest: str, unchanged: Unchanged, seed: int) -> Stores:

@@ -328,29 +328,29 @@ def _ranked(
         times_clean: how often each counts, `(resamples, n)`; once by default.
         times_bad: the same of `bad`.
     """
-    scores = np.concatenate([clean, bad])
-    order = np.argsort(-scores, kind="stable")
-    # A threshold lies only between scores that differ.
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    nothing = [np.zeros((1, len(clean)), "int64"), np.zeros((1, len(bad)), "int64")]
-    found = []
-    for kind, times in enumerate((times_clean, times_bad)):
-        counted = np.ones_like(nothing[kind]) if times is None else times
-        rows = len(counted)
-        parts = [counted if i == kind else np.repeat(part, rows, axis=0) for i, part in enumerate(nothing)]
-        up_to = np.concatenate(parts, axis=1)[:, order].cumsum(axis=1)[:, ends]
-        found.append(np.concatenate([np.zeros((rows, 1), "int64"), up_to], axis=1))
-    return found[0], found[1]
+    thresholds = np.unique(np.concatenate([-clean, -bad]))
+
+    def positives(scores: Scores, times: Counts | None) -> Counts:
+        order = np.argsort(-scores, kind="stable")
+        counted = np.ones((1, len(scores)), "int64") if times is None else times
+        up_to = np.zeros((len(counted), len(scores) + 1), "int64")
+        np.cumsum(counted[:, order], axis=1, out=up_to[:, 1:])
+        reached = np.searchsorted(-scores[order], thresholds, side="right")
+        return up_to.take(np.append(0, reached), axis=1)
+
+    return positives(clean, times_clean), positives(bad, times_bad)
 
 
 def _figures(false: Counts, true: Counts) -> npt.NDArray[np.float64]:
     """The figures of a ScoreEvaluation, in its order, of each resample's positives: `(resamples, figures)`."""
     fpr, tpr = false / false[:, -1:], true / true[:, -1:]
-    area = (np.diff(fpr, axis=1) * (tpr[:, 1:] + tpr[:, :-1]) / 2).sum(axis=1)
+    area = np.einsum("ij,ij->i", np.diff(fpr, axis=1), tpr[:, 1:] + tpr[:, :-1]) / 2
     precision = true[:, 1:] / np.maximum(false[:, 1:] + true[:, 1:], 1)
-    average_precision = (np.diff(tpr, axis=1) * precision).sum(axis=1)
-    reached = [np.where(fpr <= rate, tpr, 0).max(axis=1) for rate in (0.01, 0.05, 0.10)]
-    return np.stack([area, average_precision, *reached, np.where(tpr >= 0.95, fpr, 1).min(axis=1)], axis=1)
+    average_precision = np.einsum("ij,ij->i", np.diff(tpr, axis=1), precision)
+    # Both rates rise from threshold to threshold.
+    each = np.arange(len(fpr))
+    reached = [tpr[each, (fpr <= rate).sum(axis=1) - 1] for rate in (0.01, 0.05, 0.10)]
+    return np.stack([area, average_precision, *reached, fpr[each, (tpr < 0.95).sum(axis=1)]], axis=1)
 
 
 def numbers(values: Any, name: str) -> npt.NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Every attack x every convention, on a small classifier and its guards; and the gradients that they climb."""
 
 import functools
+import math
 import random
 
 import contract_guards as guards
@@ -39,8 +40,8 @@ from demur.evaluation.attacks.climbing import Climb, Facts
 from demur.evaluation.budgets import NORMS
 from demur.evaluation.gradients import differentiated
 from demur.evaluation.norms import size
-from demur.evaluation.planning import attacks_of
-from demur.evaluation.target import Look, Target
+from demur.evaluation.target import Look, Target, TimeIsUp
+from demur.evaluation.threats import attacks_of
 from demur.testing.leaving import state_of
 
 # foolbox 3.3.4, with current SciPy, when it is imported.
@@ -676,6 +677,15 @@ def test_each_class_has_its_own_threshold():
 
 
 # Errors -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_attack_ends_at_the_deadline():
+    target = guards.target()
+    x, y = guards.right_rows(N)
+    target.deadline = -math.inf
+    for name in ATTACKS:
+        with pytest.raises(TimeIsUp):
+            quick(name).run(target, x, y)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

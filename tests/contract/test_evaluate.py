@@ -1,5 +1,6 @@
 """`demur.evaluate` from one end to the other, small: figures that add up, rows of every kind, runs that go on."""
 
+import contextlib
 import copy
 import json
 import math
@@ -30,15 +31,18 @@ from demur.errors import (
     ThresholdNotSet,
     WrongType,
 )
-from demur.evaluation import running
+from demur.evaluation import schedule, trial
 from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import FGSM, PGD, Attack, Attacked, HopSkipJump, SelectivePGD, WeightedPGD
 from demur.evaluation.baselines import Baseline
 from demur.evaluation.comparison import OWN
 from demur.evaluation.corruptions import TABLE_CORRUPTIONS, corrupt
+from demur.evaluation.measuring import Unchanged
+from demur.evaluation.reporting import Reporter
 from demur.evaluation.result import Evaluation
-from demur.evaluation.store import Store
+from demur.evaluation.store import Store, Stores
 from demur.evaluation.target import Target
+from demur.evaluation.trial import Scene, Trial
 
 # foolbox 3.3.4, with current SciPy, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")
@@ -79,7 +83,7 @@ class Watched:
 def evaluated():
     """An evaluation, and what its attacks made of the rows. In chunks, as the rows of a longer one come."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "CHUNK", 16)
+        patch.setattr(trial, "CHUNK", 16)
         watched = Watched(patch)
         found = evaluate(
             attacks=attacks_of_interest(),
@@ -349,7 +353,7 @@ def test_a_seed_gives_one_evaluation():
 
 
 def test_a_second_run_takes_from_disk_what_the_first_one_did(counting, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "CHUNK", 16)
+    monkeypatch.setattr(trial, "CHUNK", 16)
     first = evaluate(attacks=[counting(0.1)], out=tmp_path)
     assert len(counting.calls) == 3
     assert Evaluation.from_json(tmp_path / "evaluation.json").to_json() == first.to_json()
@@ -361,7 +365,7 @@ def test_a_second_run_takes_from_disk_what_the_first_one_did(counting, tmp_path,
 
 
 def test_an_interrupted_run_goes_on(counting, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "CHUNK", 16)
+    monkeypatch.setattr(trial, "CHUNK", 16)
     counting.fails_at = 4
     attacks = [counting(0.1), counting(0.2)]
     with pytest.raises(KeyboardInterrupt):
@@ -477,21 +481,66 @@ def test_kept_rows_that_fool_the_classifier_no_more_are_refused(counting, tmp_pa
 # Time ---------------------------------------------------------------------------------------------------------------
 
 
-def test_too_little_time_cuts_rows_and_says_so(counting):
+def test_what_takes_longer_than_there_is_time_is_left_out_in_one_line(counting):
     class Dear(counting):
-        name, passes, calls = "dear", 10**9, []
+        name, passes, calls = "dear", 10**12, []
 
-    found = evaluate(attacks=[counting(0.1), Dear(0.1)], budget="60s")
-    assert [threat.rows for threat in found.threats] == [N, 10]
-    (note,) = [note for note in found.notes if "To end within 60 s" in note]
-    assert note == f"To end within 60 s, of {N} rows these were tried on fewer: dear 0.1 on 10."
+    found = evaluate(attacks=[Dear(0.1), counting(0.1), Dear(0.2)], budget="60s")
+    assert [(threat.title, threat.rows) for threat in found.threats] == [("counting 0.1", N)]
+    assert [note for note in found.notes if "To end" in note] == ["To end within 60s: left out: dear."]
     assert found.settings["budget"] == "60s"
+    assert Dear.calls == []
 
 
-def test_when_time_is_up_what_is_left_is_named(counting):
-    found = evaluate(attacks=[counting(0.1), counting(0.2), counting(0.3)], budget=1e-6)
-    assert [threat.title for threat in found.threats] == ["counting 0.1"]
-    assert found.notes[-1] == "Time was up before these were tried: counting 0.2, counting 0.3."
+def test_with_hardly_any_time_there_are_figures_of_unchanged_rows_alone(counting):
+    asked = {"attacks": [counting(0.1)], "corruptions": ["fog"], "baselines": ["entropy", "reconstruction error"]}
+    found = evaluate(**asked, X_train=guards.data().train.x[:300], budget=1e-6)
+    assert found.threats == found.worst_cases == []
+    assert found.clean.accuracy.value > 0.5
+    assert set(found.clean_detection) == {"entropy"}
+    assert found.notes[-1] == (
+        "To end within 1e-06 s: left out: counting, fog, the comparison with reconstruction error."
+    )
+    assert Evaluation.from_json(found.to_json()).to_json() == found.to_json()
+
+
+def test_with_time_each_is_tried_on_the_fewest_rows_and_then_on_all(counting, monkeypatch):
+    monkeypatch.setattr(schedule, "FEWEST", 10)
+    whole = without_times(evaluate(attacks=[counting(0.1)], corruptions=["contrast"]))
+    counting.calls.clear()
+    found = evaluate(attacks=[counting(0.1)], corruptions=["contrast"], budget="10min")
+    assert len(counting.calls) == 2
+    assert not any("To end" in note for note in found.notes)
+    in_two = without_times(found)
+    assert in_two["settings"].pop("budget") == "10min"
+    assert whole["settings"].pop("budget") is None
+    assert [t["scores"] for t in in_two["threats"]] == [
+        pytest.approx(t["scores"], rel=1e-4, abs=1e-6) for t in whole["threats"]
+    ]
+    assert [t["successful"] for t in in_two["threats"]] == [t["successful"] for t in whole["threats"]]
+
+
+def test_a_threat_that_the_deadline_overtakes_keeps_the_chunks_that_are_done(counting, monkeypatch):
+    """And what comes after it is not hurried."""
+    monkeypatch.setattr(trial, "CHUNK", 16)
+    target = guards.target()
+    x, y = guards.attacked_rows(N)
+    unchanged = Unchanged(y, target.verdict(x), {})
+
+    class Overtaken(counting):
+        name, calls = "overtaken", []
+
+        def run(self, target, x, y, *, seed=0):
+            if self.calls:
+                target.deadline = -math.inf
+            return super().run(target, x, y, seed=seed)
+
+    tried = Trial(Overtaken(0.1), Scene(target, x, unchanged, [], Stores(), 0))
+    done = []
+    tried.extend(N, count=done.append)
+    assert (tried.tried, done) == (16, [16])
+    assert len(tried.outcome().right_alone) == 16
+    assert len(target.verdict(x).score) == N
 
 
 # Rows of other kinds ------------------------------------------------------------------------------------------------
@@ -596,7 +645,7 @@ def test_rows_of_several_arrays_are_changed_by_functions_of_ones_own():
 
 def test_each_part_of_the_rows_has_a_seed_of_its_own(monkeypatch):
     """Or a function would do the same to the first row of each."""
-    monkeypatch.setattr(running, "CHUNK", 16)
+    monkeypatch.setattr(trial, "CHUNK", 16)
     asked = []
 
     def kept(X, severity, seed):
@@ -664,7 +713,9 @@ def scored(name, x, X_train=None):
     target = guards.target()
     baseline = Baseline.registry[name](target, X_train, 0)
     assert baseline.missing is None
-    baseline.prepare()
+    shares = list(baseline.prepare())
+    assert shares == sorted(shares)
+    assert shares[-1:] in ([], [1.0])
     return baseline.score(x, target.classifier_outputs(x)), baseline
 
 
@@ -739,6 +790,25 @@ def test_what_is_done_is_said_unless_nobody_wants_to_know(counting, capfd):
     assert capfd.readouterr().out == ""
 
 
+def test_every_long_step_has_a_bar(counting, monkeypatch):
+    seen = {}
+
+    @contextlib.contextmanager
+    def recorded(reporter, title, rows):
+        counted = []
+        yield counted.append
+        seen[title] = (rows, sum(counted))
+
+    monkeypatch.setattr(Reporter, "counting", recorded)
+    found = evaluate(attacks=[counting(0.1)], baselines=["reconstruction error"], X_train=guards.data().train.x[:300])
+    assert seen == {
+        "baseline: reconstruction error": (1, pytest.approx(1)),
+        "unchanged rows": (N, N),
+        "counting 0.1": (N, N),
+        "figures": (len(found.threats), 1),
+    }
+
+
 def test_rows_and_labels_and_random_states_stay_as_they_are():
     x, y = guards.attacked_rows(N)
     x, y = x.copy(), y.copy()
@@ -798,7 +868,7 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_done(settings, e
     def never(*_, **__):
         raise AssertionError("it has begun")
 
-    monkeypatch.setattr(running, "_tried", never)
+    monkeypatch.setattr(trial.Trial, "extend", never)
     monkeypatch.setattr(Baseline, "prepare", never)
     with pytest.raises(error, match=match):
         evaluate(**{"attacks": ["FGSM"], **settings})

@@ -18,22 +18,19 @@ from demur.calibration import Calibration, ScoreDistribution
 from demur.errors import CorruptEvaluation, InvalidSetting
 from demur.evaluation import checks
 from demur.evaluation.attacked import AttackedRows
-from demur.evaluation.attacks import FGSM, PGD, Attacked, CarliniWagner, HopSkipJump, SelectivePGD
+from demur.evaluation.attacks import FGSM, PGD, Attacked, CarliniWagner, HopSkipJump, SelectivePGD, WeightedPGD
 from demur.evaluation.attacks.climbing import Facts, worst
+from demur.evaluation.attacks.default import default_attacks
 from demur.evaluation.budgets import NORMS, bounds_of, default_epsilons, doubt_about, epsilons_of
 from demur.evaluation.measuring import Changed, Description, Outcome, Unchanged, outcome_of
 from demur.evaluation.norms import projected, random_change, size, steepest
-from demur.evaluation.planning import (
-    FEWEST,
-    Corruption,
-    Planned,
-    default_attacks,
-    planned,
-    shortened,
-)
+from demur.evaluation.omissions import omissions
+from demur.evaluation.pace import Pace
 from demur.evaluation.result import OWN, Evaluation
+from demur.evaluation.schedule import FEWEST, Price, in_order, is_worthwhile, scheduled
 from demur.evaluation.store import Store, digest_of_rows
 from demur.evaluation.target import Verdict
+from demur.evaluation.threats import Corruption, described
 from evaluation_example import example
 
 EVERY_NORM = pytest.mark.parametrize("norm", NORMS)
@@ -181,47 +178,215 @@ def test_pgd_has_the_budget_that_was_asked_for_however_large(linf):
     assert [attack.epsilon for attack in pgd if not attack.for_the_curve] == [linf]
 
 
-def test_each_threat_is_planned_on_the_rows_that_it_takes():
-    corruption = Corruption("fog", 3, lambda X, severity, seed, start: X)
-    plan = planned([FGSM(0.1), HopSkipJump(), corruption], 500)
-    assert [step.rows for step in plan] == [500, 100, 500]
-    assert [step.title for step in plan] == ["FGSM 0.1", "HopSkipJump", "fog at severity 3"]
-    assert plan[0].description == Description("FGSM", 0.1, "grey-box", "Linf", FGSM.model, False)
-    assert plan[1].description.strength is None
-    assert plan[2].description[:4] == ("fog", 3.0, "corruption", None)
-    assert plan[0].cost < plan[2].cost < plan[1].cost
-    assert [step.rows for step in planned([HopSkipJump()], 20)] == [20]
-    assert SelectivePGD(0.1, steps=200).passes == 2 * SelectivePGD(0.1).passes
+def test_one_pgd_is_kept_for_the_check_that_large_budgets_succeed():
+    attacks = default_attacks({"Linf": 0.1, "L2": 1.5, "L1": 10.0}, (0, 1))
+    assert [attack.title for attack in attacks if attack.for_a_check] == ["PGD 0.5"]
 
 
-PLANS = st.lists(st.tuples(st.integers(1, 1000), st.floats(1, 2000)), min_size=1, max_size=8).map(
-    lambda steps: [Planned(FGSM(0.1), rows, cost) for rows, cost in steps]
+def seconds_for(prices, rows):
+    return sum(price.of(n) for price, n in zip(prices, rows, strict=True))
+
+
+PRICES = st.lists(
+    st.builds(
+        Price,
+        most=st.integers(1, 400),
+        a_row=st.floats(0, 2),
+        start=st.floats(0, 20),
+        tried=st.just(0),
+        kind=st.sampled_from("abc"),
+        weight=st.sampled_from([0.2, 1.0, 10.0]),
+        for_the_curve=st.booleans(),
+    ),
+    min_size=1,
+    max_size=8,
 )
 
 
 @relaxed
-@given(PLANS, st.floats(1e-6, 1e-2), st.floats(0, 1e4))
-def test_a_shortened_plan_ends_in_time(plan, a_pass, budget):
-    found = shortened(plan, a_pass, budget)
-    seconds = [step.cost * a_pass * step.rows for step in found]
-    fewest = [step.cost * a_pass * min(FEWEST, step.rows) for step in plan]
-    for old, new in zip(plan, found, strict=True):
-        assert new.threat is old.threat
-        assert min(FEWEST, old.rows) <= new.rows <= old.rows
-    assert sum(seconds) <= budget * (1 + 1e-6) + sum(fewest)
-    if sum(step.cost * a_pass * step.rows for step in plan) <= budget * (1 - 1e-9):
-        assert found == plan, "nothing is cut where there is time enough"
-    # Less time, fewer rows: those tried are among those that more time would have tried.
-    less = shortened(plan, a_pass, budget / 2)
-    assert all(one.rows <= other.rows for one, other in zip(less, found, strict=True))
+@given(PRICES, st.floats(0, 500), st.data())
+def test_a_schedule_keeps_to_the_time_and_to_the_fewest_rows(prices, seconds, data):
+    if data.draw(st.booleans()):
+        # Some have been tried already, as in the middle of an evaluation.
+        tried = [data.draw(st.sampled_from([0, price.fewest, price.most])) for price in prices]
+        prices = [price._replace(tried=n) for price, n in zip(prices, tried, strict=True)]
+    rows = scheduled(prices, seconds)
+    assert seconds_for(prices, rows) <= seconds * (1 + 1e-9)
+    for price, n in zip(prices, rows, strict=True):
+        assert n >= price.tried
+        assert n in range(min(FEWEST, price.most), price.most + 1) or n == 0
+    if seconds_for(prices, [price.most for price in prices]) <= seconds * (1 - 1e-9):
+        assert rows == [price.most for price in prices], "nothing is cut where there is time enough"
+    assert scheduled(prices, seconds) == rows
+    of_interest = [n == price.most for price, n in zip(prices, rows, strict=True) if not price.for_the_curve]
+    curves = [n > price.tried for price, n in zip(prices, rows, strict=True) if price.for_the_curve]
+    assert all(of_interest) or not any(curves), "points of curves are given up before rows"
 
 
-def test_time_is_shared_evenly_and_used_up():
-    plan = [Planned(FGSM(0.1), 1000, cost) for cost in (1.0, 10.0, 100.0)]
-    found = shortened(plan, 1e-3, 13.0)
-    assert [step.rows for step in found] == [1000, 600, 60]
-    assert sum(step.rows * step.cost for step in found) * 1e-3 == pytest.approx(13.0)
-    assert [step.rows for step in shortened(plan, 1e-3, 0.0)] == [FEWEST] * 3
+def test_what_is_cheap_for_its_weight_comes_first_and_curves_last():
+    cheap, knowing, dear = Price(100, 0.1), Price(100, 0.8, weight=10), Price(100, 0.4)
+    curve = Price(100, 0.01, for_the_curve=True)
+    prices = [dear, curve, knowing, cheap]
+    assert in_order(prices) == [2, 3, 0, 1]
+    assert scheduled(prices, 40) == [0, 0, 50, 0]
+    assert scheduled(prices, 45) == [0, 0, 50, 50]
+    assert scheduled(prices, 65) == [50, 0, 50, 50]
+    assert scheduled(prices, 130) == [100, 0, 100, 100], "not one second is left for a curve on fewest rows"
+    assert scheduled(prices, 131) == [100, 100, 100, 100]
+
+
+def test_what_does_not_fit_is_left_out_and_what_comes_after_it_may_fit():
+    heavy = Price(100, 2.0, weight=100)
+    assert in_order([heavy, Price(100, 0.2)]) == [0, 1]
+    assert scheduled([heavy, Price(100, 0.2)], 30) == [0, 100]
+
+
+def test_the_rest_of_the_time_goes_into_rows_that_narrow_the_figures_most():
+    """A quarter of the cost is twice the rows; and no other way to spend the time has a smaller sum of variances."""
+    prices = [Price(9000, 0.04, kind="a"), Price(9000, 0.01, kind="b"), Price(9000, 0.01, kind="c", weight=4)]
+    rows = scheduled(prices, 40)
+    assert rows == pytest.approx([400, 800, 1600], abs=2)
+    assert seconds_for(prices, rows) == pytest.approx(40, abs=0.05)
+
+    def variance(shares):
+        return sum(p.weight * p.a_row / (40 * s) for p, s in zip(prices, shares, strict=True))
+
+    best = variance([price.a_row * n / 40 for price, n in zip(prices, rows, strict=True)])
+    others = np.random.default_rng(0).dirichlet(np.ones(3), 200)
+    assert best <= min(variance(shares) for shares in others) * 1.001
+
+
+def test_threats_of_a_kind_are_tried_on_the_same_rows():
+    prices = [Price(400, 0.3, kind="a"), Price(400, 0.1, kind="a"), Price(400, 0.1, kind="b", weight=2), Price(60, 0.1)]
+    few, more, other, own = scheduled(prices, 100)
+    assert (few, own) == (more, 60)
+    # Two threats of weight 1 that cost 0.4 s a row, and one of weight 2 that costs 0.1 s.
+    assert other == pytest.approx(2 * more, abs=2)
+    # What cannot be tried on more rows does not make its kind dearer.
+    capped = [*prices[:3], Price(60, 50.0, tried=60, kind="b")]
+    assert scheduled(capped, 90)[:3] == pytest.approx([few, more, other], abs=15)
+    assert scheduled(capped, 90)[2] == pytest.approx(2 * scheduled(capped, 90)[1], abs=2)
+
+
+def test_a_start_is_paid_once():
+    fresh, going_on = Price(400, 0.1, start=10), Price(400, 0.1, start=10, tried=50)
+    assert (fresh.of(50), going_on.of(50), going_on.of(60)) == (15, 0, 1)
+    assert scheduled([fresh], 14) == [0]
+    assert scheduled([fresh], 15) == [50]
+    assert scheduled([going_on], 15) == [200]
+
+
+@pytest.mark.parametrize(
+    ("tried", "rows", "worthwhile"),
+    [(0, 50, True), (0, 0, False), (100, 140, False), (100, 150, True), (380, 400, True)],
+)
+def test_a_threat_is_taken_up_again_only_for_notably_more_rows(tried, rows, worthwhile):
+    assert is_worthwhile(Price(400, 0.1, tried=tried), rows) is worthwhile
+
+
+def fake_trial(attack, most=400, tried=0, a_row=0.0):
+    return SimpleNamespace(
+        threat=attack,
+        most=most,
+        tried=tried,
+        a_row=a_row,
+        scene=SimpleNamespace(unchanged=SimpleNamespace(y=range(300))),
+    )
+
+
+def pace():
+    a_pass = {"grey-box": 0.01, "black-box": 0.01, "white-box": 0.02, "corruption": 0.01}
+    return Pace(compiling=2.0, a_pass=a_pass, scoring=0.1, figures=0.001)
+
+
+def test_a_threat_costs_what_its_passes_do_until_it_was_tried():
+    expected = pace()
+    found = expected.price(fake_trial(PGD(0.1)))
+    assert found == Price(400, a_row=40 * 0.01 + 0.1, start=2 + 0.35, kind="grey-box", weight=1.0)
+    knowing = expected.price(fake_trial(SelectivePGD(0.1, steps=100)))
+    assert (knowing.a_row, knowing.weight) == (pytest.approx(100 * 0.02 + 0.1), 10)
+    corruption = expected.price(fake_trial(Corruption("fog", 3, None)))
+    assert (corruption.start, corruption.weight) == (pytest.approx(0.35), 0.04), "nothing is compiled for a corruption"
+    # Of what has been tried, the cost is known.
+    assert expected.price(fake_trial(PGD(0.1), tried=50, a_row=0.7))[:4] == (400, 0.7, 0.0, 50)
+    curve = PGD(0.2)
+    curve.for_the_curve = True
+    assert expected.price(fake_trial(curve)).for_the_curve
+    curve.for_a_check = True
+    assert not expected.price(fake_trial(curve)).for_the_curve
+
+
+def test_what_threats_took_corrects_what_those_of_the_same_knowledge_are_expected_to():
+    measured = pace()
+    # Expected: 2 s and 50 rows of 0.4 s, besides 50 times 0.1 s for the scores.
+    measured.learn(fake_trial(PGD(0.1), tried=50), seconds=3 * 22 + 5)
+    assert measured.price(fake_trial(PGD(0.2))).a_row == pytest.approx(3 * 0.4 + 0.1)
+    assert measured.price(fake_trial(SelectivePGD(0.1))).a_row == pytest.approx(2.1), "another kind of attacker"
+
+
+def test_unchanged_rows_are_no_more_than_their_share_of_the_time_allows():
+    assert pace().unchanged_rows(20, threats=100) == 200, "for their scores"
+    assert pace().unchanged_rows(20, threats=400) == FEWEST, "for the figures of threats"
+
+
+def test_corruptions_have_what_attacks_have():
+    corruption = Corruption("fog", 3, lambda X, severity, seed, start: X)
+    assert corruption.title == "fog at severity 3"
+    assert described(corruption)[:4] == ("fog", 3.0, "corruption", None)
+    assert described(FGSM(0.1)) == Description("FGSM", 0.1, "grey-box", "Linf", FGSM.model, False)
+    assert SelectivePGD(0.1, steps=200).passes == 2 * SelectivePGD(0.1).passes
+
+
+THREATS = [
+    *(FGSM(0.1), WeightedPGD(0.1), WeightedPGD(1.5, norm="L2"), HopSkipJump()),
+    *(Corruption(name, severity, None) for name in ("fog", "snow") for severity in (1, 2, 3, 4, 5)),
+]
+
+
+def for_curves(attacks):
+    for attack in attacks:
+        attack.for_the_curve = True
+    return attacks
+
+
+@pytest.mark.parametrize(
+    ("threats", "rows", "said"),
+    [
+        (THREATS, [400] * 14, None),
+        (
+            THREATS,
+            [400, 50, 60, 0, *[400] * 5, *[120] * 5],
+            "of these 400 rows, attackers who know the guard on 50 to 60, corruptions on 120 to 400; "
+            "left out: HopSkipJump",
+        ),
+        (
+            THREATS,
+            [50, 0, 0, 0, *[50] * 4, 0, *[0] * 5],
+            "of these 400 rows, other attackers on 50, corruptions on 50; left out: PGD on error and score, "
+            "PGD on error and score, L2, HopSkipJump, fog at severity 5, snow",
+        ),
+        (THREATS, [400, 400, 400, 400, *[0] * 10], "left out: all 2 corruptions"),
+        (for_curves([PGD(0.2), PGD(0.3)]), [0, 400], "left out: 1 attack with another budget, for a curve"),
+        (for_curves([PGD(0.2), PGD(0.3)]), [0, 0], "left out: 2 attacks with other budgets, for curves"),
+    ],
+)
+def test_what_was_cut_is_one_line_in_groups(threats, rows, said):
+    line = None if said is None else f"To end within 3min: {said}."
+    assert omissions(threats, rows, 400, 400, budget="3min") == line
+
+
+def test_rows_and_baselines_that_were_left_out_are_in_the_line():
+    line = omissions([FGSM(0.1)], [85], 85, 1000, budget="2min", baselines=["reconstruction error"])
+    assert line == (
+        "To end within 2min: 85 of the 1,000 test rows were used; left out: the comparison with reconstruction error."
+    )
+
+
+def test_without_a_budget_slow_attacks_are_named():
+    assert omissions([FGSM(0.1), HopSkipJump()], [500, 100], 500, 500) == (
+        "Slow attacks were tried on fewer than the 500 rows: HopSkipJump on 100."
+    )
+    assert omissions([FGSM(0.1)], [500], 500, 500) is None
 
 
 # Attacks, in NumPy ----------------------------------------------------------------------------------------------------

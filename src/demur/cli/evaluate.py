@@ -40,7 +40,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--budget",
         metavar="TIME",
-        help="how long it may take, such as 10min: fewer inputs are tried then",
+        help="how long it may take, such as 10min: threats are then tried on fewer inputs, or left out",
     )
     parser.add_argument(
         "--epsilon",

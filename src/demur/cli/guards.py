@@ -220,9 +220,8 @@ class Calibrated:
         self._guard: Any = None
         found = described(path)
         self.calibration: Any = found.calibration
-        self.harm = found.harm
-        self.threshold: Any = found.threshold
         self.harm: Any = found.harm
+        self.threshold: Any = found.threshold
         self.on_invalid, self.labels, self.data_type = found.on_invalid, found.labels, found.data_type
         self.meta = {
             "name": found.detector,

@@ -692,12 +692,12 @@ class Detector(Readable, abc.ABC):
                     shuffle=False,  # TrainingBatches shuffles rows, with a seed of its own
                 )
         except KeyboardInterrupt:
-            self._learned(trainer.history.history, source, held_out, batches, devices, passing.known())
+            self._learned(trainer.history.history, source, held_out, batches, devices, passing.known(), show)
             raise KeyboardInterrupt(
                 f"fit was interrupted after {len(trainer.history.epoch)} of {epochs} epochs: the detector is usable "
                 f"with the {self.companion_name}'s weights so far, the classifier is as it was, and fit(X) goes on"
             ) from None
-        self._learned(trainer.history.history, source, held_out, batches, devices, passing.known())
+        self._learned(trainer.history.history, source, held_out, batches, devices, passing.known(), show)
         self.route.forget()
         if self.agreement is not None:
             warn_if_poor(self.agreement, self.companion_name, self.companion_argument)
@@ -775,13 +775,14 @@ class Detector(Readable, abc.ABC):
         drawn: Drawn,
         devices: Devices,
         known: KnownRows,
+        show: bool,
     ) -> None:
         """Keep what training has led to: its history, the balance of the score, the agreement, what the rows were."""
         self.history, self.is_fitted = history, True
         self.trained_on = known if self.trained_on is None else self.trained_on.and_again(known)
-        usual = self._set_balance(_usual_rows(source, drawn), devices)
+        usual = self._set_balance(_usual_rows(source, drawn), devices, show)
         if held_out is not None:
-            usual = self._scored(some_of(held_out.rows), 256, False, flag_invalid=True, probabilities=True)
+            usual = self._scored(some_of(held_out.rows), 256, show, flag_invalid=True, probabilities=True)
         able = None if usual is None else np.isfinite(usual.score)
         self.agreement = None
         if usual is not None and able is not None and able.any():
@@ -797,7 +798,7 @@ class Detector(Readable, abc.ABC):
             settings["the rows"] = hashlib.sha256(b"".join(row_keys(some_of(source.rows)))).hexdigest()
         devices.check_alike({**settings, "the classifier's weights": self.classifier.fingerprint()})
 
-    def _set_balance(self, rows: Any, devices: Devices) -> Scored | None:
+    def _set_balance(self, rows: Any, devices: Devices, show: bool) -> Scored | None:
         """Weigh the classifier's uncertainty so that on training rows it reaches as far as the divergence.
 
         The weight is the ratio of their 95th percentiles: at a threshold that flags a few per cent, each of the two
@@ -807,7 +808,7 @@ class Detector(Readable, abc.ABC):
             return None
         if self._balance is not None:
             self._balance.weight.assign(0.0)
-        found = self._scored(rows, 256, False, flag_invalid=True, probabilities=True)
+        found = self._scored(rows, 256, show, flag_invalid=True, probabilities=True)
         if self._balance is None:
             return found
         able = np.isfinite(found.score)
@@ -1307,7 +1308,7 @@ class Detector(Readable, abc.ABC):
         def compute(part: slice) -> list[npt.NDArray[Any]]:
             chosen = rows if part == slice(0, row_count(rows)) else taken(rows, part)  # sparse rows stay sparse
             own = CheckedSource(ArraySource(chosen), self._check_classifier)
-            passes = over_batches(network, own, batch_size, verbose and not self.classifier.in_graph)
+            passes = over_batches(network, own, batch_size, verbose)
             return gathered(passes, part.stop - part.start, spacious)
 
         return devices.gathered(row_count(rows), compute, spacious)

@@ -18,8 +18,8 @@ from demur.errors import (
     TooFewInstances,
 )
 from demur.evaluation.budgets import bounds_of
-from demur.evaluation.planning import corruptions_of
 from demur.evaluation.target import Target
+from demur.evaluation.threats import corruptions_of
 from demur.extras import extra
 from demur.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
 from demur.results import Floats, Result

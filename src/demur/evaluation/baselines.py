@@ -3,6 +3,7 @@
 import abc
 import copy
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import keras
@@ -16,7 +17,9 @@ from demur.data import Field
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Array, Target
 from demur.extras import without_tensorflow
-from demur.sources import SOME
+from demur.graph import compiled
+from demur.scoring import joined, over_batches
+from demur.sources import SOME, as_source
 
 
 class Baseline(abc.ABC):
@@ -48,8 +51,14 @@ class Baseline(abc.ABC):
         """Why it cannot be had; None if it can."""
         return None
 
-    def prepare(self) -> None:  # noqa: B027 - most have nothing to learn
-        """Learn what must be learned before the first row is scored."""
+    def prepare(self) -> Iterable[float]:
+        """Learn what must be learned before the first row is scored.
+
+        Returns:
+            Nothing, of what is learned at once; otherwise a generator that learns step by step and yields the share
+            that is done.
+        """
+        return ()
 
     @abc.abstractmethod
     def score(self, X: Any, outputs: list[Array]) -> Array:
@@ -150,27 +159,29 @@ class OrdinaryAutoencoder(Baseline):
             return "no ready autoencoder reconstructs such rows"
         return None if self.training_rows is not None else "an ordinary autoencoder must be trained: pass X_train="
 
-    def prepare(self) -> None:
+    def prepare(self) -> Iterable[float]:
         """Train it: ten epochs, at most 20,000 rows."""
         rng = np.random.default_rng(self.seed)
         X = self.target.rows(self.training_rows)
         X = X[rng.permutation(len(X))[:20_000]]
-        with seeded(self.seed):
-            self.network = nets.autoencoder(
-                X.shape[1:], channels_first=self.target.detector.channels_first, seed=self.seed
-            )
-            nets.learn_scales(self.network, X[:SOME])
-            xla = False if keras.backend.backend() == "tensorflow" else "auto"
-            self.network.compile("adam", "mse", jit_compile=xla)
-            for _ in range(10):
-                order = rng.permutation(len(X))
-                self.network.fit(X[order], X[order], batch_size=128, epochs=1, shuffle=False, verbose=0)
+        channels_first = self.target.detector.channels_first
+        self.network = nets.autoencoder(X.shape[1:], channels_first=channels_first, seed=self.seed)
+        nets.learn_scales(self.network, X[:SOME])
+        xla = False if keras.backend.backend() == "tensorflow" else "auto"
+        self.network.compile("adam", "mse", jit_compile=xla)
+        orders = [rng.permutation(len(X)) for _ in range(10)]
+        batches = [order[begin : begin + 128] for order in orders for begin in range(0, len(X), 128)]
+        for done, batch in enumerate(batches, start=1):
+            self.network.train_on_batch(X[batch], X[batch])
+            yield done / len(batches)
+        self.layout = Field(X.shape[1:], "float32")
+        self.reconstruct = compiled(self.network, self.layout)
 
     def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
         """Score rows."""
         x = self.target.rows(X)
-        error = np.square(self.network.predict(x, batch_size=256, verbose=0) - x)
-        return np.asarray(error.reshape(len(x), -1).mean(axis=1), "float64")
+        (made,) = joined(over_batches(self.reconstruct, as_source(x, self.layout), 256))
+        return np.asarray(np.square(made - x).reshape(len(x), -1).mean(axis=1), "float64")
 
 
 class UntrainedCompanion(Baseline):
@@ -186,7 +197,7 @@ class UntrainedCompanion(Baseline):
         is_functional = type(companion).__name__ == "Functional"
         return None if is_known or is_functional else "a companion of a class of its own cannot be made anew"
 
-    def prepare(self) -> None:
+    def prepare(self) -> Iterable[float]:
         """Make it."""
         detector = self.target.detector
         with seeded(self.seed):
@@ -200,6 +211,7 @@ class UntrainedCompanion(Baseline):
                     fresh = keras.models.clone_model(detector.companion)
                 nets.take_scales(fresh, detector.companion)
         self.detector = with_companion(detector, fresh)
+        return ()
 
     def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
         """Score rows."""

@@ -1,6 +1,7 @@
 """What guarding costs, in time."""
 
 import functools
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from demur.scoring import over_batches
 from demur.sources import as_source
 
 
-def cost_of(target: Target, X: Any, *, batch: int = 256, repeats: int = 5) -> Cost:
+def cost_of(target: Target, X: Any, *, batch: int = 256, repeats: int = 5, within: float = math.inf) -> Cost:
     """Median milliseconds a row of the classifier alone and of `correct`, which guards it; they take turns.
 
     Args:
@@ -25,7 +26,9 @@ def cost_of(target: Target, X: Any, *, batch: int = 256, repeats: int = 5) -> Co
         X: test rows; the first ones are used.
         batch: rows of the larger batch.
         repeats: how often each is timed, after a first time that is not.
+        within: seconds after which each is timed once at least, but not repeated any more.
     """
+    end = time.monotonic() + within
     many = taken(X, np.arange(min(batch, row_count(X))))
     one = taken(X, np.arange(1))
     alone = _alone(target)
@@ -37,7 +40,9 @@ def cost_of(target: Target, X: Any, *, batch: int = 256, repeats: int = 5) -> Co
             "guarded": functools.partial(target.detector.correct, batch_size=batch),
         }
         times: dict[str, list[float]] = {contender: [] for contender in contenders}
-        for _ in range(repeats + 1):
+        for done in range(repeats + 1):
+            if done > 1 and time.monotonic() > end:
+                break
             for contender, run in contenders.items():
                 started = time.perf_counter()
                 run(rows)

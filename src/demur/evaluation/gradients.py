@@ -1,5 +1,6 @@
 """Gradients of any function of a batch, on whichever backend Keras runs: NumPy in, NumPy out."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -57,7 +58,16 @@ def _on_tensorflow(function: Function, count: int, state: Sequence[Any]) -> Any:
         return outputs, [tape.gradient(output, x, unconnected_gradients=zero) for output in outputs[:count]]
 
     xla = None if tf.config.list_physical_devices("GPU") else False
-    return tf.function(run, autograph=False, reduce_retracing=True, jit_compile=xla)
+
+    @functools.cache
+    def traced(*signature: Any) -> Any:
+        return tf.function(run, input_signature=signature, autograph=False, jit_compile=xla)
+
+    def call(*arrays: Any) -> Any:
+        # Traced once for any number of rows.
+        return traced(*(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in arrays))(*arrays)
+
+    return call
 
 
 def _on_jax(function: Function, count: int, state: Sequence[Any]) -> Any:

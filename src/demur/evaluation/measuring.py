@@ -1,6 +1,6 @@
 """From what became of changed rows to the figures of a threat."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +68,26 @@ class Changed(NamedTuple):
     """Where the guard fell only in the last quarter of an attack's steps; None where that is not known."""
     seconds: float
     examples: list[Example]
+
+
+def joined(parts: Sequence[Changed], most_examples: int) -> Changed:
+    """Parts that follow each other as one, with so many examples at most."""
+
+    def together(arrays: Iterable[Any]) -> Array:
+        return np.concatenate(list(arrays))
+
+    late = [part.late for part in parts if part.late is not None]
+    examples = [example for part in parts for example in part.examples]
+    through, caught = ([one for one in examples if one.flagged is flagged] for flagged in (False, True))
+    return Changed(
+        rows=together(part.rows for part in parts),
+        verdict=Verdict(*map(np.concatenate, zip(*(part.verdict for part in parts), strict=True))),
+        scores={name: together(part.scores[name] for part in parts) for name in parts[0].scores},
+        distance={norm: together(part.distance[norm] for part in parts) for norm in parts[0].distance},
+        late=np.concatenate(late) if len(late) == len(parts) else None,
+        seconds=sum(part.seconds for part in parts),
+        examples=_in_turn(through, caught)[:most_examples],
+    )
 
 
 class Outcome(NamedTuple):
@@ -211,9 +231,7 @@ def examples_of(
         return []
     fooled = (before == y) & (verdict.reference != y)
     through, caught = np.flatnonzero(fooled & ~verdict.flagged), np.flatnonzero(fooled & verdict.flagged)
-    chosen = [row for pair in zip(through, caught, strict=False) for row in pair]
-    rest = [row for row in (*through, *caught) if row not in chosen]
-    chosen = (chosen + rest)[:most]
+    chosen = _in_turn(list(through), list(caught))[:most]
     if not chosen:
         return []
     made = target.detector.reconstruct(after[chosen]) if hasattr(target.detector, "reconstruct") else None
@@ -237,6 +255,12 @@ def examples_of(
         )
         for i, row in enumerate(chosen)
     ]
+
+
+def _in_turn(some: list[Any], others: list[Any]) -> list[Any]:
+    """One of each in turn, and then what one list has more."""
+    both = min(len(some), len(others))
+    return [*(one for pair in zip(some, others, strict=False) for one in pair), *some[both:], *others[both:]]
 
 
 def worst_case(

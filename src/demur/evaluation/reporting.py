@@ -32,7 +32,7 @@ class Reporter:
         self.console.print(text, style="dim")
 
     @contextlib.contextmanager
-    def counting(self, title: str, rows: int) -> Iterator[Callable[[int], None]]:
+    def counting(self, title: str, rows: int) -> Iterator[Callable[[float], None]]:
         """Show a bar; what comes out is told how many rows more are done."""
         bar = self.bars.add_task(title, total=rows)
         try:

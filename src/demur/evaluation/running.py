@@ -1,11 +1,12 @@
 """One call that tells what a guard is worth: every threat on every row, and the figures of all."""
 
 import contextlib
-import functools
 import importlib.metadata
+import math
+import statistics
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,38 +20,31 @@ from demur.data import check_layout, check_whole, row_count, taken
 from demur.detectors.base import Detector, check_detector
 from demur.durations import seconds_of
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongRows, WrongType
-from demur.evaluation.attacked import AttackedRows
-from demur.evaluation.attacks import Attack, Attacked
-from demur.evaluation.baselines import Baseline, finite
+from demur.evaluation.attacks import Attack
+from demur.evaluation.baselines import Baseline
 from demur.evaluation.budgets import bounds_of, doubt_about, epsilons_of
 from demur.evaluation.checks import check_all
 from demur.evaluation.comparison import OWN
 from demur.evaluation.costs import cost_of
-from demur.evaluation.measuring import (
-    Changed,
-    Outcome,
-    Unchanged,
-    comparisons,
-    distances,
-    examples_of,
-    outcome_of,
-    threat_of,
-    worst_cases,
-)
+from demur.evaluation.measuring import Outcome, Unchanged, comparisons, threat_of, worst_cases
 from demur.evaluation.norms import Norm
-from demur.evaluation.planning import Corruption, Planned, attacks_of, corruptions_of, planned, shortened
+from demur.evaluation.omissions import omissions
+from demur.evaluation.pace import Pace, try_in_time
 from demur.evaluation.reporting import Reporter
-from demur.evaluation.result import Evaluation
+from demur.evaluation.result import Cost, Evaluation, Knowledge
+from demur.evaluation.schedule import FEWEST
 from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_of_detector, digest_of_rows
-from demur.evaluation.target import Array, Target
+from demur.evaluation.target import Array, Target, Verdict
+from demur.evaluation.threats import Corruption, Threat, attacks_of, corruptions_of
+from demur.evaluation.trial import CHUNK, Scene, Trial, scored
+from demur.metrics import evaluate_scores
 from demur.sources import collected
 from demur.wording import grouped
 
-CHUNK = 128
-"""Rows that are attacked together and kept on disk together."""
-
-SPARED = 0.85
-"""Share of a time budget that is planned for threats; the rest is for the baselines and the figures."""
+SHARE = 0.1
+"""Of a time budget: the most that unchanged rows may cost, and that the figures of all threats may."""
+LEARNING = 0.2
+"""Of a time budget: the most that the training of a baseline may cost."""
 
 
 @explained
@@ -92,8 +86,9 @@ def evaluate(
         corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name; None for
             none.
         baselines: names of scores to compare with, on the same rows; None for none.
-        budget: how long it may take, such as "10min", or seconds: each threat is then tried on as many rows as fit, and
-            the result says on how many.
+        budget: how long it may take, such as "10min", or seconds. Each threat is then tried on at least 50 rows, and on
+            as many more as fit, or left out: what is cheap and attackers who know the guard come first. One of the
+            result's `notes` says what was cut.
         epsilons: the largest change that an attack may make, by norm ("Linf", "L2", "L1"), in the units of `X`; by
             default what is usual for such rows.
         bounds: the smallest and largest value of a number in `X`; by default 0 and 1 for images within them, and what
@@ -129,28 +124,46 @@ def evaluate(
         # One order for all threats, so that those tried on fewer rows are tried on the same ones.
         order = np.random.default_rng(seed).permutation(row_count(X))
         X, y = taken(X, order), y[order]
-        compared = _baselines(asked, X_train, seed, reporter)
-        unchanged = Unchanged(y, target.verdict(X), {})
+        threats: list[Threat] = [*asked.attacks, *asked.corruptions]
+        reporter.say("timing the classifier and the guard ...")
+        cost = cost_of(target, X, within=SHARE * seconds / 2)
+        compared, slow = _baselines(asked, X_train, seed, reporter, LEARNING * seconds)
+        digest = digest_of_rows(X, y)
+        given, pace = len(y), None
+        if seconds < math.inf:
+            pace = _paced(target, X, compared, cost, resamples)
+            used = min(given, pace.unchanged_rows(SHARE * seconds, len(threats)))
+            X, y = taken(X, np.arange(used)), y[:used]
+        unchanged = _unchanged(target, X, y, compared, reporter)
         with _noting(notes):
             detector._check_rows(X, unchanged.verdict.reference, y, X_train, y_train)
-        unchanged.scores.update(_scores(target, compared, X, unchanged.verdict.score))
-        plan = planned([*asked.attacks, *asked.corruptions], len(y))
-        if seconds is not None:
-            plan = _in_time(plan, target, X, seconds, time.monotonic() - started, notes)
-        elif any(step.rows < len(y) for step in plan):
-            few = sorted({f"{step.title} on {step.rows:,}" for step in plan if step.rows < len(y)})
-            notes.append(f"Slow attacks were tried on fewer than the {len(y):,} rows: {', '.join(few)}.")
-        stores = Stores() if folder is None else _stores(folder / "attacked", target, X, unchanged, seed)
-        run = functools.partial(_tried, target=target, X=X, unchanged=unchanged, compared=compared, stores=stores)
+        stores = Stores() if folder is None else _stores(folder / "attacked", target, digest, unchanged, seed)
+        scene = Scene(target, X, unchanged, compared, stores, seed)
+        trials = [Trial(threat, scene) for threat in threats]
+        if pace is not None:
+            try_in_time(trials, pace, started + seconds, reporter)
         outcomes: list[Outcome] = []
-        for step in plan:
-            if seconds is not None and time.monotonic() - started > seconds and outcomes:
-                left = [later.title for later in plan[len(outcomes) :]]
-                notes.append(f"Time was up before these were tried: {', '.join(left)}.")
-                break
-            outcomes.append(run(step, seed=seed, reporter=reporter))
-        reporter.say("measuring ...")
-        threats = [threat_of(outcome, unchanged, resamples=resamples, seed=seed) for outcome in outcomes]
+        for trial in trials:
+            if pace is None:
+                with reporter.counting(trial.threat.title, trial.most) as count:
+                    trial.extend(trial.most, count=count)
+            if trial.tried:
+                outcomes.append(trial.outcome())
+                reporter.found(trial.threat.title, outcomes[-1])
+        left_out = omissions(
+            threats,
+            [trial.tried for trial in trials],
+            len(y),
+            given,
+            budget=None if pace is None else budget if isinstance(budget, str) else f"{seconds:g} s",
+            baselines=slow,
+        )
+        notes += [] if left_out is None else [left_out]
+        measured = []
+        with reporter.counting("figures", len(outcomes)) as count:
+            for outcome in outcomes:
+                measured.append(threat_of(outcome, unchanged, resamples=resamples, seed=seed))
+                count(1)
         evaluation = Evaluation(
             detector=type(detector).__name__,
             classifier=detector.classifier.title,
@@ -161,10 +174,10 @@ def evaluate(
             promised_fpr=None if detector.calibration is None else detector.calibration.fpr,
             rows=len(y),
             clean=unchanged.clean(),
-            threats=threats,
+            threats=measured,
             worst_cases=worst_cases(outcomes, unchanged, resamples=resamples, seed=seed),
             checks=check_all(target, unchanged, outcomes),
-            cost=cost_of(target, X),
+            cost=cost,
             settings={
                 "attacks": [attack.settings for attack in asked.attacks],
                 "corruptions": list(dict.fromkeys(corruption.name for corruption in asked.corruptions)),
@@ -179,7 +192,7 @@ def evaluate(
             versions=_versions(),
             seconds=time.monotonic() - started,
             clean_detection={name: scores.tolist() for name, scores in unchanged.scores.items() if name != OWN},
-            comparisons=comparisons(threats, outcomes, unchanged),
+            comparisons=comparisons(measured, outcomes, unchanged),
         )
     if folder is not None:
         evaluation.to_json(folder / "evaluation.json")
@@ -199,8 +212,8 @@ def _noting(notes: list[str]) -> Iterator[None]:
         warnings.warn(warning.message, stacklevel=4)  # the line that called evaluate
 
 
-def _seconds(budget: float | str | None) -> float | None:
-    return None if budget is None else seconds_of(budget, "budget")
+def _seconds(budget: float | str | None) -> float:
+    return math.inf if budget is None else seconds_of(budget, "budget")
 
 
 def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[Any, Array]:
@@ -304,148 +317,88 @@ def _folder(out: Any) -> Path | None:
     return folder
 
 
-def _baselines(asked: _Asked, training_rows: Any, seed: int, reporter: Reporter) -> list[Baseline]:
-    found, missing = [], []
+def _baselines(
+    asked: _Asked, training_rows: Any, seed: int, reporter: Reporter, limit: float
+) -> tuple[list[Baseline], list[str]]:
+    """Those that can be had, ready, and the names of those whose training would take longer than the limit."""
+    found, missing, slow = [], [], []
     for name in asked.baselines:
         baseline = Baseline.registry[name](asked.target, training_rows, seed)
-        if baseline.missing is None:
-            reporter.say(f"baseline: {name} ...")
-            baseline.prepare()
+        if baseline.missing is not None:
+            missing.append((name, baseline.missing))
+        elif _is_prepared(baseline, reporter, limit):
             found.append(baseline)
         else:
-            missing.append((name, baseline.missing))
+            slow.append(name)
     if missing:
         asked.notes.append(f"No comparison with {grouped(missing)}.")
-    return found
+    return found, slow
 
 
-def _scores(target: Target, compared: Sequence[Baseline], X: Any, own: Array) -> dict[str, Array]:
-    outputs = target.classifier_outputs(X) if compared else []
-    return {OWN: own, **{baseline.name: finite(baseline.score(X, outputs)) for baseline in compared}}
+def _is_prepared(baseline: Baseline, reporter: Reporter, limit: float) -> bool:
+    """Prepare a baseline, unless it is seen on the way that this takes longer than the limit, in seconds."""
+    started, done, first = time.monotonic(), 0.0, (0.0, 0.0)
+    with reporter.counting(f"baseline: {baseline.name}", 1) as count:
+        for share in baseline.prepare():
+            count(share - done)
+            took = time.monotonic() - started
+            # The first step is compiled, and tells little of the others.
+            first, pace = (first, (took - first[1]) / (share - first[0])) if done else ((share, took), 0.0)
+            done = share
+            if took + pace * (1 - share) > limit and share < 1:
+                return False
+    return True
 
 
-def _stores(folder: Path, target: Target, X: Any, unchanged: Unchanged, seed: int) -> Stores:
-    # The classes too that the classifier gives the rows: a function tells nothing else of what it has learned.
-    rows = digest_of_rows(X, np.stack([unchanged.y, unchanged.verdict.reference]))
+def _unchanged(target: Target, X: Any, y: Array, compared: Sequence[Baseline], reporter: Reporter) -> Unchanged:
+    """What becomes of the rows before anything happens to them."""
+    verdicts, scores = [], []
+    with reporter.counting("unchanged rows", len(y)) as count:
+        for begin in range(0, len(y), 1024):
+            rows = taken(X, np.arange(begin, min(begin + 1024, len(y))))
+            verdicts.append(target.verdict(rows))
+            scores.append(scored(compared, rows, target.classifier_outputs(rows) if compared else []))
+            count(row_count(rows))
+    verdict = Verdict(*map(np.concatenate, zip(*verdicts, strict=True)))
+    by_name = {name: np.concatenate([part[name] for part in scores]) for name in scores[0]}
+    return Unchanged(y, verdict, {OWN: verdict.score, **by_name})
+
+
+def _paced(target: Target, X: Any, compared: Sequence[Baseline], cost: Cost, resamples: int) -> Pace:
+    """What things take, measured on the first rows."""
+    rows = taken(X, np.arange(min(FEWEST, row_count(X))))
+
+    def scores() -> None:
+        target.verdict(rows)
+        scored(compared, rows, target.classifier_outputs(rows))
+
+    def figures() -> None:
+        evaluate_scores(some, some, resamples=resamples)
+
+    some, first, again = np.arange(200.0), _timed(scores, 1), _timed(scores, 3)
+    a_figure = (2 * len(compared) + 3) * _timed(figures, 5) / (2 * len(some))
+    # Forward and back takes about two and a half times as long as forward alone.
+    alone, guarded = (2.5e-3 * milliseconds for milliseconds in (cost.classifier_batch, cost.guarded_batch))
+    a_pass: dict[Knowledge, float] = {"grey-box": alone, "black-box": alone, "white-box": guarded, "corruption": alone}
+    return Pace(max(0.0, first - again), a_pass, again / row_count(rows), a_figure)
+
+
+def _timed(run: Callable[[], None], repeats: int) -> float:
+    """The median of the seconds that it takes."""
+    times = []
+    for _ in range(repeats):
+        started = time.monotonic()
+        run()
+        times.append(time.monotonic() - started)
+    return statistics.median(times)
+
+
+def _stores(folder: Path, target: Target, digest: str, unchanged: Unchanged, seed: int) -> Stores:
+    # The classes too that the classifier gives the first rows: a function tells nothing else of what it has learned.
+    rows = digest + str(unchanged.verdict.reference[:FEWEST].tolist())
     about = {"rows": rows, "bounds": str(target.bounds), "seed": str(seed), "chunk": str(CHUNK), "demur": __version__}
     classifier, guard = digest_of_classifier(target.detector), digest_of_detector(target.detector)
     return Stores(Store(folder, about | {"classifier": classifier}), Store(folder, about | {"detector": guard}))
-
-
-def _in_time(
-    plan: list[Planned], target: Target, X: Any, seconds: float, spent: float, notes: list[str]
-) -> list[Planned]:
-    """A plan that ends in time, and what it leaves out."""
-    probe = taken(X, np.arange(min(CHUNK, row_count(X))))
-    target.verdict(probe)
-    started = time.monotonic()
-    for _ in range(3):
-        target.verdict(probe)
-    # Forward and backward through both networks costs about as much as scoring twice.
-    a_pass = 2 * (time.monotonic() - started) / 3 / row_count(probe)
-    shorter = shortened(plan, a_pass, max(SPARED * seconds - spent, 0.0))
-    cut = [f"{new.title} on {new.rows:,}" for old, new in zip(plan, shorter, strict=True) if new.rows < old.rows]
-    if cut:
-        notes.append(
-            f"To end within {seconds:g} s, of {row_count(X):,} rows these were tried on fewer: {', '.join(cut)}."
-        )
-    return shorter
-
-
-def _tried(
-    step: Planned,
-    *,
-    target: Target,
-    X: Any,
-    unchanged: Unchanged,
-    compared: Sequence[Baseline],
-    stores: Stores,
-    seed: int,
-    reporter: Reporter,
-) -> Outcome:
-    """Try one threat on its rows, a chunk at a time."""
-    started, rows = time.monotonic(), np.arange(step.rows)
-    y, right = unchanged.y[rows], unchanged.right[rows]
-    parts, late = [], []
-    with reporter.counting(step.title, step.rows) as count:
-        for begin in range(0, step.rows, CHUNK):
-            chosen = rows[begin : begin + CHUNK]
-            attacked = _chunk(step.threat, target, taken(X, chosen), y[chosen], right[chosen], begin, stores, seed)
-            parts.append(attacked.x)
-            late.append(attacked.late)
-            count(len(chosen))
-    changed, before, plain = _together(parts), taken(X, rows), target.is_one_array
-    verdict = target.verdict(changed)
-    most = _most_examples(step.threat)
-    examples = (
-        examples_of(target, before, changed, y, unchanged.verdict.reference[rows], verdict, most) if plain else []
-    )
-    outcome = outcome_of(
-        step.description,
-        unchanged,
-        Changed(
-            rows=rows,
-            verdict=verdict,
-            scores=_scores(target, compared, changed, verdict.score),
-            distance=distances(before, changed) if plain else {},
-            late=None if any(part is None for part in late) else np.concatenate([np.asarray(part) for part in late]),
-            seconds=time.monotonic() - started,
-            examples=examples,
-        ),
-    )
-    reporter.found(step.title, outcome)
-    return outcome
-
-
-def _most_examples(threat: Attack | Corruption) -> int:
-    """How many rows the gallery shows."""
-    if isinstance(threat, Corruption):
-        return 1 if threat.severity == 3 else 0
-    return 4
-
-
-def _chunk(
-    threat: Attack | Corruption, target: Target, X: Any, y: Array, right: Array, begin: int, stores: Stores, seed: int
-) -> Attacked:
-    """Some rows after a threat; from disk, if they are there."""
-    if isinstance(threat, Corruption):
-        return Attacked(threat.change(X, threat.severity, seed, begin))
-    store, key = stores.of(threat.knowledge), {**threat.settings, "begin": begin, "rows": len(y)}
-    kept = store.get(key, y)
-    if kept is not None:
-        kept.check_claim(_wrong(target, kept.x, y), store.file(key) or "")
-        return Attacked(kept.x, kept.late)
-    x, late = target.rows(X), None
-    if right.any():
-        attacked = threat.run(target, x[right], y[right], seed=seed + begin)
-        x[right] = attacked.x
-        if attacked.late is not None:
-            late = np.zeros(len(y), bool)
-            late[right] = attacked.late
-    store.put(key, AttackedRows(x, begin + np.arange(len(y)), y, _wrong(target, x, y), {}, late))
-    return Attacked(x, late)
-
-
-def _wrong(target: Target, x: Array, y: Array) -> Array:
-    """Whether the classifier is wrong on rows."""
-    return np.asarray(target.classifier_outputs(x)[0].argmax(axis=1) != y)
-
-
-def _together(parts: Sequence[Any]) -> Any:
-    first = parts[0]
-    if isinstance(first, dict):
-        return {name: np.concatenate([part[name] for part in parts]) for name in first}
-    if isinstance(first, tuple):
-        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    if isinstance(first, np.ndarray):
-        return np.concatenate(parts)
-    if hasattr(first, "iloc"):
-        import pandas as pd
-
-        return pd.concat(parts)
-    import polars as pl
-
-    return pl.concat(parts)
 
 
 def _versions() -> dict[str, str]:

@@ -1,5 +1,8 @@
 """What an attacker attacks: a guarded classifier, as differentiable functions of a batch, and the verdict on rows."""
 
+import math
+import time
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +18,10 @@ from demur.scoring import over_batches
 from demur.sources import as_source
 
 Array = npt.NDArray[Any]
+
+
+class TimeIsUp(Exception):
+    """An attack has asked for more after the target's deadline; it is given up."""
 
 
 class Look(NamedTuple):
@@ -64,6 +71,7 @@ class Target:
         is_one_array: whether rows are one array of numbers.
         is_continuous: whether these are numbers of which any fraction makes sense, unlike tokens.
         draws: how often a guard that is random is asked, to average over (Athalye et al., 2018, arXiv:1707.07397).
+        deadline: what `time.monotonic` says when attacks must end.
     """
 
     def __init__(self, detector: Detector, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
@@ -74,6 +82,19 @@ class Target:
         self.is_open = isinstance(self.classifier, GraphClassifier) and self.is_continuous
         self.classes = int(self.classifier.classes)
         self.draws = 10 if getattr(detector, "is_random", False) else 1
+        self.deadline = math.inf
+        self._compiled: dict[Hashable, Any] = {}
+
+    def check_time(self) -> None:
+        """Raise TimeIsUp after the deadline. What attacks ask again and again does this, so that they end in time."""
+        if time.monotonic() > self.deadline:
+            raise TimeIsUp
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made once for each key: compiled for the first rows, and then used for all."""
+        if key not in self._compiled:
+            self._compiled[key] = make()
+        return self._compiled[key]
 
     @property
     def generators(self) -> list[Any]:
@@ -94,6 +115,7 @@ class Target:
 
     def classifier_outputs(self, X: Any, batch_size: int = 256) -> list[Array]:
         """The classifier's log-probabilities `(n, classes)` of rows and, of one in the graph, what it returned."""
+        self.check_time()
         classifier = self.classifier
         if not isinstance(classifier, GraphClassifier):
             return [classifier.log_probabilities(X)]
@@ -101,12 +123,13 @@ class Target:
         def both(x: Tensor) -> list[Tensor]:
             return [classifier(x, training=False)[0], ops.cast(classifier.outputs(x)[0], "float32")]
 
-        network = compiled(Half(both, classifier.tracked()), self.layout)
+        network = self.once("classifier", lambda: compiled(Half(both, classifier.tracked()), self.layout))
         parts = over_batches(network, as_source(X, self.layout), batch_size)
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def verdict(self, X: Any, batch_size: int = 256) -> Verdict:
         """What becomes of rows at the detector's threshold."""
+        self.check_time()
         scored, data, _ = self.detector._decided(X, batch_size, False, None, 0.05)
         return Verdict(np.asarray(scored.score, "float64"), scored.y, scored.y_opinion, data["is_adversarial"])
 

@@ -43,7 +43,7 @@ class AdaptiveAttack(Attack):
     """How many objectives there are."""
     climbs: ClassVar[int] = 1
     """How often it climbs, with other constants."""
-    passes = 150
+    passes = 100
 
     def __init__(self, epsilon: float | None = None, *, norm: Norm = "Linf", steps: int = 100) -> None:
         super().__init__(epsilon)
@@ -51,7 +51,7 @@ class AdaptiveAttack(Attack):
             raise InvalidSetting(f"norm is 'Linf', 'L2' or 'L1'; got {norm!r}")
         check_whole("steps", steps, 1)
         self.norm, self.steps = norm, steps  # type: ignore[misc]
-        self.passes = 3 * steps * self.climbs  # type: ignore[misc]
+        self.passes = steps * self.climbs  # type: ignore[misc]
 
     @abc.abstractmethod
     def objective(self, look: Look, y: Tensor, limit: Tensor, *constants: Tensor) -> Sequence[Tensor]:
@@ -69,7 +69,7 @@ class AdaptiveAttack(Attack):
         return [()] * self.climbs
 
     def run(self, target: Target, x: Array, y: Array, *, seed: int = 0) -> Attacked:
-        climb = Climb(target, self.objective, count=self.count, direction=self.direction)
+        climb = target.once(self, lambda: Climb(target, self.objective, count=self.count, direction=self.direction))
         found = [
             climb.run(x, y, constants, norm=self.norm, radius=float(self.epsilon or 0), steps=self.steps, seed=seed + i)
             for i, constants in enumerate(self.constants(target, x, y, seed))

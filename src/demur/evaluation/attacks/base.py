@@ -42,7 +42,9 @@ class Attack(abc.ABC):
         InvalidSetting: `epsilon` is not above 0, or is given where none is taken, or the other way round.
 
     Attributes:
-        for_the_curve: whether its budget is another than the one of interest, to show how results depend on it.
+        for_the_curve: whether its budget is another than the one of interest, to show how results depend on it. Where
+            time is short, such attacks are left out.
+        for_a_check: whether a sanity check needs it all the same.
     """
 
     registry: ClassVar[dict[str, type["Attack"]]] = {}
@@ -56,8 +58,9 @@ class Attack(abc.ABC):
     """Whether changes are limited by `epsilon`; otherwise the attack looks for the smallest."""
     needs_gradients: ClassVar[bool] = True
     passes: ClassVar[int]
-    """Forward and backward passes that a row costs, roughly: what a time budget is planned by."""
+    """How often a row goes forward and back through what is attacked, roughly: its cost, until that is measured."""
 
+    for_a_check: bool = False
     most_rows: ClassVar[int | None] = None
     """How many rows it is tried on where nobody says how long it may take; None for all."""
 

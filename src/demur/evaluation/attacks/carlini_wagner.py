@@ -68,9 +68,10 @@ class CarliniWagner(Attack):
 
     def run(self, target: Target, x: Array, y: Array, *, seed: int = 0) -> Attacked:
         labels = y.astype("int32")
-        step = differentiated(lambda x, y: [lead(target.log_probabilities(x), y)])
+        step = target.once("lead", lambda: differentiated(lambda x, y: [lead(target.log_probabilities(x), y)]))
 
         def look(now: Array) -> tuple[Array, Array]:
+            target.check_time()
             (ahead,), (gradient,) = step(now, labels)
             return self.confidence + MARGIN - ahead, gradient
 

@@ -146,6 +146,7 @@ class Climb:
 
     def _looked(self, x: Array, y: Array, limit: Array, constants: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """Outputs and gradients; of a random guard, the mean over several draws."""
+        self.target.check_time()
         limit = np.maximum(limit, 1e-6)
         draws = [self.step(x, y, limit, *constants) for _ in range(self.target.draws)]
         if len(draws) == 1:

@@ -33,4 +33,6 @@ def default_attacks(epsilons: Mapping[Norm, float], bounds: tuple[float, float])
     ]
     for attack in attacks:
         attack.for_the_curve = attack.epsilon is not None and attack.epsilon != epsilons[attack.norm]
+        if isinstance(attack, foolbox_attacks.PGD) and attack.epsilon == everything:
+            attack.for_a_check = True  # that accuracy falls to 0 as the budget grows
     return attacks

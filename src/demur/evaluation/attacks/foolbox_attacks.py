@@ -72,7 +72,7 @@ class FoolboxAttack(Attack):
 class FGSM(FoolboxAttack):
     """One step along the sign of the gradient (Goodfellow et al., 2015, arXiv:1412.6572)."""
 
-    name, kind, passes = "FGSM", "LinfFastGradientAttack", 2
+    name, kind, passes = "FGSM", "LinfFastGradientAttack", 1
 
 
 class PGD(FoolboxAttack):
@@ -99,13 +99,13 @@ class SLIDE(FoolboxAttack):
 class DeepFool(FoolboxAttack):
     """Steps to the nearest linearised boundary (Moosavi-Dezfooli et al., 2016, arXiv:1511.04599)."""
 
-    name, kind, norm, has_budget, passes = "DeepFool", "L2DeepFoolAttack", "L2", False, 150
+    name, kind, norm, has_budget, passes = "DeepFool", "L2DeepFoolAttack", "L2", False, 80
 
 
 class HopSkipJump(FoolboxAttack):
     """The boundary, followed by its estimated normal (Chen et al., 2020, arXiv:1904.02144)."""
 
-    name, kind, norm, has_budget, passes = "HopSkipJump", "HopSkipJumpAttack", "L2", False, 2000
+    name, kind, norm, has_budget, passes = "HopSkipJump", "HopSkipJumpAttack", "L2", False, 1200
     knowledge: ClassVar[Knowledge] = "black-box"
     model, needs_gradients, most_rows = BLACK, False, 100
     arguments: ClassVar[dict[str, Any]] = {"steps": 15, "max_gradient_eval_steps": 200}
@@ -144,7 +144,7 @@ class GuardedHopSkipJump(HopSkipJump):
     where that is larger than `epsilon`, it has found nothing.
     """
 
-    name, has_budget, passes, most_rows = "HopSkipJump on the guard", True, 4000, 50
+    name, has_budget, passes, most_rows = "HopSkipJump on the guard", True, 2400, 50
     knowledge: ClassVar[Knowledge] = "white-box"
     model = ASKS_THE_GUARD
 
@@ -162,6 +162,10 @@ class GuardedHopSkipJump(HopSkipJump):
 
 def model_of(target: Target) -> Any:
     """The classifier as foolbox takes it; its log-probabilities serve as logits, so a softmax hides nothing."""
+    return target.once("foolbox", lambda: _model_of(target))
+
+
+def _model_of(target: Target) -> Any:
     import foolbox
 
     bounds = target.bounds
@@ -171,18 +175,31 @@ def model_of(target: Target) -> Any:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return foolbox.TensorFlowModel(tf.function(target.log_probabilities, autograph=False), bounds=bounds)
+        # Traced once for any number of rows; and foolbox asks for a GPU in a way that TensorFlow warns of.
+        signature = [tf.TensorSpec([None, *target.layout.shape], "float32")]
+        network = tf.function(target.log_probabilities, input_signature=signature, autograph=False)
+        device = "GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0"
+        return foolbox.TensorFlowModel(_in_time(target, network), bounds=bounds, device=device)
     if backend == "jax":
         import jax
 
-        return foolbox.JAXModel(jax.jit(target.log_probabilities), bounds=bounds)
+        return foolbox.JAXModel(_in_time(target, jax.jit(target.log_probabilities)), bounds=bounds)
     import torch
 
     class Module(torch.nn.Module):  # type: ignore[misc]
         def forward(self, x: Any) -> Any:
+            target.check_time()
             return target.log_probabilities(x)
 
     return foolbox.PyTorchModel(Module().eval(), bounds=bounds, device=keras.src.backend.torch.core.get_device())
+
+
+def _in_time(target: Target, network: Any) -> Any:
+    def call(x: Any) -> Any:
+        target.check_time()
+        return network(x)
+
+    return call
 
 
 def _foolbox() -> None:

@@ -1,7 +1,7 @@
-"""What an evaluation tries, on how many rows: by default, as asked, and so that it ends in time."""
+"""What an evaluation tries: by default, and as asked."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,49 +14,43 @@ from demur.evaluation.budgets import check_size
 from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
 from demur.evaluation.measuring import Description
 from demur.evaluation.norms import Norm
+from demur.evaluation.result import Knowledge
 from demur.evaluation.target import Target
 from demur.texts import Text
 
 SEVERITIES = (1, 2, 3, 4, 5)
-FEWEST = 10
-"""Rows that every threat is tried on, however little time there is."""
-
 Corrupt = Callable[..., Any]
 """`X, severity, seed, start -> X` changed."""
 
 
 class Corruption(NamedTuple):
-    """One corruption at one severity."""
+    """One corruption at one severity; what it has in common with an `Attack` has the same name."""
 
     name: str
     severity: int
     change: Corrupt
 
-
-class Planned(NamedTuple):
-    """One threat and the rows it is tried on."""
-
-    threat: Attack | Corruption
-    rows: int
-    cost: float
-    """Passes through the networks that a row costs."""
-
-    @property
-    def description(self) -> Description:
-        """What it is."""
-        threat = self.threat
-        if isinstance(threat, Corruption):
-            model = "no attacker: what happens to rows on their way"
-            return Description(threat.name, float(threat.severity), "corruption", None, model)
-        return Description(
-            threat.label, threat.epsilon, threat.knowledge, threat.norm, threat.model, threat.for_the_curve
-        )
+    passes: float = 4.0
+    knowledge: Knowledge = "corruption"
+    for_the_curve: bool = False
+    for_a_check: bool = False
+    most_rows: None = None
 
     @property
     def title(self) -> str:
         """What to call it."""
-        threat = self.threat
-        return f"{threat.name} at severity {threat.severity}" if isinstance(threat, Corruption) else threat.title
+        return f"{self.name} at severity {self.severity}"
+
+
+Threat: TypeAlias = Attack | Corruption
+
+
+def described(threat: Threat) -> Description:
+    """What a threat is."""
+    if isinstance(threat, Corruption):
+        model = "no attacker: what happens to rows on their way"
+        return Description(threat.name, float(threat.severity), "corruption", None, model)
+    return Description(threat.label, threat.epsilon, threat.knowledge, threat.norm, threat.model, threat.for_the_curve)
 
 
 def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes: list[str]) -> list[Attack]:
@@ -187,34 +181,3 @@ def _listed(asked: Any, what: str) -> list[Any]:
     if not isinstance(asked, list | tuple):
         raise WrongType(f"{what} is 'default', None or a list; got {asked!r}")
     return list(asked)
-
-
-def planned(threats: Sequence[Attack | Corruption], n: int) -> list[Planned]:
-    """Each threat on as many rows as it takes by default."""
-    found = []
-    for threat in threats:
-        most = n if isinstance(threat, Corruption) else min(n, threat.most_rows or n)
-        found.append(Planned(threat, most, 4.0 if isinstance(threat, Corruption) else float(threat.passes)))
-    return found
-
-
-def shortened(plan: Sequence[Planned], seconds_a_pass: float, budget: float) -> list[Planned]:
-    """The same threats on so few rows that they end in time: each gets the same share of it, or what it needs.
-
-    Args:
-        plan: what was planned.
-        seconds_a_pass: that a pass of one row through the networks takes.
-        budget: seconds for all of it.
-    """
-    costs = np.array([step.cost * seconds_a_pass for step in plan])
-    wanted = np.array([step.rows for step in plan]) * costs
-    if wanted.sum() <= budget:
-        return list(plan)
-    low, high = 0.0, float(wanted.max(initial=0.0))
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if np.minimum(wanted, middle).sum() <= budget else (low, middle)
-    return [
-        step._replace(rows=int(min(step.rows, max(FEWEST, low / cost)))) if cost * step.rows > low else step
-        for step, cost in zip(plan, costs, strict=True)
-    ]

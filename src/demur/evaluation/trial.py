@@ -1,0 +1,155 @@
+"""One threat, tried on the first rows and then on more of them, as there is time."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from demur.data import padded, taken
+from demur.evaluation.attacked import AttackedRows
+from demur.evaluation.attacks import Attack, Attacked
+from demur.evaluation.baselines import Baseline, finite
+from demur.evaluation.comparison import OWN
+from demur.evaluation.measuring import Changed, Outcome, Unchanged, distances, examples_of, joined, outcome_of
+from demur.evaluation.store import Stores
+from demur.evaluation.target import Array, Target, TimeIsUp
+from demur.evaluation.threats import Corruption, Threat, described
+
+CHUNK = 128
+"""Rows that are attacked together and kept on disk together."""
+
+
+class Scene(NamedTuple):
+    """What all threats are tried on, and compared with."""
+
+    target: Target
+    X: Any
+    unchanged: Unchanged
+    compared: Sequence[Baseline]
+    stores: Stores
+    seed: int
+
+
+class Trial:
+    """One threat and what has become of rows so far.
+
+    Args:
+        threat: what is tried.
+        scene: what it is tried on.
+    """
+
+    def __init__(self, threat: Threat, scene: Scene) -> None:
+        self.threat, self.scene = threat, scene
+        n = len(scene.unchanged.y)
+        self.most = min(n, threat.most_rows or n)
+        self.parts: list[Changed] = []
+        self.a_row = 0.0
+        """Seconds a row that the last rows took."""
+        self.is_new = True
+        """Whether these were attacked, and not read from disk."""
+
+    @property
+    def tried(self) -> int:
+        """Rows that it has been tried on."""
+        return sum(len(part.rows) for part in self.parts)
+
+    def extend(self, rows: int, *, count: Callable[[int], None], deadline: float = math.inf) -> None:
+        """Try it on more rows, a chunk at a time, until the deadline at most.
+
+        Args:
+            rows: how many, those tried already included.
+            count: is told how many rows more are done.
+            deadline: what `time.monotonic` says then: a chunk that is not done is dropped.
+        """
+        target, before, started = self.scene.target, self.tried, time.monotonic()
+        begin = before
+        target.deadline, self.is_new = deadline, False
+        try:
+            while begin < rows:
+                end = min(rows, begin - begin % CHUNK + CHUNK)
+                self.parts.append(self._part(np.arange(begin, end)))
+                count(end - begin)
+                begin = end
+        except TimeIsUp:
+            pass
+        finally:
+            target.deadline = math.inf
+        if begin > before:
+            self.a_row = (time.monotonic() - started) / (begin - before)
+
+    def outcome(self) -> Outcome:
+        """What became of the rows."""
+        changed = joined(self.parts, _most_examples(self.threat))
+        return outcome_of(described(self.threat), self.scene.unchanged, changed)
+
+    def _part(self, rows: Array) -> Changed:
+        started = time.monotonic()
+        scene, target, unchanged = self.scene, self.scene.target, self.scene.unchanged
+        before, y = taken(scene.X, rows), unchanged.y[rows]
+        changed, late, outputs = self._changed(before, y, unchanged.right[rows], int(rows[0]))
+        verdict = target.verdict(changed)
+        plain, most = target.is_one_array, _most_examples(self.threat)
+        predicted = unchanged.verdict.reference[rows]
+        return Changed(
+            rows=rows,
+            verdict=verdict,
+            scores={OWN: verdict.score, **scored(scene.compared, changed, outputs)},
+            distance=distances(before, changed) if plain else {},
+            late=late,
+            seconds=time.monotonic() - started,
+            examples=examples_of(target, before, changed, y, predicted, verdict, most) if plain else [],
+        )
+
+    def _changed(self, X: Any, y: Array, right: Array, begin: int) -> tuple[Any, Array | None, list[Array]]:
+        """Some rows after the threat, from disk if they are there; where it was late; what the classifier says."""
+        scene, threat, target = self.scene, self.threat, self.scene.target
+        if isinstance(threat, Corruption):
+            target.check_time()
+            self.is_new = True
+            x = threat.change(X, threat.severity, scene.seed, begin)
+            return x, None, target.classifier_outputs(x) if scene.compared else []
+        store, key = scene.stores.of(threat.knowledge), {**threat.settings, "begin": begin, "rows": len(y)}
+        kept = store.get(key, y)
+        if kept is not None:
+            outputs = target.classifier_outputs(kept.x)
+            kept.check_claim(wrong(outputs, y), store.file(key) or "")
+            return kept.x, kept.late, outputs
+        self.is_new = True
+        x, late = target.rows(X), None
+        if right.any():
+            attacked = _attacked(threat, target, x[right], y[right], scene.seed + begin)
+            x[right] = attacked.x
+            if attacked.late is not None:
+                late = np.zeros(len(y), bool)
+                late[right] = attacked.late
+        outputs = target.classifier_outputs(x)
+        store.put(key, AttackedRows(x, begin + np.arange(len(y)), y, wrong(outputs, y), {}, late))
+        return x, late, outputs
+
+
+def _attacked(threat: Attack, target: Target, x: Array, y: Array, seed: int) -> Attacked:
+    """Attack rows; on JAX, which compiles for each number of rows, with the last one repeated up to a power of two."""
+    if keras.backend.backend() != "jax":
+        return threat.run(target, x, y, seed=seed)
+    found = threat.run(target, padded(x, CHUNK), padded(y, CHUNK), seed=seed)
+    return Attacked(found.x[: len(x)], None if found.late is None else found.late[: len(x)])
+
+
+def scored(compared: Sequence[Baseline], X: Any, outputs: list[Array]) -> dict[str, Array]:
+    """The baselines' scores of rows, by name."""
+    return {baseline.name: finite(baseline.score(X, outputs)) for baseline in compared}
+
+
+def wrong(outputs: list[Array], y: Array) -> Array:
+    """Whether the classifier is wrong on rows."""
+    return np.asarray(outputs[0].argmax(axis=1) != y)
+
+
+def _most_examples(threat: Threat) -> int:
+    """How many rows the gallery shows."""
+    if isinstance(threat, Corruption):
+        return 1 if threat.severity == 3 else 0
+    return 4

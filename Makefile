@@ -4,7 +4,7 @@
 # make nightly  the contract with all its cases on JAX and PyTorch, of which `make test` runs the first of each test
 # make docs   the documentation, as a site in ./site that needs no server
 # make bench  the measurements that the documentation shows
-# make examples  the examples, in full: a Keras and a PyTorch network, boosted trees, text, an ONNX file, harmful drift
+# make examples  the code of the tutorials and the examples, in full
 # make adapters  the adapters for Spark (which needs Java) and Ray, on these engines
 # All set up a virtual environment of their own in .venv first. BACKEND=torch or jax runs the demo on another backend.
 
@@ -16,7 +16,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 BACKEND ?= tensorflow
 DATASET ?= digits
-EXAMPLES ?= keras_fashion_mnist torch_fashion_mnist boosted_trees text_token_ids onnx_file
 
 .PHONY: demo test docs bench examples adapters lint types layers pytest pytest-programs pytest-tensorflow pytest-jax pytest-torch quick nightly quick-units quick-contract nightly-jax nightly-torch clean
 
@@ -48,9 +47,10 @@ bench: $(VENV)/dev
 adapters: $(VENV)/adapters
 	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider tests/e2e/test_batch_adapters.py
 
-# Rewrites docs/results/example-*.json and the tables in docs/examples.md. Takes about a quarter of an hour.
+# Rewrites docs/results/tutorial-*.json, example-*.json and harmful-drift-*.json. Takes about half an hour; needs chromium.
 examples: $(VENV)/examples
-	for e in $(EXAMPLES); do $(BIN)/python examples/$$e.py --out docs/results/example-$$e.json || exit 1; done
+	$(BIN)/python docs/pictures/tutorials.py
+	$(BIN)/python examples/onnx_file.py --out docs/results/example-onnx_file.json
 	for d in fashion_mnist cifar10; do $(BIN)/python examples/harmful_drift_cifar10.py --dataset $$d \
 		--out docs/results/harmful-drift-$$d.json --plot docs/images/harmful-drift-$$d.png || exit 1; done
 	$(BIN)/python docs/tables.py

@@ -1,64 +1,14 @@
-"""The tables of docs/threat_models.md and docs/results/numbers.md: who gets through, where every figure is from."""
+"""The table of docs/results/numbers.md: where every figure comes from."""
 
 import json
-import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from ablation_tables import DEFAULT, NAMES, attacked, datasets, runs
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("docs/results", "benchmarks/results")
 
 Table = tuple[list[str], list[list[str]]]
 """The heading, and the rows."""
-
-COMPANIONS = {
-    "student": "ready student",
-    "autoencoder": "autoencoder",
-    "copy, robust": "copy, robust in Linf",
-    "copy, robust in two norms, long": "copy, robust in two norms",
-}
-
-
-def threats() -> Table:
-    """By data set and companion, under the default score: the worst who does not know the guard, and who does."""
-    table = []
-    for dataset in datasets():
-        table.append([f"**{NAMES[dataset]}**", *[""] * 6])
-        for name, called in COMPANIONS.items():
-            having = [seed["companions"][name] for seed in runs(dataset) if name in seed["companions"]]
-            knowing = [one["adaptive"][DEFAULT] for one in having if DEFAULT in one.get("adaptive", {})]
-            if not knowing:
-                continue
-            attacks = [attacked(one["scores"][DEFAULT]) for one in having]
-            worst = [min(rows.values(), key=lambda row: row["auroc"]) for rows in attacks]
-            table.append(
-                [
-                    called,
-                    str(len(having)),
-                    f"{statistics.mean(row['auroc'] for row in worst):.3f}",
-                    percent(row["tpr_at_5_fpr"] for row in worst),
-                    f"{statistics.mean(row['auroc'] for row in knowing):.3f}",
-                    percent(row["tpr_at_5_fpr"] for row in knowing),
-                    percent(row["corrected"] for row in knowing),
-                ]
-            )
-    head = [
-        "companion",
-        "seeds",
-        "worst, not knowing: AUROC",
-        "caught",
-        "knowing: AUROC",
-        "caught",
-        "`correct` is right",
-    ]
-    return head, table
-
-
-def percent(shares: Any) -> str:
-    """A mean share as a percentage."""
-    return f"{100 * statistics.mean(shares):.0f} %"
 
 
 class Source(NamedTuple):
@@ -75,7 +25,7 @@ class Source(NamedTuple):
 
 
 SOURCES = (
-    Source("docs/results/demo-*.json", "[The demonstration](../index.md)", "make demo DATASET=..."),
+    Source("docs/results/demo-*.json", "[How good the detectors are](detectors.md)", "make demo DATASET=..."),
     Source(
         "docs/results/false-positive-rate.json",
         "[False alarms and drift](drift.md)",
@@ -84,44 +34,54 @@ SOURCES = (
     ),
     Source("docs/results/agreement.json", "[False alarms and drift](drift.md)", "python benchmarks/agreement.py"),
     Source("docs/results/ties.json", "[False alarms and drift](drift.md)", "python benchmarks/ties.py"),
-    Source("docs/results/speed.json", "[Speed](speed.md)", "python benchmarks/speed.py", "medians"),
-    Source("docs/results/training-step.json", "[Speed](speed.md)", "python benchmarks/training_step.py", "medians"),
-    Source("docs/results/growth.json", "[Speed](speed.md)", "python benchmarks/growth.py", "medians"),
+    Source("docs/results/speed.json", "[Speed and memory](speed.md)", "python benchmarks/speed.py", "medians"),
+    Source(
+        "docs/results/training-step.json",
+        "[Speed and memory](speed.md)",
+        "python benchmarks/training_step.py",
+        "medians",
+    ),
+    Source("docs/results/growth.json", "[Speed and memory](speed.md)", "python benchmarks/growth.py", "medians"),
     Source(
         "docs/results/cold-start-*.json",
-        "[Speed](speed.md)",
+        "[Speed and memory](speed.md)",
         "KERAS_BACKEND=... python benchmarks/cold_start.py",
         "medians of 3",
     ),
     Source(
         "docs/results/upsampling-*.json",
-        "[Speed](speed.md)",
+        "[Speed and memory](speed.md)",
         "KERAS_BACKEND=... python benchmarks/upsampling.py",
         "medians",
     ),
     Source(
         "docs/results/torch-fit.json",
-        "[Speed](speed.md)",
+        "[Speed and memory](speed.md)",
         "KERAS_BACKEND=torch python benchmarks/torch_fit.py",
         "medians",
     ),
-    Source("docs/results/pipeline.json", "[Speed](speed.md)", "python benchmarks/pipeline.py", "15 epochs"),
-    Source("docs/results/columns.json", "[Classifiers](../classifiers.md)", "python benchmarks/columns.py ...", "0"),
-    Source("docs/results/texts.json", "[Classifiers](../classifiers.md)", "python benchmarks/texts.py", "0"),
-    Source("docs/results/memory.json", "[Speed](speed.md)", "python benchmarks/memory.py", ""),
-    Source("docs/results/runtime.json", "[Speed](speed.md)", "python benchmarks/runtime.py", "medians"),
-    Source("docs/results/precision.json", "[Speed](speed.md)", "python benchmarks/precision.py"),
-    Source("docs/results/serve.json", "[Speed](speed.md)", "python benchmarks/serve.py", "", "40 min"),
+    Source("docs/results/pipeline.json", "[Speed and memory](speed.md)", "python benchmarks/pipeline.py", "15 epochs"),
+    Source(
+        "docs/results/columns.json",
+        "[How good the detectors are](detectors.md)",
+        "python benchmarks/columns.py ...",
+        "0",
+    ),
+    Source("docs/results/texts.json", "[How good the detectors are](detectors.md)", "python benchmarks/texts.py", "0"),
+    Source("docs/results/memory.json", "[Speed and memory](speed.md)", "python benchmarks/memory.py", ""),
+    Source("docs/results/runtime.json", "[Speed and memory](speed.md)", "python benchmarks/runtime.py", "medians"),
+    Source("docs/results/precision.json", "[Speed and memory](speed.md)", "python benchmarks/precision.py"),
+    Source("docs/results/serve.json", "[Speed and memory](speed.md)", "python benchmarks/serve.py", "", "40 min"),
     Source(
         "docs/results/batch.json",
-        "[Speed](speed.md)",
+        "[Speed and memory](speed.md)",
         "python benchmarks/batch.py throughput, kills, memory",
         "0",
         "40 min",
     ),
     Source(
         "docs/results/several-devices.json",
-        "[Speed](speed.md)",
+        "[Speed and memory](speed.md)",
         "python benchmarks/several_devices.py",
         "0",
     ),
@@ -177,10 +137,10 @@ SOURCES = (
     ),
     Source(
         "docs/results/harmful-drift-*.json",
-        "[Harmful drift](../harmful_drift.md)",
+        "[False alarms and drift](drift.md)",
         "python examples/harmful_drift_cifar10.py --dataset DATASET",
     ),
-    Source("docs/results/example-*.json", "[Examples](../examples.md)", "python examples/NAME.py"),
+    Source("docs/results/example-*.json", "[How good the detectors are](detectors.md)", "python examples/NAME.py"),
     Source("docs/results/first-example.json", "[Quick start](../quickstart.md)", "python benchmarks/first_example.py"),
     Source(
         "docs/results/alibi-arguments.json",
@@ -190,24 +150,31 @@ SOURCES = (
     ),
     Source("docs/results/report-*.json", "[Read a report](../reading_a_report.md)", "python docs/pictures/report.py"),
     Source(
-        "docs/results/tutorial-*.json", "[Tutorials](../tutorials/endpoint.md)", "python docs/pictures/tutorials.py"
+        "docs/results/tutorial-*.json",
+        "[Tutorials](../tutorials/endpoint.md)",
+        "python docs/pictures/tutorials.py PAGE",
     ),
     Source(
         "benchmarks/results/ablation-*.json",
-        "[Benchmarks](detectors.md)",
+        "[How good the detectors are](detectors.md)",
         "python benchmarks/ablation.py DATASET --seed N",
         "in the name",
     ),
     Source(
         "docs/results/input-scales.json",
-        "[Benchmarks](detectors.md)",
+        "[How good the detectors are](detectors.md)",
         "python benchmarks/input_scales.py",
         "0 and 1",
     ),
-    Source("docs/results/smallest-change.json", "[Benchmarks](detectors.md)", "python benchmarks/smallest_change.py"),
+    Source("docs/results/weaker.json", "[How good the detectors are](detectors.md)", "python benchmarks/weaker.py"),
+    Source(
+        "docs/results/smallest-change.json",
+        "[How good the detectors are](detectors.md)",
+        "python benchmarks/smallest_change.py",
+    ),
     Source(
         "benchmarks/results/cifar10-*.json",
-        "[Benchmarks](detectors.md)",
+        "[How good the detectors are](detectors.md)",
         "python benchmarks/quality.py CONFIGURATION",
         "in the name",
     ),
@@ -216,17 +183,19 @@ SOURCES = (
 
 
 def numbers() -> Table:
-    """Each file of results: its page, its command, and what it says of itself."""
+    """Each source of results: its page, its command, and what its files say of themselves."""
     table: list[list[str]] = []
     files = every_file()
     for page in dict.fromkeys(source.page for source in SOURCES):
         table.append([f"**{page}**", "", "", "", ""])
         for source in (source for source in SOURCES if source.page == page):
-            for file in (file for file in files if owner(file) == source):
-                document = json.loads(file.read_text(encoding="utf-8"))
-                name = f"`{file.relative_to(ROOT).as_posix()}`"
-                last = took(document) or source.took
-                table.append([name, f"`{source.command}`", source.seeds, machine(document), last])
+            found = [json.loads(file.read_text(encoding="utf-8")) for file in files if owner(file) == source]
+            machines = "; ".join(dict.fromkeys(machine(document) for document in found if machine(document)))
+            times = sorted(minutes for document in found if (minutes := took(document)) is not None)
+            last = (
+                f"{' to '.join(dict.fromkeys(f'{m:.0f}' for m in (times[0], times[-1])))} min" if times else source.took
+            )
+            table.append([f"`{source.files}`", f"`{source.command}`", source.seeds, machines, last])
     return ["file", "made by", "seed", "machine", "took"], table
 
 
@@ -252,10 +221,9 @@ def machine(document: Any) -> str:
     return ", ".join([part for part in parts if part] + [f"trained on an {chip}" for chip in sorted(chips)])
 
 
-def took(document: Any) -> str:
-    """How long it took, where the file says so."""
+def took(document: Any) -> float | None:
+    """How many minutes it took, training alone where companions were trained, if the file says so."""
+    if "companions" in document:
+        return sum(one.get("fit_seconds", 0) for one in document["companions"].values()) / 60
     seconds = document.get("seconds")
-    if seconds is None and "companions" in document:
-        seconds = sum(one.get("fit_seconds", 0) for one in document["companions"].values())
-        return f"{seconds / 60:.0f} min of training"
-    return "" if seconds is None else f"{seconds / 60:.0f} min"
+    return None if seconds is None else seconds / 60

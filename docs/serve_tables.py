@@ -40,20 +40,6 @@ def figure(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def alone() -> Table:
-    """One client: what the guard takes by itself, what the server without a guard, and both."""
-    found = measured("load")
-    closed = found["closed_loop"]
-    rows = [["the guard itself, in the same kind of process", figure(found["guard_ms"])]]
-    rows += [
-        [f"{server}, {form}, one connection", figure(by_count["1"]["p50_ms"])]
-        for server, by_form in closed.items()
-        for form, by_count in by_form.items()
-        if server in ("demur", "uvicorn alone")
-    ]
-    return ["", "median, ms"], rows
-
-
 WAYS = {"evenly": "at equal gaps", "at random": "at random, as of many senders", "by hey": "by hey, which waits"}
 
 

@@ -1,37 +1,38 @@
-"""What the tutorials show of committed results: what a script printed, and what two libraries did."""
+"""What the tutorials show of committed results: what their code printed, and what two libraries did."""
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
-sys.path.append(str(RESULTS.parents[1] / "examples"))
 
 Table = tuple[list[str], list[list[str]]]
 """The heading, and the rows."""
 
 
-def example(name: str) -> str:
-    """What an example prints of what its detectors caught."""
-    from common import lines
-
-    return block(lines(_read(f"example-{name}")))
-
-
-def harmful_drift(dataset: str) -> str:
-    """What the example of harmful drift prints."""
-    from drift_report import lines
-
-    return block(lines(_read(f"harmful-drift-{dataset}")))
+PAGES = {
+    "keras_images": "threat",
+    "torch_images": "threat",
+    "tabular": "change",
+    "text": "change",
+    "harmful_drift": "severity",
+    "endpoint": "threat",
+}
+"""The pages, and a word of what their block prints that is shown."""
 
 
-def endpoint(part: str) -> str:
-    """What a part of that tutorial printed: "guard", "answer" or "client"."""
-    found = _read("tutorial-endpoint")[part]
-    if isinstance(found, str):
-        return block(found.rstrip().splitlines())
+def printed(page: str, word: str = "") -> str:
+    """What a tutorial's code printed, from the block on that first printed the word: after the epochs of training."""
+    found = _read(f"tutorial-{page}")["printed"]
+    first = next(i for i, text in enumerate(found) if (word or PAGES[page]) in text)
+    shown = found[first : first + 1] if page == "endpoint" else found[first:]
+    return block("\n".join(text.strip("\n") for text in shown if text.strip()).splitlines())
+
+
+def answer() -> str:
+    """What the server of the endpoint's tutorial answered."""
+    found = _read("tutorial-endpoint")["answer"]
     lines = json.dumps({**found, "outputs": "OUTPUTS"}, indent=1).splitlines()
     outputs = [f"  {json.dumps(output)}" for output in found["outputs"]]
     return block("\n".join(lines).replace('"OUTPUTS"', "[\n" + ",\n".join(outputs) + "\n ]").splitlines(), "json")

@@ -38,11 +38,15 @@ def caught(title: str) -> dict[str, dict[str, float]]:
 
 def corrupted() -> dict[str, dict[str, float]]:
     """Of images that a corruption harmed, what either detector catches."""
-    found: dict[str, Any] = json.loads((ROOT / "docs/results/example-torch_fashion_mnist.json").read_text())
+    found = json.loads((ROOT / "docs/results/tutorial-torch_images.json").read_text(encoding="utf-8"))["found"]
     kinds = ("gaussian noise", "impulse noise", "gaussian blur", "contrast")
     names = dict(zip(MARKS, ("AdversarialAE", "ModelDistillation"), strict=False))
     return {
-        name: {kind: 100 * found["detectors"][detector]["rows"][kind]["caught"] for kind in kinds}
+        name: {
+            row["threat"]: 100 * row["flagged"]
+            for row in found
+            if row["detector"] == detector and row["threat"] in kinds
+        }
         for name, detector in names.items()
     }
 

@@ -17,7 +17,11 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(?<=\]\()(?P<path>(?!\w+:|/|#)[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
-IMAGE = re.compile(r'<img [^>]*?src="(?P<source>[^":]+\.(?:png|svg))"[^>]*>')
+IMAGE = re.compile(r'<img (?P<rest>[^>]*?src="(?P<source>[^":]+\.(?:png|svg))"[^>]*)>')
+CHARTS = ("batch-", "false-", "harmful-", "maths-", "operate-", "threats-", "tutorial-t", "two-", "which-")
+"""How the names of pictures begin that are black on white: the dark turns these round, and leaves photographs alone."""
+WIDE = 920
+"""Pixels from which on the letters of a picture are too small on a telephone: there it is moved about in a frame."""
 HELP = re.compile(r"<!-- help of all commands -->")
 LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".sh": "bash"}
 LONGEST = 200_000
@@ -38,6 +42,8 @@ MOVED = {
     "benchmarks": "results/detectors.html",
     "devices": "batch.html#train-on-several-devices",
     "ecosystem": "deploy.html#in-scikit-learn-and-pyod",
+    "examples": "results/detectors.html#examples",
+    "harmful_drift": "results/drift.html#one-example",
     "memory": "results/speed.html#memory",
     "numbers": "results/numbers.html",
     "scale": "batch.html#sizing",
@@ -54,6 +60,14 @@ STUB = """<!doctype html>
 </html>
 """
 UNINDEXED = "---\nsearch:\n  exclude: true\nhide:\n  - navigation\n  - toc\n---\n\n"
+
+
+def on_config(config: Any) -> Any:
+    """Have the site be called by its version, too: it stands at the head of each page."""
+    version = re.search(r'__version__ = "(.*)"', (ROOT / "src/demur/_version.py").read_text(encoding="utf-8"))
+    assert version is not None
+    config.site_name = f"{config.site_name} {version[1]}"
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -82,19 +96,23 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:  # noqa: ARG001 - as MkDocs calls it
-    """Have a picture open when it is clicked, and take the one for the dark where there is one."""
+    """Have a picture open when it is clicked, say what kind it is, and take the one for the dark where there is one."""
     folder = (Path(config.docs_dir) / page.file.src_uri).parent
 
     def picture(match: re.Match[str]) -> str:
-        image, source = match[0], match["source"]
+        source = match["source"]
+        kinds = ["chart"] if Path(source).name.startswith(CHARTS) else []
+        kinds += ["wide"] if source.endswith(".png") and width_of(folder / source) > WIDE else []
+        image = f'<img class="{" ".join(kinds)}" {match["rest"]}>'
+        links = {source: image}
         dark = str(Path(source).with_name(f"{Path(source).stem}-dark{Path(source).suffix}"))
-        links = [(image, source)]
         if (folder / dark).is_file():
-            links = [(image, f"{source}#only-light"), (image.replace(source, dark), f"{dark}#only-dark")]
-        return "".join(
-            f'<a class="picture" href="{there.partition("#")[0]}">{one.replace(there.partition("#")[0], there)}</a>'
-            for one, there in links
-        )
+            links = {
+                source: image.replace(source, f"{source}#only-light"),
+                dark: image.replace(source, f"{dark}#only-dark"),
+            }
+        frame = " ".join(["picture", *kinds])
+        return "".join(f'<a class="{frame}" href="{there}">{one}</a>' for there, one in links.items())
 
     return IMAGE.sub(picture, html)
 
@@ -107,6 +125,12 @@ def on_post_build(config: Any) -> None:
         stub = Path(config.site_dir) / f"{old}.html"
         stub.parent.mkdir(exist_ok=True)
         stub.write_text(STUB.format(to=to, page=page, anchor=hash_ + anchor), encoding="utf-8")
+
+
+def width_of(picture: Path) -> int:
+    """Pixels; a PNG file has them at a fixed place."""
+    with picture.open("rb") as file:
+        return int.from_bytes(file.read(20)[16:])
 
 
 def outside(text: str, uri: str, docs: Path) -> list[tuple[Path, str]]:

@@ -1,5 +1,6 @@
 """What docs/extending.md shows, runs, and the detector on it keeps what demur's own detectors keep."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from demur.detectors import Detector
 from demur.drift import Monitor
 from demur.drift.evidence import Evidence
 from demur.evaluation.attacks import Attack
+from demur.evaluation.attacks.adaptive import AdaptiveAttack
 from demur.evaluation.baselines import Baseline
 from demur.evaluation.corruptions import CORRUPTIONS, corrupt
 from demur.evaluation.norms import size
@@ -130,6 +132,25 @@ def test_the_attack_is_evaluated(guard, wine):
     evaluation = run("An attack", 1, **names, demur=demur, detector=guard, X_test=X, y_test=y)["evaluation"]
     assert [(t.name, t.knowledge) for t in evaluation.threats] == [("guessing", "black-box"), ("FGSM", "grey-box")]
     assert evaluation.threats[0].strength == 0.3
+
+
+def test_the_page_names_all_that_an_attack_needs():
+    told = PAGE.partition("## An attack\n")[2].partition("\n## A corruption")[0]
+    for kind in (Attack, AdaptiveAttack):
+        names = {name for name in {**vars(kind), **kind.__annotations__} if not name.startswith("_")} - {"registry"}
+        assert [name for name in names if not re.search(rf"`{name}\b", told)] == []
+    for name in (
+        "look",
+        "verdict",
+        "log_probabilities",
+        "classifier_outputs",
+        "bounds",
+        "clipped",
+        "limits",
+        "is_open",
+    ):
+        assert f"`{name}" in told
+        assert hasattr(Target, name) or f"self.{name}" in inspect.getsource(Target.__init__)
 
 
 def test_the_adaptive_attack_climbs(guard, wine):

@@ -4,6 +4,7 @@ import ast
 import html.parser
 import importlib
 import re
+import runpy
 import subprocess
 import sys
 import urllib.parse
@@ -11,8 +12,11 @@ import zlib
 from dataclasses import is_dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import demur
 from chromium import Browser, opened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +191,51 @@ def test_it_fits_and_complains_of_nothing(site, browser, width, scheme):
         assert browser.value("document.documentElement.scrollWidth") <= width, name
         assert browser.value("document.body.dataset.mdColorScheme") == {"light": "default", "dark": "slate"}[scheme]
         assert browser.value("[...document.images].every(one => one.complete && one.naturalWidth > 0)"), name
+
+
+def pictures(browser, expression):
+    """What an expression gives of each picture that is shown, by the name of its file."""
+    shown = "[...document.querySelectorAll('a.picture img')].filter(one => one.offsetParent)"
+    return browser.value(f"Object.fromEntries({shown}.map(one => [one.src.split('/').pop(), {expression}]))")
+
+
+WITH_PICTURES = sorted(
+    page.relative_to(ROOT / "docs").with_suffix("").as_posix()
+    for page in (ROOT / "docs").rglob("*.md")
+    if "](images/" in page.read_text(encoding="utf-8") or "](../images/" in page.read_text(encoding="utf-8")
+)
+
+
+def test_pictures_can_be_read_on_a_telephone_and_photographs_are_no_negatives_in_the_dark(site, browser):
+    hooks = runpy.run_path(str(ROOT / "docs/site/hooks.py"))
+    small, wrong = {}, {}
+    for name in WITH_PICTURES:
+        browser.open((site / f"{name}.html").as_uri(), width=PHONE, scheme="dark")
+        small |= {
+            one: share for one, share in pictures(browser, "one.clientWidth / one.naturalWidth").items() if share < 0.39
+        }
+        for one, style in pictures(browser, "getComputedStyle(one).filter").items():
+            if ("invert" in style) != one.startswith(hooks["CHARTS"]):
+                wrong[one] = style
+    assert small == {}
+    assert wrong == {}
+
+
+def test_what_the_dark_turns_round_is_a_drawing_on_white():
+    charts = runpy.run_path(str(ROOT / "docs/site/hooks.py"))["CHARTS"]
+    files = [file for file in (ROOT / "docs/images").glob("*.png") if file.name.startswith(charts)]
+    assert len(files) > 15
+    for file in files:
+        greys = np.asarray(Image.open(file).convert("L"))
+        assert (greys > 240).mean() > 0.6, (
+            f"{file.name} is not black on white: take it out of CHARTS in docs/site/hooks.py"
+        )
+
+
+def test_the_version_stands_at_the_head_of_each_page(site, browser):
+    for name in ("index", "maths"):
+        browser.open((site / f"{name}.html").as_uri(), width=PHONE, scheme="light")
+        assert demur.__version__ in browser.value("document.querySelector('.md-header').innerText")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""docs/results/numbers.md says of every file of results, and of every picture, where it comes from."""
+"""docs/results/numbers.md tells where every file of results and every picture is from; guides quote what they say."""
 
 import fnmatch
 import re
@@ -21,12 +21,15 @@ def tables():
     return research_tables
 
 
-def test_every_file_of_results_is_named_once_and_each_named_one_is_there(tables):
+def test_every_file_of_results_has_one_row_and_each_row_has_files(tables):
     there = [file.relative_to(ROOT).as_posix() for file in tables.every_file()]
-    named = re.findall(r"^\| `((?:docs|benchmarks)/results/[^`]+)` \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `((?:docs|benchmarks)/results/[^`]+)` \|", PAGE, re.MULTILINE)
     assert len(there) > 40
     hint = "add the file to SOURCES in docs/research_tables.py, and run python docs/tables.py"
-    assert sorted(named) == sorted(there), hint
+    assert sorted(rows) == sorted(source.files for source in tables.SOURCES), hint
+    fitting = {name: [row for row in rows if fnmatch.fnmatch(name, row)] for name in there}
+    assert [name for name, found in fitting.items() if len(found) != 1] == [], hint
+    assert [row for row in rows if not any(row in found for found in fitting.values())] == []
 
 
 def test_every_source_has_a_script_that_is_there(tables):
@@ -48,3 +51,17 @@ def test_every_picture_is_named_and_made_by_a_script_that_is_there():
     for _, command in rows:
         script = re.search(r"\S+\.py", command)
         assert command.startswith("make ") if script is None else (ROOT / script[0]).is_file(), command
+
+
+def test_figures_that_a_guide_quotes_are_on_the_page_of_results_that_it_links_to():
+    quoted, wrong = 0, []
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        text = re.sub(r"```.*?```|<!-- table.*?<!-- end -->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for part in re.split(r"\n(?=\n|- |\| )", text):
+            results = re.findall(r"\]\((results/\w+\.md)", part)
+            said = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in results)
+            figures = re.findall(r"(?<![\w.=(:/])\d[\d,]*\.\d+(?![\w.)])", part) if results else []
+            quoted += len(figures)
+            wrong += [f"{page.name}: {figure}" for figure in figures if figure not in said]
+    assert wrong == []
+    assert quoted > 20

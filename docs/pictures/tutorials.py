@@ -96,7 +96,8 @@ def changes(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "detector": row.get("detector", "ModelDistillation"),
-            "change": row.get("change") or f"{row['threat']} {row['strength'] or ''}".strip(),
+            "change": row.get("change")
+            or " ".join([row["threat"], *([f"{row['strength']:g}"] if row["strength"] else [])]),
             "accuracy": row["accuracy"],
             "corrected": row["corrected"],
             "caught": row["caught"] if "caught" in row else row["flagged"],

@@ -77,7 +77,9 @@ def pasted(tmp_path_factory):
 
 def by_threat(found, detector=None):
     rows = [row for row in found["found"] if detector in (None, row.get("detector"))]
-    return {f"{row['threat']} {row['strength'] or ''}".strip(): row for row in rows}
+    return {
+        " ".join([row["threat"], *([] if row["strength"] is None else [f"{row['strength']:g}"])]): row for row in rows
+    }
 
 
 def check_attacked(rows):
@@ -141,6 +143,8 @@ def test_harmful_drift_is_told_from_harmless(pasted):
     assert 0 < int(re.search(r"alarm (\d+) scores after", printed)[1]) < 600
 
 
+# foolbox 3.3.4, with current SciPy, when it is imported.
+@pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")
 def test_from_zero_to_a_guarded_endpoint(tmp_path, monkeypatch):
     """As the page goes: paste, serve the file, ask by curl and by Python, watch, end the alarm."""
     monkeypatch.chdir(tmp_path)

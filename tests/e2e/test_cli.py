@@ -583,6 +583,7 @@ import sys, types
 from demur.cli import main
 for name in ("keras", "tensorflow", "demur.demo"):
     sys.modules[name] = types.ModuleType(name)
+sys.modules["keras"].backend = types.SimpleNamespace(backend=lambda: "none")
 def demo(**options):
     {body}
 sys.modules["demur.demo"].main = demo

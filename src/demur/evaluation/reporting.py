@@ -1,7 +1,7 @@
 """What an evaluation says while it runs: a bar a threat in a terminal, and a line for each that is done."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from rich.console import Console
@@ -40,11 +40,18 @@ class Reporter:
         finally:
             self.bars.remove_task(bar)
 
-    def found(self, title: str, outcome: Outcome) -> None:
-        """Write the line of a threat that is done."""
-        alone, guarded = (100 * values.mean() for values in (outcome.right_alone, outcome.right_guarded))
+    def found(self, title: str, outcomes: Sequence[Outcome]) -> None:
+        """Write the line of a threat that is done; of a corruption, from its first severity to its last."""
+        alone = _shares([outcome.right_alone.mean() for outcome in outcomes])
+        guarded = _shares([outcome.right_guarded.mean() for outcome in outcomes])
+        rows = max(len(outcome.changed.rows) for outcome in outcomes)
+        seconds = sum(outcome.changed.seconds for outcome in outcomes)
         self.console.print(
-            f"{title:<30} {len(outcome.changed.rows):>6,} rows  alone {alone:5.1f} %  guarded {guarded:5.1f} %  "
-            f"{outcome.changed.seconds:6.1f} s",
+            f"{title:<24} {rows:>6,} rows   right alone {alone:>14}   guarded {guarded:>14} {seconds:6.1f} s",
             soft_wrap=True,
         )
+
+
+def _shares(values: Sequence[float]) -> str:
+    first, last = 100 * values[0], 100 * values[-1]
+    return f"{first:.1f} to {last:.1f} %" if len(values) > 1 else f"{first:.1f} %"

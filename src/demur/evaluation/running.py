@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import itertools
 import math
 import statistics
 import time
@@ -143,13 +144,16 @@ def evaluate(
         if pace is not None:
             try_in_time(trials, pace, started + seconds, reporter)
         outcomes: list[Outcome] = []
-        for trial in trials:
-            if pace is None:
-                with reporter.counting(trial.threat.title, trial.most) as count:
-                    trial.extend(trial.most, count=count)
-            if trial.tried:
-                outcomes.append(trial.outcome())
-                reporter.found(trial.threat.title, outcomes[-1])
+        for title, severities in itertools.groupby(trials, _heading):
+            found = []
+            for trial in severities:
+                if pace is None:
+                    with reporter.counting(trial.threat.title, trial.most) as count:
+                        trial.extend(trial.most, count=count)
+                found += [trial.outcome()] if trial.tried else []
+            if found:
+                reporter.found(title, found)
+            outcomes += found
         left_out = omissions(
             threats,
             [trial.tried for trial in trials],
@@ -210,6 +214,11 @@ def _noting(notes: list[str]) -> Iterator[None]:
             said = str(warning.message)
             notes.append(f"{said[0].upper()}{said[1:]}.")
         warnings.warn(warning.message, stacklevel=4)  # the line that called evaluate
+
+
+def _heading(trial: Trial) -> str:
+    """What to call a threat; a corruption's severities have one heading."""
+    return trial.threat.name if isinstance(trial.threat, Corruption) else trial.threat.title
 
 
 def _seconds(budget: float | str | None) -> float:

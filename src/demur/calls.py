@@ -120,6 +120,11 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+def is_misfit(error: Exception) -> bool:
+    """Whether an error is what `explained` made of a call that does not fit."""
+    return isinstance(error, WrongType) and type(error.__context__) is TypeError
+
+
 def _advice(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: str) -> str:
     parameters = list(inspect.signature(function).parameters.values())
     is_method = bool(parameters) and parameters[0].name == "self"

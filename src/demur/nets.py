@@ -71,6 +71,9 @@ def learn_scales(network: Any, rows: Any) -> None:
     for layer in (layer for layer in network.layers if isinstance(layer, Standardize)):
         x = np.moveaxis(np.asarray(rows, "float64"), layer.axis, -1)
         x = x.reshape(-1, x.shape[-1])
+        x = x[np.isfinite(x).all(axis=1)]
+        if not len(x):
+            return
         mean, spread = x.mean(axis=0), x.std(axis=0)
         rounding = 2 * np.finfo("float32").eps * np.abs(x).max(axis=0)
         scale = np.maximum(spread, np.abs(x - mean).max(axis=0) / FARTHEST)

@@ -73,7 +73,7 @@ def restored(
             raise
         raise WrongClassifier(f"{OTHER}: {error}. {WHAT_NOW}") from error
     except (KeyError, TypeError) as error:
-        if isinstance(error, WrongType):
+        if isinstance(error, WrongType) and not calls.is_misfit(error):
             raise
         raise NotADetector(f"{path} does not describe a whole {document['detector']}: {error!r}") from error
     if not is_same:

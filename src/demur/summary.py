@@ -24,12 +24,6 @@ class Summary(str):
         - It flags little.
         >>> "0.3 nats" in Summary("a guard", {"threshold": "0.3 nats"})
         True
-
-    Args:
-        title: one line.
-        facts: texts by their labels.
-        sentences: shown as a list.
-        table: the heads of its columns, and its rows; the first column is text, the others are numbers.
     """
 
     html: str
@@ -41,7 +35,14 @@ class Summary(str):
         sentences: Iterable[str] = (),
         table: Sequence[Sequence[str]] = (),
     ) -> Self:
-        """Write the text and the HTML."""
+        """Write the text and the HTML.
+
+        Args:
+            title: one line.
+            facts: texts by their labels.
+            sentences: shown as a list.
+            table: the heads of its columns, and its rows; the first column is text, the others are numbers.
+        """
         facts, sentences = facts or {}, list(sentences)
         made = super().__new__(cls, "\n".join([*_title(title), *_facts(facts), *_bullets(sentences), *_table(table)]))
         made.html = _html(title, facts, sentences, table)

@@ -708,8 +708,8 @@ def test_attacks_that_nobody_knows_are_refused():
     target = guards.target()
     for asked, error, match in [
         (["FGSM", "fgms"], InvalidSetting, r"an attack is one of .*; got 'fgms': did you mean 'FGSM'\?"),
-        ([FGSM], WrongType, "instances"),
-        ("FGSM", WrongType, "attacks is 'default', None or a list; got 'FGSM'"),
+        ([3], WrongType, "instances of demur.evaluation.attacks.Attack, or names; got 3"),
+        (3, WrongType, "attacks is 'default', None or a list; got 3"),
     ]:
         with pytest.raises(error, match=match):
             attacks_of(asked, target, EPSILONS, [])

@@ -241,7 +241,7 @@ def test_what_makes_the_numbers_may_be_ones_own(kind, tmp_path):
 
 
 def test_a_preprocess_must_keep_the_rows():
-    with pytest.raises(ShapeMismatch, match="keep the number of rows; it made 1 of 60"):
+    with pytest.raises(ShapeMismatch, match=r"keep the number of rows; it made 1 of \d+"):
         fit(ModelDistillation(model=classifier(), companion_preprocess=lambda X: np.zeros((1, 2))), frame())
 
 

@@ -740,7 +740,8 @@ class Detector(Readable, abc.ABC):
         rows = [np.asarray(self.route.companion_rows(cast(part, self.classifier.layout))) for part in made]
         if robust is not None:
             robust.check(rows)
-        if self._learns_scales:
+        # Whatever else the rows hold, training complains of, by the numbers of the rows.
+        if self._learns_scales and all(part.dtype.kind in "buif" for part in rows):
             with devices.scope():
                 nets.learn_scales(self.companion, np.concatenate(rows))
 

@@ -1,6 +1,7 @@
 """Packages whose names are imported when they are first asked for: Keras takes seconds, and fixes its backend."""
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,7 +25,8 @@ def lazy(
         if name in modules:
             return importlib.import_module(f"{package}.{name}")
         hint = f": it is {elsewhere[name]}" if elsewhere is not None and name in elsewhere else ""
-        raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}")
+        # With the last two, Python tells which name is near, if one is.
+        raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}", name=name, obj=sys.modules[package])
 
     def listed() -> list[str]:
         return sorted({*homes, *modules})

@@ -47,7 +47,7 @@ class Reporter:
         rows = max(len(outcome.changed.rows) for outcome in outcomes)
         seconds = sum(outcome.changed.seconds for outcome in outcomes)
         self.console.print(
-            f"{title:<24} {rows:>6,} rows   right alone {alone:>14}   guarded {guarded:>14} {seconds:6.1f} s",
+            f"{title:<32} {rows:>6,} rows   right alone {alone:>14}   guarded {guarded:>14} {seconds:6.1f} s",
             soft_wrap=True,
         )
 

@@ -6,7 +6,7 @@ A small classifier of Fashion-MNIST and of CIFAR-10, trained on images in 0 to 1
 images from 0 to 255, or standardised ones, to that scale. A ready student and a ready autoencoder of each are trained
 on 10,000 images for five epochs, once as `fit` trains them, with the scales that they learn from the training rows, and
 once as networks of one's own are, whose numbers stay as they come. Agreement with the classifier is that on 2,000 test
-images. Writes docs/results/input-scales.json.
+images. Writes docs/results/input-scales.json, and goes on where that file ends.
 """
 
 import json
@@ -72,14 +72,16 @@ def main(asked: list[str]) -> int:
         data = datasets.load(name)
         x, y, test = data.train.x[:ROWS], data.train.y[:ROWS], data.test.x[:TESTED]
         model = classifier(x.shape[1:], x, y)
-        runs: dict[str, Any] = {
-            "accuracy": float((model.predict(test, verbose=0).argmax(1) == data.test.y[:TESTED]).mean())
-        }
+        runs = found["runs"].setdefault(name, {})
+        runs["accuracy"] = float((model.predict(test, verbose=0).argmax(1) == data.test.y[:TESTED]).mean())
         for kind in (ModelDistillation, AdversarialAE):
             for scale, (by, plus) in scales(x).items():
                 front = layers.Rescaling((1 / np.asarray(by)).tolist(), (-np.asarray(plus) / by).tolist())
                 scaled = keras.Sequential([layers.Input(x.shape[1:]), front, model])
                 for learns in (False, True):
+                    key = f"{kind.__name__}, {scale}, {'learned' if learns else 'as they come'}"
+                    if key in runs:
+                        continue
                     began = time.monotonic()
                     shares = [
                         agreement(
@@ -91,12 +93,11 @@ def main(asked: list[str]) -> int:
                         )
                         for seed in SEEDS
                     ]
-                    key = f"{kind.__name__}, {scale}, {'learned' if learns else 'as they come'}"
                     runs[key] = shares
                     print(name, key, shares, f"{time.monotonic() - began:.0f} s", flush=True)
-        found["runs"][name] = runs
-        found |= {"version": __version__, "rows": ROWS, "epochs": EPOCHS, "seeds": SEEDS, "machine": machine()}
-        OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+                    found |= {"version": __version__, "rows": ROWS, "epochs": EPOCHS, "seeds": SEEDS}
+                    found["machine"] = machine()
+                    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

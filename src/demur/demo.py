@@ -124,7 +124,7 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
     ae = AdversarialAE(model=classifier, data_type="image", seed=seed)
     ae.fit(x_train, w_recon=0.1, epochs=plan.detector_epochs, verbose=False, callbacks=[EpochBar()])
     detectors["AdversarialAE"] = ae
-    student = "ModelDistillation" if plan.robust is None else f"ModelDistillation, robust={plan.robust:g}"
+    student = "ModelDistillation" if plan.robust is None else "ModelDistillation, robust"
     console.print(f"\n[bold]{student}[/bold]: a student that learns what the classifier says")
     distillation = ModelDistillation(model=classifier, data_type="image", seed=seed)
     distillation.fit(x_train, epochs=plan.detector_epochs, robust=plan.robust, verbose=False, callbacks=[EpochBar()])

@@ -26,17 +26,19 @@ FARTHEST = 16.0
 
 @keras.saving.register_keras_serializable("demur")
 class Standardize(layers.Layer):  # type: ignore[misc]
-    """Brings numbers to mean 0 and standard deviation 1, column by column, or back; it changes none until `learn`.
+    """Brings numbers to mean 0 and standard deviation 1, or back; it changes none until `learn_scales`.
 
     Args:
         axis: of the columns, or channels.
         back: whether it undoes what such a layer does.
+        together: whether numbers are brought to 0..1 instead, all columns by one scale. Autoencoders of images do that:
+            the published ones take images from 0 to 1 as they are, and agree better so (`benchmarks/input_scales.py`).
         **settings: see `keras.layers.Layer`.
     """
 
-    def __init__(self, axis: int = -1, back: bool = False, **settings: Any) -> None:
+    def __init__(self, axis: int = -1, back: bool = False, together: bool = False, **settings: Any) -> None:
         super().__init__(**{"dtype": "float32", "trainable": False, **settings})
-        self.axis, self.back = axis, back
+        self.axis, self.back, self.together = axis, back, together
 
     def build(self, shape: Any) -> None:
         """Make the weights, which no training changes."""
@@ -51,14 +53,15 @@ class Standardize(layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """The settings."""
-        return {**super().get_config(), "axis": self.axis, "back": self.back}
+        return {**super().get_config(), "axis": self.axis, "back": self.back, "together": self.together}
 
 
 def learn_scales(network: Any, rows: Any) -> None:
     """Have a ready network learn from rows how large their numbers are; other networks stay as they are.
 
     `fit` does that for the networks that it makes. A column becomes one of mean 0 and standard deviation 1, or of a
-    smaller one where a number would be larger than 16; one that does not vary, but for rounding, becomes 0.
+    smaller one where a number would be larger than 16; one that does not vary, but for rounding, becomes 0. For an
+    autoencoder of images all numbers together are brought to 0..1.
 
     Examples:
         >>> network = student((13,), classes=3)
@@ -74,7 +77,11 @@ def learn_scales(network: Any, rows: Any) -> None:
         x = x[np.isfinite(x).all(axis=1)]
         if not len(x):
             return
-        mean, spread = x.mean(axis=0), x.std(axis=0)
+        if layer.together:
+            x = np.array([[x.min()], [x.max()]]).repeat(x.shape[1], axis=1)
+            mean, spread = x[0], x[1] - x[0]
+        else:
+            mean, spread = x.mean(axis=0), x.std(axis=0)
         rounding = 2 * np.finfo("float32").eps * np.abs(x).max(axis=0)
         scale = np.maximum(spread, np.abs(x - mean).max(axis=0) / FARTHEST)
         for weight, values in ((layer.mean, mean), (layer.scale, np.where(spread > rounding, scale, 1.0))):
@@ -114,7 +121,10 @@ def autoencoder(input_shape: Shape, *, code: int = 40, channels_first: bool = Fa
     images = _Images(init, channels_first)
     body = _image_autoencoder(shape, code, images) if is_image else _dense_autoencoder(shape, code, init)
     axis = 1 if is_image and channels_first else -1
-    ends = Standardize(axis, name="standardize"), Standardize(axis, back=True, name="back")
+    ends = (
+        Standardize(axis, together=is_image, name="standardize"),
+        Standardize(axis, back=True, together=is_image, name="back"),
+    )
     return keras.Sequential([layers.Input(shape), ends[0], *body, ends[1]], name="autoencoder")
 
 

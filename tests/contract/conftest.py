@@ -1,9 +1,13 @@
 """What several files of the contract share."""
 
-import contract_quickly  # noqa: F401, I001 - before any of Keras's backends
+import contract_quickly  # noqa: I001 - before any of Keras's backends
 import torch  # noqa: F401 - before TensorFlow, which must not be the first where both are in one process
 import contract_models
+import keras
 import pytest
+
+if keras.backend.backend() == "tensorflow":
+    contract_quickly.less_for_each_trace()
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,21 @@ if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     os.environ["XLA_FLAGS"] = " ".join(known_to_xla(QUICK_TO_COMPILE))
+
+
+def less_for_each_trace():
+    """Have TensorFlow trace small networks in half the time: without what only large ones, or people, profit from."""
+    import keras
+    import tensorflow as tf
+    from tensorflow.python.util import tf_stack
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # rewrites graphs, to run faster
+    tf.debugging.disable_traceback_filtering()
+    keras.config.disable_traceback_filtering()
+    here = tf_stack.extract_stack()  # each operation of a graph remembers from where it came
+    tf_stack.extract_stack = lambda *_, **__: here
+
+
 if os.environ.get("KERAS_BACKEND") == "torch":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks so small are slower on two threads than on one
 if sys.version_info < (3, 12):

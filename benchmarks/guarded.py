@@ -19,8 +19,8 @@ from keras import layers
 from networks import residual
 
 from demur import datasets
+from demur.backends import current
 from demur.demo import build_classifier
-from demur.training import xla_setting
 
 MODELS = Path(__file__).resolve().parent / "models"
 
@@ -96,7 +96,7 @@ def classifier_of(name: str, data: datasets.Dataset, seed: int) -> Any:
         plan.learning_rate / 20, steps, warmup_target=plan.learning_rate, warmup_steps=steps // 6
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=plan.weight_decay)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=xla_setting())
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=current().xla)
     if plan.is_augmented:
         model.fit(Augmented(x, y, plan.batch_size, seed), epochs=plan.epochs, verbose=2)
     else:

@@ -20,7 +20,8 @@ from measuring import machine, seconds
 from networks import cnn28, rows
 
 from demur import AdversarialAE, divergence
-from demur.feeding import TrainingBatches, fed
+from demur.backends import current
+from demur.feeding import TrainingBatches
 from demur.training import Objective, Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,7 +89,7 @@ def main() -> int:
     in_full, drawn = ours(X)
     in_full.make_train_function()
     from_ready = iter(ready(X))
-    endless = iter(fed(drawn).repeat())
+    endless = iter(current().fed(drawn).repeat())
     variants: dict[str, Callable[[], Any]] = {
         "the floor": by_hand(X, kl),
         "with demur's divergence": by_hand(X, lambda target, z: divergence.kl(target, divergence.log_softmax(z))),

@@ -9,7 +9,8 @@ from typing import Any
 
 import keras
 
-from demur.classifiers.base import Classifier, probe
+from demur.backends import computes_with, current, probe
+from demur.classifiers.base import Classifier
 from demur.classifiers.keras_model import KerasClassifier, graph_of
 from demur.classifiers.torch_module import is_module
 from demur.data import Field, Layout, Shape, compatible, describe_layout, mapped
@@ -69,7 +70,7 @@ def copy_of(model: Any, name: str) -> Any:
         for layer in companion._flatten_layers():  # of a model that was loaded, Keras does not reach them all by itself
             layer.trainable = True
         return companion
-    if is_module(model) and keras.backend.backend() == "torch":
+    if is_module(model) and computes_with("torch"):
         module = copy.deepcopy(model)
         for parameter in module.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
@@ -97,9 +98,9 @@ def as_companion(companion: Any, name: str) -> Any:
     """
     if not is_module(companion):
         return companion
-    if keras.backend.backend() != "torch":
+    if not computes_with("torch"):
         raise WrongType(
-            f"the {name} is a PyTorch module, and Keras computes with {keras.backend.backend()}: set "
+            f"the {name} is a PyTorch module, and Keras computes with {current().name}: set "
             'KERAS_BACKEND="torch" before Keras is imported, or pass a Keras model'
         )
     return ModuleCompanion(companion)

@@ -47,6 +47,8 @@ Layout: TypeAlias = Field | tuple[Field, ...] | dict[str, Field] | Columns | Tex
 """What one row is."""
 
 LIST = ": np.asarray(...) makes an array of a list"
+UNKNOWN_SIZE = 32
+"""Stands in a probe for a size that may be any."""
 CHECK_ROWS = 4096
 """Rows looked at together when searching for NaN, so that no copy of the whole array is made."""
 
@@ -416,3 +418,14 @@ def padded(batch: Rows, batch_size: int) -> Rows:
     if size <= rows:
         return batch
     return mapped(lambda array: np.concatenate([array, np.repeat(array[-1:], size - rows, axis=0)]), batch)
+
+
+def probe_rows(layout: Layout) -> Any:
+    """One row of zeros, in NumPy."""
+
+    def zeros(field: Field) -> npt.NDArray[Any]:
+        return np.zeros(
+            [1, *(UNKNOWN_SIZE if size is None else size for size in field.shape)], field.dtype or "float32"
+        )
+
+    return mapped(zeros, layout)

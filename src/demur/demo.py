@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from demur import datasets, plots
+from demur import backends, datasets, plots
 from demur._version import __version__
 from demur.calibration import percentile_threshold
 from demur.calls import chosen
@@ -105,7 +105,7 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
     plan = PLANS[dataset]
     x_train, y_train = data.train.x[: plan.train], data.train.y[: plan.train]
     test = datasets.Part(data.test.x[: plan.test], data.test.y[: plan.test])
-    backend = keras.backend.backend()
+    backend = backends.current().name
     console.rule(f"demur {__version__} on {dataset}, seed {seed}, Keras {keras.__version__} on {backend}")
     sizes = " x ".join(map(str, x_train.shape[1:3]))
     console.print(

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from demur.backends import ONE, Devices
 from demur.data import Layout, Rows, cast, check_layout, flat, is_table, row_count, taken
-from demur.devices import ONE, Devices
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch
 from demur.held_out import PassingRows
 from demur.sources import SOME, Source
@@ -218,65 +218,3 @@ def preprocessed(preprocess_fn: Preprocess, x: Rows, layout: Layout, *, finite: 
             f"preprocess_fn must keep the number of rows; it made {row_count(result)} of {row_count(x)}"
         )
     return cast(result, layout)
-
-
-def fed(batches: Drawn) -> Any:
-    """Return batches as Keras's `fit` shall take them."""
-    if keras.backend.backend() == "tensorflow":
-        return _tensorflow_dataset(batches)
-    return batches if batches.again else batches.once()
-
-
-def _tensorflow_dataset(batches: Drawn) -> Any:
-    """Return a `tf.data.Dataset` that draws the batches, two ahead of the training step.
-
-    Keras would make one by itself, with `from_generator` and autotuning. On TensorFlow 2.21 the first makes the whole
-    process return freed memory to the system at once, and the second can hold an epoch up, idle, at its end:
-    docs/results/speed.md.
-    """
-    import tensorflow as tf
-
-    fields, axes = flat(batches.layout), batches.devices.axes
-    beside = batches.devices.beside
-    floats = [*batches.reference_shapes, *(() for _ in beside)]
-    types = [*(tf.as_dtype(field.dtype) for field in fields), *(tf.float32 for _ in floats)]
-    shapes = [[*axes, *shape] for shape in (*(field.shape for field in fields), *floats)]
-    once = None if batches.again else batches.once()
-
-    def draw(index: npt.NDArray[Any]) -> list[Any]:
-        if once is not None:
-            drawn = next(once, None)
-            arrays = _no_rows(shapes, types) if drawn is None else _arrays(drawn[0], beside)
-            return [drawn is not None, *arrays]
-        (inputs,) = batches[int(index)]
-        if index == len(batches) - 1:
-            batches.on_epoch_end()
-        return [True, *_arrays(inputs, beside)]
-
-    def shaped(_: Any, *arrays: Any) -> Any:
-        for array, shape in zip(arrays, shapes, strict=True):
-            array.set_shape(shape)
-        x, more = arrays[: len(fields)], arrays[len(fields) :]
-        reference, others = more[: len(batches.reference_shapes)], more[len(batches.reference_shapes) :]
-        names = batches.layout if isinstance(batches.layout, dict) else None
-        structure = dict(zip(names, x, strict=True)) if names is not None else tuple(x)
-        inputs = {"x": structure if isinstance(batches.layout, dict | tuple) else x[0]}
-        inputs |= {"reference": tuple(reference)} if reference else {}
-        return ({**inputs, **dict(zip(beside, others, strict=True))},)
-
-    steps = tf.data.Dataset.counter() if once is not None else tf.data.Dataset.range(len(batches))
-    dataset = steps.map(lambda index: tuple(tf.numpy_function(draw, [index], [tf.bool, *types])))
-    if once is not None:
-        dataset = dataset.take_while(lambda more, *_: more)
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.map(shaped).prefetch(2).with_options(options)
-
-
-def _arrays(inputs: dict[str, Any], beside: Sequence[str]) -> list[Any]:
-    return [*flat(inputs["x"]), *inputs.get("reference", ()), *(inputs[name] for name in beside)]
-
-
-def _no_rows(shapes: list[list[Any]], types: list[Any]) -> list[npt.NDArray[Any]]:
-    pairs = zip(shapes, types, strict=True)
-    return [np.zeros((0, *(size or 0 for size in shape[1:])), kind.as_numpy_dtype) for shape, kind in pairs]

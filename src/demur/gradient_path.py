@@ -1,19 +1,16 @@
 """Whether gradients reach a companion that learns through the classifier: looked at once, before it is trained."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from demur.classifiers.base import UNKNOWN_SIZE
-from demur.data import Field, Layout, describe_layout, flat, mapped
+from demur.backends import current
+from demur.data import UNKNOWN_SIZE, Field, Layout, describe_layout, flat, mapped
 from demur.divergence import Tensor
 from demur.errors import NoGradients
-from demur.robustness import input_gradient
 
 ROWS = 16
 """Rows that are looked at."""
@@ -68,7 +65,7 @@ def check_gradient_path(read: Callable[[Any], list[Tensor]], x: Any, redrawn: An
                     reason = f" ({type(error).__name__}: {said.splitlines()[0][:120]})"
     raise NoGradients(
         f"no gradient goes through the classifier to the {name}, which would learn nothing: the classifier rounds its "
-        f"input, takes an argmax, detaches it, or computes outside of {keras.backend.backend()}{reason}. Leave that "
+        f"input, takes an argmax, detaches it, or computes outside of {current().name}{reason}. Leave that "
         f"out, or {INSTEAD}"
     )
 
@@ -98,8 +95,8 @@ def _changes(read: Callable[[Any], list[Tensor]], start: list[Tensor], place: in
         # Their plain sum may be constant, as logits that are centred make it.
         return sum(ops.sum(view * ops.cast(1 + ops.arange(view.shape[-1]), view.dtype)) for view in views)
 
-    with keras.StatelessScope() if keras.backend.backend() == "jax" else contextlib.nullcontext():
-        gradient = input_gradient(total, start[place])
+    with current().stateless():
+        gradient = current().input_gradient(total, start[place])
     if gradient is None:
         return False
     found = np.asarray(ops.convert_to_numpy(gradient), "float32")

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from demur.classifiers.base import probe
-from demur.data import Field, Layout, Rows, cast, flat, mapped, padded, row_count
+from demur import backends
+from demur.data import Layout, Rows, cast, flat, padded, row_count
 from demur.divergence import Tensor, length, uncertainty
 from demur.forks import computing
 
@@ -169,68 +169,13 @@ def started(network: Any, layout: Any) -> Callable[[Any], list[Tensor]]:
         ForkedProcess: the process was forked from one that computes; what comes out raises it, too.
     """
     computing()
-    run = _compiled(network, layout)
+    run = backends.current().compiled(functools.partial(_flat_call, network), network, layout)
 
     def start(x: Any) -> list[Tensor]:
         computing()
         return run(x)
 
     return start
-
-
-def _compiled(network: Any, layout: Any) -> Callable[[Any], list[Tensor]]:
-    backend = keras.backend.backend()
-    call = functools.partial(_flat_call, network)
-    if backend == "tensorflow":
-        return _on_tensorflow(call, layout)
-    if backend == "jax":
-        return _on_jax(network, call, layout)
-    if backend == "torch":
-        return _on_torch(call)
-    return lambda x: call(keras.tree.map_structure(ops.convert_to_tensor, x))
-
-
-def _on_tensorflow(call: Any, layout: Any) -> Callable[[Any], list[Tensor]]:
-    import tensorflow as tf
-
-    xla = None if tf.config.list_physical_devices("GPU") else False
-    signature = [keras.tree.map_structure(lambda field: tf.TensorSpec([None, *field.shape], field.dtype), layout)]
-    function = tf.function(call, input_signature=signature, jit_compile=xla, autograph=False)
-    run = function.get_concrete_function()  # looking it up anew costs 0.15 ms a call
-    if isinstance(layout, Field):
-        return lambda x: run(tf.constant(x))
-    return lambda x: run(mapped_deep(tf.constant, x))
-
-
-def _on_jax(network: Any, call: Any, layout: Any) -> Callable[[Any], list[Tensor]]:
-    import jax
-
-    network(keras.tree.map_structure(probe, layout))  # build
-    variables = network.variables
-
-    @jax.jit  # type: ignore[untyped-decorator]
-    def stateless(values: list[Any], x: Any) -> list[Any]:
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-            return call(x)  # type: ignore[no-any-return]
-
-    return lambda x: stateless([variable.value for variable in variables], x)
-
-
-def _on_torch(call: Any) -> Callable[[Any], list[Tensor]]:
-    import torch
-
-    def eager(x: Any) -> list[Tensor]:
-        with torch.no_grad():
-            return call(mapped_deep(ops.convert_to_tensor, x))  # type: ignore[no-any-return]
-
-    return eager
-
-
-def mapped_deep(function: Callable[[Any], Any], structure: Any) -> Any:
-    """Apply a function to each array of a nested structure; lists and tuples become tuples."""
-    if isinstance(structure, dict | list | tuple):
-        return mapped(lambda part: mapped_deep(function, part), structure)
-    return function(structure)
 
 
 def _flat_call(network: Any, x: Any) -> list[Tensor]:

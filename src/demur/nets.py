@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from demur.backends import current
 from demur.data import Shape, describe
 from demur.errors import ShapeMismatch
 
@@ -242,7 +243,7 @@ class _Images:
 
     def __init__(self, init: _Seeds, channels_first: bool) -> None:
         self.init, self.given_first = init, channels_first
-        self.first = channels_first and keras.backend.backend() == "torch"
+        self.first = channels_first and current().convolves_channels_first
         self.format = {"data_format": "channels_first" if self.first else "channels_last"}
 
     def sides(self, shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
+from demur.backends import current
 from demur.data import is_number
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting
@@ -111,11 +111,11 @@ class Robust:
             x: `(n, *input_shape)`, floating-point numbers.
         """
         # Where companion and classifier agree, as a copy does, the gradient at x itself is 0: any way does to start.
-        way = input_gradient(loss, x)
+        way = current().input_gradient(loss, x)
         is_flat = ops.all(way == 0, axis=_within(x), keepdims=True)
         now = self._moved(x, ops.where(is_flat, _some_way(x), way), 0.5, x)
         for _ in range(self.steps):
-            now = self._moved(now, input_gradient(loss, now), 2.0 / self.steps, x)
+            now = self._moved(now, current().input_gradient(loss, now), 2.0 / self.steps, x)
         return ops.stop_gradient(now)
 
     def _moved(self, now: Tensor, way: Tensor, share: float, x: Tensor) -> Tensor:
@@ -179,24 +179,3 @@ def as_robust(robust: Any) -> Robust | None:
     if not is_number(robust):
         raise InvalidSetting(f"robust is the largest change of a number, a demur.Robust or None; got {robust!r}")
     return Robust(float(robust))
-
-
-def input_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The gradient of a function's sum by its argument, inside whatever the backend is compiling."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            total = tf.reduce_sum(function(x))
-        return tape.gradient(total, x)
-    if backend == "jax":
-        import jax
-
-        return jax.grad(lambda x: function(x).sum())(x)
-    import torch
-
-    with torch.enable_grad():
-        x = x.detach().clone().requires_grad_(True)
-        return torch.autograd.grad(function(x).sum(), x)[0]

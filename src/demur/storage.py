@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from demur import folder
+from demur import backends, folder
 from demur._version import __version__
 from demur.classifiers.files.keras_file import reason
 from demur.classifiers.torch_module import is_module
@@ -38,7 +38,7 @@ def write(
         for name, model in models.items():
             _check_no_lambda(name, model)
     savers = {name: _saver(model) for name, model in models.items()}
-    versions = {"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()}
+    versions = {"demur": __version__, "keras": keras.__version__, "backend": backends.current().name}
     written = {name: saver for name, saver in savers.items() if saver is not None}
     with without_tensorflow():
         folder.write(path, {**document, "versions": versions}, written, arrays)

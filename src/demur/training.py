@@ -13,12 +13,13 @@ import h5py
 import keras
 from keras import ops
 
+from demur import backends
+from demur.backends import ONE, Devices, Whole
 from demur.data import Field, Layout, flat, is_number, mapped
-from demur.devices import ONE, Devices, Whole
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.extras import without_tensorflow
-from demur.feeding import Drawn, TrainingBatches, fed
+from demur.feeding import Drawn, TrainingBatches
 from demur.graph import Views
 from demur.robustness import Robust
 
@@ -179,22 +180,17 @@ class Trainer(keras.Model):  # type: ignore[misc]
     def fit(self, x: Drawn, validation_data: Drawn | None = None, **kwargs: Any) -> Any:
         """Train. If it fails, the companion keeps its weights, and an error in drawing a batch comes through as it is.
 
-        JAX training takes the weights out of a model during the first step and loses them if that step fails;
         TensorFlow wraps errors from its data pipeline in one of its own.
         """
-        on_jax = keras.backend.backend() == "jax"
-        before = [(variable, variable.numpy()) for variable in self.companion.variables] if on_jax else []
-        held_out = None if validation_data is None else fed(validation_data)
+        backend = backends.current()
+        held_out = None if validation_data is None else backend.fed(validation_data)
         kwargs["callbacks"] = self.devices.start(self, kwargs.get("callbacks") or [])
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), backend.kept(self.companion.variables):
                 if not x.again:  # that it runs out of data is what a stream is expected to do
                     warnings.filterwarnings("ignore", message="Your input ran out of data")
-                return super().fit(fed(x), validation_data=held_out, **kwargs)
+                return super().fit(backend.fed(x), validation_data=held_out, **kwargs)
         except BaseException as error:
-            for variable, value in before:
-                if variable._value is None:
-                    variable.assign(value)
             if x.error is not None and isinstance(error, Exception):
                 raise x.error from None
             raise
@@ -295,29 +291,6 @@ def add_up(terms: Sequence[Tensor]) -> Tensor:
     return total
 
 
-@contextlib.contextmanager
-def frozen(models: Iterable[Any]) -> Iterator[None]:
-    """Keep gradients away from models for a while, and leave everything as it was found.
-
-    Weights that no trainer tracks are never updated; on PyTorch their gradients would still be computed and stored.
-    """
-    if keras.backend.backend() != "torch":
-        yield
-        return
-    parameters = [parameter for model in models for parameter in model.parameters()]
-    before = [parameter.requires_grad for parameter in parameters]
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, requires_grad in zip(parameters, before, strict=True):
-            parameter.requires_grad_(requires_grad)
-        for module, mode in modes:
-            module.training = mode
-
-
 class StopBetweenSteps(keras.callbacks.Callback):  # type: ignore[misc]
     """Raises KeyboardInterrupt after the training step during which it was asked to.
 
@@ -372,7 +345,7 @@ def steps_together(parts: Iterable[Any], layout: Layout, batches: Drawn, batch_s
     Keras's loop costs about 0.4 ms a step, as much as the whole step of a small network on a table. Where a step takes
     longer, or there are few, there is nothing to gain; where a callback looks at each batch, it shall see each.
     """
-    if keras.backend.backend() != "tensorflow" or not (isinstance(layout, Field) and len(layout.shape) == 1):
+    if not (backends.current().compiles_in_python and isinstance(layout, Field) and len(layout.shape) == 1):
         return 1
     if batches.devices is not ONE:
         return 1
@@ -390,12 +363,3 @@ def _watches_batches(callback: Any) -> bool:
         name in vars(callback) or getattr(type(callback), name, None) is not getattr(keras.callbacks.Callback, name)
         for name in hooks
     )
-
-
-def xla_setting() -> bool | str:
-    """`jit_compile` for Keras: its own choice, but for TensorFlow on a CPU, where XLA halves the training speed."""
-    if keras.backend.backend() != "tensorflow":
-        return "auto"
-    import tensorflow as tf
-
-    return "auto" if tf.config.list_physical_devices("GPU") else False

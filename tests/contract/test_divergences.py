@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from demur import AdversarialAE, ModelDistillation, feeding, load_detector, testing
-from demur.devices import Whole
+from demur.backends import Whole
 from demur.divergence import jeffreys, length, uncertainty
 from demur.errors import InvalidSetting
 from demur.graph import Views

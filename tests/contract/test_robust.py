@@ -12,8 +12,9 @@ import pytest
 from keras import layers, ops
 
 from demur import AdversarialAE, ModelDistillation, Robust, load_detector, testing
+from demur.backends import current
 from demur.errors import InvalidSetting, WrongType
-from demur.robustness import as_robust, input_gradient
+from demur.robustness import as_robust
 from demur.testing.leaving import state_of
 from demur.testing.shared import divergences
 
@@ -47,7 +48,9 @@ def worst_score(detector, X, robust):
 
 def test_gradients_by_the_rows_are_those_of_the_function():
     x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
-    found = input_gradient(lambda x: ops.sum(x * x * ops.convert_to_tensor(x), axis=1), ops.convert_to_tensor(x))
+    found = current().input_gradient(
+        lambda x: ops.sum(x * x * ops.convert_to_tensor(x), axis=1), ops.convert_to_tensor(x)
+    )
     np.testing.assert_allclose(ops.convert_to_numpy(ops.stop_gradient(found)), 3 * x**2, rtol=1e-4)
 
 

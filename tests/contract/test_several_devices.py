@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import several_devices
 
-from demur.devices import spread
+from demur.backends import spread
 
 BACKEND = several_devices.BACKEND
 SCRIPT = Path(several_devices.__file__)

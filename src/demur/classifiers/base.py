@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from demur.backends import current, probe
 from demur.classes import Said, classes_said_by
 from demur.classifiers.answers import Answers
 from demur.classifiers.outputs import CLASSIFIER, ENOUGH, check_outputs, unwrapped
@@ -32,9 +33,6 @@ from demur.divergence import PROBABILITY_FLOOR, Tensor, log_probabilities, log_s
 from demur.errors import ClassifierFailed, DemurError, NoGraph, NonFinite, ShapeMismatch, WrongType
 from demur.row_sketch import row_keys
 from demur.texts import Text, as_given
-
-UNKNOWN_SIZE = 32
-"""Stands in a probe for a size that may be any."""
 
 
 class Classifier:
@@ -304,22 +302,6 @@ def in_log_space(output: Tensor, is_logits: bool) -> Tensor:
     return log_softmax(output) if is_logits else log_probabilities(output)
 
 
-def probe(layout: Layout) -> Any:
-    """One row of zeros, in the backend's tensors."""
-    return mapped(ops.convert_to_tensor, probe_rows(layout))
-
-
-def probe_rows(layout: Layout) -> Any:
-    """One row of zeros, in NumPy."""
-
-    def zeros(field: Field) -> npt.NDArray[Any]:
-        return np.zeros(
-            [1, *(UNKNOWN_SIZE if size is None else size for size in field.shape)], field.dtype or "float32"
-        )
-
-    return mapped(zeros, layout)
-
-
 def agreed(known: Layout | None, given: Layout | None, role: str) -> Layout:
     """The layout that a model knows of itself, or else the one given; they must not contradict each other."""
     if known is None:
@@ -349,7 +331,7 @@ def settle(layout: Layout, run: Any, role: str, floating: str = "float32") -> tu
         WrongType: it is a table with columns, or the model takes rows of no type.
     """
     check_arrays(layout, role)
-    whole = "int64" if keras.backend.backend() == "torch" else "int32"
+    whole = current().whole
     as_floats = mapped(lambda field: Field(field.shape, floating), layout)
     as_whole = mapped(
         lambda field: Field(

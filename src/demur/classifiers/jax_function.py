@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from demur.backends import computes_with
 from demur.classifiers.base import (
     BlackBoxClassifier,
     GraphClassifier,
@@ -174,7 +175,7 @@ class JaxClassifier(GraphClassifier):
 
     @classmethod
     def accepts(cls, model: Any) -> bool:
-        return keras.backend.backend() == "jax" and is_jax(model)
+        return computes_with("jax") and is_jax(model)
 
     @property
     def title(self) -> str:
@@ -213,7 +214,7 @@ class JaxBlackBox(BlackBoxClassifier):
 
     @classmethod
     def accepts(cls, model: Any) -> bool:
-        return keras.backend.backend() != "jax" and is_jax(model)
+        return not computes_with("jax") and is_jax(model)
 
     @property
     def title(self) -> str:

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from demur.backends import probe
 from demur.classifiers.base import (
     GraphClassifier,
     agreed,
     digest_of,
-    probe,
     settle,
 )
 from demur.classifiers.outputs import class_count, several_labels, single_output

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from demur.backends import computes_with, probe
 from demur.classifiers.base import (
     BlackBoxClassifier,
     GraphClassifier,
@@ -153,7 +154,7 @@ class TensorFlowClassifier(GraphClassifier):
 
     @classmethod
     def accepts(cls, model: Any) -> bool:
-        return keras.backend.backend() == "tensorflow" and is_tensorflow(model)
+        return computes_with("tensorflow") and is_tensorflow(model)
 
     @classmethod
     def resolved(cls, model: Any) -> Any:
@@ -191,7 +192,7 @@ class TensorFlowBlackBox(BlackBoxClassifier):
 
     @classmethod
     def accepts(cls, model: Any) -> bool:
-        return keras.backend.backend() != "tensorflow" and is_tensorflow(model)
+        return not computes_with("tensorflow") and is_tensorflow(model)
 
     @classmethod
     def resolved(cls, model: Any) -> Any:
@@ -222,8 +223,6 @@ class TensorFlowBlackBox(BlackBoxClassifier):
 
 def _settled(function: Any, layout: Layout, is_typed: bool, role: str) -> tuple[Layout, Any]:
     if is_typed:
-        from demur.classifiers.base import probe
-
         return layout, single_output(function(probe(layout)), role)
     layout, output = settle(layout, function, role)
     return layout, single_output(output, role)

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from demur.backends import computes_with
 from demur.classifiers.base import (
     BlackBoxClassifier,
     GraphClassifier,
     check_arrays,
     digest_of,
-    probe_rows,
     settle,
 )
 from demur.classifiers.outputs import class_count, several_labels, single_output
-from demur.data import Field, Layout, Rows, flat, mapped
+from demur.data import Field, Layout, Rows, flat, mapped, probe_rows
 from demur.divergence import Tensor
 from demur.errors import NoGraph, NotADistribution, UnknownLayer, WrongType
 
@@ -90,7 +90,7 @@ class TorchClassifier(GraphClassifier):
 
     @classmethod
     def accepts(cls, model: Any) -> bool:
-        return keras.backend.backend() == "torch" and is_module(model)
+        return computes_with("torch") and is_module(model)
 
     def outputs(self, x: Any, training: bool = False) -> list[Tensor]:  # noqa: ARG002 - it is never trained
         return self.reader(x)  # type: ignore[no-any-return]
@@ -119,7 +119,7 @@ class TorchBlackBox(BlackBoxClassifier):
 
     @classmethod
     def accepts(cls, model: Any) -> bool:
-        return keras.backend.backend() != "torch" and is_module(model)
+        return not computes_with("torch") and is_module(model)
 
     def settled(self, layout: Layout) -> Layout:  # noqa: ARG002 - the module has told which types it takes
         return self.reader.layout

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from keras import ops
 
 from demur import nets
-from demur.classifiers.base import probe
+from demur.backends import probe
 from demur.classifiers.keras_model import KerasClassifier, graph_of, known_layout
 from demur.classifiers.torch_module import is_module
 from demur.companion import as_companion, check_companion, ready_shape, structure_of

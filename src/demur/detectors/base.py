@@ -14,9 +14,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from demur import calls, nets, storage
+from demur import backends, calls, nets, storage
 from demur._version import __version__
 from demur.agreement import Agreement, split, warn_if_poor
+from demur.backends import Devices
 from demur.calibration import Calibration, Threshold, check_percentile, rational
 from demur.classes import Classes, Name, Said, class_names, settled_classes
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
@@ -44,7 +45,6 @@ from demur.data import (
     with_columns,
 )
 from demur.decision import Control, calibrate, check_control, correction, decide
-from demur.devices import Devices, active
 from demur.divergence import DIVERGENCES
 from demur.errors import (
     InvalidSetting,
@@ -83,12 +83,10 @@ from demur.summary import Readable, Summary
 from demur.training import (
     Objective,
     Trainer,
-    frozen,
     instance_loss,
     interruptible,
     named_metrics,
     steps_together,
-    xla_setting,
 )
 from demur.wording import count, number
 
@@ -227,7 +225,7 @@ class Detector(Readable, abc.ABC):
             raise NoGradients(
                 f"{type(self).__name__} trains through the classifier, and {source.kind} gives no gradients"
                 + (
-                    f" while Keras computes with {keras.backend.backend()}: set KERAS_BACKEND={source.native!r} before "
+                    f" while Keras computes with {backends.current().name}: set KERAS_BACKEND={source.native!r} before "
                     "Keras is imported, or use ModelDistillation"
                     if source.native
                     else ": use ModelDistillation, or pass a Keras, PyTorch, JAX or TensorFlow model"
@@ -528,7 +526,7 @@ class Detector(Readable, abc.ABC):
             channels_first=self.channels_first,
             classifier=None,
             precision="float32",
-            versions={"demur": __version__, "keras": keras.__version__, "backend": keras.backend.backend()},
+            versions={"demur": __version__, "keras": keras.__version__, "backend": backends.current().name},
             calibration=self.calibration,
             harm=self.harm,
             agreement=self.agreement,
@@ -626,7 +624,7 @@ class Detector(Readable, abc.ABC):
             self._check_gradients(source.rows)
         held_out = None if validation_data is None else self._in_memory(validation_data, "validation_data")
         chosen, aside = self._split(source, held_out, validation_split)
-        devices = active(self.companion)
+        devices = backends.current().devices(self.companion)
         self._check_alike(devices, source, {"epochs": epochs, "batch_size": batch_size, "seed": self.seed})
         verbose = verbose if devices.rank == 0 else False
         show = bool(verbose)
@@ -675,14 +673,14 @@ class Detector(Readable, abc.ABC):
         with devices.scope():
             trainer.compile(
                 optimizer=_optimizer(optimizer),
-                jit_compile=xla_setting() if jit_compile is None else jit_compile,
+                jit_compile=backends.current().xla if jit_compile is None else jit_compile,
                 steps_per_execution=steps_per_execution
                 or steps_together(self._layers, self.companion_layout, batches, batch_size, callbacks),
             )
         self._forget_calibration()
 
         try:
-            with devices.scope(), frozen(fixed), interruptible(devices) as stop:
+            with devices.scope(), backends.current().frozen(fixed), interruptible(devices) as stop:
                 trainer.fit(
                     batches,
                     epochs=epochs,
@@ -1342,7 +1340,7 @@ def _check_fit(
     check_whole("epochs", epochs, 1)
     if steps_per_execution is not None:
         check_whole("steps_per_execution", steps_per_execution, 1)
-        if steps_per_execution > 1 and keras.backend.backend() == "torch":
+        if steps_per_execution > 1 and not backends.current().has_many_steps:
             raise InvalidSetting("steps_per_execution is for TensorFlow and JAX; leave it out on PyTorch")
     if preprocess_fn is not None and not callable(preprocess_fn):
         raise WrongType(f"preprocess_fn is a function from a batch to a batch; got {preprocess_fn!r}")

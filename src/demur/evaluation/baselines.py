@@ -11,6 +11,7 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from demur import nets
+from demur.backends import current
 from demur.companion import is_wrapped
 from demur.copying import with_companion
 from demur.data import Field
@@ -167,8 +168,7 @@ class OrdinaryAutoencoder(Baseline):
         channels_first = self.target.detector.channels_first
         self.network = nets.autoencoder(X.shape[1:], channels_first=channels_first, seed=self.seed)
         nets.learn_scales(self.network, X[:SOME])
-        xla = False if keras.backend.backend() == "tensorflow" else "auto"
-        self.network.compile("adam", "mse", jit_compile=xla)
+        self.network.compile("adam", "mse", jit_compile=current().xla)
         orders = [rng.permutation(len(X)) for _ in range(10)]
         batches = [order[begin : begin + 128] for order in orders for begin in range(0, len(X), 128)]
         for done, batch in enumerate(batches, start=1):

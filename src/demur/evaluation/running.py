@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
+from demur import backends
 from demur._version import __version__
 from demur.calls import chosen, explained
 from demur.classes import Classes
@@ -414,7 +415,7 @@ def _versions() -> dict[str, str]:
     found = {
         "demur": __version__,
         "keras": keras.__version__,
-        "backend": keras.backend.backend(),
+        "backend": backends.current().name,
         "numpy": np.__version__,
     }
     for name in ("numpy", "foolbox", "tensorflow", "tensorflow-cpu", "torch", "jax"):

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
+from demur.backends import current
 from demur.data import padded, taken
 from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import Attack, Attacked
@@ -132,7 +132,7 @@ class Trial:
 
 def _attacked(threat: Attack, target: Target, x: Array, y: Array, seed: int) -> Attacked:
     """Attack rows; on JAX, which compiles for each number of rows, with the last one repeated up to a power of two."""
-    if keras.backend.backend() != "jax":
+    if not current().counts_rows:
         return threat.run(target, x, y, seed=seed)
     found = threat.run(target, padded(x, CHUNK), padded(y, CHUNK), seed=seed)
     return Attacked(found.x[: len(x)], None if found.late is None else found.late[: len(x)])

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.classifiers.base import probe_rows
 from demur.classifiers.onnx_file import OnnxClassifier
+from demur.data import probe_rows
 from demur.export.network import NetworkModel, rename, row_inputs
 from demur.export.rewriting import Graph
 from demur.guard_file import REFERENCE

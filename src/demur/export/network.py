@@ -5,7 +5,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from demur.classifiers.base import in_log_space, probe
+from demur import backends
+from demur.backends import probe
+from demur.classifiers.base import in_log_space
 from demur.classifiers.files.keras_file import reason
 from demur.data import Field, Layout, flat, mapped
 from demur.divergence import Tensor, basic_operations, log_softmax, sharpen
@@ -29,8 +31,6 @@ from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
 if TYPE_CHECKING:
     from demur.detectors.base import Detector
 
-CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}
-"""The package that Keras converts with, by backend."""
 SCORE, CLASSIFIED = "score", "classified"
 WITHOUT_THE_CLASSIFIER = (
     "If the classifier is what cannot be written, pass a function of rows that asks it as model=: the file then takes "
@@ -70,7 +70,7 @@ class GuardGraph(keras.Model):  # type: ignore[misc]
     def call(self, x: Any) -> list[Tensor]:
         """Judge a batch."""
         outputs = self.judged(x, self.detector.views.reference(x))
-        self.captured.update(_captured_constants())
+        self.captured.update(backends.current().constants())
         return outputs
 
     def judged(self, x: Any, reference: list[Tensor]) -> list[Tensor]:
@@ -107,7 +107,7 @@ class AnsweredGuardGraph(GuardGraph):
         rows = iter([x[name] for name in row_inputs(self.layout)])
         log_p = in_log_space(x[REFERENCE], self.is_logits)
         outputs = self.judged(mapped(lambda _: next(rows), self.layout), [sharpen(log_p, self.temperature)])
-        self.captured.update(_captured_constants())
+        self.captured.update(backends.current().constants())
         return outputs
 
 
@@ -149,17 +149,7 @@ def layers_of(detector: "Detector") -> list[Any]:
     return [*detector.graph.parts, *(part for part in vars(detector).values() if isinstance(part, keras.layers.Layer))]
 
 
-def _captured_constants() -> dict[str, npt.NDArray[Any]]:
-    """The tensors from outside that TensorFlow's graph in the making has taken for inputs, by name."""
-    if keras.backend.backend() != "tensorflow":
-        return {}
-    import tensorflow as tf
-
-    captures = getattr(tf.compat.v1.get_default_graph(), "captures", [])
-    return {inner.name: outer.numpy() for outer, inner in captures if inner.dtype not in (tf.resource, tf.variant)}
-
-
-def _fixed(model: Any, constants: dict[str, npt.NDArray[Any]]) -> None:
+def _fixed(model: Any, constants: Mapping[str, npt.NDArray[Any]]) -> None:
     """Give inputs that are constants their values."""
     from onnx import numpy_helper
 
@@ -169,7 +159,7 @@ def _fixed(model: Any, constants: dict[str, npt.NDArray[Any]]) -> None:
 
 
 def _convert(exported: GuardGraph, layout: Layout, names: tuple[str, ...], path: Path, opset: int) -> None:
-    backend = keras.backend.backend()
+    backend = backends.current()
     with quiet(), basic_operations():
         try:
             exported(probe(layout))  # Keras exports what has been called once
@@ -180,10 +170,10 @@ def _convert(exported: GuardGraph, layout: Layout, names: tuple[str, ...], path:
             signature = [_like(layout, names, specs)]
             exported.export(str(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
         except ImportError as error:
-            raise MissingExtra(CONVERTERS.get(backend, "onnx"), "export") from error
+            raise MissingExtra(backend.converter, "export") from error
         except Exception as error:  # each converter has errors of its own
             raise NotExportable(
-                f"the networks cannot be written as ONNX, operation set {opset}, from {backend}: "
+                f"the networks cannot be written as ONNX, operation set {opset}, from {backend.name}: "
                 f"{type(error).__name__}: {reason(error)}. {WITHOUT_THE_CLASSIFIER}"
             ) from error
 

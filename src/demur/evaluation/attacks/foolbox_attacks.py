@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from demur.backends import current
 from demur.evaluation.attacks.base import Array, Attack, Attacked
 from demur.evaluation.result import Knowledge
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Target
 from demur.extras import extra
-from demur.training import frozen
 
 GREY = "knows the classifier and its gradients, not the guard"
 BLACK = "asks the classifier for its class and knows nothing else"
@@ -55,11 +55,11 @@ class FoolboxAttack(Attack):
         is_limited = isinstance(method, foolbox.attacks.base.FixedEpsilonAttack)
         epsilon = self.epsilon / span if is_limited and self.epsilon is not None else None
         # The type of the backend's own argmax, which foolbox compares classes with.
-        integers = "int32" if keras.backend.backend() == "jax" else "int64"
+        integers = current().compared
         begin = {} if starts is None else {"starting_points": scaled(starts)}
         # Foolbox's gradients on PyTorch go to the classifier's weights too, unless these want none.
         weights = [target.classifier.model] if target.is_open and hasattr(target.classifier.model, "parameters") else []
-        with seeded(seed), frozen(weights):
+        with seeded(seed), current().frozen(weights):
             model = foolbox.models.base.TransformBoundsWrapper(self.attacked_model(target), (0, 1))
             _, found, _ = method(model, scaled(x), tensor(y.astype(integers)), epsilons=epsilon, **begin)
         return np.asarray(found.numpy() * span + low, "float32")
@@ -171,35 +171,7 @@ def _model_of(target: Target) -> Any:
     bounds = target.bounds
     if not target.is_open:
         return foolbox.NumPyModel(lambda x: target.classifier_outputs(x)[0], bounds=bounds)
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        # Traced once for any number of rows; and foolbox asks for a GPU in a way that TensorFlow warns of.
-        signature = [tf.TensorSpec([None, *target.layout.shape], "float32")]
-        network = tf.function(target.log_probabilities, input_signature=signature, autograph=False)
-        device = "GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0"
-        return foolbox.TensorFlowModel(_in_time(target, network), bounds=bounds, device=device)
-    if backend == "jax":
-        import jax
-
-        return foolbox.JAXModel(_in_time(target, jax.jit(target.log_probabilities)), bounds=bounds)
-    import torch
-
-    class Module(torch.nn.Module):  # type: ignore[misc]
-        def forward(self, x: Any) -> Any:
-            target.check_time()
-            return target.log_probabilities(x)
-
-    return foolbox.PyTorchModel(Module().eval(), bounds=bounds, device=keras.src.backend.torch.core.get_device())
-
-
-def _in_time(target: Target, network: Any) -> Any:
-    def call(x: Any) -> Any:
-        target.check_time()
-        return network(x)
-
-    return call
+    return current().foolbox_model(target.log_probabilities, target.layout, bounds, target.check_time)
 
 
 def _foolbox() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from demur.devices.base import ONE, Devices, Whole, each, spread
+from demur.backends.devices import ONE, Devices, Whole, each, spread
 from demur.errors import InvalidSetting
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from demur.devices.base import ONE, Devices, Share, Tensor, Whole, each, parts_of, spread
+from demur.backends.devices import ONE, Devices, Share, Tensor, Whole, each, parts_of, spread
 from demur.errors import InvalidSetting
 
 

@@ -75,7 +75,7 @@ class Share(Whole):
         """The rows of a view that count: none of a share that was empty."""
         return view[: ops.sum(ops.cast(self.parts > 0, "int32"))]
 
-    def shown(self, loss: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def shown(self, loss: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of the whole batch, with the gradient of this share's part."""
         rows = self.devices.weight(ops.sum(ops.cast(self.parts > 0, "float32")))
         return loss + ops.stop_gradient(self.devices.total(loss) - loss), rows
@@ -103,7 +103,7 @@ class Devices:
         """Of the rows of a batch, those that this process draws."""
         return chosen
 
-    def sent(self, inputs: dict[str, Any], rows: int) -> dict[str, Any]:  # noqa: ARG002
+    def sent(self, inputs: dict[str, Any], rows: int) -> dict[str, Any]:
         """What `own` rows of a batch of so many are sent to the devices as."""
         return inputs
 
@@ -123,11 +123,11 @@ class Devices:
         """What there is of a batch for metrics, `(n, classes)` each, in the step."""
         return views
 
-    def start(self, trainer: Any, callbacks: Sequence[Any]) -> list[Any]:  # noqa: ARG002
+    def start(self, trainer: Any, callbacks: Sequence[Any]) -> list[Any]:
         """Get a trainer ready. Returns its callbacks, of which some are for the first process only."""
         return list(callbacks)
 
-    def step(self, trainer: Any, arguments: Sequence[Any], usual: Callable[..., Any]) -> Any:  # noqa: ARG002
+    def step(self, trainer: Any, arguments: Sequence[Any], usual: Callable[..., Any]) -> Any:
         """One training step."""
         return usual(*arguments)
 
@@ -142,7 +142,7 @@ class Devices:
     def check_alike(self, settings: dict[str, Any]) -> None:
         """Raise InvalidSetting unless all processes have the same settings."""
 
-    def gathered(self, rows: int, compute: Callable[[slice], list[Any]], allocate: Any) -> list[Any]:  # noqa: ARG002
+    def gathered(self, rows: int, compute: Callable[[slice], list[Any]], allocate: Any) -> list[Any]:
         """What is computed of so many rows, each by one process, in all of them; `allocate(shape, dtype)`s arrays."""
         return compute(slice(0, rows))
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from demur.devices.base import ONE, Devices, Share, Tensor, Whole, parts_of, spread
+from demur.backends.devices import ONE, Devices, Share, Tensor, Whole, parts_of, spread
 from demur.errors import DemurError, InvalidSetting
 
 Found = TypeVar("Found")
@@ -103,7 +103,7 @@ class Ranks(Devices):
                 tensor.copy_(there)
         trainer._initial_epoch = int(self.alike(float(trainer._initial_epoch or 0))) or None
 
-    def step(self, trainer: Any, arguments: Sequence[Any], usual: Callable[..., Any]) -> Any:  # noqa: ARG002
+    def step(self, trainer: Any, arguments: Sequence[Any], usual: Callable[..., Any]) -> Any:
         """A step as Keras takes it, in which gradients and a BatchNormalization's statistics are added up."""
         import torch
 
@@ -207,10 +207,10 @@ class _InStep(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self.ranks = ranks
 
-    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras calls it so
+    def on_train_begin(self, logs: Any = None) -> None:
         self.ranks.from_the_first(self.model)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras calls it so
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.model.stop_training = self.ranks.any(self.model.stop_training)
 
 

@@ -15,7 +15,8 @@ from demur.classifiers.keras_model import KerasClassifier, graph_of
 from demur.classifiers.torch_module import is_module
 from demur.data import Field, Layout, Shape, compatible, describe_layout, mapped
 from demur.errors import CorruptDetector, InvalidSetting, ShapeMismatch, WrongType
-from demur.extras import extra, without_tensorflow
+from demur.extras import extra
+from demur.private import layers_within, without_tensorflow
 
 
 def check_companion(companion: Any, classifier: Classifier, layout: Layout, name: str) -> None:
@@ -67,7 +68,7 @@ def copy_of(model: Any, name: str) -> Any:
                 f"the classifier cannot be copied for a {name}: {error}. If it is a Keras model of your own class, "
                 "register that with keras.saving.register_keras_serializable"
             ) from error
-        for layer in companion._flatten_layers():  # of a model that was loaded, Keras does not reach them all by itself
+        for layer in layers_within(companion):  # of a model that was loaded, Keras does not reach them all by itself
             layer.trainable = True
         return companion
     if is_module(model) and computes_with("torch"):

@@ -7,7 +7,7 @@ import keras
 
 from demur.companion import is_wrapped
 from demur.errors import WrongType
-from demur.extras import without_tensorflow
+from demur.private import without_tensorflow
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector

@@ -21,8 +21,8 @@ from demur.evaluation.attacks import Attack
 from demur.evaluation.baselines import MaximumProbability
 from demur.evaluation.corruptions import corrupt
 from demur.evaluation.target import Target
-from demur.extras import without_tensorflow
 from demur.metrics import auroc, flagged_rate, split_by_harm
+from demur.private import without_tensorflow
 from demur.progress import can_draw
 from demur.results import CorrectData
 

@@ -1,9 +1,9 @@
 """A process that was forked from one that computes cannot compute: the threads that work for it stayed behind."""
 
 import os
-import sys
 
 from demur.errors import ForkedProcess
+from demur.private import has_begun_to_compute
 
 ADVICE = (
     "Start the process afresh, multiprocessing.get_context('spawn') or 'forkserver', and load the detector in it; or "
@@ -34,9 +34,7 @@ def computing() -> None:
 def _note() -> None:
     """Before a fork: whether TensorFlow or JAX computes already, though demur did not ask for it."""
     global _process  # noqa: PLW0603 - a fact about the process
-    tensorflow = getattr(sys.modules.get("tensorflow.python.eager.context"), "context_safe", lambda: None)()
-    jax = getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None)
-    if _process is None and (getattr(tensorflow, "_initialized", False) or jax):
+    if _process is None and has_begun_to_compute():
         _process = os.getpid()
 
 

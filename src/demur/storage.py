@@ -14,8 +14,8 @@ from demur.classifiers.files.keras_file import reason
 from demur.classifiers.torch_module import is_module
 from demur.companion import is_wrapped, save_module
 from demur.errors import CorruptDetector, InvalidSetting
-from demur.extras import without_tensorflow
 from demur.folder import Arrays
+from demur.private import without_tensorflow
 
 
 def write(

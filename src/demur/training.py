@@ -18,9 +18,9 @@ from demur.backends import ONE, Devices, Whole
 from demur.data import Field, Layout, flat, is_number, mapped
 from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
-from demur.extras import without_tensorflow
 from demur.feeding import Drawn, TrainingBatches
 from demur.graph import Views
+from demur.private import without_tensorflow
 from demur.robustness import Robust
 
 EPSILON = 1e-10

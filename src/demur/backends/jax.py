@@ -10,6 +10,7 @@ import keras
 from demur.backends.base import Backend, Call, Function, Tensor, on_asking, probe
 from demur.backends.devices import Devices
 from demur.data import Field
+from demur.private import lost
 
 
 class Jax(Backend):
@@ -81,7 +82,7 @@ class Jax(Backend):
             yield
         except BaseException:
             for variable, value in before:
-                if variable._value is None:
+                if lost(variable):
                     variable.assign(value)
             raise
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from demur.backends.devices import ONE, Devices, Whole, each, spread
 from demur.errors import InvalidSetting
+from demur.private import lay_out
 
 
 class Mesh(Devices):
@@ -42,9 +43,7 @@ class Mesh(Devices):
     def start(self, trainer: Any, callbacks: Sequence[Any]) -> list[Any]:
         """Put what was made before the distribution was set on all devices."""
         for variable in [*trainer.companion.variables, *trainer.optimizer.variables, *trainer.metrics_variables]:
-            variable._layout = None
-            variable._layout = self.distribution.get_variable_layout(variable)
-            variable.assign(variable.value)
+            lay_out(variable, self.distribution)
         return list(callbacks)
 
 

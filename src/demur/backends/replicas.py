@@ -9,6 +9,7 @@ from keras import ops
 
 from demur.backends.devices import ONE, Devices, Share, Tensor, Whole, each, parts_of, spread
 from demur.errors import InvalidSetting
+from demur.private import layers_within
 
 
 class Replicas(Devices):
@@ -57,7 +58,7 @@ class Replicas(Devices):
             raise InvalidSetting(
                 "under a MirroredStrategy, TensorFlow takes neither steps_per_execution nor jit_compile"
             )
-        layers = list(trainer.companion._flatten_layers())
+        layers = layers_within(trainer.companion)
         if any(getattr(layer, "synchronized", False) for layer in layers) and any(
             layer.activity_regularizer is not None for layer in layers
         ):

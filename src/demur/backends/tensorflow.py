@@ -13,6 +13,7 @@ import tensorflow as tf
 from demur.backends.base import Backend, Call, Function, Tensor, mapped_deep, no_rows, on_asking
 from demur.backends.devices import Devices
 from demur.data import Field, flat
+from demur.private import tensorflow_seed_kept
 
 
 class TensorFlow(Backend):
@@ -65,16 +66,9 @@ class TensorFlow(Backend):
 
     @contextlib.contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
-        from tensorflow.python.eager import context  # nothing public tells the seed
-
-        eager = context.context()
-        before = {name: getattr(eager, name) for name in ("_seed", "_rng") if hasattr(eager, name)}
-        tf.random.set_seed(seed)
-        try:
+        with tensorflow_seed_kept():
+            tf.random.set_seed(seed)
             yield
-        finally:
-            for name, value in before.items():
-                setattr(eager, name, value)
 
     def devices(self, companion: Any) -> Devices:
         from demur.backends.replicas import replicas

@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import keras
 import torch
 from keras import ops
 
 from demur.backends.base import Backend, Call, Function, Tensor, mapped_deep
 from demur.backends.devices import Devices
 from demur.data import Field
+from demur.private import torch_device
 
 
 class Torch(Backend):
@@ -90,4 +90,4 @@ class Torch(Backend):
                 asked()
                 return function(x)
 
-        return foolbox.PyTorchModel(Module().eval(), bounds=bounds, device=keras.src.backend.torch.core.get_device())
+        return foolbox.PyTorchModel(Module().eval(), bounds=bounds, device=torch_device())

@@ -17,7 +17,7 @@ import numpy as np
 from demur.batch.answering import classes_of, layout_of
 from demur.data import Layout, as_json
 from demur.errors import CorruptDetector, DetectorNotFound, InvalidSetting, MissingExtra, NotExportable, WrongType
-from demur.extras import without_tensorflow
+from demur.private import without_tensorflow
 
 Runtime = Literal["auto", "onnx", "live"]
 """What answers on the workers: the exported file, the detector itself, or the detector where there is a GPU."""

@@ -18,6 +18,7 @@ from demur.classifiers.outputs import class_count, several_labels, single_output
 from demur.data import Field, Layout
 from demur.divergence import Tensor
 from demur.errors import NoGraph, NotADistribution, ShapeMismatch, UnknownLayer, WrongType
+from demur.private import functional_of, has_graph, layers_within, made_from, nodes_of, operation_of
 
 
 class KerasClassifier(GraphClassifier):
@@ -160,7 +161,7 @@ def vocabularies(graph: Any) -> dict[int, int]:
     """
     origin = {id(tensor): place for place, tensor in enumerate(graph.inputs)}
     found: dict[int, int] = {}
-    nodes = [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
+    nodes = nodes_of(graph)
     for node in nodes:
         places = [origin[id(tensor)] for tensor in node.input_tensors if id(tensor) in origin]
         if not places:
@@ -182,7 +183,7 @@ def vocabularies(graph: Any) -> dict[int, int]:
 
 def _vocabulary_within(operation: Any) -> int | None:
     """How many tokens the largest Embedding of a layer takes: beside that of words, one of positions may stand."""
-    layers = operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else []
+    layers = layers_within(operation) if isinstance(operation, keras.layers.Layer) else []
     return max((layer.input_dim for layer in layers if isinstance(layer, keras.layers.Embedding)), default=None)
 
 
@@ -195,9 +196,9 @@ def _inputs(graph: Any) -> Any:
 
 def graph_of(model: Any) -> Any:
     """The Functional model behind a Keras model: itself, or the one a built Sequential holds. None without a graph."""
-    functional = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
+    functional = functional_of(model) if isinstance(model, keras.Sequential) else model
     # A subclass of keras.Model has inputs only if it was made from them, as a Functional model is.
-    if functional is None or not getattr(functional, "_nodes_by_depth", None):
+    if functional is None or not has_graph(functional):
         return None
     return functional
 
@@ -206,8 +207,7 @@ def _logits_tensor(graph: Any) -> Any:  # noqa: PLR0911 - one return for each wa
     """The symbolic tensor under the softmax, or the one sigmoid, that a graph ends in; None if it ends otherwise."""
     if len(graph.outputs) != 1 or len(graph.outputs[0].shape) != 2:
         return None
-    operation, node_index, _ = graph.outputs[0]._keras_history
-    arguments = operation._inbound_nodes[node_index].input_tensors
+    operation, arguments = made_from(graph.outputs[0])
     if len(arguments) != 1:
         return None
     (below,) = arguments
@@ -234,7 +234,7 @@ def _logits_tensor(graph: Any) -> Any:  # noqa: PLR0911 - one return for each wa
 def _has_sigmoids(graph: Any) -> bool:
     """Whether a graph visibly ends in a sigmoid for each of several labels."""
     output = graph.outputs[0]
-    operation = output._keras_history.operation
+    operation = operation_of(output)
     several = len(graph.outputs) == 1 and len(output.shape) == 2 and (output.shape[-1] or 0) > 1
     inner = graph_of(operation) if isinstance(operation, keras.Model) else None
     if not several or inner is not None:
@@ -244,7 +244,7 @@ def _has_sigmoids(graph: Any) -> bool:
 
 def _is_softmax_of_one(graph: Any) -> bool:
     output = graph.outputs[0]
-    operation = output._keras_history.operation
+    operation = operation_of(output)
     is_one = len(graph.outputs) == 1 and output.shape[-1] == 1
     is_layer = isinstance(operation, keras.layers.Softmax | _SoftmaxOperation)
     return is_one and (is_layer or getattr(operation, "activation", None) is keras.activations.softmax)
@@ -252,9 +252,9 @@ def _is_softmax_of_one(graph: Any) -> bool:
 
 TOKENS = "int32"
 """The type of numbers that an Embedding reads."""
-_CastOperation = type(ops.cast(keras.KerasTensor((None, 2)), "int32")._keras_history.operation)
-_SoftmaxOperation = type(ops.softmax(keras.KerasTensor((None, 2)))._keras_history.operation)
-_SigmoidOperation = type(ops.sigmoid(keras.KerasTensor((None, 2)))._keras_history.operation)
+_CastOperation = type(operation_of(ops.cast(keras.KerasTensor((None, 2)), "int32")))
+_SoftmaxOperation = type(operation_of(ops.softmax(keras.KerasTensor((None, 2)))))
+_SigmoidOperation = type(operation_of(ops.sigmoid(keras.KerasTensor((None, 2)))))
 
 
 def is_softmax(activation: Any) -> bool:
@@ -283,9 +283,7 @@ def without_activation(layer: Any) -> Any:
     # copy.copy would not do: Keras layers copy by saving and loading, which makes weights of their own.
     view = object.__new__(type(layer))
     vars(view).update(vars(layer))
-    vars(view).update(
-        name=f"{layer.name}_logits", activation=keras.activations.linear, _inbound_nodes=[], _outbound_nodes=[]
-    )
+    vars(view).update({"name": f"{layer.name}_logits", "activation": keras.activations.linear} | no_calls())
     return view
 
 
@@ -306,7 +304,7 @@ def _feature_tensor(model: Any, graph: Any, key: int | str) -> Any:
     if not found or (isinstance(key, int) and not -len(names) <= key < len(names)):
         listed = ", ".join(f"{index}: {name}" for index, name in enumerate(names))
         raise UnknownLayer(f"the classifier has no layer {key!r}; its layers are {listed}")
-    outputs = [node.outputs for nodes in graph._nodes_by_depth.values() for node in nodes if node.operation is found[0]]
-    if not outputs or len(outputs[-1]) != 1:
+    outputs = [node.outputs for node in nodes_of(graph) if node.operation is found[0]]
+    if not outputs or len(outputs[0]) != 1:
         raise UnknownLayer(f"layer {key!r} of the classifier has no single output in its graph; choose another layer")
-    return outputs[-1][0]
+    return outputs[0][0]

@@ -17,8 +17,8 @@ from demur.copying import with_companion
 from demur.data import Field
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Array, Target
-from demur.extras import without_tensorflow
 from demur.graph import compiled
+from demur.private import functional_of, without_tensorflow
 from demur.scoring import joined, over_batches
 from demur.sources import SOME, as_source
 
@@ -193,7 +193,9 @@ class UntrainedCompanion(Baseline):
     def missing(self) -> str | None:
         """A companion of one's own class cannot be made again."""
         companion = self.target.detector.companion
-        is_known = is_wrapped(companion) or isinstance(companion, keras.Sequential) or hasattr(companion, "_functional")
+        is_known = (
+            is_wrapped(companion) or isinstance(companion, keras.Sequential) or functional_of(companion) is not None
+        )
         is_functional = type(companion).__name__ == "Functional"
         return None if is_known or is_functional else "a companion of a class of its own cannot be made anew"
 

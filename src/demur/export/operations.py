@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from demur.errors import NotExportable
+from demur.private import layers_within
 
 LOOKUPS = ("Hashing", "HashedCrossing", "StringLookup", "IntegerLookup", "TextVectorization")
 """Layers of Keras that TensorFlow computes outside the graph, whatever the backend is."""
@@ -14,7 +15,7 @@ LOOKUPS = ("Hashing", "HashedCrossing", "StringLookup", "IntegerLookup", "TextVe
 def check_layers(layers: Iterable[Any]) -> None:
     """Raise NotExportable if one of the layers, or a layer within them, is among `LOOKUPS`."""
     kinds = tuple(getattr(keras.layers, name) for name in LOOKUPS)
-    found = [layer for outer in layers for layer in outer._flatten_layers() if isinstance(layer, kinds)]
+    found = [layer for outer in layers for layer in layers_within(outer) if isinstance(layer, kinds)]
     if found:
         raise NotExportable(
             f"the layer {found[0].name!r} is a {type(found[0]).__name__}, which ONNX has no operation for. Apply it to "

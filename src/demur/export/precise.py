@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from demur.private import layers_within
+
 FULL = "float32"
 
 
@@ -24,7 +26,7 @@ def in_float32(layers: Iterable[Any]) -> Iterator[bool]:
     Yields:
         Whether any of them computes in another type otherwise.
     """
-    every = {id(layer): layer for outer in layers for layer in outer._flatten_layers()}
+    every = {id(layer): layer for outer in layers for layer in layers_within(outer)}
     changed = [(layer, layer.dtype_policy) for layer in every.values() if _is_mixed(layer)]
     before = keras.config.dtype_policy()
     try:

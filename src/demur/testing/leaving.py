@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from demur.classifiers import source_of
+from demur.private import layers_within
 from demur.testing.shared import MakeDetector, Rows, fit, made
 
 
@@ -59,7 +60,7 @@ def odd_settings(model: Any) -> Iterator[None]:
 
     On PyTorch, `requires_grad`, gradients and modes too.
     """
-    layers = list(model._flatten_layers()) if isinstance(model, keras.layers.Layer) else []
+    layers = layers_within(model) if isinstance(model, keras.layers.Layer) else []
     flags = [layer.trainable for layer in layers]
     parameters = list(model.parameters()) if _is_module(model) else []
     required = [parameter.requires_grad for parameter in parameters]
@@ -123,7 +124,7 @@ def _state_of_keras(model: Any) -> dict[str, Any]:
     for kind, found in variables.items():
         for i, variable in enumerate(found):
             state[f"{kind}{variable.path} ({i})"] = np.array(keras.ops.convert_to_numpy(variable))
-    for i, layer in enumerate(model._flatten_layers()):
+    for i, layer in enumerate(layers_within(model)):
         state[f"trainable of {layer.name} ({i})"] = layer.trainable
     return state
 

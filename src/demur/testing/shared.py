@@ -11,6 +11,7 @@ from keras import ops
 from demur.classes import Classes
 from demur.data import cast
 from demur.detectors.base import Detector
+from demur.private import layers_within
 
 Rows: TypeAlias = npt.NDArray[Any]
 MakeDetector: TypeAlias = Callable[[], Detector]
@@ -82,7 +83,7 @@ def own_classes(detector: Any, X: Rows) -> Rows:
 
 def layers_of(model: Any, *kinds: Any) -> list[Any]:
     """Every layer in a model, at any depth, of the given kinds."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, kinds)]
+    return [layer for layer in layers_within(model) if isinstance(layer, kinds)]
 
 
 def is_same_in_training(companion: Any) -> bool:

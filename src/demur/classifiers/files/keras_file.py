@@ -6,7 +6,7 @@ from typing import Any
 
 from demur.classifiers.files.base import Asked
 from demur.errors import WrongType
-from demur.extras import without_tensorflow
+from demur.private import without_tensorflow
 
 
 def read(path: Path, asked: Asked) -> Any:

@@ -18,7 +18,7 @@ from demur.classifiers.outputs import class_count, several_labels, single_output
 from demur.data import Field, Layout
 from demur.divergence import Tensor
 from demur.errors import NoGraph, NotADistribution, ShapeMismatch, UnknownLayer, WrongType
-from demur.private import functional_of, has_graph, layers_within, made_from, nodes_of, operation_of
+from demur.private import functional_of, has_graph, layers_within, made_from, no_calls, nodes_of, operation_of
 
 
 class KerasClassifier(GraphClassifier):

@@ -21,8 +21,10 @@ SYNONYMS = {
     "y": ("labels",),
     "labels": ("y",),
     "y_true": ("y", "labels"),
-    "eps": ("epsilons",),
+    "eps": ("epsilon", "epsilons"),
     "epsilon": ("epsilons",),
+    "max_iter": ("steps",),
+    "kappa": ("confidence",),
     "classifier": ("model",),
     "network": ("model",),
     "student": ("distilled_model",),
@@ -112,7 +114,7 @@ def explained_methods(cls: C) -> C:
     return cls
 
 
-def warn(message: str, category: type[Warning] = UserWarning) -> None:
+def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Warn, as of the line outside of demur from which the call came."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "demur":

@@ -24,7 +24,6 @@ SYNONYMS = {
     "eps": ("epsilon", "epsilons"),
     "epsilon": ("epsilons",),
     "max_iter": ("steps",),
-    "kappa": ("confidence",),
     "classifier": ("model",),
     "network": ("model",),
     "student": ("distilled_model",),
@@ -117,7 +116,7 @@ def explained_methods(cls: C) -> C:
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Warn, as of the line outside of demur from which the call came."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "demur":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("demur", "contextlib"):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 

@@ -150,8 +150,9 @@ class Detector(Readable, abc.ABC):
     """Whether the scale of rows has been compared with that of the rows of `fit`."""
     _inside = frozenset(
         "channels_first check_trained classifier companion companion_argument companion_layout companion_name "  # noqa: SIM905
-        "description from_parts given_parts graph has_looked hidden_layers is_ready is_trained needs_gradients own_settings "
-        "parts registry resume route scale table take_weights trained_on uncertainty_weight views".split()
+        "description from_parts given_parts graph has_looked hidden_layers is_ready is_trained "
+        "needs_gradients own_settings parts registry resume route scale table take_weights trained_on "
+        "uncertainty_weight views".split()
     )
     _elsewhere: ClassVar[dict[str, str]] = {
         "autoencoder": "an AdversarialAE's autoencoder is called ae",

@@ -238,8 +238,9 @@ def _corrections(evaluation: "Evaluation") -> Iterator[str]:
     named = [f"{t.title}: {percent(t.corrected.value)} instead of {percent(t.accuracy.value)}" for t in worse]
     if rest == len(threats):
         yield (
-            f"Whether correction leaves more answers right or fewer than the classifier alone, chance explains under "
-            f"{among(rest, rest, 'threat')} (McNemar's test on the same rows, at 5 % after Holm's correction)."
+            "Correction leaves about as many answers right as the classifier alone: under "
+            f"{among(rest, rest, 'threat')} chance explains the difference (McNemar's test on the same rows, at 5 % "
+            "after Holm's correction)."
         )
         return
     parts = [f"more answers right than the classifier alone under {among(len(better), len(threats), 'threat')}"]

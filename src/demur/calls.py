@@ -129,9 +129,9 @@ def is_misfit(error: Exception) -> bool:
 def _advice(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: str) -> str:
     parameters = list(inspect.signature(function).parameters.values())
     is_method = bool(parameters) and parameters[0].name == "self"
+    title = type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
     if is_method:
         parameters, args = parameters[1:], args[1:]
-    title = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
     names = [parameter.name for parameter in parameters]
     for name in kwargs:
         if name not in names:

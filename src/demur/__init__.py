@@ -81,4 +81,15 @@ _ELSEWHERE = {
     "write_report": "demur.report.write_report",
 }
 
-__getattr__, __dir__ = lazy(__name__, _HOMES, _MODULES, _ELSEWHERE)
+
+def _choose_backend(name: str) -> None:
+    """Before Keras is imported: the installed backend, where the one that Keras would take is not."""
+    if name in _ON_KERAS:
+        from demur.starting import take_an_installed_backend
+
+        take_an_installed_backend()
+
+
+_ON_KERAS = ("AdversarialAE", "ModelDistillation", "evaluate", "load_detector", "save_detector")
+
+__getattr__, __dir__ = lazy(__name__, _HOMES, _MODULES, _ELSEWHERE, _choose_backend)

@@ -21,8 +21,9 @@ SYNONYMS = {
     "y": ("labels",),
     "labels": ("y",),
     "y_true": ("y", "labels"),
-    "eps": ("epsilons",),
+    "eps": ("epsilon", "epsilons"),
     "epsilon": ("epsilons",),
+    "max_iter": ("steps",),
     "classifier": ("model",),
     "network": ("model",),
     "student": ("distilled_model",),
@@ -112,10 +113,10 @@ def explained_methods(cls: C) -> C:
     return cls
 
 
-def warn(message: str, category: type[Warning] = UserWarning) -> None:
+def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Warn, as of the line outside of demur from which the call came."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "demur":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("demur", "contextlib"):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 
@@ -128,9 +129,9 @@ def is_misfit(error: Exception) -> bool:
 def _advice(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: str) -> str:
     parameters = list(inspect.signature(function).parameters.values())
     is_method = bool(parameters) and parameters[0].name == "self"
+    title = type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
     if is_method:
         parameters, args = parameters[1:], args[1:]
-    title = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
     names = [parameter.name for parameter in parameters]
     for name in kwargs:
         if name not in names:

@@ -7,11 +7,16 @@ from typing import Any
 from demur.data import is_number
 from demur.errors import InvalidSetting
 
-UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+UNITS = {
+    **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
+}
 
 
 def seconds_of(duration: Any, name: str) -> float:
-    """A duration in seconds: "10min", "90s", "1.5h", a `timedelta`, or a number of seconds.
+    """A duration in seconds: "10min", "90s", "1.5 hours", a `timedelta`, or a number of seconds.
 
     Args:
         duration: what was given.

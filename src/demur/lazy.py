@@ -7,7 +7,11 @@ from typing import Any
 
 
 def lazy(
-    package: str, homes: Mapping[str, str], modules: Iterable[str] = (), elsewhere: Mapping[str, str] | None = None
+    package: str,
+    homes: Mapping[str, str],
+    modules: Iterable[str] = (),
+    elsewhere: Mapping[str, str] | None = None,
+    before: Callable[[str], None] | None = None,
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the `__getattr__` and the `__dir__` of a package.
 
@@ -16,11 +20,14 @@ def lazy(
         homes: the module that each of its names is defined in.
         modules: those of its modules that are imported when they are asked for.
         elsewhere: names that it does not have, and what to use instead.
+        before: is called with the name of what is imported, before that is.
     """
     modules = frozenset(modules)
 
     def get(name: str) -> Any:
         if name in homes:
+            if before is not None:
+                before(name)
             return getattr(importlib.import_module(homes[name]), name)
         if name in modules:
             return importlib.import_module(f"{package}.{name}")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur.calls import explained
+from demur.errors import WrongType
 from demur.folder import read_document
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def save_detector(detector: "Detector", path: str | Path, **settings: Any) -> No
         path: the folder.
         settings: see `Detector.save`.
     """
+    if isinstance(detector, str | Path) and hasattr(path, "save"):
+        raise WrongType("save_detector takes the detector first: write save_detector(detector, path)")
     detector.save(path, **settings)
 
 

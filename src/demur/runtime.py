@@ -40,7 +40,7 @@ from demur.guard_file import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD
 from demur.onnx_session import DTYPES, onnxruntime_module
 from demur.outside import NEEDED, as_reference, asked, check_model, companion_rows
 from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
-from demur.sources import as_source
+from demur.sources import as_source, look_once
 from demur.summary import Readable, Summary
 
 __all__ = ["Guard", "load"]
@@ -110,7 +110,11 @@ class Guard(Readable):
         outputs: the same of what it returns.
     """
 
-    _inside = frozenset({"checked", "compared", "default_outputs", "feed", "inputs", "metadata", "outputs", "run"})
+    has_looked = False
+    """Whether the scale of rows has been compared with that of the rows of `fit`."""
+    _inside = frozenset(
+        {"checked", "compared", "default_outputs", "feed", "has_looked", "inputs", "metadata", "outputs", "run"}
+    )
     _elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("fit", "infer_threshold", "save", "export"),
         "an exported guard stays as it is; load the detector that was exported, with demur.load_detector(folder)",
@@ -349,6 +353,7 @@ class Guard(Readable):
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
         """
+        look_once(self, X)
         _, data, how = self._decided(X, reference, batch_size, control, level, threshold)
         if not return_instance_score:
             data["instance_score"] = None
@@ -385,6 +390,7 @@ class Guard(Readable):
         Raises:
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
         """
+        look_once(self, X)
         scored, flagged, how = self._decided(X, reference, batch_size, control, level, threshold)
         if not return_instance_score:
             flagged["instance_score"] = None

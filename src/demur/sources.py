@@ -14,6 +14,7 @@ from demur.data import (
     Rows,
     as_numpy,
     batches,
+    cast,
     check_layout,
     describe_layout,
     fits,
@@ -27,10 +28,14 @@ from demur.data import (
 )
 from demur.endless import check_ends, watched
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
+from demur.held_out import warn_if_other
+from demur.ranges import ranges_of
 from demur.texts import Text, are_texts
 
 SOME = 2048
 """Rows that tell what scores, or numbers, are usual."""
+FEW = 40
+"""Rows from which on their scale is looked at as they are judged."""
 LABELS = ("label", "labels", "target", "targets", "y")
 """What columns with labels are called in data sets."""
 
@@ -388,3 +393,20 @@ class CheckedSource:
     def count(self, batch_size: int) -> int | None:
         """How many batches the source has."""
         return self.source.count(batch_size)
+
+
+def check_scale(guard: Any, X: Any) -> None:
+    """Warn if rows in memory are on another scale than the rows that a guard, live or exported, was trained on."""
+    if guard.trained_on is None or is_stream(X) or is_collection(X):
+        return
+    guard.has_looked = True
+    layout = guard.classifier.layout if hasattr(guard, "classifier") else guard.layout
+    with np.errstate(over="ignore"):  # what is beyond float32 is told by those who score it
+        rows = cast(some_of(check_layout(X, layout, finite=False)), layout)
+    warn_if_other(ranges_of(rows, layout, channels_first=guard.channels_first), guard.trained_on.ranges)
+
+
+def look_once(guard: Any, X: Any) -> None:
+    """Check the scale of the first rows that a guard judges, of `FEW` or more: of fewer, hardly anything is told."""
+    if not guard.has_looked and (isinstance(X, np.ndarray) or is_table(X)) and len(X) >= FEW:
+        check_scale(guard, X)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import logging
 import os
 import sys
@@ -69,6 +70,26 @@ def _hushed() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def take_an_installed_backend() -> None:
+    """Have Keras compute with a backend that is installed, where nobody has chosen one and its own choice is missing.
+
+    Raises:
+        DemurError, MissingExtra, InvalidSetting: see `choose_backend`.
+    """
+    if "keras" not in sys.modules and ("KERAS_BACKEND" in os.environ or importlib.util.find_spec(_of_keras()) is None):
+        choose_backend()
+
+
+def _of_keras() -> str:
+    """The backend that Keras takes by itself: that of its settings file, or TensorFlow."""
+    settings = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
+    try:
+        found = json.loads(settings.read_text(encoding="utf-8")).get("backend")
+    except (OSError, ValueError, AttributeError):
+        return "tensorflow"
+    return found if found in EXTRAS else "tensorflow"
 
 
 def choose_backend(prefer: str | None = None) -> None:

@@ -80,11 +80,11 @@ def in_short(note: str, most: int = 3) -> str:
     """A note without its full stop, and with a list at its end cut as `grouped` cuts it.
 
     Examples:
-        >>> in_short("Time was up before these: fog at severity 1, fog at severity 2, snow, frost, zoom blur, PGD.")
+        >>> in_short("Time was up before these: fog at severity 1; fog at severity 2; snow; frost; zoom blur; PGD.")
         'time was up before these: fog, snow, frost and 2 others'
     """
     head, colon, tail = note.strip().rstrip(".").rpartition(": ")
-    names = list(dict.fromkeys(name.partition(AT_SEVERITY)[0] for name in tail.split(", ")))
+    names = list(dict.fromkeys(name.partition(AT_SEVERITY)[0] for name in tail.split("; " if "; " in tail else ", ")))
     text = f"{head}{colon}{listed(names, most) if colon and len(names) > most + 1 else tail}"
     return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 

@@ -15,13 +15,16 @@ from demur import AdversarialAE, ModelDistillation, Robust, evaluate, load_detec
 from demur.drift import calibrate_accuracy, estimate_accuracy, test
 from demur.errors import InvalidSetting, WrongRows
 from demur.evaluation.attacks import Attack
+from demur.evaluation.comparison import RIGHT_ROWS
 from demur.nets import Standardize
 
 NOTHING = {"attacks": None, "corruptions": None, "baselines": None, "verbose": False}
 
 
 def again():
-    return copy.deepcopy(guards.guard("ModelDistillation"))
+    detector = copy.deepcopy(guards.guard("ModelDistillation"))
+    detector.has_looked = False
+    return detector
 
 
 def noise(x, severity, seed):
@@ -38,6 +41,9 @@ def calls(x, y):
         "calibrate_accuracy": lambda detector: calibrate_accuracy(detector, x, y, **labelled),
         "evaluate": lambda detector: evaluate(detector, x, y, **NOTHING),
         "drift.test": lambda detector: test(detector, x),
+        "score": lambda detector: detector.score(x),
+        "predict": lambda detector: detector.predict(x),
+        "correct": lambda detector: detector.correct(x),
     }
 
 
@@ -57,14 +63,33 @@ def test_each_call_warns_of_wrong_rows(kind):
             warnings.simplefilter("always")
             call(again())
         told[name] = any(issubclass(w.category, WrongRows) and said in str(w.message) for w in caught)
-    unlabelled = {"infer_threshold", "infer_threshold of a stream", "drift.test"}
-    deaf = {"rows of fit": {"drift.test"}, "labels": unlabelled}.get(kind, set())
+    judging = {"drift.test", "score", "predict", "correct"}
+    unlabelled = {"infer_threshold", "infer_threshold of a stream"} | judging
+    deaf = {"rows of fit": judging, "labels": unlabelled}.get(kind, set())
     assert told == {name: name not in deaf for name in told}
     for name, call in calls(x, y).items():
         with warnings.catch_warnings():
             warnings.simplefilter("error", WrongRows)
             call(again())
             assert name
+
+
+def test_an_evaluation_on_wrong_rows_says_so_first_and_fails_a_check():
+    x, y = guards.data().held_out
+    with pytest.warns(WrongRows, match="the labels of other rows") as told:
+        found = evaluate(again(), x[:200], np.random.default_rng(0).permutation(y[:200]), **NOTHING)
+    assert [one.filename for one in told if one.category is WrongRows] == [__file__]
+    assert found.sentences()[0].startswith("All figures are void until this is explained: the classifier is right on")
+    assert found.checks[0].name == RIGHT_ROWS
+    assert found.checks[0].passed is False
+
+
+def test_the_scale_of_rows_that_are_judged_is_looked_at_once():
+    detector, x = again(), 255 * guards.data().held_out.x[:100]
+    detector.score(x[:39])  # of so few, nothing is told
+    with pytest.warns(WrongRows, match="between 0 and 255"):
+        detector.score(x)
+    detector.predict(x)
 
 
 def test_what_is_known_of_the_rows_of_fit_is_saved_and_exported(tmp_path):
@@ -78,6 +103,10 @@ def test_what_is_known_of_the_rows_of_fit_is_saved_and_exported(tmp_path):
     detector.export(tmp_path / "guard.onnx")
     guard = runtime.load(tmp_path / "guard.onnx")
     assert guard.trained_on.sketch is None
+    for call in (guard.predict, guard.correct):
+        guard.has_looked = False
+        with pytest.warns(WrongRows, match="between 0 and 255"):
+            call(255 * x)
     with pytest.warns(WrongRows, match="between 0 and 255"):
         test(guard, 255 * x)
     calibrate_accuracy(detector, *guards.data().held_out, corruptions={"noise": noise}, rows=50)

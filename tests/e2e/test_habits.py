@@ -164,6 +164,8 @@ def test_completion_shows_what_users_need_and_computes_nothing(detector):
 
 
 def test_a_detector_is_saved_as_elsewhere_and_to_a_folder(detector, tmp_path):
+    with advises(WrongType, "save_detector takes the detector first: write save_detector(detector, path)"):
+        demur.save_detector(tmp_path / "guard", detector)
     demur.save_detector(detector, tmp_path / "guard")
     again = demur.load_detector(tmp_path / "guard")
     np.testing.assert_allclose(again.score(X), detector.score(X), atol=1e-6)
@@ -232,3 +234,10 @@ def test_an_evaluation_without_labels_says_so(detector):
     with advises(InvalidSetting, "labels are missing: pass y, the true class of each row, or X as a pair of both"):
         evaluated(detector, X)
     assert evaluated(detector, (X, Y)).rows == 40
+
+
+def test_attacks_tell_what_an_argument_is_called():
+    with pytest.raises(WrongType, match=r"FGSM has no argument 'eps': did you mean epsilon=\?"):
+        FGSM(eps=0.1)
+    with pytest.raises(WrongType, match=r"CarliniWagner has no argument 'max_iter': did you mean steps=\?"):
+        CarliniWagner(max_iter=100)

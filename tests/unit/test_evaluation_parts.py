@@ -362,8 +362,8 @@ def for_curves(attacks):
         (
             THREATS,
             [50, 0, 0, 0, *[50] * 4, 0, *[0] * 5],
-            "of these 400 rows, other attackers on 50, corruptions on 50; left out: PGD on error and score, "
-            "PGD on error and score, L2, HopSkipJump, fog at severity 5, snow",
+            "of these 400 rows, other attackers on 50, corruptions on 50; left out: PGD on error and score; "
+            "PGD on error and score, L2; HopSkipJump; fog at severity 5; snow",
         ),
         (THREATS, [400, 400, 400, 400, *[0] * 10], "left out: all 2 corruptions"),
         (for_curves([PGD(0.2), PGD(0.3)]), [0, 400], "left out: 1 attack with another budget, for a curve"),

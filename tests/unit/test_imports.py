@@ -1,6 +1,8 @@
 """What needs no Keras does not import it."""
 
 import importlib
+import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from demur.errors import MissingExtra
+import demur
+from demur import starting
+from demur.errors import InvalidSetting, MissingExtra
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,44 @@ def test_detectors_import_no_package_of_any_classifier():
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("settings", "expected"), [("jax", "jax"), ("paddle", "tensorflow"), (None, "tensorflow")])
+def test_keras_computes_with_what_is_installed(settings, expected, tmp_path):
+    if settings is not None:
+        (tmp_path / "keras.json").write_text(json.dumps({"backend": settings}))
+    code = (
+        "import os, demur.starting as s; s.take_an_installed_backend(); "
+        "print(os.environ.get('KERAS_BACKEND'), s._of_keras())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    environment["KERAS_HOME"] = str(tmp_path)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", expected]
+
+
+def test_a_backend_that_is_missing_is_replaced_and_one_asked_for_is_told(monkeypatch):
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find(name))
+    starting.take_an_installed_backend()
+    assert os.environ.pop("KERAS_BACKEND") == "jax"
+    monkeypatch.setenv("KERAS_BACKEND", "pytorch")
+    with pytest.raises(InvalidSetting, match="KERAS_BACKEND is one of tensorflow, jax, torch; got 'pytorch'"):
+        starting.take_an_installed_backend()
+
+
+def test_names_of_alibi_detect_lead_to_the_same():
+    import demur.ad
+    import demur.saving
+
+    assert demur.ad.AdversarialAE is demur.AdversarialAE
+    assert demur.saving.save_detector is demur.save_detector
+    with pytest.raises(AttributeError) as caught:
+        demur.plot  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("plot", demur)
 
 
 def test_the_runtime_needs_numpy_alone_until_a_guard_is_loaded():
@@ -133,7 +175,6 @@ def test_tensorflow_is_left_alone_on_another_backend(tmp_path):
 
 
 def test_public_names_are_there_and_listed():
-    import demur
 
     for name in demur.__all__:
         assert getattr(demur, name) is not None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parents[2] / "src/demur"
 PRIVATE = re.compile(
-    r"\b(?:keras|tensorflow|jax|torch)\.(?:src|python|_\w+)\b"
+    r"\b(?:keras|tensorflow|jax|torch)\.(?:src|python|_[a-z]\w*)\b"
     r"|\._(?:flatten_layers|keras_history|inbound_nodes|functional|nodes_by_depth|available)\b"
 )
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from demur.evaluation.comparison import OWN
-from demur.evaluation.result import Comparison
+from demur.evaluation.comparison import OWN, RIGHT_ROWS
+from demur.evaluation.result import Check, Comparison
 from demur.evaluation.sentences import sentences
 from demur.metrics import Estimate, Lead, share
 from demur.report import summary
@@ -70,7 +70,7 @@ def test_what_was_left_out_is_grouped_by_reason_and_severities_count_once():
 
 
 def test_a_note_with_a_list_at_its_end_is_cut():
-    corruptions = ", ".join(f"{name} at severity {n}" for name in "abcde" for n in range(1, 6))
+    corruptions = "; ".join(f"{name} at severity {n}" for name in "abcde" for n in range(1, 6))
     assert in_short(f"Time was up before these were tried: {corruptions}.") == (
         "time was up before these were tried: a, b, c and 2 others"
     )
@@ -130,14 +130,22 @@ def test_the_worst_of_several_attacks_is_told():
 def test_failed_checks_are_told_by_name_and_those_not_made_by_number():
     whole = example()
     assert said(whole, "sanity check") == (
-        "1 of 6 sanity checks failed (more steps change nothing): until that is explained, take all figures for too "
-        "good; 1 could not be made."
+        "1 of 6 sanity checks failed, so take all figures for too good until that is explained. It should hold that "
+        "more steps change nothing; 1 could not be made."
     )
     passed = [dataclasses.replace(check, passed=True) for check in whole.checks]
     assert not any("sanity" in one for one in summary(dataclasses.replace(whole, checks=passed)))
     unmade = [dataclasses.replace(check, passed=None) for check in whole.checks]
     assert said(dataclasses.replace(whole, checks=unmade), "sanity") == "All 6 sanity checks could not be made."
     assert "No sanity check was made" in said(dataclasses.replace(whole, checks=[]), "sanity")
+
+
+def test_rows_that_are_not_what_they_were_taken_for_come_first():
+    wrong = Check(RIGHT_ROWS, False, "200 of the 300 rows are among the rows that fit was given.")
+    told = summary(dataclasses.replace(example(), checks=[wrong, *example().checks]))
+    assert told[0] == (
+        "All figures are void until this is explained: 200 of the 300 rows are among the rows that fit was given."
+    )
 
 
 def test_attacks_that_had_not_converged_are_told():
@@ -253,7 +261,7 @@ def test_corrections_that_do_harm_beyond_chance_are_told():
         "at 5 % after Holm's correction)."
     )
     assert "under the only threat (McNemar's" in said(with_threats(fine), "Correction")
-    assert "under none of 1 threat and under all 1 chance explains" in said(with_threats(lucky), "Correction")
+    assert "right as the classifier alone: under the only threat chance" in said(with_threats(lucky), "Correction")
 
 
 def test_an_evaluation_of_before_says_what_was_not_tested():
@@ -293,7 +301,7 @@ def test_of_many_comparisons_some_would_be_lucky():
 
 def test_attackers_who_evade_one_score_alone_are_told_apart():
     knowing = compared_with(("white-box", "entropy", 0.3, 1e-6), titles=["adaptive C&W L2"])
-    assert "over 1 white-box attack, which evade the guard's score alone, entropy" in said(knowing, "DeLong")
+    assert "over 1 white-box attack, which evades the guard's score alone, entropy" in said(knowing, "DeLong")
 
 
 def test_what_was_left_out_is_one_sentence_whatever_the_cause():

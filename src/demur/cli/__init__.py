@@ -13,7 +13,7 @@ from typing import Any
 
 from demur._version import __version__
 from demur.cli import accuracy, answer, demo, drift, evaluate, export, info, learn, report, serve
-from demur.errors import DemurError
+from demur.errors import DemurError, DemurWarning
 
 ABOUT = """\
 A second opinion on a trained classifier: train a detector on normal data, and have it flag the inputs on which the
@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _warning(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
     """A warning as the user of a program reads it: demur's own without a place in the source code."""
-    if issubclass(category, UserWarning) and Path(filename).is_relative_to(Path(__file__).parents[1]):
+    is_own = issubclass(category, DemurWarning) or Path(filename).is_relative_to(Path(__file__).parents[1])
+    if issubclass(category, UserWarning) and is_own:
         return f"demur: warning: {message}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n{f'  {line}' if line else ''}"
 

@@ -86,8 +86,8 @@ def _from_rows(args: argparse.Namespace) -> tuple[Any, "Arrays"]:
     guard = opened(args.folder, args)
     import numpy as np
 
-    from demur.drift.reference import check_scale
     from demur.results import Result
+    from demur.sources import check_scale
 
     check_scale(guard, X)
     options: dict[str, Any] = {"batch_size": args.batch_size}

@@ -189,9 +189,18 @@ def fit(args: argparse.Namespace) -> int:
 
     # Where no bar can be drawn, 2 is Keras's one line an epoch.
     verbose = 0 if args.quiet else 1 if sys.stdout.isatty() else 2
-    detector.fit(X, epochs=args.epochs, batch_size=args.batch_size, verbose=verbose, **training)
+    interrupted = None
+    try:
+        detector.fit(X, epochs=args.epochs, batch_size=args.batch_size, verbose=verbose, **training)
+    except KeyboardInterrupt as error:
+        if not detector.is_fitted:
+            raise
+        interrupted = error
     detector.table, detector.scale = how.kinds, args.scale
     detector.save(args.out)
+    if interrupted is not None:
+        print(f"\nsaved in {args.out} what was learned so far, with which the detector is usable", file=sys.stderr)
+        raise interrupted
     print(f"{type(detector).__name__} fitted on {len(data):,} inputs, loss {detector.history['loss'][-1]:.4g}")
     if detector.agreement is not None:
         print(f"  agreement  {str(detector.agreement).partition(' ')[2]}")
@@ -201,7 +210,7 @@ def fit(args: argparse.Namespace) -> int:
         print(columns_line(data, how))
     print(f"saved in {args.out}")
     command = f"threshold {shlex.quote(str(args.out))}"
-    show_next(args, "with normal data that was held out", command, "HELD_OUT")
+    show_next(args, "with normal data that was held out", command, "HELD_OUT", " --fpr 0.05")
     return 0
 
 

@@ -124,9 +124,10 @@ def show_next(args: argparse.Namespace, when: str, command: str, data: str = "",
 
 
 def suffix_of(data: str | None) -> str:
-    """The suffix of a table; .npz for arrays, which others are likely to lie beside."""
+    """The suffix of a table; .npz for arrays, which others are likely to lie beside, and its key."""
     found = re.search(r"\.(csv|tsv|parquet|parq|pq)(\.gz)?(?=:|$)", data or "", re.IGNORECASE)
-    return found[0] if found else ".npz"
+    key = re.search(r"\.npz(:\w+)$", data or "", re.IGNORECASE)
+    return found[0] if found else f".npz{key[1] if key else ''}"
 
 
 def classifier_options(args: argparse.Namespace) -> str:

@@ -178,11 +178,12 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error(f"--name is without slashes, and not empty; got {args.name!r}")
     if args.classifier is not None and len(args.paths) > 1:
         args.parser.error("--classifier is for a single PATH")
-    from demur.serve.launch import listening
+    from demur.serve.launch import check_packages, listening
     from demur.serve.launch import run as run_here
     from demur.serve.settings import Settings
     from demur.serve.supervisor import Supervisor
 
+    check_packages()
     settings = Settings(
         paths=tuple(args.paths if args.name is None else [f"{args.name}={path}" for path in args.paths]),
         host=args.host,

@@ -77,6 +77,7 @@ from demur.sources import (
     first_rows,
     is_collection,
     is_data_set,
+    look_once,
     some_of,
 )
 from demur.summary import Readable, Summary
@@ -143,10 +144,13 @@ class Detector(Readable, abc.ABC):
         'autoencoder'
     """
 
+    has_looked = False
+    """Whether the scale of rows has been compared with that of the rows of `fit`."""
     _inside = frozenset(
         "channels_first check_trained classifier companion companion_argument companion_layout companion_name "  # noqa: SIM905
-        "description from_parts given_parts graph hidden_layers is_ready is_trained needs_gradients own_settings parts "
-        "registry resume route scale table take_weights trained_on uncertainty_weight views".split()
+        "description from_parts given_parts graph has_looked hidden_layers is_ready is_trained "
+        "needs_gradients own_settings parts registry resume route scale table take_weights trained_on "
+        "uncertainty_weight views".split()
     )
     _elsewhere: ClassVar[dict[str, str]] = {
         "autoencoder": "an AdversarialAE's autoencoder is called ae",
@@ -1011,6 +1015,7 @@ class Detector(Readable, abc.ABC):
             NotFitted: the companion has not been trained yet, and demur made it; as for all that follows.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
+        look_once(self, X)
         scored = self._judged(X, batch_size, verbose, probabilities=return_predictions)
         return (scored.score, scored.y, scored.y_opinion) if return_predictions else scored.score
 
@@ -1055,6 +1060,7 @@ class Detector(Readable, abc.ABC):
                 or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
+        look_once(self, X)
         _, data, how = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             data["instance_score"] = None
@@ -1099,6 +1105,7 @@ class Detector(Readable, abc.ABC):
                 or there is no threshold or calibration.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
+        look_once(self, X)
         scored, flagged, how = self._decided(X, batch_size, verbose, control, level)
         if not return_instance_score:
             flagged["instance_score"] = None

@@ -10,7 +10,6 @@ from demur import calls
 from demur.data import check_layout, check_whole, is_number, row_count, taken
 from demur.detectors.base import Detector, check_detector
 from demur.drift.batch import drift_meta
-from demur.drift.reference import check_scale
 from demur.errors import (
     EmptyInput,
     InvalidSetting,
@@ -23,7 +22,7 @@ from demur.evaluation.threats import corruptions_of
 from demur.extras import extra
 from demur.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
 from demur.results import Floats, Result
-from demur.sources import collected
+from demur.sources import check_scale, collected
 
 FEWEST = 50
 """Labelled rows that are needed."""

@@ -13,10 +13,11 @@ from demur.data import check_whole, is_number
 from demur.dependence import dependence_of
 from demur.drift.evidence import Array
 from demur.drift.ranks import Pool, mann_whitney
-from demur.drift.reference import Given, calibration_of, check_known, check_scale, scores_of
+from demur.drift.reference import Given, calibration_of, check_known, scores_of
 from demur.errors import DependentRows, EmptyInput, InvalidSetting
 from demur.extras import extra
 from demur.results import Meta, Result
+from demur.sources import check_scale
 
 Method = Literal["mann-whitney", "ks", "permutation"]
 PERMUTATIONS = 9999

@@ -8,13 +8,11 @@ import numpy.typing as npt
 
 from demur.calibration import Calibration
 from demur.classes import UNKNOWN, Classes
-from demur.data import as_array, cast, check_layout, row_list
+from demur.data import as_array, row_list
 from demur.drift.conditional import conditional_p_values
 from demur.drift.evidence import Array, Observed
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotCalibrated, ShapeMismatch, WrongType
-from demur.held_out import warn_if_other
-from demur.ranges import ranges_of
-from demur.sources import is_collection, is_stream, some_of
+from demur.sources import is_collection
 
 
 def scores_rows(detector: Any) -> bool:
@@ -114,16 +112,6 @@ def _classes(detector: Any, predicted: Any, n: int) -> npt.NDArray[np.int64]:
     classes: Classes = getattr(detector, "labels", UNKNOWN)  # a calibration knows the indices alone
     predicted = [predicted] if np.ndim(predicted) == 0 else predicted
     return classes.indices(predicted, n, "predicted", "a class, for each of the {n} scores")
-
-
-def check_scale(guard: Any, X: Any) -> None:
-    """Warn if rows in memory are on another scale than the rows that a guard, live or exported, was trained on."""
-    if guard.trained_on is None or is_stream(X) or is_collection(X):
-        return
-    layout = guard.classifier.layout if hasattr(guard, "classifier") else guard.layout
-    with np.errstate(over="ignore"):  # what is beyond float32 is told by those who score it
-        rows = cast(some_of(check_layout(X, layout, finite=False)), layout)
-    warn_if_other(ranges_of(rows, layout, channels_first=guard.channels_first), guard.trained_on.ranges)
 
 
 class Reference:

@@ -26,12 +26,12 @@ def omissions(
     """
     if budget is None:
         few = {f"{threat.title} on {n:,}" for threat, n in zip(threats, rows, strict=True) if n < used}
-        return f"Slow attacks were tried on fewer than the {used:,} rows: {', '.join(sorted(few))}." if few else None
+        return f"Slow attacks were tried on fewer than the {used:,} rows: {'; '.join(sorted(few))}." if few else None
     found = [f"{used:,} of the {given:,} test rows were used"] if used < given else []
     found += _fewer(threats, rows, used)
     left = _left_out([threat for threat, n in zip(threats, rows, strict=True) if not n], threats)
     left += [f"the comparison with {name}" for name in baselines]
-    found += [f"left out: {', '.join(left)}"] if left else []
+    found += [f"left out: {'; '.join(left)}"] if left else []
     return f"To end within {budget}: {'; '.join(found)}." if found else None
 
 

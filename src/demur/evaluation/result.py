@@ -16,7 +16,7 @@ from demur.evaluation.comparison import OWN
 from demur.extras import extra
 from demur.metrics import Estimate, Lead, ScoreEvaluation
 from demur.summary import Readable, Summary
-from demur.wording import AT_SEVERITY, among, count, percent
+from demur.wording import AT_SEVERITY, count, percent
 from demur.writing import write_text
 
 Knowledge = Literal["grey-box", "black-box", "white-box", "corruption"]
@@ -217,7 +217,7 @@ class Evaluation(Readable):
 
     Examples:
         >>> evaluation
-        <Evaluation of AdversarialAE on 300 rows: 31 threats, 1 of 6 sanity checks failed; summary() says more>
+        <Evaluation of AdversarialAE on 300 rows: 31 threats, 1 of 5 sanity checks made failed; summary() says more>
         >>> text = evaluation.to_json("evaluation.json")
         >>> frame = Evaluation.from_json("evaluation.json").to_frame()
         >>> set(frame["threat"]) == {threat.name for threat in evaluation.threats} | {"unchanged"}
@@ -282,9 +282,10 @@ class Evaluation(Readable):
 
     def __repr__(self) -> str:
         failed = sum(check.passed is False for check in self.checks)
+        made = sum(check.passed is not None for check in self.checks)
         return (
             f"<Evaluation of {self.detector} on {count(self.rows, 'row')}: {count(len(self.threats), 'threat')}, "
-            f"{among(failed, len(self.checks), 'sanity check')} failed; summary() says more>"
+            f"{failed} of {made} sanity checks made failed; summary() says more>"
         )
 
     def to_json(self, path: str | Path | None = None) -> str:

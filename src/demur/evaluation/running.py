@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
-from demur import backends
+from demur import backends, calls
 from demur._version import __version__
 from demur.calls import chosen, explained
 from demur.classes import Classes
@@ -26,14 +26,14 @@ from demur.evaluation.attacks import Attack
 from demur.evaluation.baselines import Baseline
 from demur.evaluation.budgets import bounds_of, doubt_about, epsilons_of
 from demur.evaluation.checks import check_all
-from demur.evaluation.comparison import OWN
+from demur.evaluation.comparison import OWN, RIGHT_ROWS
 from demur.evaluation.costs import cost_of
 from demur.evaluation.measuring import Outcome, Unchanged, comparisons, threat_of, worst_cases
 from demur.evaluation.norms import Norm
 from demur.evaluation.omissions import omissions
 from demur.evaluation.pace import Pace, try_in_time
 from demur.evaluation.reporting import Reporter
-from demur.evaluation.result import Cost, Evaluation, Knowledge
+from demur.evaluation.result import Check, Cost, Evaluation, Knowledge
 from demur.evaluation.schedule import FEWEST
 from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_of_detector, digest_of_rows
 from demur.evaluation.target import Array, Target, Verdict
@@ -115,7 +115,7 @@ def evaluate(
 
     Warns:
         WrongRows: rows are on another scale than those of `fit`, or among them or those of `X_train`, or `y` are the
-            classes of other rows. The evaluation's notes say so, too.
+            classes of other rows. The evaluation says so first of all, and it is a failed check.
     """
     started = time.monotonic()
     X, y = _checked(detector, X, y, resamples, seed)
@@ -137,7 +137,7 @@ def evaluate(
             used = min(given, pace.unchanged_rows(SHARE * seconds, len(threats)))
             X, y = taken(X, np.arange(used)), y[:used]
         unchanged = _unchanged(target, X, y, compared, reporter)
-        with _noting(notes):
+        with _told() as wrong_rows:
             detector._check_rows(X, unchanged.verdict.reference, y, X_train, y_train)
         stores = Stores() if folder is None else _stores(folder / "attacked", target, digest, unchanged, seed)
         scene = Scene(target, X, unchanged, compared, stores, seed)
@@ -181,7 +181,7 @@ def evaluate(
             clean=unchanged.clean(),
             threats=measured,
             worst_cases=worst_cases(outcomes, unchanged, resamples=resamples, seed=seed),
-            checks=check_all(target, unchanged, outcomes),
+            checks=[Check(RIGHT_ROWS, False, said) for said in wrong_rows] + check_all(target, unchanged, outcomes),
             cost=cost,
             settings={
                 "attacks": [attack.settings for attack in asked.attacks],
@@ -205,16 +205,17 @@ def evaluate(
 
 
 @contextlib.contextmanager
-def _noting(notes: list[str]) -> Iterator[None]:
-    """Note what is warned of about the rows, for those who read the evaluation."""
+def _told() -> Iterator[list[str]]:
+    """What is warned of about the rows, for those who read the evaluation: filled when the block ends."""
+    told: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", WrongRows)
-        yield
+        yield told
     for warning in caught:
         if isinstance(warning.message, WrongRows):
             said = str(warning.message)
-            notes.append(f"{said[0].upper()}{said[1:]}.")
-        warnings.warn(warning.message, stacklevel=4)  # the line that called evaluate
+            told.append(f"{said[0].upper()}{said[1:]}.")
+        calls.warn(warning.message)
 
 
 def _heading(trial: Trial) -> str:

@@ -7,6 +7,7 @@ from demur.errors import WrongType
 from demur.evaluation.comparison import (
     BETTER,
     OWN,
+    RIGHT_ROWS,
     WORSE,
     compared,
     correction_p,
@@ -56,6 +57,7 @@ def sentences(evaluation: "Evaluation") -> list[str]:
             f"{type(evaluation).__name__}"
         )
     parts: tuple[Callable[[Evaluation], Iterator[str]], ...] = (
+        _void,
         _through,
         _doubts,
         _unchanged,
@@ -66,6 +68,13 @@ def sentences(evaluation: "Evaluation") -> list[str]:
         _left_out,
     )
     return [sentence for part in parts for sentence in part(evaluation)]
+
+
+def _void(evaluation: "Evaluation") -> Iterator[str]:
+    """That rows or labels are not what they were taken for."""
+    for check in evaluation.checks:
+        if check.name == RIGHT_ROWS and not check.passed:
+            yield f"All figures are void until this is explained: {check.detail[0].lower()}{check.detail[1:]}"
 
 
 def _through(evaluation: "Evaluation") -> Iterator[str]:
@@ -111,9 +120,12 @@ def _doubts(evaluation: "Evaluation") -> Iterator[str]:
     failed = [check.name for check in evaluation.checks if check.passed is False]
     unmade = sum(check.passed is None for check in evaluation.checks)
     if failed:
-        which = f"{among(len(failed), len(evaluation.checks), 'sanity check').capitalize()} failed ({listed(failed)})"
+        which = f"{among(len(failed), len(evaluation.checks), 'sanity check').capitalize()} failed"
         others = f"; {unmade} could not be made" if unmade else ""
-        yield f"{which}: until that is explained, take all figures for too good{others}."
+        yield (
+            f"{which}, so take all figures for too good until that is explained. It should hold that "
+            f"{listed(failed)}{others}."
+        )
     elif unmade:
         yield f"{among(unmade, len(evaluation.checks), 'sanity check').capitalize()} could not be made."
     if not evaluation.checks:
@@ -144,12 +156,12 @@ def _unchanged(evaluation: "Evaluation") -> Iterator[str]:
         yield f"{sentence}; at most {percent(promised)} was promised."
     before, after, p = percent(clean.accuracy.value), percent(clean.corrected.value), correction_p(clean)
     chance = ", which chance alone explains" if p is not None and p > LEVEL else ""
-    if clean.corrected.value < clean.accuracy.value:
-        yield f"On these the classifier alone is right on {before}; correction leaves {after}{chance}."
-    elif clean.corrected.value > clean.accuracy.value:
-        yield f"On these the classifier alone is right on {before}; correction raises that to {after}{chance}."
-    else:
+    if before == after:
         yield f"On these the classifier is right on {before}, with correction and without."
+    elif clean.corrected.value < clean.accuracy.value:
+        yield f"On these the classifier alone is right on {before}; correction leaves {after}{chance}."
+    else:
+        yield f"On these the classifier alone is right on {before}; correction raises that to {after}{chance}."
 
 
 def _caught(evaluation: "Evaluation") -> Iterator[str]:
@@ -224,11 +236,16 @@ def _corrections(evaluation: "Evaluation") -> Iterator[str]:
     better = [t for t in threats if changed.get(id(t)) == BETTER]
     rest = len(threats) - len(worse) - len(better)
     named = [f"{t.title}: {percent(t.corrected.value)} instead of {percent(t.accuracy.value)}" for t in worse]
+    if rest == len(threats):
+        yield (
+            "Correction leaves about as many answers right as the classifier alone: under "
+            f"{among(rest, rest, 'threat')} chance explains the difference (McNemar's test on the same rows, at 5 % "
+            "after Holm's correction)."
+        )
+        return
     parts = [f"more answers right than the classifier alone under {among(len(better), len(threats), 'threat')}"]
     parts += [f"fewer under {len(worse):,} ({listed(named)})"] if worse else []
-    parts += (
-        [f"under {'the other' if better or worse else 'all'} {rest:,} chance explains the difference"] if rest else []
-    )
+    parts += [f"under the other {rest:,} chance explains the difference"] if rest else []
     yield f"Correction leaves {listed(parts)} (McNemar's test on the same rows, at 5 % after Holm's correction)."
 
 
@@ -253,7 +270,11 @@ def _baselines(evaluation: "Evaluation") -> Iterator[str]:
         worse = sum(found.get((knowledge, name)) == WORSE for name in leads)
         which = listed([f"{name} ({own + leads[name]:.3f})" for name in better], MOST) if better else "no simpler score"
         tell = "tell" if len(better) > 1 else "tells"
-        evaded = ", which evade the guard's score alone," if knowledge == "white-box" else ""
+        evaded = (
+            f", which {'evade' if len(several) > 1 else 'evades'} the guard's score alone,"
+            if knowledge == "white-box"
+            else ""
+        )
         parts.append(
             f"over {count(len(several), noun)}{evaded} {which} {tell} more than the guard's (AUROC {own:.3f}), "
             f"and {worse} of {len(leads)} less"

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.errors import InvalidSetting, MissingExtra
+from demur.errors import InvalidSetting
+from demur.extras import extra
 from demur.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -230,17 +231,20 @@ def _uvicorn(app: Any, settings: Settings) -> Any:
     )
 
 
+def check_packages() -> None:
+    """Raise MissingExtra if what the server is made with is not installed."""
+    for package in ("fastapi", "uvicorn", "orjson", "prometheus_client"):
+        with extra(package, "serve"):
+            importlib.import_module(package)
+
+
 def run(settings: Settings, listener: socket.socket, ready: Callable[[], None] | None = None) -> int:
     """Load the models and serve them in this process.
 
     Raises:
         DemurError, OSError: the server cannot start.
     """
-    for package in ("fastapi", "uvicorn", "orjson", "prometheus_client"):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise MissingExtra(package, "serve") from error
+    check_packages()
     from demur.serve import logs
     from demur.serve.models import Models, load_guard
     from demur.serve.security import Keys

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from demur.calls import explained
 from demur.data import is_number
 from demur.errors import InvalidSetting
 from demur.evaluation.norms import Norm, size
@@ -68,7 +69,10 @@ class Attack(abc.ABC):
         super().__init_subclass__(**kwargs)
         if "name" in cls.__dict__:
             Attack.registry[cls.name] = cls
+        if "__init__" in cls.__dict__:
+            cls.__init__ = explained(cls.__init__)  # type: ignore[method-assign]
 
+    @explained
     def __init__(self, epsilon: float | None = None) -> None:
         if self.has_budget and not (is_number(epsilon) and epsilon is not None and epsilon > 0):
             raise InvalidSetting(f"{self.name} needs epsilon, a number above 0 in {self.norm}; got {epsilon!r}")

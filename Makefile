@@ -41,7 +41,7 @@ bench: $(VENV)/dev
 	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/false_positive_rate.py
 	for p in throughput kills memory; do KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/batch.py $$p || exit 1; done
 	$(BIN)/python benchmarks/several_devices.py
-	$(BIN)/python docs/tables.py
+	$(BIN)/python tools/tables.py
 
 # Half a gigabyte of Spark and Ray: not part of `make test`, which skips what needs them.
 adapters: $(VENV)/adapters
@@ -49,11 +49,11 @@ adapters: $(VENV)/adapters
 
 # Rewrites docs/results/tutorial-*.json, example-*.json and harmful-drift-*.json. Takes about half an hour; needs chromium.
 examples: $(VENV)/examples
-	$(BIN)/python docs/pictures/tutorials.py
+	$(BIN)/python tools/pictures/tutorials.py
 	$(BIN)/python examples/onnx_file.py --out docs/results/example-onnx_file.json
 	for d in fashion_mnist cifar10; do $(BIN)/python examples/harmful_drift_cifar10.py --dataset $$d \
 		--out docs/results/harmful-drift-$$d.json --plot docs/images/harmful-drift-$$d.png || exit 1; done
-	$(BIN)/python docs/tables.py
+	$(BIN)/python tools/tables.py
 
 # Neither a server nor a network is needed to read it: open site/index.html. Not --quiet, which would hide warnings from strict mode.
 docs: $(VENV)/docs

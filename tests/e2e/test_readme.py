@@ -90,8 +90,8 @@ def test_the_quick_start_names_commands_that_there_are():
 
 
 def test_tables_are_the_committed_results():
-    done = subprocess.run([sys.executable, ROOT / "docs" / "tables.py", "--check"], check=False)
-    assert done.returncode == 0, "run python docs/tables.py"
+    done = subprocess.run([sys.executable, ROOT / "tools" / "tables.py", "--check"], check=False)
+    assert done.returncode == 0, "run python tools/tables.py"
 
 
 def test_readme_names_files_that_exist():

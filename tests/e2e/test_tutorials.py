@@ -53,7 +53,7 @@ def test_a_page_shows_what_came_out_and_what_can_go_wrong(page):
 def test_what_a_page_printed_was_printed_by_its_code(page):
     """The results were made by as many blocks as there are, and the last of them printed what the page shows."""
     found = json.loads((ROOT / f"docs/results/tutorial-{page}.json").read_text(encoding="utf-8"))
-    assert len(found["printed"]) == len(blocks(page, "python")), f"run python docs/pictures/tutorials.py {page}"
+    assert len(found["printed"]) == len(blocks(page, "python")), f"run python tools/pictures/tutorials.py {page}"
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ PAGE = (ROOT / "docs" / "results" / "numbers.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def tables():
-    sys.path.insert(0, str(ROOT / "docs"))
+    sys.path.insert(0, str(ROOT / "tools"))
     try:
         import research_tables
     finally:
-        sys.path.remove(str(ROOT / "docs"))
+        sys.path.remove(str(ROOT / "tools"))
     return research_tables
 
 
@@ -25,7 +25,7 @@ def test_every_file_of_results_has_one_row_and_each_row_has_files(tables):
     there = [file.relative_to(ROOT).as_posix() for file in tables.every_file()]
     rows = re.findall(r"^\| `((?:docs|benchmarks)/results/[^`]+)` \|", PAGE, re.MULTILINE)
     assert len(there) > 40
-    hint = "add the file to SOURCES in docs/research_tables.py, and run python docs/tables.py"
+    hint = "add the file to SOURCES in tools/research_tables.py, and run python tools/tables.py"
     assert sorted(rows) == sorted(source.files for source in tables.SOURCES), hint
     fitting = {name: [row for row in rows if fnmatch.fnmatch(name, row)] for name in there}
     assert [name for name, found in fitting.items() if len(found) != 1] == [], hint
@@ -34,7 +34,7 @@ def test_every_file_of_results_has_one_row_and_each_row_has_files(tables):
 
 def test_every_source_has_a_script_that_is_there(tables):
     for source in tables.SOURCES:
-        script = re.search(r"(?:benchmarks|examples|docs)/[\w/]+\.py", source.command)
+        script = re.search(r"(?:benchmarks|examples|tools)/[\w/]+\.py", source.command)
         if script and "NAME" not in script[0]:
             assert (ROOT / script[0]).is_file(), source.command
         else:

@@ -1,7 +1,7 @@
 """The pictures of docs/reading_a_report.md: a real report, opened in a real browser and cut into its parts.
 
-    KERAS_BACKEND=tensorflow python docs/pictures/report.py                   evaluates first, in at most ten minutes
-    KERAS_BACKEND=tensorflow python docs/pictures/report.py evaluation.json   takes that evaluation
+    KERAS_BACKEND=tensorflow python tools/pictures/report.py                   evaluates first, in at most ten minutes
+    KERAS_BACKEND=tensorflow python tools/pictures/report.py evaluation.json   takes that evaluation
 
 Trains a guard of scikit-learn's digits, evaluates it, and writes docs/images/report-page-*.png,
 each also as the report is in the dark, and docs/results/report-digits.json, the sentences that the report begins with.

@@ -12,7 +12,7 @@ from demur.plots.style import INK, PALETTE
 
 # The same file from the same figures: no date and no version in it.
 METADATA = {"Software": None}
-IMAGES = Path(os.environ.get("DEMUR_IMAGES", Path(__file__).resolve().parent.parent / "images"))
+IMAGES = Path(os.environ.get("DEMUR_IMAGES", Path(__file__).resolve().parents[2] / "docs/images"))
 """Where pictures are written; elsewhere for whoever wants to look before they are replaced."""
 WIDTH = 6.0
 """Inches. A telephone shows a picture at a third of its size: letters are large, and panels stand on each other."""

@@ -1,7 +1,7 @@
 """Write the tables in README.md and docs/**/*.md from the files in docs/results, between their markers.
 
-    python docs/tables.py            rewrite the pages
-    python docs/tables.py --check    exit with 1 if that would change one
+    python tools/tables.py            rewrite the pages
+    python tools/tables.py --check    exit with 1 if that would change one
 
 Each page says by which command the files it uses were made.
 """
@@ -515,7 +515,7 @@ def main() -> int:
             if "--check" not in sys.argv:
                 page.write_text(after, encoding="utf-8")
     if stale and "--check" in sys.argv:
-        print(f"out of date: {', '.join(stale)}; run python docs/tables.py")
+        print(f"out of date: {', '.join(stale)}; run python tools/tables.py")
         return 1
     return 0
 

@@ -148,11 +148,11 @@ SOURCES = (
         "python benchmarks/compare_arguments.py --peer PYTHON",
         "",
     ),
-    Source("docs/results/report-*.json", "[Read a report](../reading_a_report.md)", "python docs/pictures/report.py"),
+    Source("docs/results/report-*.json", "[Read a report](../reading_a_report.md)", "python tools/pictures/report.py"),
     Source(
         "docs/results/tutorial-*.json",
         "[Tutorials](../tutorials/endpoint.md)",
-        "python docs/pictures/tutorials.py PAGE",
+        "python tools/pictures/tutorials.py PAGE",
     ),
     Source(
         "benchmarks/results/ablation-*.json",

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parent.parent / "docs/results"
 
 Table = tuple[list[str], list[list[str]]]
 """The heading, and the rows."""

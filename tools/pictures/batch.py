@@ -1,6 +1,6 @@
 """What becomes of a batch job when a worker is killed: the parts, by worker and time, of a real run.
 
-    python docs/pictures/batch.py
+    python tools/pictures/batch.py
 
 Writes docs/images/batch-kill.png. Three workers score 48 parts with the detector of tests/parity; one is killed.
 """

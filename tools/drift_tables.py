@@ -8,7 +8,7 @@ from typing import Any
 from ablation_tables import NAMES
 from ablation_tables import RESULTS as MEASURED
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parent.parent / "docs/results"
 SHOWN_SHARES = (0.1, 0.3, 0.5)
 SHOWN_SIZES = (100, 1000)
 SHOWN_TESTS = ("score, Mann-Whitney (demur)", "confidence, Mann-Whitney", "softmax outputs, Kolmogorov-Smirnov (BBSD)")

@@ -1,6 +1,6 @@
 """The pictures of attackers: what their knowledge is worth to them, which score sees which attack, what gets through.
 
-    KERAS_BACKEND=tensorflow python docs/pictures/threats.py
+    KERAS_BACKEND=tensorflow python tools/pictures/threats.py
 
 The first two read benchmarks/results; the third attacks scikit-learn's digits. Takes about a minute.
 """

@@ -1,6 +1,6 @@
 """The pictures of docs/which_detector.md, from docs/results and benchmarks/results.
 
-    python docs/pictures/which_detector.py
+    python tools/pictures/which_detector.py
 
 Writes docs/images/which-detector.png, what each companion catches, and docs/images/two-detectors.png, how they work.
 """
@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "docs"))
+sys.path.insert(0, str(ROOT / "tools"))
 import ablation_tables  # noqa: E402
 
 from demur.plots.style import INK, MUTED, PALETTE  # noqa: E402

@@ -1,6 +1,6 @@
 """The picture of the server's page in docs/serve.md: a real guard, real traffic that begins to drift, a real browser.
 
-    KERAS_BACKEND=tensorflow python docs/serve_page.py
+    KERAS_BACKEND=tensorflow python tools/serve_page.py
 
 Trains a guard of scikit-learn's digits, serves it, sends it the test digits a few at a time, adds noise to the later
 ones, and writes docs/images/serve-page.png. Takes about a minute; needs chromium.

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-RESULTS = Path(__file__).resolve().parent / "results" / "several-devices.json"
+RESULTS = Path(__file__).resolve().parent.parent / "docs/results" / "several-devices.json"
 BACKENDS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
 COLUMNS = {
     "difference in the first epoch": "two devices, first epoch",

@@ -1,6 +1,6 @@
 """The pictures for operators: where things run, what is in the file, how evidence grows, how soon an alarm comes, cost.
 
-    python docs/pictures/operating.py
+    python tools/pictures/operating.py
 
 Streams are watched by demur.drift.Monitor itself; all other figures are read from docs/results. Takes some seconds.
 """
@@ -29,7 +29,7 @@ from drawing import (
 
 from demur.plots.style import BAD, INK
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+RESULTS = Path(__file__).resolve().parents[2] / "docs/results"
 
 
 def results(name: str) -> Any:

@@ -1,6 +1,6 @@
 """The pictures of docs/maths.md: the two halves of a detector, what each term of a score sees, how a threshold is read.
 
-    KERAS_BACKEND=tensorflow python docs/pictures/maths.py
+    KERAS_BACKEND=tensorflow python tools/pictures/maths.py
 
 Computes with demur's own functions, on scikit-learn's digits. Takes about a quarter of a minute.
 """

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results" / "batch.json"
+RESULTS = Path(__file__).resolve().parent.parent / "docs/results" / "batch.json"
 
 Table = tuple[list[str], list[list[str]]]
 """The heading, and the rows."""

@@ -1,6 +1,6 @@
 """What the tutorials print, and their pictures.
 
-    python docs/pictures/tutorials.py [keras_images torch_images tabular text harmful_drift endpoint]
+    python tools/pictures/tutorials.py [keras_images torch_images tabular text harmful_drift endpoint]
 
 Pastes the code of a page of docs/tutorials, block by block, in an empty folder, writes what it printed to
 docs/results/tutorial-PAGE.json, and draws the page's picture from it. Data are read from $DEMUR_DATA, or fetched.

@@ -101,5 +101,5 @@ def trained(detector: "Detector", X: Any, arguments: dict[str, Any] | None) -> "
     if detector.is_fitted:
         return detector
     found = copied(detector)
-    found.fit(X, **{"verbose": False, **(arguments or {})})  # type: ignore[attr-defined]
+    found.fit(X, **{"verbose": False, **(arguments or {})})
     return found

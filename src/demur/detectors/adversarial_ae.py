@@ -1,18 +1,17 @@
 """AdversarialAE: does the classifier still say the same once an autoencoder has redrawn the input?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import keras
 import numpy as np
-import numpy.typing as npt
 from keras import ops
 
 from demur import nets
 from demur.backends import probe
 from demur.classifiers.keras_model import KerasClassifier, graph_of, known_layout
 from demur.classifiers.torch_module import is_module
-from demur.companion import as_companion, check_companion, ready_shape, structure_of
+from demur.companion import ready_shape, structure_of
 from demur.data import (
     Field,
     Layout,
@@ -29,11 +28,10 @@ from demur.data import (
     taken,
 )
 from demur.detectors.base import Detector, OnInvalid
-from demur.divergence import DIVERGENCES, Tensor, log_softmax, sharpen
+from demur.divergence import Tensor, log_softmax, sharpen
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.gradient_path import ROWS, check_gradient_path, check_takes_floats, made_up
-from demur.graph import Half, Opinion, Views, compiled
-from demur.robustness import Robust
+from demur.graph import Half, Opinion, compiled
 from demur.scoring import joined, over_batches
 
 
@@ -110,6 +108,7 @@ class AdversarialAE(Detector):
 
     companion_name: ClassVar[str] = "autoencoder"
     companion_argument: ClassVar[str] = "ae"
+    reconstructs: ClassVar[bool] = True
     needs_gradients: ClassVar[bool] = True
 
     def __init__(
@@ -140,8 +139,11 @@ class AdversarialAE(Detector):
         if model_hl is not None and not isinstance(model_hl, list | tuple):
             raise WrongType(f"model_hl is a list of Keras models; got {type(model_hl).__name__}")
         self.hidden_layer_kld = _checked_heads(hidden_layer_kld)
+        self.model_hl = list(model_hl or [])
+        self.w_model_hl = _checked_weights(w_model_hl, len(self.hidden_layer_kld) + len(self.model_hl))
         super().__init__(
-            model=model,
+            model,
+            companion=_autoencoder(ae, encoder_net, decoder_net),
             threshold=threshold,
             temperature=temperature,
             data_type=data_type,
@@ -155,11 +157,6 @@ class AdversarialAE(Detector):
             w_uncertainty=w_uncertainty,
             classes=classes,
         )
-        self.ae = _autoencoder(ae, encoder_net, decoder_net)
-        self.model_hl = list(model_hl or [])
-        self.w_model_hl = _checked_weights(w_model_hl, len(self.hidden_layer_kld) + len(self.model_hl))
-        self._companion: Any = None if self.ae is None else as_companion(self.ae, self.companion_name)
-        self._prepare_if_known(ae, encoder_net)
 
     def _check_gradients(self, rows: Rows | None) -> None:
         layout = self.classifier.layout
@@ -176,98 +173,12 @@ class AdversarialAE(Detector):
         self._model_hl = [
             KerasClassifier(hl, role=f"model_hl[{i}]", layout=layout) for i, hl in enumerate(self.model_hl)
         ]
-        if self.ae is None:
-            self.ae = self._companion = nets.autoencoder(
-                ready_shape(layout, "autoencoder", "ae="), channels_first=self.channels_first, seed=self.seed
-            )
-        check_companion(self._companion, self.classifier, layout, self.companion_name)
+        super()._make_companion()
         self._check_reconstruction()
 
-    def fit(
-        self,
-        X: Any,
-        loss_fn: Any = None,
-        *,
-        w_model: float = 1.0,
-        w_recon: float = 0.0,
-        optimizer: Any = None,
-        epochs: int = 20,
-        batch_size: int = 128,
-        verbose: bool | int | str = True,
-        log_metric: Any = None,
-        callbacks: Sequence[Any] | None = None,
-        preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
-        validation_data: Any = None,
-        validation_split: float | None = None,
-        jit_compile: bool | str | None = None,
-        steps_per_execution: int | None = None,
-        robust: Robust | float | None = None,
-    ) -> Self:
-        """Train the autoencoder on normal data; the classifier stays as it is. Called again, training goes on.
-
-        How well the two agree on held-out rows is reported, and a warning says where it is too little to be of use.
-        Training changes the scores, so an inferred threshold and the p-values are forgotten; one of your own stays.
-        Of an array, the classifier's side (hidden layers too) is computed once and reused in every epoch. With a
-        `preprocess_fn`, which may be random, and of a stream, which may change, it is computed in each step.
-
-        Args:
-            X: `(n, *input_shape)`, normal data; no labels. Or a stream of batches of such rows: a `tf.data.Dataset`, a
-                PyTorch `DataLoader`, a `keras.utils.PyDataset`, any iterable of arrays. It is drawn anew each epoch, in
-                batches and an order of its own; one that can be drawn only once has one epoch. Or a data set that gives
-                one row at a time, as PyTorch's and Hugging Face's do: its rows are shuffled. Labels beside rows are
-                left.
-            loss_fn: a Keras loss (name, instance or function of `y_true, y_pred`: the reference's and the opinion's
-                probabilities) that takes the place of the K-L divergence during training.
-            w_model: weight of the prediction term.
-            w_recon: weight of the mean squared reconstruction error, scaled by the ratio of the two terms' standard
-                deviations over the batch.
-            optimizer: a Keras optimizer: class, instance or name. Adam with a learning rate of 1e-3 by default.
-            epochs: passes over `X`.
-            batch_size: rows a step.
-            verbose: Keras's progress bar on or off; Keras's own values (0, 1, 2, "auto") are taken too.
-            log_metric: a Keras metric, a `(name, metric)` pair or a list of them, of the opinion's probabilities
-                (`y_pred`) against the reference's (`y_true`), shown in the progress bar and kept in `.history`.
-            callbacks: Keras callbacks. A `ModelCheckpoint` writes the autoencoder.
-            preprocess_fn: applied to each training batch as it is drawn, before both views; may be random. Training
-                draws up to two batches ahead; on JAX and PyTorch, Keras draws some more to learn their shape.
-            validation_data: `(n, *input_shape)`, to report `val_loss`, `val_agreement` (and metrics) on after each
-                epoch, in place of rows of `X`; a stream or a data set is put together in memory.
-            validation_split: the share of `X` that is held out for it, chosen by `seed`, and not trained on; 0 for
-                none. By default a tenth, at most 1,000 rows, and none of fewer than 50 rows or of a stream.
-            jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the
-                speed, and Keras's own choice elsewhere.
-            steps_per_execution: Keras's `steps_per_execution`: steps that one compiled call takes, so that callbacks
-                are called for the last of each. By default 32 for small networks on tables with TensorFlow, where
-                no callback of yours looks at batches and an epoch has at least 128 of them; otherwise 1.
-            robust: trains on rows perturbed against the companion too: the largest change of a number, or a
-                `demur.Robust` with more settings. The classifier's prediction on the unchanged row is what it shall say
-                of them: meant against attackers who know the guard. A step takes about `2 + steps` times as long.
-
-        Returns:
-            The detector, with `.history`.
-
-        Raises:
-            NoGradients: none goes through the classifier; looked at once, on a few rows, unless `w_recon` is set.
-            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
-        """
-        return self._fit(
-            X,
-            loss_fn=loss_fn,
-            w_model=w_model,
-            w_recon=w_recon,
-            optimizer=optimizer,
-            epochs=epochs,
-            batch_size=batch_size,
-            verbose=verbose,
-            log_metric=log_metric,
-            callbacks=callbacks,
-            preprocess_fn=preprocess_fn,
-            validation_data=validation_data,
-            validation_split=validation_split,
-            jit_compile=jit_compile,
-            steps_per_execution=steps_per_execution,
-            robust=robust,
-        )
+    def build(self, layout: Layout) -> Any:
+        shape = ready_shape(layout, "autoencoder", "ae=")
+        return nets.autoencoder(shape, channels_first=self.channels_first, seed=self.seed)
 
     def reconstruct(self, X: Any, *, batch_size: int = 256) -> Any:
         """Return the reconstructions `x'` of inputs: float32 `(n, *input_shape)`, or several where rows are several.
@@ -289,23 +200,12 @@ class AdversarialAE(Detector):
         return tuple(found) if isinstance(layout, tuple) else found[0]
 
     @property
-    def companion(self) -> Any:
-        return self._companion
-
-    @property
     def hidden_layers(self) -> list[int | str]:
         return list(self.hidden_layer_kld)
 
     @property
-    def views(self) -> Views:
-        return Views(
-            self._reference_views,
-            self._opinion_views,
-            loss=DIVERGENCES[self.loss_type],
-            divergence=DIVERGENCES[self.score_type],
-            weights=[1.0, *self.w_model_hl],
-            w_uncertainty=self._w_uncertainty,
-        )
+    def view_weights(self) -> list[float]:
+        return [1.0, *self.w_model_hl]
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -315,7 +215,7 @@ class AdversarialAE(Detector):
     @property
     def given_parts(self) -> dict[str, Any]:
         model_hl = {f"model_hl_{i}": model for i, model in enumerate(self.model_hl)}
-        return {"classifier": self.model, self.companion_name: self._companion, **model_hl}
+        return {**super().given_parts, **model_hl}
 
     @property
     def own_settings(self) -> dict[str, Any]:
@@ -328,7 +228,7 @@ class AdversarialAE(Detector):
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
         model_hl = [model for name, model in parts.items() if name.startswith("model_hl_")]
         settings = {**settings, "hidden_layer_kld": dict(settings["hidden_layer_kld"]), "model_hl": model_hl}
-        return cls(model=parts["classifier"], ae=parts[cls.companion_name], **settings)
+        return super().from_parts(parts, settings)
 
     def take_weights(self, parts: dict[str, Any]) -> None:
         for i, head in enumerate(self._heads):
@@ -340,11 +240,11 @@ class AdversarialAE(Detector):
         heads = [log_softmax(head(f, training=False)) for head, f in zip(self._heads, features, strict=True)]
         return [log_p, *heads, *(hl(x, training=False)[0] for hl in self._model_hl)]
 
-    def _reference_views(self, x: Tensor) -> list[Tensor]:
+    def reference(self, x: Tensor) -> list[Tensor]:
         log_p, *heads = self._read(x)
         return [sharpen(log_p, self.temperature), *heads]
 
-    def _opinion_views(self, x: Tensor, training: bool) -> Opinion:
+    def opinion(self, x: Tensor, training: bool) -> Opinion:
         reconstruction = self._redrawn(x, training)
         return Opinion(self._read(reconstruction), reconstruction)
 

@@ -23,6 +23,7 @@ from demur.classes import Classes, Name, Said, class_names, settled_classes
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
 from demur.classifiers.keras_model import known_layout
 from demur.classifiers.torch_module import is_module
+from demur.companion import as_companion, check_companion
 from demur.copying import copied, made_again, state_of
 from demur.data import (
     Field,
@@ -45,7 +46,7 @@ from demur.data import (
     with_columns,
 )
 from demur.decision import Control, calibrate, check_control, correction, decide
-from demur.divergence import DIVERGENCES
+from demur.divergence import DIVERGENCES, Tensor, sharpen
 from demur.errors import (
     InvalidSetting,
     NoGradients,
@@ -57,7 +58,7 @@ from demur.errors import (
 from demur.facts import facts
 from demur.feeding import Drawn, StreamBatches, TrainingBatches, preprocessed
 from demur.forks import computing
-from demur.graph import Balance, DetectorGraph, Half, Network, Views, compiled
+from demur.graph import Balance, DetectorGraph, Half, Network, Opinion, Views, compiled
 from demur.guard_file import Description
 from demur.harm import HarmCalibration
 from demur.held_out import KnownRows, PassingRows, warn_if_by_chance, warn_if_other, warn_if_trained_on
@@ -147,10 +148,11 @@ class Detector(Readable, abc.ABC):
     has_looked = False
     """Whether the scale of rows has been compared with that of the rows of `fit`."""
     _inside = frozenset(
-        "channels_first check_trained classifier companion companion_argument companion_layout companion_name "  # noqa: SIM905
-        "description from_parts given_parts graph has_looked hidden_layers is_ready is_trained "
-        "needs_gradients own_settings parts registry resume route scale table take_weights trained_on "
-        "uncertainty_weight views".split()
+        "build channels_first check_trained classifier companion companion_argument "  # noqa: SIM905
+        "companion_layout companion_name description from_parts given_parts graph has_looked "
+        "hidden_layers is_ready is_trained needs_gradients opinion own_settings parts "
+        "reconstructs reference registry resume route scale table take_weights trained_on "
+        "uncertainty_weight view_weights views".split()
     )
     _elsewhere: ClassVar[dict[str, str]] = {
         "autoencoder": "an AdversarialAE's autoencoder is called ae",
@@ -178,6 +180,8 @@ class Detector(Readable, abc.ABC):
 
     companion_argument: ClassVar[str | None] = None
     """The argument of `__init__` that takes a companion of the caller's."""
+    reconstructs: ClassVar[bool] = False
+    """Whether the companion makes rows of rows."""
     needs_gradients: ClassVar[bool] = False
     """Whether the companion learns through the classifier, which must be in the graph then."""
 
@@ -194,19 +198,20 @@ class Detector(Readable, abc.ABC):
 
     def __init__(
         self,
-        *,
         model: Any,
-        threshold: float | None,
-        temperature: float,
-        data_type: str | None,
-        from_logits: bool,
-        seed: int,
-        on_invalid: OnInvalid,
-        input_shape: Any,
-        channels_last: bool,
-        loss_type: str,
-        score_type: str,
-        w_uncertainty: float | Literal["balanced"] | None,
+        *,
+        companion: Any = None,
+        threshold: float | None = None,
+        temperature: float = 1.0,
+        data_type: str | None = None,
+        from_logits: bool = False,
+        seed: int = 0,
+        on_invalid: OnInvalid = "raise",
+        input_shape: Any = None,
+        channels_last: bool = False,
+        loss_type: str = "kld",
+        score_type: str = "jeffreys",
+        w_uncertainty: float | Literal["balanced"] | None = None,
         companion_preprocess: Any = None,
         classes: Any = None,
     ) -> None:
@@ -255,11 +260,18 @@ class Detector(Readable, abc.ABC):
         self.history: dict[str, list[float]] | None = None
         self.agreement: Agreement | None = None
         self.is_fitted = False
-        self._companion_is_given = False
         self._layout = None if input_shape is None else as_layout(input_shape)
         self._is_ready = False
         self._probabilities_checked = False
         self._lock = threading.RLock()
+        given = self._given(companion)
+        setattr(self, self.companion_argument or self.companion_name, given)
+        self._companion: Any = None if given is None else as_companion(given, self.companion_name)
+        self._prepare_if_known(companion)
+
+    def _given(self, companion: Any) -> Any:
+        """The companion that the caller gave, or meant."""
+        return companion
 
     # Getting ready: what depends on the rows, which not every classifier knows by itself ------------------------------
 
@@ -326,9 +338,13 @@ class Detector(Readable, abc.ABC):
         """The classifier's hidden layers that the detector looks at."""
         return []
 
-    @abc.abstractmethod
     def _make_companion(self) -> None:
-        """Make what is missing of the companion, and check it, now that `classifier` and its layout are known."""
+        """Make the companion if it was not given, and check it, now that `classifier` and its layout are known."""
+        layout = self.companion_layout
+        if self._companion is None:
+            self._companion = self.build(layout)
+            setattr(self, self.companion_argument or self.companion_name, self._companion)
+        check_companion(self._companion, self.classifier, layout, self.companion_name)
 
     def _ready_for(self, X: Any, *, fitting: bool = False) -> Any:
         """Get ready, if need be, for rows like these; return them as they can be drawn from still."""
@@ -365,29 +381,54 @@ class Detector(Readable, abc.ABC):
     # What a detector is made of -----------------------------------------------------------------------------------
 
     @property
-    @abc.abstractmethod
     def companion(self) -> Any:
         """The Keras model that `fit` trains."""
+        return self._companion
+
+    @abc.abstractmethod
+    def build(self, layout: Layout) -> Any:
+        """Make a companion, a Keras model, for rows of a layout; `classifier` is known by then."""
+
+    @abc.abstractmethod
+    def opinion(self, x: Tensor, training: bool) -> Opinion:
+        """The companion's view of a batch, in the backend's tensors: log-probabilities, and what else it makes."""
+
+    def reference(self, x: Tensor) -> list[Tensor]:
+        """The classifier's view of a batch: log-probabilities, sharpened by the temperature."""
+        return [sharpen(self.classifier(x, training=False)[0], self.temperature)]
 
     @property
-    @abc.abstractmethod
+    def view_weights(self) -> list[float]:
+        """What the divergence of each view counts in the score and in the loss."""
+        return [1.0]
+
+    @property
     def views(self) -> Views:
         """The two halves of the graph and how they are compared."""
+        return Views(
+            self.reference,
+            self.opinion,
+            loss=DIVERGENCES[self.loss_type],
+            divergence=DIVERGENCES[self.score_type],
+            weights=self.view_weights,
+            w_uncertainty=self._w_uncertainty,
+        )
 
     @property
-    @abc.abstractmethod
     def parts(self) -> dict[str, Any]:
         """Every Keras model of the detector, by the name of its file."""
+        return self.given_parts
 
     @property
-    @abc.abstractmethod
     def own_settings(self) -> dict[str, Any]:
         """The arguments of `__init__` that only this kind of detector has and that are no models, for JSON."""
+        return {}
 
     @classmethod
-    @abc.abstractmethod
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
         """Make the detector again from what `parts` and `settings` returned."""
+        companion = {cls.companion_argument or cls.companion_name: parts[cls.companion_name]}
+        return cls(parts["classifier"], **companion, **settings)
 
     def take_weights(self, parts: dict[str, Any]) -> None:
         """Take over, of the saved parts, the weights of what the detector makes by itself."""
@@ -403,9 +444,9 @@ class Detector(Readable, abc.ABC):
         return self._is_ready
 
     @property
-    @abc.abstractmethod
     def given_parts(self) -> dict[str, Any]:
         """The networks that the caller gave, by the names that `parts` has for them."""
+        return {"classifier": self.model, self.companion_name: self._companion}
 
     @property
     def channels_first(self) -> bool:
@@ -597,28 +638,77 @@ class Detector(Readable, abc.ABC):
 
     # Learning -----------------------------------------------------------------------------------------------------
 
-    def _fit(
+    def fit(
         self,
         X: Any,
+        loss_fn: Any = None,
         *,
-        loss_fn: Any,
         w_model: float = 1.0,
         w_recon: float = 0.0,
-        optimizer: Any,
-        epochs: int,
-        batch_size: int,
-        verbose: bool | int | str,
-        log_metric: Any,
-        callbacks: Sequence[Any] | None,
-        preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None,
-        validation_data: Any,
-        jit_compile: bool | str | None,
-        steps_per_execution: int | None,
-        robust: Any,
+        optimizer: Any = None,
+        epochs: int = 20,
+        batch_size: int = 128,
+        verbose: bool | int | str = True,
+        log_metric: Any = None,
+        callbacks: Sequence[Any] | None = None,
+        preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
+        validation_data: Any = None,
         validation_split: float | None = None,
+        jit_compile: bool | str | None = None,
+        steps_per_execution: int | None = None,
+        robust: Robust | float | None = None,
     ) -> Self:
+        """Train the companion on normal data; the classifier stays as it is. Called again, training goes on.
+
+        How well the two agree on held-out rows is reported, and a warning says where it is too little to be of use.
+        Training changes the scores, so an inferred threshold and the p-values are forgotten; one of your own stays.
+        Of an array, the classifier's side (hidden layers too) is computed once and reused in every epoch. With a
+        `preprocess_fn`, which may be random, and of a stream, which may change, it is computed in each step.
+
+        Args:
+            X: `(n, *input_shape)`, normal data; no labels. Or a stream of batches of such rows: a `tf.data.Dataset`, a
+                PyTorch `DataLoader`, a `keras.utils.PyDataset`, any iterable of arrays. It is drawn anew each epoch, in
+                batches and an order of its own; one that can be drawn only once has one epoch. Or a data set that gives
+                one row at a time, as PyTorch's and Hugging Face's do: its rows are shuffled. Labels beside rows are
+                left.
+            loss_fn: a Keras loss (name, instance or function of `y_true, y_pred`: the reference's and the opinion's
+                probabilities) that takes the place of `loss_type` during training.
+            w_model: weight of the prediction term.
+            w_recon: weight of the mean squared reconstruction error, scaled by the ratio of the two terms' standard
+                deviations over the batch; of an autoencoder.
+            optimizer: a Keras optimizer: class, instance or name. Adam with a learning rate of 1e-3 by default.
+            epochs: passes over `X`.
+            batch_size: rows a step.
+            verbose: Keras's progress bar on or off; Keras's own values (0, 1, 2, "auto") are taken too.
+            log_metric: a Keras metric, a `(name, metric)` pair or a list of them, of the opinion's probabilities
+                (`y_pred`) against the reference's (`y_true`), shown in the progress bar and kept in `.history`.
+            callbacks: Keras callbacks. A `ModelCheckpoint` writes the companion.
+            preprocess_fn: applied to each training batch as it is drawn, before both views; may be random. Training
+                draws up to two batches ahead; on JAX and PyTorch, Keras draws some more to learn their shape.
+            validation_data: `(n, *input_shape)`, to report `val_loss`, `val_agreement` (and metrics) on after each
+                epoch, in place of rows of `X`; a stream or a data set is put together in memory.
+            validation_split: the share of `X` that is held out for it, chosen by `seed`, and not trained on; 0 for
+                none. By default a tenth, at most 1,000 rows, and none of fewer than 50 rows or of a stream.
+            jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the
+                speed, and Keras's own choice elsewhere.
+            steps_per_execution: Keras's `steps_per_execution`: steps that one compiled call takes, so that callbacks
+                are called for the last of each. By default 32 for small networks on tables with TensorFlow, where
+                no callback of yours looks at batches and an epoch has at least 128 of them; otherwise 1.
+            robust: trains on rows perturbed against the companion too: the largest change of a number, or a
+                `demur.Robust` with more settings. The classifier's prediction on the unchanged row is what it shall say
+                of them: meant against attackers who know the guard. A step takes about `2 + steps` times as long.
+
+        Returns:
+            The detector, with `.history`.
+
+        Raises:
+            NoGradients: the companion learns through the classifier, through which no gradient goes; looked at once, on
+                a few rows, unless `w_recon` is set.
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
+        """
         callbacks = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks] if callbacks else []
         _check_fit(batch_size, epochs, steps_per_execution, preprocess_fn, callbacks)
+        self._check_training(w_recon, robust, preprocess_fn)
         X = self._ready_for(X, fitting=True)
         X = DataSet(X, batch_size, self.seed) if is_data_set(X) else X
         self._remember_columns(with_columns(self.classifier.layout, X))
@@ -704,6 +794,13 @@ class Detector(Readable, abc.ABC):
         if self.agreement is not None:
             warn_if_poor(self.agreement, self.companion_name, self.companion_argument)
         return self
+
+    def _check_training(self, w_recon: float, robust: Any, preprocess_fn: Any) -> None:  # noqa: ARG002
+        """Check what `fit` was asked for, where not every detector can do it."""
+        if w_recon != 0 and not self.reconstructs:
+            raise InvalidSetting(
+                f"w_recon weighs the error of a reconstruction, and a {self.companion_name} makes none: leave it out"
+            )
 
     def _passing_rows(self, rows: Rows | None = None) -> PassingRows:
         """What looks at rows, those that are there already among them."""

@@ -1,21 +1,18 @@
 """ModelDistillation: does a smaller student, distilled on clean data, still agree with the classifier?"""
 
-from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-import numpy.typing as npt
 from keras import ops
 
 from demur import nets
 from demur.calls import chosen
 from demur.classifiers.keras_model import KerasClassifier
-from demur.companion import as_companion, check_companion, copy_of, ready_shape
+from demur.companion import copy_of, ready_shape
 from demur.data import Field, Layout, Rows, cast, mapped, taken
 from demur.detectors.base import Detector, OnInvalid
-from demur.divergence import DIVERGENCES, Tensor, sharpen
+from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch
-from demur.graph import Opinion, Views
-from demur.robustness import Robust
+from demur.graph import Opinion
 
 COPY = "copy"
 """Stands for a student that starts as the classifier is."""
@@ -110,8 +107,10 @@ class ModelDistillation(Detector):
         companion_preprocess: Any = None,
         classes: Any = None,
     ) -> None:
+        self._is_copy = isinstance(distilled_model, str) and bool(chosen(distilled_model, (COPY,), "distilled_model"))
         super().__init__(
-            model=model,
+            model,
+            companion=distilled_model,
             threshold=threshold,
             temperature=temperature,
             data_type=data_type,
@@ -126,13 +125,10 @@ class ModelDistillation(Detector):
             companion_preprocess=companion_preprocess,
             classes=classes,
         )
-        self._is_copy = isinstance(distilled_model, str) and bool(chosen(distilled_model, (COPY,), "distilled_model"))
-        if self._is_copy:
-            distilled_model = copy_of(self.model, self.companion_name)
-        self.distilled_model = distilled_model
-        self._companion: Any = None if distilled_model is None else as_companion(distilled_model, self.companion_name)
-        self._prepare_if_known(distilled_model)
         self._companion_is_given = self._companion_is_given and not self._is_copy
+
+    def _given(self, companion: Any) -> Any:
+        return copy_of(self.model, self.companion_name) if self._is_copy else companion
 
     @property
     def _learns_scales(self) -> bool:
@@ -143,10 +139,8 @@ class ModelDistillation(Detector):
         return "call fit(X, robust=...)" if self._is_copy else super()._how_to_train
 
     def _make_companion(self) -> None:
+        super()._make_companion()
         classes, layout = self.classifier.classes, self.companion_layout
-        if self.distilled_model is None:
-            self.distilled_model = self._companion = self._ready_student(layout)
-        check_companion(self._companion, self.classifier, layout, self.companion_name)
         self._student = KerasClassifier(
             self._companion, from_logits=self.from_logits, role=self.companion_name, layout=layout
         )
@@ -155,7 +149,7 @@ class ModelDistillation(Detector):
                 f"the student must return the classifier's {classes} classes; it returns {self._student.classes}"
             )
 
-    def _ready_student(self, layout: Layout) -> Any:
+    def build(self, layout: Layout) -> Any:
         classes, vocabulary = self.classifier.classes, getattr(self.classifier, "vocabulary", None)
         if vocabulary is not None and isinstance(layout, Field) and len(layout.shape) == 1:
             return nets.token_student(vocabulary, layout.shape[0], classes, seed=self.seed)
@@ -170,111 +164,13 @@ class ModelDistillation(Detector):
             output = self._student.outputs(mapped(ops.convert_to_tensor, x))[0]
             self._student.check_outputs(ops.convert_to_numpy(ops.cast(output, "float32")))
 
-    def fit(
-        self,
-        X: Any,
-        loss_fn: Any = None,
-        *,
-        optimizer: Any = None,
-        epochs: int = 20,
-        batch_size: int = 128,
-        verbose: bool | int | str = True,
-        log_metric: Any = None,
-        callbacks: Sequence[Any] | None = None,
-        preprocess_fn: Callable[[npt.NDArray[Any]], Any] | None = None,
-        validation_data: Any = None,
-        validation_split: float | None = None,
-        jit_compile: bool | str | None = None,
-        steps_per_execution: int | None = None,
-        robust: Robust | float | None = None,
-    ) -> Self:
-        """Distil the classifier into the student on normal data. Called again, training goes on.
-
-        How well the two agree on held-out rows is reported, and a warning says where it is too little to be of use.
-        Training changes the scores, so an inferred threshold and the p-values are forgotten; one of your own stays.
-        Of an array, the classifier's side (hidden layers too) is computed once and reused in every epoch. With a
-        `preprocess_fn`, which may be random, and of a stream, which may change, it is computed in each step.
-
-        Args:
-            X: `(n, *input_shape)`, normal data; no labels. Or a stream of batches of such rows: a `tf.data.Dataset`, a
-                PyTorch `DataLoader`, a `keras.utils.PyDataset`, any iterable of arrays. It is drawn anew each epoch, in
-                batches and an order of its own; one that can be drawn only once has one epoch. Or a data set that gives
-                one row at a time, as PyTorch's and Hugging Face's do: its rows are shuffled. Labels beside rows are
-                left.
-            loss_fn: a Keras loss (name, instance or function of `y_true, y_pred`: the classifier's and the student's
-                probabilities) that takes the place of `loss_type` during training.
-            optimizer: a Keras optimizer: class, instance or name. Adam with a learning rate of 1e-3 by default.
-            epochs: passes over `X`.
-            batch_size: rows a step.
-            verbose: Keras's progress bar on or off; Keras's own values (0, 1, 2, "auto") are taken too.
-            log_metric: a Keras metric, a `(name, metric)` pair or a list of them, of the student's probabilities
-                (`y_pred`) against the classifier's (`y_true`), shown in the progress bar and kept in `.history`.
-            callbacks: Keras callbacks. A `ModelCheckpoint` writes the student.
-            preprocess_fn: applied to each training batch as it is drawn, before both views; may be random. Training
-                draws up to two batches ahead; on JAX and PyTorch, Keras draws some more to learn their shape.
-            validation_data: `(n, *input_shape)`, to report `val_loss`, `val_agreement` (and metrics) on after each
-                epoch, in place of rows of `X`; a stream or a data set is put together in memory.
-            validation_split: the share of `X` that is held out for it, chosen by `seed`, and not trained on; 0 for
-                none. By default a tenth, at most 1,000 rows, and none of fewer than 50 rows or of a stream.
-            jit_compile: Keras's `jit_compile`. By default XLA is off for TensorFlow on a CPU, where it halves the
-                speed, and Keras's own choice elsewhere.
-            steps_per_execution: Keras's `steps_per_execution`: steps that one compiled call takes, so that callbacks
-                are called for the last of each. By default 32 for small networks on tables with TensorFlow, where
-                no callback of yours looks at batches and an epoch has at least 128 of them; otherwise 1.
-            robust: trains on rows perturbed against the companion too: the largest change of a number, or a
-                `demur.Robust` with more settings. The classifier's prediction on the unchanged row is what it shall say
-                of them: meant against attackers who know the guard. A step takes about `2 + steps` times as long.
-
-        Returns:
-            The detector, with `.history`.
-
-        Raises:
-            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
-        """
+    def _check_training(self, w_recon: float, robust: Any, preprocess_fn: Any) -> None:
+        super()._check_training(w_recon, robust, preprocess_fn)
         if self._is_copy and not self.is_fitted and robust is None and preprocess_fn is None:
             raise InvalidSetting(
                 "a copy of the classifier agrees with it on every row, and training on these alone changes nothing: "
                 "pass robust=, the largest change of a number that it shall resist, or leave the ready student"
             )
-        return self._fit(
-            X,
-            loss_fn=loss_fn,
-            optimizer=optimizer,
-            epochs=epochs,
-            batch_size=batch_size,
-            verbose=verbose,
-            log_metric=log_metric,
-            callbacks=callbacks,
-            preprocess_fn=preprocess_fn,
-            validation_data=validation_data,
-            validation_split=validation_split,
-            jit_compile=jit_compile,
-            steps_per_execution=steps_per_execution,
-            robust=robust,
-        )
-
-    @property
-    def companion(self) -> Any:
-        return self._companion
-
-    @property
-    def views(self) -> Views:
-        return Views(
-            self._reference_views,
-            self._opinion_views,
-            loss=DIVERGENCES[self.loss_type],
-            divergence=DIVERGENCES[self.score_type],
-            weights=[1.0],
-            w_uncertainty=self._w_uncertainty,
-        )
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        return self.given_parts
-
-    @property
-    def given_parts(self) -> dict[str, Any]:
-        return {"classifier": self.model, self.companion_name: self._companion}
 
     @property
     def own_settings(self) -> dict[str, Any]:
@@ -287,12 +183,9 @@ class ModelDistillation(Detector):
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:
         settings = dict(settings)
         is_copy = settings.pop("is_copy", False)
-        detector = cls(model=parts["classifier"], distilled_model=parts[cls.companion_name], **settings)
+        detector = super().from_parts(parts, settings)
         detector._is_copy = is_copy
         return detector
 
-    def _reference_views(self, x: Tensor) -> list[Tensor]:
-        return [sharpen(self.classifier(x, training=False)[0], self.temperature)]
-
-    def _opinion_views(self, x: Tensor, training: bool) -> Opinion:
+    def opinion(self, x: Tensor, training: bool) -> Opinion:
         return Opinion(self._student(x, training=training)[:1])

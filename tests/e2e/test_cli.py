@@ -127,7 +127,7 @@ def test_fit_shows_epochs_and_says_what_is_next(data, tmp_path, capsys):
     assert cli.main(fit_arguments(data, tmp_path / "my detector", "--scale", "0.5")) == 0
     out = capsys.readouterr().out
     assert "Epoch 3/3" in out
-    assert f"demur threshold '{tmp_path / 'my detector'}' --data HELD_OUT.npz\n" in out
+    assert f"demur threshold '{tmp_path / 'my detector'}' --data HELD_OUT.npz:images --fpr 0.05\n" in out
 
 
 def test_the_scale_of_fit_is_remembered_and_may_be_said_otherwise(data, tmp_path, capsys, monkeypatch):

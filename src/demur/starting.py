@@ -14,10 +14,8 @@ from demur.errors import DemurError, InvalidSetting, MissingExtra
 
 EXTRAS = {"tensorflow": "tensorflow-cpu", "jax": "jax", "torch": "torch"}
 """The extra that installs each backend; the first one installed is used."""
-
-
 ONLY_SCORING = ("numpy", "openvino")
-"""Backends that Keras has beside these, which train nothing."""
+"""Keras's other backends, which train nothing."""
 NATIVE = {".safetensors": "torch"}
 """The backend that the gradients of a classifier in such a file go through, if they go through one alone."""
 

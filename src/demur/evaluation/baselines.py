@@ -166,7 +166,7 @@ class OrdinaryAutoencoder(Baseline):
         X = X[rng.permutation(len(X))[:20_000]]
         channels_first = self.target.detector.channels_first
         self.network = nets.autoencoder(X.shape[1:], channels_first=channels_first, seed=self.seed)
-        nets.learn_scales(self.network, X[:SOME])
+        nets.set_scales(self.network, X[:SOME])
         xla = False if keras.backend.backend() == "tensorflow" else "auto"
         self.network.compile("adam", "mse", jit_compile=xla)
         orders = [rng.permutation(len(X)) for _ in range(10)]

@@ -194,8 +194,9 @@ def difference(known: list[Range], found: list[Range], *, may_be_alike: bool = F
         known: of the rows of `fit`.
         found: of the other rows.
         may_be_alike: whether the other rows may all be of one kind, of one hour or one camera, as batches are in
-            production. Such rows vary less, and their channels have other means, without being on another scale; what
-            they vary more, or lie between other bounds, tells as of any rows.
+            production. Such rows vary less, and their channels have other means, without being on another scale. What
+            tells as of any rows is that they vary more, or lie between other bounds; that images vary less tells where
+            their numbers lie as much nearer to zero.
     """
     by_name = {part.name: part for part in known}
     for part in found:
@@ -230,7 +231,8 @@ def _other_spread(before: Range, now: Range, may_be_alike: bool) -> str | None:
     of = f" of {now.name}" if now.name else ""
     if before.is_pooled:
         whole = float(_growth(before.overall[:, None], now.overall[:, None], SPREADS[1:], np.inf)[0])
-        if np.isnan(whole) or ((whole >= OF_PALE_IMAGES or may_be_alike) and whole <= OF_IMAGES):
+        is_pale = whole < OF_PALE_IMAGES and (not may_be_alike or _reach(now) < 2**OF_PALE_IMAGES * _reach(before))
+        if np.isnan(whole) or not (is_pale or whole > OF_IMAGES):
             return None
         return f"the numbers{of} vary {_times(whole)} those of the rows of fit ({_ends(before.overall, now.overall)})"
     growth = _growth(before.quantiles, now.quantiles, SPREADS, min(before.rows, now.rows), least=2)
@@ -251,6 +253,11 @@ def _other_spread(before: Range, now: Range, may_be_alike: bool) -> str | None:
         f"column {now.columns[worst]}{of} varies {_times(growth[worst])} that of the rows of fit "
         f"({_ends(before.quantiles[:, worst], now.quantiles[:, worst])}){more}"
     )
+
+
+def _reach(part: Range) -> float:
+    """How far from zero the numbers lie. Another scale brings it nearer; less contrast does not."""
+    return float(np.abs(part.overall[[0, -1]]).max())
 
 
 def _growth(before: Array, now: Array, spreads: Sequence[tuple[int, int]], rows: float, least: int = 1) -> Array:

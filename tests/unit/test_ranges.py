@@ -138,6 +138,9 @@ def test_batches_of_one_kind_are_not_on_another_scale():
     assert difference(ranges(images()), ranges(reddest), may_be_alike=True) is None
     assert "between 0 and 255" in difference(ranges(images()), ranges(255 * reddest), may_be_alike=True)
     assert "as much as" in difference(known, ranges(1000 * batches[0]), may_be_alike=True)
+    grey, divided = (ranges(rows) for rows in (0.5 + (pictures - 0.5) / 20, pictures / 20))
+    assert difference(ranges(images()), grey, may_be_alike=True) is None
+    assert "20 times less" in difference(ranges(images()), divided, may_be_alike=True)
 
 
 def test_texts_and_categories_have_no_scale():

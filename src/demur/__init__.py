@@ -90,6 +90,6 @@ def _choose_backend(name: str) -> None:
         take_an_installed_backend()
 
 
-_ON_KERAS = ("AdversarialAE", "ModelDistillation", "evaluate", "load_detector", "save_detector")
+_ON_KERAS = ("AdversarialAE", "BlackBox", "ModelDistillation", "Robust", "evaluate", "load_detector", "save_detector")
 
 __getattr__, __dir__ = lazy(__name__, _HOMES, _MODULES, _ELSEWHERE, _choose_backend)

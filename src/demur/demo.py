@@ -124,11 +124,11 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
     ae = AdversarialAE(model=classifier, data_type="image", seed=seed)
     ae.fit(x_train, w_recon=0.1, epochs=plan.detector_epochs, verbose=False, callbacks=[EpochBar()])
     detectors["AdversarialAE"] = ae
-    student = "ModelDistillation" if plan.robust is None else "ModelDistillation, robust"
-    console.print(f"\n[bold]{student}[/bold]: a student that learns what the classifier says")
+    robust = "" if plan.robust is None else f", robust={plan.robust:g}"
+    console.print(f"\n[bold]ModelDistillation[/bold]{robust}: a student that learns what the classifier says")
     distillation = ModelDistillation(model=classifier, data_type="image", seed=seed)
     distillation.fit(x_train, epochs=plan.detector_epochs, robust=plan.robust, verbose=False, callbacks=[EpochBar()])
-    detectors[student] = distillation
+    detectors["ModelDistillation"] = distillation
     for detector in detectors.values():
         detector.infer_threshold(data.held_out.x, threshold_perc=95)
 

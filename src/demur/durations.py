@@ -27,7 +27,7 @@ def seconds_of(duration: Any, name: str) -> float:
     """
     if isinstance(duration, datetime.timedelta):
         duration = duration.total_seconds()
-    if is_number(duration) and duration > 0:
+    if is_number(duration) and not isinstance(duration, bool) and duration > 0:
         return float(duration)
     units = "|".join(UNITS)
     matched = re.fullmatch(rf"\s*([0-9]*\.?[0-9]+)\s*({units})\s*", duration) if isinstance(duration, str) else None

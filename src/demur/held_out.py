@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur import calls
+from demur.binomial import binomial_cdf
 from demur.data import CHECK_ROWS, Layout, Rows, batches, cast, flat, is_table, taken
 from demur.errors import WrongRows
 from demur.ranges import Numbers, Range, difference, numbers_of
@@ -26,6 +27,8 @@ FEW_ERRORS, NEW_ERRORS = 0.02, 0.01
 or on twice as many as of its training rows."""
 BEYOND_CHANCE, SURELY = 0.2, 0.01
 """Cohen's kappa that any classifier has on rows with their own labels, and the level of the tests on that."""
+ONE_IN_A_HUNDRED = 2.326
+"""Standard deviations that a normal number exceeds at that chance."""
 SAMPLE = 2048
 """Rows whose numbers are looked at."""
 TOGETHER = 2**22
@@ -152,9 +155,9 @@ class PassingRows:
         self._sample = [(hashes[chosen], [part.taken(chosen) for part in numbers])]
 
 
-def warn_if_other(rows: list[Range], trained_on: list[Range]) -> None:
-    """Warn if rows are on another scale than the rows of `fit`, or in another order."""
-    found = difference(trained_on, rows)
+def warn_if_other(rows: list[Range], trained_on: list[Range], *, may_be_alike: bool = False) -> None:
+    """Warn if rows are on another scale than the rows of `fit`, or in another order; see `difference`."""
+    found = difference(trained_on, rows, may_be_alike=may_be_alike)
     if found is not None:
         calls.warn(
             f"{found}. What comes of such rows says nothing about rows like those of fit: pass rows that were made "
@@ -238,15 +241,18 @@ def chance_of(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
 def is_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> bool:
     """Whether a classifier is right no more often than on shuffled labels, and so seldom that no classifier is.
 
-    True if the number of errors is compatible with shuffled labels, and significantly larger than what a classifier
-    makes that is little better than chance (Cohen's kappa of 0.2). Where there are too few rows, or too few of a rare
-    class, to tell, it is not.
+    True if the number of errors is compatible with shuffled labels (Cohen's kappa is not above 0, by its standard
+    error under chance: Fleiss, Cohen & Everitt, 1969), and significantly larger than what a classifier makes that is
+    little better than chance (a kappa of 0.2). Where there are too few rows, or too few of a rare class, to tell, it is
+    not.
     """
     n, chance = len(labels), chance_of(predicted, labels)
     errors = int((predicted != labels).sum())
-    if not 0 < chance < 1:
-        return False
-    is_better = binomial_cdf(errors, n, 1 - chance) <= SURELY
+    shares = [(float(np.mean(predicted == c)), float(np.mean(labels == c))) for c in np.unique(labels)]
+    variance = (chance + chance**2 - sum(p * q * (p + q) for p, q in shares)) / n
+    if not 0 < chance < 1 or variance <= 0 or len(shares) == 1:
+        return False  # shuffling changes nothing
+    is_better = (1 - errors / n - chance) / math.sqrt(variance) >= ONE_IN_A_HUNDRED
     return not is_better and 1 - binomial_cdf(errors - 1, n, (1 - BEYOND_CHANCE) * (1 - chance)) <= SURELY
 
 
@@ -265,11 +271,3 @@ def is_like_training(wrong: Flags, wrong_trained: Flags) -> bool:
     part = len(wrong) / (len(wrong) + len(wrong_trained))
     is_worse = 1 - binomial_cdf(errors - 1, errors + errors_trained, part) <= LEVEL
     return not is_worse and binomial_cdf(errors, len(wrong), max(NEW_ERRORS, 2 * share)) <= LEVEL
-
-
-def binomial_cdf(k: int, n: int, p: float) -> float:
-    """The chance of at most k of n, at a chance p of each, above 0 and below 1."""
-    i = np.arange(k + 1)
-    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    choices = log_factorials[n] - log_factorials[i] - log_factorials[n - i]
-    return float(np.exp(choices + i * math.log(p) + (n - i) * math.log1p(-p)).sum())

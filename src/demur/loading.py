@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.calls import explained
+from demur.calls import explained, kind
 from demur.errors import WrongType
 from demur.folder import read_document
 
@@ -25,8 +25,11 @@ def save_detector(detector: "Detector", path: str | Path, **settings: Any) -> No
         path: the folder.
         settings: see `Detector.save`.
     """
-    if isinstance(detector, str | Path) and hasattr(path, "save"):
-        raise WrongType("save_detector takes the detector first: write save_detector(detector, path)")
+    if not hasattr(detector, "save"):
+        raise WrongType(
+            "save_detector takes a detector, and then the path: write save_detector(detector, path); got "
+            + kind(detector)
+        )
     detector.save(path, **settings)
 
 

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from demur.errors import EmptyInput, InvalidSetting, NonFinite, WrongType
+from demur.binomial import binomial_cdf
+from demur.data import check_whole
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
 
 __all__ = [
     "Estimate",
@@ -188,9 +190,19 @@ def lead(pairs: Sequence[Pair]) -> Lead:
         (True, True)
 
     Raises:
-        EmptyInput, NonFinite: as `auroc`.
+        EmptyInput, NonFinite: as `auroc`; there are no pairs.
+        ShapeMismatch: two scores are not of the same rows, or rows of `bad` are none of the unchanged ones.
     """
+    if not pairs:
+        raise EmptyInput("lead compares two scores under one threat or more; got no pairs")
     n, found = len(pairs[0].clean[0]), list[float]()
+    for pair in pairs:
+        sizes = {len(pair.clean[0]), len(pair.clean[1])}, {len(pair.bad[0]), len(pair.bad[1]), len(pair.rows)}
+        if sizes[0] != {n} or len(sizes[1]) > 1 or not np.isin(pair.rows, np.arange(n)).all():
+            raise ShapeMismatch(
+                "both scores of a pair must be of the same rows: as many clean ones in each, and as many bad ones in "
+                "each as there are rows, each of which is the number of a clean score"
+            )
     influence = np.zeros(n)
     for pair in pairs:
         (clean, bad), (other_clean, other_bad) = (_placements(c, b) for c, b in zip(pair.clean, pair.bad, strict=True))
@@ -225,12 +237,15 @@ def mcnemar(better: int, worse: int) -> float:
     Exact and two-sided: by the binomial distribution of the rows that changed.
 
     Examples:
-        >>> mcnemar(9, 1), mcnemar(0, 0)
-        (0.021484375, 1.0)
+        >>> round(mcnemar(9, 1), 6), mcnemar(0, 0)
+        (0.021484, 1.0)
+
+    Raises:
+        InvalidSetting: one of them is no whole number, or below 0.
     """
-    n, fewer = better + worse, min(better, worse)
-    tail = sum(math.comb(n, k) for k in range(fewer + 1))
-    return min(1.0, float(2 * tail / 2**n))
+    check_whole("better", better, 0)
+    check_whole("worse", worse, 0)
+    return min(1.0, 2 * binomial_cdf(min(better, worse), better + worse, 0.5))
 
 
 def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
@@ -243,7 +258,13 @@ def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
         [True, True, True]
         >>> holm([0.001, 0.04, 0.03])
         [True, False, False]
+
+    Raises:
+        InvalidSetting, WrongType: they are no numbers from 0 to 1.
     """
+    found_p = numbers(p_values, "p_values")
+    if not ((found_p >= 0) & (found_p <= 1)).all():
+        raise InvalidSetting(f"p_values are numbers from 0 to 1; got {p_values!r}")
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     found = [False] * len(p_values)
     for place, i in enumerate(order):

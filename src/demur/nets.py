@@ -13,8 +13,8 @@ import numpy as np
 from keras import layers
 
 from demur.backends import current
-from demur.data import Shape, describe
-from demur.errors import ShapeMismatch
+from demur.data import Field, Shape, check_layout, describe
+from demur.errors import ShapeMismatch, WrongType
 
 __all__ = ["autoencoder", "random_head", "student", "token_student"]
 __dir__ = __all__.copy
@@ -71,7 +71,18 @@ def learn_scales(network: Any, rows: Any) -> None:
     Args:
         network: what `autoencoder` or `student` made.
         rows: `(n, *input_shape)`.
+
+    Raises:
+        WrongType: the network is no Keras model, or rows are no numbers.
+        ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
     """
+    if not isinstance(network, keras.Model):
+        raise WrongType(f"network is one that demur.nets made; got {type(network).__name__}")
+    set_scales(network, check_layout(rows, Field(tuple(network.input_shape[1:])), "rows"))
+
+
+def set_scales(network: Any, rows: Any) -> None:
+    """The same for rows that nothing is known of: those that are not finite are left out."""
     for layer in (layer for layer in network.layers if isinstance(layer, Standardize)):
         x = np.moveaxis(np.asarray(rows, "float64"), layer.axis, -1)
         x = x.reshape(-1, x.shape[-1])

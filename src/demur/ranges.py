@@ -184,11 +184,19 @@ def _spread(size: int, most: int) -> Array:
     return np.unique(np.linspace(0, size - 1, min(size, most)).astype(int))
 
 
-def difference(known: list[Range], found: list[Range]) -> str | None:
+def difference(known: list[Range], found: list[Range], *, may_be_alike: bool = False) -> str | None:
     """What tells that rows are on another scale, or in another order, than the known ones, in words; None if nothing.
 
     Rows that have drifted or are corrupted stay below what counts here, and rows of another unit, or that were
     standardised where the others were not, do not.
+
+    Args:
+        known: of the rows of `fit`.
+        found: of the other rows.
+        may_be_alike: whether the other rows may all be of one kind, of one hour or one camera, as batches are in
+            production. Such rows vary less, and their channels have other means, without being on another scale. What
+            tells as of any rows is that they vary more, or lie between other bounds; that images vary less tells where
+            their numbers lie as much nearer to zero.
     """
     by_name = {part.name: part for part in known}
     for part in found:
@@ -198,7 +206,8 @@ def difference(known: list[Range], found: list[Range]) -> str | None:
         now = part.only(before.columns)
         if not before.columns:
             continue
-        said = _other_convention(before, now) or _other_spread(before, now) or _other_order(before, now)
+        said = _other_convention(before, now) or _other_spread(before, now, may_be_alike)
+        said = said or (None if may_be_alike else _other_order(before, now))
         if said is not None:
             return said
     return None
@@ -218,14 +227,16 @@ def _other_convention(before: Range, now: Range) -> str | None:
     return f"the numbers{of} lie {is_now}, and nine in ten of those of the rows of fit between {low:.4g} and {high:.4g}"
 
 
-def _other_spread(before: Range, now: Range) -> str | None:
+def _other_spread(before: Range, now: Range, may_be_alike: bool) -> str | None:
     of = f" of {now.name}" if now.name else ""
     if before.is_pooled:
         whole = float(_growth(before.overall[:, None], now.overall[:, None], SPREADS[1:], np.inf)[0])
-        if np.isnan(whole) or OF_PALE_IMAGES <= whole <= OF_IMAGES:
+        is_pale = whole < OF_PALE_IMAGES and (not may_be_alike or _reach(now) < 2**OF_PALE_IMAGES * _reach(before))
+        if np.isnan(whole) or not (is_pale or whole > OF_IMAGES):
             return None
         return f"the numbers{of} vary {_times(whole)} those of the rows of fit ({_ends(before.overall, now.overall)})"
     growth = _growth(before.quantiles, now.quantiles, SPREADS, min(before.rows, now.rows), least=2)
+    growth = np.maximum(growth, 0) if may_be_alike else growth
     known = growth[~np.isnan(growth)]
     if len(known) > 2 and abs(np.median(known)) > OF_MOST_COLUMNS:
         typical = int(np.nanargmin(np.abs(growth - np.median(known))))
@@ -242,6 +253,11 @@ def _other_spread(before: Range, now: Range) -> str | None:
         f"column {now.columns[worst]}{of} varies {_times(growth[worst])} that of the rows of fit "
         f"({_ends(before.quantiles[:, worst], now.quantiles[:, worst])}){more}"
     )
+
+
+def _reach(part: Range) -> float:
+    """How far from zero the numbers lie. Another scale brings it nearer; less contrast does not."""
+    return float(np.abs(part.overall[[0, -1]]).max())
 
 
 def _growth(before: Array, now: Array, spreads: Sequence[tuple[int, int]], rows: float, least: int = 1) -> Array:

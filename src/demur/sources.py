@@ -396,14 +396,15 @@ class CheckedSource:
 
 
 def check_scale(guard: Any, X: Any) -> None:
-    """Warn if rows in memory are on another scale than the rows that a guard, live or exported, was trained on."""
+    """Warn if a batch in memory is on another scale than the rows that a guard, live or exported, was trained on."""
     if guard.trained_on is None or is_stream(X) or is_collection(X):
         return
-    guard.has_looked = True
     layout = guard.classifier.layout if hasattr(guard, "classifier") else guard.layout
     with np.errstate(over="ignore"):  # what is beyond float32 is told by those who score it
         rows = cast(some_of(check_layout(X, layout, finite=False)), layout)
-    warn_if_other(ranges_of(rows, layout, channels_first=guard.channels_first), guard.trained_on.ranges)
+    guard.has_looked = True
+    found = ranges_of(rows, layout, channels_first=guard.channels_first)
+    warn_if_other(found, guard.trained_on.ranges, may_be_alike=True)
 
 
 def look_once(guard: Any, X: Any) -> None:

@@ -14,8 +14,8 @@ from demur.errors import DemurError, InvalidSetting, MissingExtra
 
 EXTRAS = {"tensorflow": "tensorflow-cpu", "jax": "jax", "torch": "torch"}
 """The extra that installs each backend; the first one installed is used."""
-
-
+ONLY_SCORING = ("numpy", "openvino")
+"""Keras's other backends, which train nothing."""
 NATIVE = {".safetensors": "torch"}
 """The backend that the gradients of a classifier in such a file go through, if they go through one alone."""
 
@@ -78,7 +78,10 @@ def take_an_installed_backend() -> None:
     Raises:
         DemurError, MissingExtra, InvalidSetting: see `choose_backend`.
     """
-    if "keras" not in sys.modules and ("KERAS_BACKEND" in os.environ or importlib.util.find_spec(_of_keras()) is None):
+    asked = os.environ.get("KERAS_BACKEND")
+    if "keras" in sys.modules or asked in ONLY_SCORING:
+        return
+    if asked or importlib.util.find_spec(_of_keras()) is None:
         choose_backend()
 
 

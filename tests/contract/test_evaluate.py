@@ -499,7 +499,7 @@ def test_with_hardly_any_time_there_are_figures_of_unchanged_rows_alone(counting
     assert found.clean.accuracy.value > 0.5
     assert set(found.clean_detection) == {"entropy"}
     assert found.notes[-1] == (
-        "To end within 1e-06 s: left out: counting, fog, the comparison with reconstruction error."
+        "To end within 1e-06 s: left out: counting; fog; the comparison with reconstruction error."
     )
     assert Evaluation.from_json(found.to_json()).to_json() == found.to_json()
 

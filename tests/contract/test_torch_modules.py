@@ -255,7 +255,7 @@ def test_checkpoints_of_a_module_are_safetensors(X, tmp_path):
 @on_torch
 def test_a_copy_is_loaded_from_the_classifier_and_files_are_for_whom_the_umask_says(X, tmp_path):
     detector = ModelDistillation(model=sources.torch_cnn(), distilled_model="copy")
-    checkpoint = keras.callbacks.ModelCheckpoint(str(tmp_path / "checkpoint.safetensors"))
+    checkpoint = keras.callbacks.ModelCheckpoint(str(tmp_path / "checkpoint.keras"))
     before = os.umask(0o027)
     try:
         detector.fit(X, robust=0.1, epochs=1, verbose=False, callbacks=[checkpoint])

@@ -11,9 +11,9 @@ import pytest
 from keras import layers
 
 from advice import advises
-from demur import AdversarialAE, ModelDistillation, Robust, evaluate, load_detector, runtime
+from demur import AdversarialAE, ModelDistillation, Robust, evaluate, load_detector, nets, runtime
 from demur.drift import calibrate_accuracy, estimate_accuracy, test
-from demur.errors import InvalidSetting, WrongRows
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongRows, WrongType
 from demur.evaluation.attacks import Attack
 from demur.evaluation.comparison import RIGHT_ROWS
 from demur.nets import Standardize
@@ -87,6 +87,8 @@ def test_an_evaluation_on_wrong_rows_says_so_first_and_fails_a_check():
 def test_the_scale_of_rows_that_are_judged_is_looked_at_once():
     detector, x = again(), 255 * guards.data().held_out.x[:100]
     detector.score(x[:39])  # of so few, nothing is told
+    with pytest.raises(ShapeMismatch):
+        detector.score(x[:, :4])
     with pytest.warns(WrongRows, match="between 0 and 255"):
         detector.score(x)
     detector.predict(x)
@@ -133,7 +135,7 @@ def test_rows_of_streams_are_known_and_what_a_function_makes_of_rows():
     for rows in (x, 255 * x):  # whoever calibrates on them made them so first, or forgot to
         with pytest.warns(WrongRows) as told:
             made.infer_threshold(rows, fpr=0.1)
-        said = [str(warning.message) for warning in told]
+        said = [str(warning.message) for warning in told if warning.category is WrongRows]
         assert "among the rows that fit was given" in said[-1]
         assert ("between 0 and 255" in said[0]) is (rows is not x)
 
@@ -182,9 +184,23 @@ def test_ready_networks_learn_the_same_on_any_scale(kind, rows, request, tmp_pat
     np.testing.assert_array_equal(detector.companion.layers[0].scale.numpy().ravel(), scales[0])
 
 
-def test_networks_of_ones_own_and_copies_keep_their_scales():
-    from demur import nets
+def test_scales_are_learned_from_rows_that_fit_the_network():
+    student = nets.student((4,), 3)
+    for rows, error in (
+        (np.ones((5, 3)), ShapeMismatch),
+        (np.ones(4), ShapeMismatch),
+        (np.ones((0, 4)), EmptyInput),
+        (np.full((5, 4), np.nan), NonFinite),
+        ("rows", WrongType),
+    ):
+        with pytest.raises(error, match="rows"):
+            nets.learn_scales(student, rows)
+    with pytest.raises(WrongType, match=r"one that demur\.nets made; got int"):
+        nets.learn_scales(3, np.ones((5, 4)))
+    assert (student.layers[0].scale.numpy() == 1).all()
 
+
+def test_networks_of_ones_own_and_copies_keep_their_scales():
     x = 100 * models.wine()[0][:32]
     own = nets.student((13,), 3)
     ModelDistillation(model=models.tabular(), distilled_model=own).fit(x, epochs=1, verbose=False)

@@ -127,7 +127,30 @@ def test_fit_shows_epochs_and_says_what_is_next(data, tmp_path, capsys):
     assert cli.main(fit_arguments(data, tmp_path / "my detector", "--scale", "0.5")) == 0
     out = capsys.readouterr().out
     assert "Epoch 3/3" in out
-    assert f"demur threshold '{tmp_path / 'my detector'}' --data HELD_OUT.npz\n" in out
+    assert f"demur threshold '{tmp_path / 'my detector'}' --data HELD_OUT.npz:images --fpr 0.05\n" in out
+
+
+def test_ctrl_c_keeps_what_fit_has_learned_and_writes_nothing_before(data, tmp_path, capsys, monkeypatch):
+    from demur import AdversarialAE, load_detector
+
+    fit = AdversarialAE.fit
+
+    def interrupted_after(epochs):
+        def run(self, X, **settings):
+            if epochs:
+                fit(self, X, **{**settings, "epochs": epochs})
+            raise KeyboardInterrupt
+
+        return run
+
+    for epochs, folder in ((0, tmp_path / "nothing"), (1, tmp_path / "some")):
+        monkeypatch.setattr(AdversarialAE, "fit", interrupted_after(epochs))
+        assert cli.main(fit_arguments(data, folder, "--scale", "0.5")) == 130
+        said = capsys.readouterr().err
+        assert folder.exists() is bool(epochs)
+        assert (f"saved in {folder} what was learned so far" in said) is bool(epochs)
+        assert "demur: interrupted" in said
+    assert load_detector(tmp_path / "some").scale == 0.5
 
 
 def test_the_scale_of_fit_is_remembered_and_may_be_said_otherwise(data, tmp_path, capsys, monkeypatch):

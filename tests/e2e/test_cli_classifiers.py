@@ -176,7 +176,7 @@ def test_a_classifier_of_every_format_gets_its_guard_from_tables(kind, capsys):
     guard = guard_of(kind)
     answered = capsys.readouterr().out
     if answered:  # made by this test
-        assert f"--data HELD_OUT.csv {KINDS[kind]}".rstrip() + "\n" in answered
+        assert f"--data HELD_OUT.csv {KINDS[kind]}".rstrip() + " --fpr 0.05\n" in answered
         assert "left out: " in answered
     _, predict = made(kind)
     new = pd.read_csv("new.csv")

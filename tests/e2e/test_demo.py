@@ -27,7 +27,7 @@ def test_demo_detects_attacks_and_says_the_same_again(tmp_path, monkeypatch, cap
         assert (tmp_path / turn / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert tables[0] == tables[1]
     found = json.loads((tmp_path / "first" / "demo.json").read_text())
-    assert list(found["detectors"]) == ["AdversarialAE", "ModelDistillation, robust", "maximum probability"]
+    assert list(found["detectors"]) == ["AdversarialAE", "ModelDistillation", "maximum probability"]
     rows = [detector["rows"]["PGD eps 0.15"] for detector in found["detectors"].values()]
     assert rows[1]["flagged"] > rows[2]["flagged"], "the guard sees what confidence does not"
     for detector in list(found["detectors"].values())[:2]:

@@ -164,8 +164,10 @@ def test_completion_shows_what_users_need_and_computes_nothing(detector):
 
 
 def test_a_detector_is_saved_as_elsewhere_and_to_a_folder(detector, tmp_path):
-    with advises(WrongType, "save_detector takes the detector first: write save_detector(detector, path)"):
+    with advises(WrongType, "save_detector takes a detector, and then the path: write save_detector(detector, path)"):
         demur.save_detector(tmp_path / "guard", detector)
+    with pytest.raises(WrongType, match=r"got builtins\.int"):
+        demur.save_detector(3, tmp_path / "guard")
     demur.save_detector(detector, tmp_path / "guard")
     again = demur.load_detector(tmp_path / "guard")
     np.testing.assert_allclose(again.score(X), detector.score(X), atol=1e-6)

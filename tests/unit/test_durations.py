@@ -25,7 +25,7 @@ def test_a_time_is_a_number_of_seconds_or_has_a_unit():
         (datetime.timedelta(minutes=3), 180),
     ]:
         assert seconds_of(text, "budget") == seconds
-    nonsense = ("ten minutes", "10 fortnights", "", "0s", "-1s", 0, -1, np.inf, np.nan, [1], "1e3s", None)
+    nonsense = ("ten minutes", "10 fortnights", "", "0s", "-1s", 0, -1, True, np.inf, np.nan, [1], "1e3s", None)
     for value in (*nonsense, datetime.timedelta(0)):
         with pytest.raises(InvalidSetting, match="budget is a time such as"):
             seconds_of(value, "budget")

@@ -8,12 +8,12 @@ import pytest
 
 from advice import advises
 from demur import held_out, row_sketch
+from demur.binomial import binomial_cdf
 from demur.data import layout_of
 from demur.errors import WrongRows
 from demur.held_out import (
     KnownRows,
     PassingRows,
-    binomial_cdf,
     is_by_chance,
     is_like_training,
     shared_share,
@@ -137,6 +137,10 @@ def test_labels_of_other_rows_are_told_and_those_of_weak_classifiers_are_not():
     assert told(200, two, 0.25) <= 0.02
     assert told(20, ten, 0.9) == 0
     assert told(200, rare, 0.9) == 0
+    for n in (200, 5000):  # right on all of a rare class, and on 95 % of the other; rows of one class
+        y = np.arange(n) < n // 200
+        assert not any(is_by_chance(np.where(y, True, RNG.random(n) < 0.05), y) for _ in range(50))
+        assert not any(is_by_chance(RNG.random(n) < 0.05, np.zeros(n, bool)) for _ in range(50))
 
 
 def test_labels_of_other_rows_are_told_with_what_to_do():

@@ -126,6 +126,23 @@ def test_rows_of_several_arrays_are_told_by_the_array():
     assert "column 1 of 'about'" in difference(known, ranges_of({**rows, "about": rows["about"] * [1, 100]}, layout))
 
 
+def test_batches_of_one_kind_are_not_on_another_scale():
+    """What is judged comes from one hour, or one camera: it varies less, and its colours are others."""
+    before, now = halves(load_breast_cancer)
+    known = ranges(before)
+    batches = [now[np.argsort(now[:, column])][start : start + 64] for column in range(30) for start in (0, 100, 200)]
+    assert any(difference(known, ranges(rows)) for rows in batches)
+    assert not any(difference(known, ranges(rows), may_be_alike=True) for rows in batches)
+    pictures = images(1000, seed=1)
+    reddest = pictures[np.argsort((pictures[..., 2] - pictures[..., 0]).mean(axis=(1, 2)))[:64]]
+    assert difference(ranges(images()), ranges(reddest), may_be_alike=True) is None
+    assert "between 0 and 255" in difference(ranges(images()), ranges(255 * reddest), may_be_alike=True)
+    assert "as much as" in difference(known, ranges(1000 * batches[0]), may_be_alike=True)
+    grey, divided = (ranges(rows) for rows in (0.5 + (pictures - 0.5) / 20, pictures / 20))
+    assert difference(ranges(images()), grey, may_be_alike=True) is None
+    assert "20 times less" in difference(ranges(images()), divided, may_be_alike=True)
+
+
 def test_texts_and_categories_have_no_scale():
     assert ranges_of(pd.DataFrame({"kind": ["a", "b"]}), layout_of(pd.DataFrame({"kind": ["a", "b"]}))) == []
     assert ranges_of(np.array(["a", "b"], object), layout_of(np.array(["a", "b"], object))) == []

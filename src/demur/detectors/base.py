@@ -842,7 +842,7 @@ class Detector(Readable, abc.ABC):
         # Whatever else the rows hold, training complains of, by the numbers of the rows.
         if self._learns_scales and all(part.dtype.kind in "buif" for part in rows):
             with devices.scope():
-                nets.learn_scales(self.companion, np.concatenate(rows))
+                nets.set_scales(self.companion, np.concatenate(rows))
 
     def _remember_columns(self, layout: Layout) -> None:
         """Have tables put in the order of the columns that the first training rows had, wherever rows are read."""

@@ -167,7 +167,7 @@ class OrdinaryAutoencoder(Baseline):
         X = X[rng.permutation(len(X))[:20_000]]
         channels_first = self.target.detector.channels_first
         self.network = nets.autoencoder(X.shape[1:], channels_first=channels_first, seed=self.seed)
-        nets.learn_scales(self.network, X[:SOME])
+        nets.set_scales(self.network, X[:SOME])
         self.network.compile("adam", "mse", jit_compile=current().xla)
         orders = [rng.permutation(len(X)) for _ in range(10)]
         batches = [order[begin : begin + 128] for order in orders for begin in range(0, len(X), 128)]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from demur.evaluation.result import Clean, Evaluation, Threat
 
 RIGHT_ROWS = "test rows and labels are what they are taken for"
-"""The check that fails where `WrongRows` is warned of."""
+"""The sanity check that fails where `WrongRows` is warned of."""
 OWN = "demur"
 """The name of the detector's own score among those of the baselines."""
 BETTER, WORSE = "better", "worse"

@@ -217,7 +217,7 @@ class Evaluation(Readable):
 
     Examples:
         >>> evaluation
-        <Evaluation of AdversarialAE on 300 rows: 31 threats, 1 of 5 sanity checks made failed; summary() says more>
+        <Evaluation of AdversarialAE on 300 rows: 31 threats, 5 sanity checks made, 1 failed; summary() says more>
         >>> text = evaluation.to_json("evaluation.json")
         >>> frame = Evaluation.from_json("evaluation.json").to_frame()
         >>> set(frame["threat"]) == {threat.name for threat in evaluation.threats} | {"unchanged"}
@@ -285,7 +285,7 @@ class Evaluation(Readable):
         made = sum(check.passed is not None for check in self.checks)
         return (
             f"<Evaluation of {self.detector} on {count(self.rows, 'row')}: {count(len(self.threats), 'threat')}, "
-            f"{failed} of {made} sanity checks made failed; summary() says more>"
+            f"{count(made, 'sanity check')} made, {failed} failed; summary() says more>"
         )
 
     def to_json(self, path: str | Path | None = None) -> str:

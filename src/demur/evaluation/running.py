@@ -181,7 +181,7 @@ def evaluate(
             clean=unchanged.clean(),
             threats=measured,
             worst_cases=worst_cases(outcomes, unchanged, resamples=resamples, seed=seed),
-            checks=[Check(RIGHT_ROWS, False, said) for said in wrong_rows] + check_all(target, unchanged, outcomes),
+            checks=[_rows_check(wrong_rows), *check_all(target, unchanged, outcomes)],
             cost=cost,
             settings={
                 "attacks": [attack.settings for attack in asked.attacks],
@@ -216,6 +216,12 @@ def _told() -> Iterator[list[str]]:
             said = str(warning.message)
             told.append(f"{said[0].upper()}{said[1:]}.")
         calls.warn(warning.message)
+
+
+def _rows_check(told: Sequence[str]) -> Check:
+    """Whether anything was warned of about the rows."""
+    fine = "Rows are on the scale of those of fit and not among them, and labels are not those of other rows."
+    return Check(RIGHT_ROWS, not told, " ".join(told) or fine)
 
 
 def _heading(trial: Trial) -> str:

@@ -25,6 +25,7 @@ from networks import published_autoencoder
 
 import demur
 from demur import AdversarialAE, ModelDistillation, Robust, datasets
+from demur.calibration.metrics import evaluate_scores
 from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import (
     PGD,
@@ -41,10 +42,9 @@ from demur.evaluation.attacks import (
 from demur.evaluation.budgets import default_epsilons
 from demur.evaluation.store import digest_of_classifier, digest_of_rows
 from demur.evaluation.target import Target
-from demur.graph import Half, compiled
-from demur.metrics import evaluate_scores
-from demur.scoring import over_batches
-from demur.sources import as_source
+from demur.network.graph import Half, compiled
+from demur.network.scoring import over_batches
+from demur.rows.sources import as_source
 
 ROOT = Path(__file__).resolve().parent
 ATTACKED = 100

@@ -24,7 +24,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-from demur import ModelDistillation, TableEncoder, columns
+from demur import ModelDistillation, TableEncoder
+from demur.rows import columns
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST, ROWS = 40_000, 8000

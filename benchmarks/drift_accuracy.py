@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from demur.harm import Learned, Limits, features, interval, learned, limits_of, size_of
+from demur.calibration.harm import Learned, Limits, features, interval, learned, limits_of, size_of
 
 Array = Any
 Estimate = Callable[[Said], float]

@@ -20,11 +20,11 @@ from scipy.signal import lfilter
 from scipy.stats import mannwhitneyu
 
 from demur import drift
-from demur.calibration import Calibration, ScoreDistribution
-from demur.decision import calibrate, calibration_of, decide, grouped
-from demur.dependence import dependence_of
+from demur.calibration.dependence import dependence_of
+from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.errors import DemurWarning, NoPower
-from demur.results import Scored
+from demur.guards.decision import calibrate, calibration_of, decide, grouped
+from demur.guards.results import Scored
 
 FILE = Path(__file__).resolve().parent.parent / "docs/results/drift-promises.json"
 Array = Any

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from measuring import machine
 
-from demur.calibration import Calibration, ScoreDistribution
+from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.drift import Monitor
 from demur.drift.conditional import conditional_p_values
 from demur.drift.evidence import Martingale, Observed

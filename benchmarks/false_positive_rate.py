@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from demur import datasets
-from demur.calibration import conformal_threshold, percentile_threshold
+from demur.calibration.thresholds import conformal_threshold, percentile_threshold
 from demur.demo import build_classifier
 from demur.detectors import AdversarialAE, ModelDistillation
 

@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from demur import ModelDistillation, drift
-from demur.harm import HarmCalibration
+from demur.calibration.harm import HarmCalibration
 
 OUT = Path(__file__).resolve().parent.parent / "docs/results/flights.json"
 WEATHER = ["temp", "wind_speed", "precip", "visib", "humid"]

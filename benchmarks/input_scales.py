@@ -21,8 +21,9 @@ import numpy as np
 from keras import layers
 from measuring import machine
 
-from demur import AdversarialAE, ModelDistillation, datasets, nets
+from demur import AdversarialAE, ModelDistillation, datasets
 from demur._version import __version__
+from demur.network import nets
 
 OUT = Path(__file__).resolve().parent.parent / "docs/results/input-scales.json"
 ROWS, TESTED, EPOCHS, SEEDS = 10_000, 2_000, 5, (0, 1)

@@ -25,10 +25,10 @@ def measure(way: str) -> list[dict[str, float]]:
     import keras
     from networks import cnn28, rows
 
-    import demur.training
+    import demur.network.training
 
     if way == KERAS:
-        demur.training.fed = lambda batches: batches
+        demur.network.training.fed = lambda batches: batches
     found: list[tuple[float, int]] = []
 
     def now(*_: Any) -> None:

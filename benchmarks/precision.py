@@ -22,8 +22,8 @@ from measuring import machine
 
 import demur.runtime
 from demur import AdversarialAE, ModelDistillation, datasets
+from demur.calibration.metrics import split_by_harm
 from demur.evaluation.corruptions import corrupt
-from demur.metrics import split_by_harm
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSIFIERS = {"Fashion-MNIST, CNN": "fashion_mnist"}

@@ -29,7 +29,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 
 from demur import ModelDistillation
-from demur.held_out import is_like_training
+from demur.calibration.held_out import is_like_training
 
 OUT = Path(__file__).resolve().parent.parent / "docs/results/trained-rows.json"
 FPR, CALIBRATED, BATCH, SEEDS, DRAWS = 0.05, 2000, 500, 2, 200

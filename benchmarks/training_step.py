@@ -19,10 +19,10 @@ from contenders import FIT_BATCH, kl, with_logits
 from measuring import machine, seconds
 from networks import cnn28, rows
 
-from demur import AdversarialAE, divergence
-from demur.backends import current
-from demur.feeding import TrainingBatches
-from demur.training import Objective, Trainer
+from demur import AdversarialAE
+from demur.backends import current, divergence
+from demur.network.feeding import TrainingBatches
+from demur.network.training import Objective, Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 200

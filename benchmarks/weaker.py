@@ -17,10 +17,10 @@ from guarded import classifier_of
 from measuring import machine
 
 from demur import ModelDistillation, datasets
+from demur.calibration.metrics import flagged_rate
 from demur.demo import build_classifier
 from demur.evaluation.attacks import PGD, Attack, CarliniWagner
 from demur.evaluation.target import Target
-from demur.metrics import flagged_rate
 
 FILE = Path(__file__).resolve().parent.parent / "docs/results/weaker.json"
 TRAINED = {"1 epoch of 6,000 images": (6_000, 1), "4 epochs of 6,000 images": (6_000, 4)}

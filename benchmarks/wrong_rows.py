@@ -22,10 +22,10 @@ from flights import flights
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
 from demur._version import __version__
-from demur.data import layout_of
+from demur.calibration.held_out import is_by_chance
 from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
-from demur.held_out import is_by_chance
-from demur.ranges import difference, ranges_of
+from demur.rows.layout import layout_of
+from demur.rows.ranges import difference, ranges_of
 
 OUT = Path(__file__).resolve().parent.parent / "docs/results/wrong-rows.json"
 KNOWN, SIZES, DRAWS, BATCH = 2048, (50, 200, 1000), 40, 64

@@ -24,8 +24,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
 from demur import ModelDistillation, datasets, load_detector
+from demur.calibration.metrics import auroc, flagged_rate, split_by_harm
 from demur.evaluation.corruptions import corrupt
-from demur.metrics import auroc, flagged_rate, split_by_harm
 
 COLUMNS = {
     "accuracy": "accuracy",

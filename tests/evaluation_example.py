@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from demur.calibration.metrics import Pair, evaluate_scores, lead, share
 from demur.evaluation.comparison import OWN
 from demur.evaluation.result import Check, Clean, Comparison, Cost, Evaluation, Example, Harm, Threat, WorstCase
-from demur.metrics import Pair, evaluate_scores, lead, share
 
 ROWS, THRESHOLD = 300, 0.22
 BASELINES = {"maximum softmax probability": -0.3, "entropy": -0.2, "feature squeezing": 0.25}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from demur.calibration import Calibration, ScoreDistribution, conformal_threshold
-from demur.classes import Classes
-from demur.data import Field
+from demur.calibration.thresholds import Calibration, ScoreDistribution, conformal_threshold
+from demur.rows.classes import Classes
+from demur.rows.layout import Field
 from demur.serve.models import Models, Served
 from demur.serve.settings import Settings
 

@@ -6,17 +6,17 @@ Detects inputs that are adversarial, corrupted or drifted in a way that hurts th
 from typing import TYPE_CHECKING
 
 from demur._version import __version__
-from demur.lazy import lazy
+from demur.lazy import ABOVE, lazy
 
 if TYPE_CHECKING:
+    from demur.calibration.metrics import evaluate_scores
     from demur.classifiers import BlackBox
     from demur.detectors import AdversarialAE, ModelDistillation
-    from demur.encoding import TableEncoder
+    from demur.detectors.loading import load_detector, save_detector
     from demur.evaluation.result import Evaluation
     from demur.evaluation.running import evaluate
-    from demur.loading import load_detector, save_detector
-    from demur.metrics import evaluate_scores
-    from demur.robustness import Robust
+    from demur.network.robustness import Robust
+    from demur.rows.encoding import TableEncoder
 
 __all__ = [
     "AdversarialAE",
@@ -37,13 +37,13 @@ _HOMES = {
     "BlackBox": "demur.classifiers",
     "Evaluation": "demur.evaluation.result",
     "ModelDistillation": "demur.detectors",
-    "Robust": "demur.robustness",
-    "TableEncoder": "demur.encoding",
+    "Robust": "demur.network.robustness",
+    "TableEncoder": "demur.rows.encoding",
     "__version__": "demur._version",
     "evaluate": "demur.evaluation.running",
     "evaluate_scores": "demur.metrics",
-    "load_detector": "demur.loading",
-    "save_detector": "demur.loading",
+    "load_detector": "demur.detectors.loading",
+    "save_detector": "demur.detectors.loading",
 }
 
 
@@ -91,5 +91,6 @@ def _choose_backend(name: str) -> None:
 
 
 _ON_KERAS = ("AdversarialAE", "BlackBox", "ModelDistillation", "Robust", "evaluate", "load_detector", "save_detector")
+ABOVE["cluster"] = "demur.batch"
 
 __getattr__, __dir__ = lazy(__name__, _HOMES, _MODULES, _ELSEWHERE, _choose_backend)

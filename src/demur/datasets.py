@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from demur.calls import chosen
+from demur.checks import chosen
 from demur.errors import InvalidSetting
 from demur.extras import extra
 

@@ -14,17 +14,17 @@ from rich.table import Table
 
 from demur import backends, datasets, plots
 from demur._version import __version__
-from demur.calibration import percentile_threshold
-from demur.calls import chosen
+from demur.calibration.metrics import auroc, flagged_rate, split_by_harm
+from demur.calibration.thresholds import percentile_threshold
+from demur.checks import chosen
 from demur.detectors import AdversarialAE, Detector, ModelDistillation
 from demur.evaluation.attacks import Attack
 from demur.evaluation.baselines import MaximumProbability
 from demur.evaluation.corruptions import corrupt
 from demur.evaluation.target import Target
-from demur.metrics import auroc, flagged_rate, split_by_harm
+from demur.guards.results import CorrectData
 from demur.private import without_tensorflow
 from demur.progress import can_draw
-from demur.results import CorrectData
 
 EXAMPLES = 8
 SEVERITY = 3

@@ -1,9 +1,17 @@
-"""Packages whose names are imported when they are first asked for: Keras takes seconds, and fixes its backend."""
+"""What is imported when it is first asked for: Keras takes seconds, and fixes its backend."""
 
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+ABOVE: dict[str, str] = {}
+"""Modules that the core asks for and that stand above it, by what they are asked for; `demur` itself fills it."""
+
+
+def above(name: str) -> Any:
+    """The module that does for the core what it cannot do itself: "cluster" scores the rows of Dask collections."""
+    return importlib.import_module(ABOVE[name])
 
 
 def lazy(

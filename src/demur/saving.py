@@ -2,4 +2,6 @@
 
 from demur.lazy import lazy
 
-__getattr__, __dir__ = lazy(__name__, {"load_detector": "demur.loading", "save_detector": "demur.loading"})
+__getattr__, __dir__ = lazy(
+    __name__, {"load_detector": "demur.detectors.loading", "save_detector": "demur.detectors.loading"}
+)

@@ -11,7 +11,7 @@ import pytest
 from advice import advises
 from demur import AdversarialAE, ModelDistillation, load_detector
 from demur.errors import InvalidSetting
-from demur.feeding import TrainingBatches
+from demur.network.feeding import TrainingBatches
 
 X = models.digits()[0]
 QUICK = {"epochs": 1, "batch_size": 50, "verbose": False}

@@ -96,7 +96,7 @@ def test_sparse_matrices_score_as_dense_ones(detector):
 def test_sparse_matrices_are_trained_on_without_becoming_dense(monkeypatch):
     from sklearn.linear_model import LogisticRegression
 
-    from demur.data import CHECK_ROWS, SparseRows
+    from demur.rows.layout import CHECK_ROWS, SparseRows
 
     dense, (matrix, *_) = sparse()
     widest = []
@@ -171,7 +171,7 @@ def test_a_column_that_is_missing_is_named(framed):
 def test_columns_are_remembered_when_saved_copied_and_exported(framed, tmp_path):
     import copy
 
-    from demur import runtime
+    from demur.onnx import runtime
 
     moved = frames()["moved"]
     framed.save(tmp_path / "guard")

@@ -15,8 +15,8 @@ from keras import layers, ops
 
 import demur.evaluation.attacks
 from demur import AdversarialAE, ModelDistillation
+from demur.backends.divergence import kl
 from demur.detectors import Detector
-from demur.divergence import kl
 from demur.errors import InvalidSetting, WrongType
 from demur.evaluation.attacks import (
     FGSM,

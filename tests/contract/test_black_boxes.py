@@ -23,7 +23,7 @@ from demur.errors import (
     WrongClassifier,
     WrongType,
 )
-from demur.row_sketch import row_keys
+from demur.rows.row_sketch import row_keys
 
 
 class Endpoint:
@@ -127,7 +127,7 @@ def test_a_cache_is_shared_by_detectors_and_processes(X, tmp_path):
     script = f"""
         import numpy as np
         from demur.classifiers.answers import OnDisk
-        from demur.row_sketch import row_keys
+        from demur.rows.row_sketch import row_keys
         keys = row_keys(np.load({str(tmp_path / "X.npy")!r}))
         print(len(OnDisk({str(cache)!r}, "v1 logits=False").get(keys)))
     """

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from demur import AdversarialAE, ModelDistillation, feeding, load_detector, testing
+from demur import AdversarialAE, ModelDistillation, load_detector, testing
 from demur.backends import Whole
-from demur.divergence import jeffreys, length, uncertainty
+from demur.backends.divergence import jeffreys, length, uncertainty
 from demur.errors import InvalidSetting
-from demur.graph import Views
+from demur.network import feeding
+from demur.network.graph import Views
+from demur.network.training import Objective
 from demur.testing.shared import log_views
-from demur.training import Objective
 
 SETTINGS = [
     {"score_type": "kld"},

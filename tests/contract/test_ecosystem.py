@@ -23,8 +23,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from demur import AdversarialAE, ModelDistillation
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
-from demur.pyod import DemurDetector
-from demur.sklearn import DemurOutlierDetector
+from demur.integrations.pyod import DemurDetector
+from demur.integrations.sklearn import DemurOutlierDetector
 
 BACKEND = keras.backend.backend()
 QUICK = {"epochs": 2, "batch_size": 16}

@@ -14,10 +14,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from demur import AdversarialAE, BlackBox, ModelDistillation, drift, load_detector, runtime
-from demur.classes import Classes
+from demur import AdversarialAE, BlackBox, ModelDistillation, drift, load_detector
 from demur.errors import InvalidSetting, ShapeMismatch, TooFewInstances, WrongClassifier
 from demur.evaluation.running import evaluate
+from demur.onnx import runtime
+from demur.rows.classes import Classes
 
 X, Y = sources.wine()
 X, Y = X[Y < 2], Y[Y < 2]

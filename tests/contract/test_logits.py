@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from demur.backends.divergence import PROBABILITY_FLOOR
 from demur.classifiers import KerasClassifier
 from demur.detectors import AdversarialAE
-from demur.divergence import PROBABILITY_FLOOR
 from demur.errors import NotADistribution
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")

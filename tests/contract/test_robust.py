@@ -14,7 +14,7 @@ from keras import layers, ops
 from demur import AdversarialAE, ModelDistillation, Robust, load_detector, testing
 from demur.backends import current
 from demur.errors import InvalidSetting, WrongType
-from demur.robustness import as_robust
+from demur.network.robustness import as_robust
 from demur.testing.leaving import state_of
 from demur.testing.shared import divergences
 

@@ -8,9 +8,9 @@ import pytest
 from contract_models import cnn, decoder, digits, encoder, live_student
 
 from demur import AdversarialAE, ModelDistillation
-from demur.data import Field
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
-from demur.sources import as_source
+from demur.rows.layout import Field
+from demur.rows.sources import as_source
 
 X = digits()[0][:70]
 
@@ -267,14 +267,14 @@ def test_the_first_rows_of_an_endless_stream_are_not_taken_for_its_layout():
 
 
 def test_the_reference_of_a_large_set_is_kept_on_disk(monkeypatch):
-    import demur.scoring
+    import demur.network.scoring
 
     def losses():
         made = AdversarialAE(model=cnn(), encoder_net=encoder(), decoder_net=decoder())
         return made.fit(X, epochs=2, verbose=False).history["loss"]
 
     expected = losses()
-    monkeypatch.setattr(demur.scoring, "IN_MEMORY", 100)
+    monkeypatch.setattr(demur.network.scoring, "IN_MEMORY", 100)
     np.testing.assert_allclose(losses(), expected, rtol=1e-5)
 
 

@@ -17,8 +17,8 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from advice import advises
 from demur import ModelDistillation, load_detector
-from demur.encoding import TableEncoder
 from demur.errors import NonFinite, NotFitted, ShapeMismatch, WrongType
+from demur.rows.encoding import TableEncoder
 from demur.testing.saving import loaded_as
 
 N = 60

@@ -11,12 +11,14 @@ import pytest
 from keras import layers
 
 from advice import advises
-from demur import AdversarialAE, ModelDistillation, Robust, evaluate, load_detector, nets, runtime
+from demur import AdversarialAE, ModelDistillation, Robust, evaluate, load_detector
 from demur.drift import calibrate_accuracy, estimate_accuracy, test
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongRows, WrongType
 from demur.evaluation.attacks import Attack
 from demur.evaluation.comparison import RIGHT_ROWS
-from demur.nets import Standardize
+from demur.network import nets
+from demur.network.nets import Standardize
+from demur.onnx import runtime
 
 NOTHING = {"attacks": None, "corruptions": None, "baselines": None, "verbose": False}
 

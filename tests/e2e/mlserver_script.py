@@ -8,7 +8,7 @@ from mlserver.errors import MLServerError
 from mlserver.settings import ModelSettings
 from mlserver.types import InferenceRequest
 
-from demur.mlserver import GuardRuntime
+from demur.integrations.mlserver import GuardRuntime
 
 
 async def outcome(case):

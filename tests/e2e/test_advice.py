@@ -580,7 +580,7 @@ def test_what_could_happen_to_rows_that_nobody_knows_is_passed(forest):
 
 
 def test_scikit_learns_adapter_needs_a_threshold_or_a_share(detector):
-    from demur.sklearn import DemurOutlierDetector
+    from demur.integrations.sklearn import DemurOutlierDetector
 
     asked = DemurOutlierDetector(detector, contamination="auto")
     detector.threshold = None

@@ -9,14 +9,14 @@ import pytest
 from sklearn.datasets import load_digits
 
 from advice import advises
-from demur import batch, runtime
+from demur import batch
 from demur.batch import guards
 from demur.batch.answering import answers
 from demur.batch.finding import find
 from demur.batch.formats import Asked
 from demur.batch.output import Output
 from demur.batch.tables import Reading, rows_of
-from demur.data import Field
+from demur.calibration.sketch import ScoreSketch
 from demur.errors import (
     CorruptDetector,
     DetectorNotFound,
@@ -25,7 +25,8 @@ from demur.errors import (
     ShapeMismatch,
     WrongType,
 )
-from demur.sketch import ScoreSketch
+from demur.onnx import runtime
+from demur.rows.layout import Field
 
 da = pytest.importorskip("dask.array")
 pa = pytest.importorskip("pyarrow")

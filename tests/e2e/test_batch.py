@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from advice import advises
-from demur import batch, cli, runtime
+from demur import batch, cli
 from demur.errors import (
     DetectorNotFound,
     EmptyInput,
@@ -21,6 +21,7 @@ from demur.errors import (
     UnfinishedBatch,
     WrongType,
 )
+from demur.onnx import runtime
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -352,7 +353,7 @@ def test_a_black_box_detector_travels_as_it_is_and_says_that_it_cannot_be_a_file
 def test_a_pass_takes_as_many_rows_as_memory_has_room_for(guard):
     from demur.batch.job import Job, rows_a_pass
     from demur.batch.tables import Reading
-    from demur.data import Field
+    from demur.rows.layout import Field
 
     def rows(shape):
         return rows_a_pass(Job.in_memory(None, (), Reading(Field(shape)), None))

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demur import runtime
 from demur.batch.ray import Answering
 from demur.errors import DetectorNotFound, EmptyInput, InvalidSetting, ShapeMismatch
+from demur.onnx import runtime
 
 PACKAGE = Path(__file__).parents[2] / "src" / "demur" / "batch"
 

@@ -15,9 +15,9 @@ import pytest
 
 from advice import advises
 from demur import cli, starting
+from demur.calibration.wording import percent
 from demur.cli import files
 from demur.errors import DemurError, InvalidSetting, MissingExtra, WrongRows
-from demur.wording import percent
 
 COLUMNS = {
     "score": ["instance_score"],
@@ -492,7 +492,7 @@ def test_destination_is_checked_before_training(data, tmp_path, capsys, monkeypa
 
 
 def test_destination_may_be_a_detector_or_what_a_killed_save_left(data, detector, tmp_path):
-    from demur.folder import check_destination
+    from demur.guards.folder import check_destination
 
     (tmp_path / ".saving-x").mkdir()
     (tmp_path / "classifier-e3b0c44298fc.keras").touch()  # named by its contents, which are none

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from chromium import Browser, opened
-from demur.data import Field
+from demur.rows.layout import Field
 from demur.serve.history import SECONDS
 from demur.serve.security import Keys
 from serve_fakes import SHAPE, FakeGuard, Running, images

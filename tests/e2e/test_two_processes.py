@@ -33,8 +33,8 @@ from sklearn.svm import SVC
 from advice import advises
 from demur import BlackBox, ModelDistillation, load_detector
 from demur.classifiers.estimator import earlier_fingerprint, fingerprint
+from demur.classifiers.likeness import Probe
 from demur.errors import WrongClassifier
-from demur.likeness import Probe
 
 X, Y = load_wine(return_X_y=True)
 

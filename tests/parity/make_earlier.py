@@ -14,7 +14,8 @@ from earlier import frame, rule
 from keras import layers
 from sklearn.datasets import load_digits
 
-from demur import ModelDistillation, drift, runtime
+from demur import ModelDistillation, drift
+from demur.onnx import runtime
 
 DATA = Path(__file__).parent / "data" / "earlier"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from earlier import frame, rule
 
-from demur import drift, load_detector, runtime
+from demur import drift, load_detector
+from demur.onnx import runtime
 
 DATA = Path(__file__).parent / "data" / "earlier"
 

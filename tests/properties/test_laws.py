@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from keras import ops
 
-from demur.calibration import percentile_threshold
-from demur.data import batches, check_rows, padded
-from demur.divergence import cross_entropy, kl, log_probabilities, log_softmax, sharpen
+from demur.backends.divergence import cross_entropy, kl, log_probabilities, log_softmax, sharpen
+from demur.calibration.thresholds import percentile_threshold
 from demur.errors import NonFinite
+from demur.rows.layout import batches, check_rows, padded
 
 relaxed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SHAPE = (5, 6)  # one shape, so that nothing is compiled twice

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from demur import runtime
+from demur.onnx import runtime
 from demur.serve.live import LiveGuard, untempered, verdicts
 from demur.serve.models import Models
 from serve_fakes import images

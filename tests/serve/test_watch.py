@@ -12,10 +12,10 @@ from PIL import Image
 from test_alarms import Receiver
 from test_telemetry import samples, value
 
-from demur.calibration import Calibration, ScoreDistribution, conformal_threshold
-from demur.data import Field
+from demur.calibration.thresholds import Calibration, ScoreDistribution, conformal_threshold
 from demur.drift.monitor import Monitor
 from demur.errors import InvalidSetting, MissingExtra
+from demur.rows.layout import Field
 from demur.serve import state
 from demur.serve import watch as module
 from demur.serve.history import LAST, PARTS, POINTS, Lately, Rates, Trace, binned, calibration_rate, log_edges

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from advice import advises
-from demur.agreement import FEWEST, MOST, Agreement, split, warn_if_poor
+from demur.calibration.agreement import FEWEST, MOST, Agreement, split, warn_if_poor
 from demur.errors import InvalidSetting
 
 

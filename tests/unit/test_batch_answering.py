@@ -7,8 +7,7 @@ import pytest
 
 from demur.batch import OUTPUTS, answers
 from demur.batch.answering import default_outputs
-from demur.calibration import Calibration, ScoreDistribution
-from demur.data import Field
+from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.errors import (
     EmptyInput,
     InvalidSetting,
@@ -20,6 +19,7 @@ from demur.errors import (
     ThresholdNotSet,
     WrongType,
 )
+from demur.rows.layout import Field
 
 
 class Guard:

@@ -10,8 +10,8 @@ from demur.batch.finding import find
 from demur.batch.formats import Asked, Format, Store
 from demur.batch.output import Output
 from demur.batch.tables import Reading
-from demur.data import Field
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
+from demur.rows.layout import Field
 
 pytest.importorskip("fsspec")
 pa = pytest.importorskip("pyarrow")

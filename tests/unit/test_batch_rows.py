@@ -7,9 +7,9 @@ import pytest
 
 from advice import advises
 from demur.batch.tables import Reading, rows_of
-from demur.data import Columns, Field
 from demur.errors import ShapeMismatch, WrongType
-from demur.texts import Text
+from demur.rows.layout import Columns, Field
+from demur.rows.texts import Text
 
 pa = pytest.importorskip("pyarrow")
 image = pytest.importorskip("PIL.Image")

@@ -10,7 +10,7 @@ import pytest
 
 import demur
 from advice import advises
-from demur import calls
+from demur import checks
 from demur.errors import InvalidSetting, WrongType
 
 
@@ -20,29 +20,29 @@ class Loss(enum.Enum):
 
 @pytest.mark.parametrize("name", ["PGD L2", "pgd l2", "PGD-L2", "pgd_l2", "PgdL2"])
 def test_names_are_taken_in_any_spelling(name):
-    assert calls.chosen(name, ["FGSM", "PGD", "PGD L2", "C&W"], "an attack") == "PGD L2"
+    assert checks.chosen(name, ["FGSM", "PGD", "PGD L2", "C&W"], "an attack") == "PGD L2"
 
 
 def test_names_may_be_members_of_enumerations_and_have_others_beside_them():
-    assert calls.chosen(Loss.KLD, ["kld", "xent"], "loss_type") == "kld"
-    assert calls.chosen("cw", ["C&W"], "an attack") == "C&W"
-    assert calls.chosen("carlini_wagner", ["C&W"], "an attack", {"CarliniWagner": "C&W"}) == "C&W"
+    assert checks.chosen(Loss.KLD, ["kld", "xent"], "loss_type") == "kld"
+    assert checks.chosen("cw", ["C&W"], "an attack") == "C&W"
+    assert checks.chosen("carlini_wagner", ["C&W"], "an attack", {"CarliniWagner": "C&W"}) == "C&W"
 
 
 @pytest.mark.parametrize("value", ["deepfol", "Deep Fouls", "d33pfool"])
 def test_a_misspelt_name_is_answered_by_the_nearest(value):
     with advises(InvalidSetting, "an attack is one of 'FGSM', 'DeepFool'; got ") as caught:
-        calls.chosen(value, ["FGSM", "DeepFool"], "an attack")
+        checks.chosen(value, ["FGSM", "DeepFool"], "an attack")
     assert str(caught.value).endswith(": did you mean 'DeepFool'?")
 
 
 @pytest.mark.parametrize("value", ["autoattack", 3, None, ["FGSM"]])
 def test_what_is_near_no_name_is_answered_by_all_of_them(value):
     with pytest.raises(InvalidSetting, match=r"one of 'FGSM', 'DeepFool'; got [^?]*$"):
-        calls.chosen(value, ["FGSM", "DeepFool"], "an attack")
+        checks.chosen(value, ["FGSM", "DeepFool"], "an attack")
 
 
-@calls.explained
+@checks.explained
 def learn(X, loss_fn=None, *, optimizer=None, epochs=20, seed=0, verbose=True, fpr=None):
     """Learn."""
     if epochs == 0:
@@ -96,8 +96,8 @@ def test_functions_that_explain_calls_keep_their_signatures():
 
 
 def test_a_warning_is_shown_at_the_line_outside_of_demur():
-    inside = {"__name__": "demur.somewhere", "calls": calls}
-    exec("def warn():\n    calls.warn('beware')\ndef called():\n    warn()\n", inside)
+    inside = {"__name__": "demur.somewhere", "checks": checks}
+    exec("def warn():\n    checks.warn('beware')\ndef called():\n    warn()\n", inside)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         inside["called"]()

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from advice import advises
-from demur.classes import UNKNOWN, Classes, class_names, classes_said_by, settled_classes
 from demur.errors import InvalidSetting, ShapeMismatch
+from demur.rows.classes import UNKNOWN, Classes, class_names, classes_said_by, settled_classes
 
 SPAM = Classes(2, ("ham", "spam"))
 SIGNS = Classes(2, (-1, 1))

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advice import advises
-from demur import calibration
-from demur.calibration import (
+from demur.calibration import thresholds as calibration
+from demur.calibration.thresholds import (
     Calibration,
     ScoreDistribution,
     benjamini_hochberg,

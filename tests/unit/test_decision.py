@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from advice import advises
-from demur.decision import Groups, calibrate, calibration_of, decide, grouped
 from demur.errors import DependentRows, NoPower
-from demur.results import Scored
+from demur.guards.decision import Groups, calibrate, calibration_of, decide, grouped
+from demur.guards.results import Scored
 
 
 def scored(scores, predicted=None):

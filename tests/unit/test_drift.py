@@ -11,8 +11,7 @@ import pytest
 from scipy.stats import ks_2samp, mannwhitneyu, rankdata
 
 from demur import drift
-from demur.calibration import Calibration, ScoreDistribution
-from demur.decision import calibration_of, grouped
+from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.drift import Alarm, Monitor
 from demur.drift import test as drift_test
 from demur.errors import (
@@ -26,6 +25,7 @@ from demur.errors import (
     WrongDetector,
     WrongType,
 )
+from demur.guards.decision import calibration_of, grouped
 
 
 def scores(n, seed=0, bad=0.0):

@@ -5,7 +5,7 @@ import datetime
 import numpy as np
 import pytest
 
-from demur.durations import seconds_of
+from demur.checks import seconds_of
 from demur.errors import InvalidSetting
 
 

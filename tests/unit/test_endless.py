@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from advice import advises
-from demur import endless
-from demur.endless import check_ends, watched
 from demur.errors import InvalidSetting
+from demur.rows import endless
+from demur.rows.endless import check_ends, watched
 
 
 def loops():

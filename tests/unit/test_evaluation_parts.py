@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 
 from advice import advises
-from demur.calibration import Calibration, ScoreDistribution
+from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.errors import CorruptEvaluation, InvalidSetting
 from demur.evaluation import checks
 from demur.evaluation.attacked import AttackedRows

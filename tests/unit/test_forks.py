@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from demur import forks
+from demur.backends import forks
 from demur.errors import ForkedProcess
 
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demur.calibration import Calibration, ScoreDistribution
-from demur.classes import Classes
-from demur.data import Field
+from demur.calibration.harm import HarmCalibration
+from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.errors import CorruptDetector, NotADetector
-from demur.guard_file import SHA256, UNSEALED, Description, check_seal, sealed
-from demur.harm import HarmCalibration
+from demur.guards.description import SHA256, UNSEALED, Description, check_seal, sealed
+from demur.rows.classes import Classes
+from demur.rows.layout import Field
 
 PATH = Path("guard.onnx")
 

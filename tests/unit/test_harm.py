@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from demur.harm import PRIOR, HarmCalibration, Limits, features, learned, learned_weights, shares_of_errors
+from demur.calibration.harm import PRIOR, HarmCalibration, Limits, features, learned, learned_weights, shares_of_errors
 
 
 def said(rng, n, harm=0.0, doubt=0.0):

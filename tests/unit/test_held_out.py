@@ -7,11 +7,9 @@ import pandas as pd
 import pytest
 
 from advice import advises
-from demur import held_out, row_sketch
-from demur.binomial import binomial_cdf
-from demur.data import layout_of
-from demur.errors import WrongRows
-from demur.held_out import (
+from demur.calibration import held_out
+from demur.calibration.binomial import binomial_cdf
+from demur.calibration.held_out import (
     KnownRows,
     PassingRows,
     is_by_chance,
@@ -21,6 +19,9 @@ from demur.held_out import (
     warn_if_other,
     warn_if_trained_on,
 )
+from demur.errors import WrongRows
+from demur.rows import row_sketch
+from demur.rows.layout import layout_of
 
 RNG = np.random.default_rng(0)
 

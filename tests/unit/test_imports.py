@@ -20,9 +20,9 @@ from demur.errors import InvalidSetting, MissingExtra
     [
         "demur",
         "demur.errors",
-        "demur.calibration",
+        "demur.calibration.thresholds",
         "demur.metrics",
-        "demur.data",
+        "demur.rows.layout",
         "demur.cli",
         "demur.runtime",
         "demur.drift.monitor",
@@ -37,7 +37,7 @@ def test_import_leaves_keras_alone(module):
 
 @pytest.mark.parametrize("package", ["sklearn", "pyod"])
 def test_an_adapter_without_its_package_says_what_to_install(package, monkeypatch):
-    for name in [name for name in sys.modules if name == f"demur.{package}"]:
+    for name in [name for name in sys.modules if name in (f"demur.{package}", f"demur.integrations.{package}")]:
         monkeypatch.delitem(sys.modules, name)
     missing = {"sklearn": "sklearn.base", "pyod": "pyod.models.base"}[package]
     monkeypatch.setitem(sys.modules, missing, None)
@@ -103,7 +103,7 @@ def test_onnxruntime_reports_to_nobody_unless_told_to(given, expected):
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     environment |= {} if given is None else {"ORT_DISABLE_TELEMETRY": given}
     code = (
-        "import os; from demur.onnx_session import onnxruntime_module; onnxruntime_module();"
+        "import os; from demur.onnx.session import onnxruntime_module; onnxruntime_module();"
         "print(os.environ['ORT_DISABLE_TELEMETRY'])"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -112,7 +112,8 @@ def test_onnxruntime_reports_to_nobody_unless_told_to(given, expected):
 
 MISSING = """
 import contextlib, sys
-from demur import cli, load_detector, runtime
+from demur import cli, load_detector
+from demur.onnx import runtime
 from demur.errors import DetectorNotFound
 
 for load in (load_detector, runtime.load):

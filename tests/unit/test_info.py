@@ -11,12 +11,12 @@ from test_guard_file import description
 
 from advice import advises, run_raising
 from demur import cli
-from demur.calibration import Calibration, ScoreDistribution
-from demur.data import Field, as_json
+from demur.calibration.thresholds import Calibration, ScoreDistribution
+from demur.calibration.wording import size
 from demur.errors import CorruptDetector, CorruptEvaluation, DetectorNotFound, NotADetector
-from demur.folder import write
-from demur.guard_file import Description, metadata_of, sealed
-from demur.wording import size
+from demur.guards.description import Description, metadata_of, sealed
+from demur.guards.folder import write
+from demur.rows.layout import Field, as_json
 from evaluation_example import example
 
 SHA = "3f" * 32

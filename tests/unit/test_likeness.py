@@ -5,8 +5,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from demur.data import flat, is_table
-from demur.likeness import Probe
+from demur.classifiers.likeness import Probe
+from demur.rows.layout import flat, is_table
 
 RNG = np.random.default_rng(0)
 FRAME = {

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as roc_curve_of_sklearn
 
-from demur import metrics
+from demur.calibration import metrics
+from demur.calibration.metrics import auroc, cohens_d, evaluate_scores, flagged_rate, roc_curve, share, split_by_harm
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, WrongType
-from demur.metrics import auroc, cohens_d, evaluate_scores, flagged_rate, roc_curve, share, split_by_harm
 
 RNG = np.random.default_rng(0)
 CLEAN, BAD = RNG.normal(0, 1, 400), RNG.normal(2, 1, 300)

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from demur import nets
 from demur.errors import ShapeMismatch
+from demur.network import nets
 
 SHAPES = [(5,), (1,), (20, 4), (8, 8, 1), (28, 28, 1), (33, 47, 3), (32, 32, 3), (4, 4, 1), (96, 80, 3), (130, 70, 1)]
 

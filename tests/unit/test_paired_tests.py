@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from demur.calibration.metrics import Pair, auroc, holm, lead, mcnemar
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
-from demur.metrics import Pair, auroc, holm, lead, mcnemar
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from demur import plots
+from demur.calibration.metrics import auroc
 from demur.errors import EmptyInput, InvalidSetting, MissingExtra, NonFinite, ShapeMismatch, WrongType
-from demur.metrics import auroc
 from demur.plots.style import PALETTE
 from evaluation_example import THRESHOLD, example
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
-from demur.data import Field, layout_of
 from demur.evaluation.corruptions import TABLE_CORRUPTIONS, corrupt_table
-from demur.ranges import difference, ranges_of
+from demur.rows.layout import Field, layout_of
+from demur.rows.ranges import difference, ranges_of
 
 UNITS = ("unit change", "column swap")
 """Corruptions that are a change of scale."""

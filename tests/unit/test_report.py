@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from demur import cli
+from demur.calibration.metrics import Estimate, Lead
+from demur.calibration.wording import NONE, percentage
 from demur.errors import MissingExtra, WrongType
 from demur.evaluation.comparison import OWN, corrections
 from demur.evaluation.result import Comparison, Evaluation
-from demur.metrics import Estimate, Lead
 from demur.report import write_report
 from demur.report.figures import shortened, svg
 from demur.report.gallery import LARGEST, enlarged, gallery, png, value_range
 from demur.report.page import page
 from demur.report.tables import comparison, groups, matrix
-from demur.wording import NONE, percentage
 from evaluation_example import example
 
 MINUS = "\N{MINUS SIGN}"

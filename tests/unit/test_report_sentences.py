@@ -6,13 +6,25 @@ import re
 
 import pytest
 
+from demur.calibration.metrics import Estimate, Lead, share
+from demur.calibration.wording import (
+    NONE,
+    among,
+    count,
+    grouped,
+    in_short,
+    interval,
+    listed,
+    number,
+    percent,
+    percentage,
+    size,
+)
 from demur.evaluation.comparison import OWN, RIGHT_ROWS
 from demur.evaluation.result import Check, Comparison
 from demur.evaluation.sentences import sentences
-from demur.metrics import Estimate, Lead, share
 from demur.report import summary
 from demur.report.page import page
-from demur.wording import NONE, among, count, grouped, in_short, interval, listed, number, percent, percentage, size
 from evaluation_example import example
 
 MINUS = "\N{MINUS SIGN}"

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demur.calibration import ScoreDistribution, conformal_threshold, percentile_threshold
+from demur.calibration.sketch import ScoreSketch
+from demur.calibration.thresholds import ScoreDistribution, conformal_threshold, percentile_threshold
 from demur.errors import EmptyInput, NonFinite, TooFewInstances
-from demur.sketch import ScoreSketch
 
 scores = st.lists(st.floats(0, 100, width=32), min_size=1, max_size=200).map(lambda x: np.array(x, "float32"))
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from demur import drift
-from demur.agreement import Agreement
-from demur.calibration import Calibration, ScoreDistribution
-from demur.classes import Classes
-from demur.data import Columns, Field
+from demur.calibration.agreement import Agreement
+from demur.calibration.harm import HarmCalibration
+from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.drift import Monitor
 from demur.drift.accuracy import AccuracyResult
 from demur.evaluation.result import Evaluation
-from demur.facts import facts, promise
-from demur.guard_file import Description
-from demur.harm import HarmCalibration
-from demur.results import CorrectResult, PredictResult, Result
+from demur.guards.description import Description
+from demur.guards.facts import facts, promise
+from demur.guards.results import CorrectResult, PredictResult, Result
+from demur.rows.classes import Classes
+from demur.rows.layout import Columns, Field
 from demur.summary import WIDTH, Summary
 from evaluation_example import example
 

@@ -66,7 +66,7 @@ def score() -> None:
     """Divergences and uncertainty of two classes, and what a temperature does."""
     from keras import ops
 
-    from demur.divergence import jeffreys, kl, length, sharpen, uncertainty
+    from demur.backends.divergence import jeffreys, kl, length, sharpen, uncertainty
 
     logit = np.linspace(0, 12, 400)
     p = 1 / (1 + np.exp(-logit))
@@ -114,7 +114,7 @@ def threshold() -> None:
     from sklearn.linear_model import LogisticRegression
 
     from demur import ModelDistillation, datasets
-    from demur.calibration import ScoreDistribution, conformal_threshold
+    from demur.calibration.thresholds import ScoreDistribution, conformal_threshold
 
     keras.utils.set_random_seed(0)
     data = datasets.load("digits", seed=0)

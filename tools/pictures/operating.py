@@ -120,7 +120,7 @@ TURN, END, SHARE, CALIBRATION = 1000, 1400, 0.15, 2000
 
 def evidence() -> None:
     """A stream of scores of which some drift from one moment on, as two monitors see it."""
-    from demur.calibration import Calibration, ScoreDistribution
+    from demur.calibration.thresholds import Calibration, ScoreDistribution
     from demur.drift import Monitor
 
     rng = np.random.default_rng(3)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from keras import ops
 
 from demur.backends.devices import ONE, Devices
-from demur.data import Field, Layout, mapped, probe_rows
+from demur.rows.layout import Field, Layout, mapped, probe_rows
 
 Tensor: TypeAlias = Any
 Call: TypeAlias = Callable[[Any], list[Tensor]]
@@ -98,7 +98,7 @@ class Backend:
         return ONE
 
     def fed(self, batches: Any) -> Any:
-        """Batches (`demur.feeding.Drawn`) as Keras's `fit` shall take them."""
+        """Batches (`demur.network.feeding.Drawn`) as Keras's `fit` shall take them."""
         return batches if batches.again else batches.once()
 
     def constants(self) -> Mapping[str, npt.NDArray[Any]]:

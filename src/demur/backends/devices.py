@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from demur.data import mapped
+from demur.rows.layout import mapped
 
 Tensor = Any
 

@@ -9,8 +9,8 @@ import keras
 
 from demur.backends.base import Backend, Call, Function, Tensor, on_asking, probe
 from demur.backends.devices import Devices
-from demur.data import Field
 from demur.private import lost
+from demur.rows.layout import Field
 
 
 class Jax(Backend):

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from demur.backends.base import Backend, Call, Function, Tensor, mapped_deep, no_rows, on_asking
 from demur.backends.devices import Devices
-from demur.data import Field, flat
 from demur.private import tensorflow_seed_kept
+from demur.rows.layout import Field, flat
 
 
 class TensorFlow(Backend):

@@ -9,8 +9,8 @@ from keras import ops
 
 from demur.backends.base import Backend, Call, Function, Tensor, mapped_deep
 from demur.backends.devices import Devices
-from demur.data import Field
 from demur.private import torch_device
+from demur.rows.layout import Field
 
 
 class Torch(Backend):

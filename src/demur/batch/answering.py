@@ -6,9 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from demur.classes import UNKNOWN, Classes
-from demur.data import Layout, Rows, batches, check_layout, check_whole, finite_rows, is_table, row_count, taken
-from demur.decision import correction, decide
+from demur.checks import check_whole
 from demur.errors import (
     DemurError,
     InvalidSetting,
@@ -19,7 +17,10 @@ from demur.errors import (
     ThresholdNotSet,
     WrongType,
 )
-from demur.results import Scored
+from demur.guards.decision import correction, decide
+from demur.guards.results import Scored
+from demur.rows.classes import UNKNOWN, Classes
+from demur.rows.layout import Layout, Rows, batches, check_layout, finite_rows, is_table, row_count, taken
 
 OnError = Literal["raise", "skip"]
 """What becomes of rows that cannot be answered: an error, or a row without an answer that says why."""

@@ -12,10 +12,10 @@ from demur.batch.gathering import scores_of_part, sent
 from demur.batch.guards import loaded
 from demur.batch.job import Job
 from demur.batch.tables import Reading
-from demur.calibration import Calibration
-from demur.decision import Groups, calibration_of, grouped
+from demur.calibration.thresholds import Calibration
 from demur.errors import NonFinite, ShapeMismatch, WrongType
-from demur.sources import SOME
+from demur.guards.decision import Groups, calibration_of, grouped
+from demur.rows.sources import SOME
 
 TOGETHER = 16
 """Sketches that one task merges."""
@@ -35,7 +35,7 @@ def calibrated(
     """Calibrate a live detector on a Dask collection, by the current client's workers or Dask's own scheduler.
 
     Of at most a million scores, a group, the result is that of the same rows in memory. Of more, the threshold is that
-    of a rank higher by at most `demur.sketch.ScoreSketch.error`, and never a lower one, so a promised rate holds.
+    of a rank higher by at most `ScoreSketch.error`, and never a lower one, so a promised rate holds.
 
     Args:
         detector: the detector.

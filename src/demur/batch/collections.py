@@ -10,9 +10,9 @@ import numpy as np
 from demur.batch.formats import Store
 from demur.batch.formats.base import ROW
 from demur.batch.tables import Batch, Faults, Reading, arrow, rows_of, stacked
-from demur.data import Field, Layout, Rows, batches, describe_layout, fits, flat, is_table, row_count
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
-from demur.texts import Text, as_texts
+from demur.rows.layout import Field, Layout, Rows, batches, describe_layout, fits, flat, is_table, row_count
+from demur.rows.texts import Text, as_texts
 
 INDEX = "index"
 """What the index of a DataFrame is called among the ids if it has no name."""

@@ -12,7 +12,7 @@ from demur.batch.job import Job, answered
 from demur.batch.scoring import usual_folder
 from demur.batch.tables import Reading
 from demur.errors import RowsFailed
-from demur.results import Floats, Labels
+from demur.guards.results import Floats, Labels
 
 
 def gathered(guard: Any, X: Any, *, batch_size: int | None = None) -> tuple[Floats, Labels]:

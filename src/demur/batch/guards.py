@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from demur.batch.answering import classes_of, layout_of
-from demur.data import Layout, as_json
 from demur.errors import CorruptDetector, DetectorNotFound, InvalidSetting, MissingExtra, NotExportable, WrongType
 from demur.private import without_tensorflow
+from demur.rows.layout import Layout, as_json
 
 Runtime = Literal["auto", "onnx", "live"]
 """What answers on the workers: the exported file, the detector itself, or the detector where there is a GPU."""
@@ -88,7 +88,7 @@ def packed(guard: Any, runtime: Runtime, folder: Path) -> Packed:
     if runtime not in ("auto", ONNX, LIVE):
         raise InvalidSetting(f"runtime is 'auto', 'onnx' or 'live'; got {runtime!r}")
     if isinstance(guard, str | os.PathLike):
-        from demur.runtime import load
+        from demur.onnx.runtime import load
 
         guard = load(Path(guard), threads=1)
     if hasattr(guard, "sha256"):
@@ -213,7 +213,7 @@ def _load(ref: GuardRef, kind: str) -> Any:
             f"the guard {ref.content[:12]} is not on this worker: pass client= to demur.batch.score, so that it is sent"
         )
     if kind == ONNX:
-        from demur.runtime import load
+        from demur.onnx.runtime import load
 
         # One thread a pass: as many passes as the worker has threads run beside each other already.
         return load(file, threads=1)

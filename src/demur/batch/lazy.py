@@ -10,7 +10,7 @@ from demur.batch.formats.base import ROW
 from demur.batch.guards import Packed
 from demur.batch.job import ERROR, Job, answered, empty_table
 from demur.batch.tables import arrow
-from demur.data import check_layout
+from demur.rows.layout import check_layout
 
 
 def lazily(job: Job, guard: Packed, data: Any, found: Found | None, ids: tuple[str, ...]) -> Any:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from demur._version import __version__
+from demur.atomic import whole
 from demur.batch.formats import Store
 from demur.batch.formats.base import fsspec_module
 from demur.errors import InvalidSetting
-from demur.writing import whole
 
 MANIFEST = "_demur.json"
 """Says what the folder holds the answers of. Parquet's readers pass over names with an underscore."""

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import Shape, fits
 from demur.extras import extra
+from demur.rows.layout import Shape, fits
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """What Pillow calls so many channels."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from demur.batch.answering import answers
 from demur.batch.tables import Reading, rows_of_arrays
-from demur.runtime import load
+from demur.onnx.runtime import load
 
 
 class Answering:

@@ -20,9 +20,10 @@ from demur.batch.lazy import lazily
 from demur.batch.output import Output
 from demur.batch.tables import Reading
 from demur.batch.writing import written
-from demur.data import Field, check_whole, is_number
+from demur.checks import check_whole, is_number
 from demur.errors import InvalidSetting, WrongType
-from demur.sources import is_collection
+from demur.rows.layout import Field
+from demur.rows.sources import is_collection
 
 
 def score(

@@ -5,7 +5,7 @@ from typing import Any
 
 from demur.batch.answering import DISTRIBUTIONS, OUTPUTS, answers, check_outputs, indexed
 from demur.errors import InvalidSetting
-from demur.runtime import load
+from demur.onnx.runtime import load
 
 SQL = {"float32": "float", "float64": "double", "int64": "long", "bool": "byte"}  # there are no booleans
 

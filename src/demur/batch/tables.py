@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.batch.pictures import decoded
-from demur.data import Columns, Field, Layout, Rows
 from demur.errors import ShapeMismatch, WrongType
 from demur.extras import extra
-from demur.texts import Text
+from demur.rows.layout import Columns, Field, Layout, Rows
+from demur.rows.texts import Text
 
 Faults = dict[int, str]
 """Rows that cannot be used, by number, and why. In the arrays they are zeros."""

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from keras import ops
 
 from demur.backends import current, probe
-from demur.classes import Said, classes_said_by
+from demur.backends.divergence import PROBABILITY_FLOOR, Tensor, log_probabilities, log_softmax
 from demur.classifiers.answers import Answers
 from demur.classifiers.outputs import CLASSIFIER, ENOUGH, check_outputs, unwrapped
-from demur.data import (
+from demur.errors import ClassifierFailed, DemurError, NoGraph, NonFinite, ShapeMismatch, WrongType
+from demur.rows.classes import Said, classes_said_by
+from demur.rows.layout import (
     Columns,
     Field,
     Layout,
@@ -29,10 +31,8 @@ from demur.data import (
     row_count,
     taken,
 )
-from demur.divergence import PROBABILITY_FLOOR, Tensor, log_probabilities, log_softmax
-from demur.errors import ClassifierFailed, DemurError, NoGraph, NonFinite, ShapeMismatch, WrongType
-from demur.row_sketch import row_keys
-from demur.texts import Text, as_given
+from demur.rows.row_sketch import row_keys
+from demur.rows.texts import Text, as_given
 
 
 class Classifier:

@@ -8,8 +8,8 @@ import numpy as np
 from demur.classifiers.base import BlackBoxClassifier
 from demur.classifiers.outputs import EACH_LABEL
 from demur.classifiers.state import digest_of_state
-from demur.data import Columns, Field, Layout, Rows
 from demur.errors import ShapeMismatch
+from demur.rows.layout import Columns, Field, Layout, Rows
 
 
 class EstimatorClassifier(BlackBoxClassifier):

@@ -7,13 +7,14 @@ from typing import Any
 
 import keras
 
-from demur.classes import Said
+from demur.checks import check_whole, is_number
 from demur.classifiers.answers import OnDisk
 from demur.classifiers.base import BlackBoxClassifier, Classifier
 from demur.classifiers.estimator import fingerprint
-from demur.data import Layout, Rows, check_whole, is_number
 from demur.errors import ClassifierFailed, DemurError, InvalidSetting, WrongType
 from demur.extras import extra
+from demur.rows.classes import Said
+from demur.rows.layout import Layout, Rows
 
 
 class FunctionClassifier(BlackBoxClassifier):

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from demur.backends import computes_with
+from demur.backends.divergence import Tensor
 from demur.classifiers.base import (
     BlackBoxClassifier,
     GraphClassifier,
@@ -21,9 +22,8 @@ from demur.classifiers.base import (
     settle,
 )
 from demur.classifiers.outputs import class_count, single_output
-from demur.data import Layout, Rows, mapped
-from demur.divergence import Tensor
 from demur.errors import NoGraph
+from demur.rows.layout import Layout, Rows, mapped
 
 Pure = tuple[Callable[[Any, Any], Any], Any]
 """A function `parameters, x -> output`, and its parameters."""

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from demur.backends import probe
+from demur.backends.divergence import Tensor
 from demur.classifiers.base import (
     GraphClassifier,
     agreed,
@@ -15,10 +16,9 @@ from demur.classifiers.base import (
     settle,
 )
 from demur.classifiers.outputs import class_count, several_labels, single_output
-from demur.data import Field, Layout
-from demur.divergence import Tensor
 from demur.errors import NoGraph, NotADistribution, ShapeMismatch, UnknownLayer, WrongType
 from demur.private import functional_of, has_graph, layers_within, made_from, no_calls, nodes_of, operation_of
+from demur.rows.layout import Field, Layout
 
 
 class KerasClassifier(GraphClassifier):

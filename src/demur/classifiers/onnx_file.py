@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from demur.classes import Name, Said
 from demur.classifiers.base import BlackBoxClassifier
-from demur.data import Field, Layout, Rows, batches, mapped, row_count
 from demur.errors import ShapeMismatch
-from demur.onnx_session import DTYPES, onnxruntime_module
+from demur.onnx.session import DTYPES, onnxruntime_module
+from demur.rows.classes import Name, Said
+from demur.rows.layout import Field, Layout, Rows, batches, mapped, row_count
 
 
 class OnnxClassifier(BlackBoxClassifier):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur import calls
+from demur import checks
 from demur.errors import NotADistribution, ShapeMismatch
 
 SUM_TOLERANCE = 1e-2
@@ -114,7 +114,7 @@ def check_logits(z: npt.NDArray[np.float64], role: str) -> None:
             f"that it returns logits: {_leave_from_logits(role)}"
         )
     if role == CLASSIFIER and len(z) >= ENOUGH and np.ptp(z) > 0:
-        calls.warn(
+        checks.warn(
             f"from_logits=True says that the {role} returns logits, and its first {len(z)} rows hold only numbers from "
             f"{z.min():.3g} to {z.max():.3g}, as probabilities do: if they are, leave from_logits at False",
         )

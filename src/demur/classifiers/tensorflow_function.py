@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from demur.backends import computes_with, probe
+from demur.backends.divergence import Tensor
 from demur.classifiers.base import (
     BlackBoxClassifier,
     GraphClassifier,
@@ -18,9 +19,8 @@ from demur.classifiers.base import (
     settle,
 )
 from demur.classifiers.outputs import class_count, single_output
-from demur.data import Field, Layout, Rows, mapped
-from demur.divergence import Tensor
 from demur.errors import NoGraph, ShapeMismatch
+from demur.rows.layout import Field, Layout, Rows, mapped
 
 
 def is_saved(model: Any) -> bool:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from keras import ops
 
 from demur.backends import computes_with
+from demur.backends.divergence import Tensor
 from demur.classifiers.base import (
     BlackBoxClassifier,
     GraphClassifier,
@@ -20,9 +21,8 @@ from demur.classifiers.base import (
     settle,
 )
 from demur.classifiers.outputs import class_count, several_labels, single_output
-from demur.data import Field, Layout, Rows, flat, mapped, probe_rows
-from demur.divergence import Tensor
 from demur.errors import NoGraph, NotADistribution, UnknownLayer, WrongType
+from demur.rows.layout import Field, Layout, Rows, flat, mapped, probe_rows
 
 
 def is_module(model: Any) -> bool:

@@ -4,6 +4,7 @@ import argparse
 import json
 import shlex
 
+from demur.calibration.wording import percent
 from demur.cli.data import data_of
 from demur.cli.files import check_writable
 from demur.cli.guards import Document, add_classifier, live
@@ -20,7 +21,6 @@ from demur.cli.options import (
     suffix_of,
 )
 from demur.errors import NotCalibrated
-from demur.wording import percent
 
 
 def register(commands: Commands) -> None:

@@ -86,8 +86,8 @@ def _from_rows(args: argparse.Namespace) -> tuple[Any, "Arrays"]:
     guard = opened(args.folder, args)
     import numpy as np
 
-    from demur.results import Result
-    from demur.sources import check_scale
+    from demur.calibration.held_out import check_scale
+    from demur.guards.results import Result
 
     check_scale(guard, X)
     options: dict[str, Any] = {"batch_size": args.batch_size}
@@ -114,9 +114,9 @@ def _from_scores(args: argparse.Namespace) -> tuple[Any, "Arrays"]:
         raise no_threshold(args.folder)
     import numpy as np
 
-    from demur.decision import decide
     from demur.drift.reference import scores_of
-    from demur.results import PredictResult, Scored
+    from demur.guards.decision import decide
+    from demur.guards.results import PredictResult, Scored
 
     needs_classes = guard.calibration.by_class or np.ndim(guard.threshold)
     y = classes_of(args, scores, guard.labels) if needs_classes else np.zeros(len(scores), "int64")

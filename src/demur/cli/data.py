@@ -14,8 +14,8 @@ from demur.errors import InvalidSetting, WrongType
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from demur.classes import Classes
-    from demur.data import Layout
+    from demur.rows.classes import Classes
+    from demur.rows.layout import Layout
 
 SUFFIXES = (".npy", ".npz", *tables.SUFFIXES)
 DATA = re.compile(rf"(?P<path>.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?::(?P<key>.*))?", re.IGNORECASE | re.DOTALL)
@@ -88,7 +88,7 @@ class Data:
         """The rows."""
         if not self.is_table:
             return self.array
-        from demur.data import Field
+        from demur.rows.layout import Field
 
         if isinstance(how.layout, Field) and how.kinds is None and self.chosen is None:
             raise InvalidSetting(
@@ -119,7 +119,7 @@ def rows_of(table: Any, layout: "Layout | None", names: list[str], scale: float 
         WrongType: a column holds no numbers where the classifier takes numbers.
         InvalidSetting: numbers are to be scaled, and the classifier takes a table.
     """
-    from demur.data import Columns
+    from demur.rows.layout import Columns
 
     if layout is None:
         raise WrongType("the guard was saved by a demur that did not tell what rows are: pass an array, .npy or .npz")
@@ -153,7 +153,7 @@ def how_for(model: Any, data: Data) -> How:
     nor hold their classes, in the order of the file.
     """
     from demur.classifiers import source_of
-    from demur.data import Columns, Field
+    from demur.rows.layout import Columns, Field
 
     layout = source_of(model).known_layout(model)
     if not data.is_table:

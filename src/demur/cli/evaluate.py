@@ -5,7 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
-from demur.calls import plain
+from demur.checks import plain
 from demur.cli.data import data_of
 from demur.cli.files import check_file, check_writable
 from demur.cli.guards import Document, add_classifier, live, no_threshold

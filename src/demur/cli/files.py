@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
+from demur.atomic import whole
 from demur.errors import InvalidSetting, WrongType
 from demur.extras import extra
-from demur.writing import whole
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -12,8 +12,8 @@ from demur.errors import NotADetector, NotCalibrated, ThresholdNotSet, WrongClas
 from demur.starting import start_keras
 
 if TYPE_CHECKING:
-    from demur.classes import Classes
-    from demur.guard_file import Description
+    from demur.guards.description import Description
+    from demur.rows.classes import Classes
 
 
 def add_classifier(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def live(path: Path, args: argparse.Namespace) -> Any:
     file = classifier_file(path, args)
     model = None if file is None else load_model(file, args)
     start_keras()
-    from demur.loading import load_detector
+    from demur.detectors.loading import load_detector
 
     return load_detector(path, model=model)
 
@@ -87,7 +87,7 @@ def opened(path: Path, args: argparse.Namespace) -> Any:
     """An exported guard, which needs no Keras, or the detector of a folder."""
     if not is_exported(path):
         return live(path, args)
-    from demur.runtime import load
+    from demur.onnx.runtime import load
 
     return load(path)
 
@@ -111,7 +111,8 @@ def described(path: Path) -> "Description":
     Raises:
         DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
     """
-    from demur import folder, guard_file
+    from demur.guards import description as guard_file
+    from demur.guards import folder
 
     return guard_file.described(path) if is_exported(path) else folder.described(path)
 
@@ -137,7 +138,7 @@ class Document:
     """
 
     def __init__(self, path: Path) -> None:
-        from demur.folder import read_document
+        from demur.guards.folder import read_document
 
         if is_exported(path):
             raise NotADetector(f"{path} is an exported guard, and this needs the folder that demur fit has saved")
@@ -147,7 +148,7 @@ class Document:
     @property
     def how(self) -> How:
         """How rows are made of a table."""
-        from demur.data import Columns, from_json
+        from demur.rows.layout import Columns, from_json
 
         inputs = self.fields.get("inputs") or {}
         layout = from_json(inputs["classifier"]) if "classifier" in inputs else None
@@ -173,7 +174,7 @@ class Document:
     @property
     def labels(self) -> "Classes":
         """What the classes are called."""
-        from demur.classes import Classes
+        from demur.rows.classes import Classes
 
         count = (self.fields.get("inputs") or {}).get("classes")
         return Classes.from_json((self.fields.get("classifier") or {}).get("classes"), count)

@@ -9,7 +9,7 @@ from demur.cli.options import Commands, add_command
 from demur.errors import CorruptEvaluation, DetectorNotFound, NotADetector
 
 if TYPE_CHECKING:
-    from demur.guard_file import Description
+    from demur.guards.description import Description
     from demur.summary import Summary
 
 DETECTOR, EVALUATION = "detector.json", "evaluation.json"
@@ -86,8 +86,8 @@ def _nothing_in(path: Path) -> str:
 
 
 def _folder(path: Path) -> "tuple[Summary, dict[str, Any]]":
-    from demur.folder import described, read_document, verified
-    from demur.wording import size
+    from demur.calibration.wording import size
+    from demur.guards.folder import described, read_document, verified
 
     guard, (_, entries) = described(path), read_document(path)
     files = {name: verified(path, entry) for name, entry in entries.items()} | {"description": path / DETECTOR}
@@ -106,8 +106,8 @@ def _folder(path: Path) -> "tuple[Summary, dict[str, Any]]":
 def _exported(path: Path) -> "tuple[Summary, dict[str, Any]]":
     import hashlib
 
-    from demur.guard_file import described, read
-    from demur.wording import size
+    from demur.calibration.wording import size
+    from demur.guards.description import described, read
 
     guard, contents = described(path), read(path)
     digest = hashlib.sha256(contents).hexdigest()
@@ -118,7 +118,7 @@ def _exported(path: Path) -> "tuple[Summary, dict[str, Any]]":
 def _told(
     path: Path, how: str, guard: "Description", files: str, record: dict[str, Any]
 ) -> "tuple[Summary, dict[str, Any]]":
-    from demur.facts import as_record, facts
+    from demur.guards.facts import as_record, facts
     from demur.summary import Summary
 
     summary = Summary(f"{path}: a guard, {guard.detector}, {how}", {**facts(guard), "files": files})

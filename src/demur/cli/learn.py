@@ -169,8 +169,8 @@ def fit(args: argparse.Namespace) -> int:
         check_there(Path(args.companion), "companion")
     model = load_model(args.classifier, args)
     from demur.detectors import AdversarialAE, ModelDistillation
-    from demur.folder import check_destination
-    from demur.robustness import Robust
+    from demur.guards.folder import check_destination
+    from demur.network.robustness import Robust
 
     how = how_for(model, data)
     X = data.rows(how)
@@ -258,7 +258,7 @@ def threshold(args: argparse.Namespace) -> int:
         detector.infer_threshold(X, labels=labels, batch_size=args.batch_size, verbose=shows_bar(args), **_rate(args))
         detector.save(args.folder)
         found = detector.calibration
-    from demur.facts import promise
+    from demur.guards.facts import promise
 
     labelled = bool(args.labels or args.label_column)
     print(f"threshold {promise(found.threshold, found, document.labels.all_names, labelled=labelled)}")
@@ -283,9 +283,9 @@ def _from_scores(args: argparse.Namespace, document: Document) -> Any:
     scores = read_scores(args.scores)
     import numpy as np
 
-    from demur.decision import calibrate
-    from demur.folder import write
-    from demur.results import Scored
+    from demur.guards.decision import calibrate
+    from demur.guards.folder import write
+    from demur.guards.results import Scored
 
     labels = None if args.labels is None else read_values(args.labels)
     needs_classes = args.by_class or labels is not None

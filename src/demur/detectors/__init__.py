@@ -1,9 +1,24 @@
-"""The detectors: one file each. A new one is a file and its import line here."""
+"""The detectors: one file each. A new one is a file and its lines here."""
 
-from demur.detectors.adversarial_ae import AdversarialAE
-from demur.detectors.base import Detector
-from demur.detectors.model_distillation import ModelDistillation
-from demur.results import CorrectResult, Meta, PredictResult
+from typing import TYPE_CHECKING
+
+from demur.lazy import lazy
+
+if TYPE_CHECKING:
+    from demur.detectors.adversarial_ae import AdversarialAE
+    from demur.detectors.base import Detector
+    from demur.detectors.model_distillation import ModelDistillation
+    from demur.guards.results import CorrectResult, Meta, PredictResult
 
 __all__ = ["AdversarialAE", "CorrectResult", "Detector", "Meta", "ModelDistillation", "PredictResult"]
-__dir__ = __all__.copy
+
+_HOMES = {
+    "AdversarialAE": "demur.detectors.adversarial_ae",
+    "CorrectResult": "demur.guards.results",
+    "Detector": "demur.detectors.base",
+    "Meta": "demur.guards.results",
+    "ModelDistillation": "demur.detectors.model_distillation",
+    "PredictResult": "demur.guards.results",
+}
+
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -7,32 +7,31 @@ import keras
 import numpy as np
 from keras import ops
 
-from demur import nets
 from demur.backends import probe
+from demur.backends.divergence import Tensor, log_softmax, sharpen
+from demur.checks import check_whole, is_number
 from demur.classifiers.keras_model import KerasClassifier, graph_of, known_layout
 from demur.classifiers.torch_module import is_module
-from demur.companion import ready_shape, structure_of
-from demur.data import (
+from demur.detectors.base import Detector, OnInvalid
+from demur.errors import InvalidSetting, ShapeMismatch, WrongType
+from demur.network import nets
+from demur.network.companion import ready_shape, structure_of
+from demur.network.gradient_path import ROWS, check_gradient_path, check_takes_floats, made_up
+from demur.network.graph import Half, Opinion, compiled
+from demur.network.scoring import joined, over_batches
+from demur.rows.layout import (
     Field,
     Layout,
     Rows,
     cast,
-    check_whole,
     compatible,
     describe,
     describe_layout,
     fits_either,
     flat,
-    is_number,
     mapped,
     taken,
 )
-from demur.detectors.base import Detector, OnInvalid
-from demur.divergence import Tensor, log_softmax, sharpen
-from demur.errors import InvalidSetting, ShapeMismatch, WrongType
-from demur.gradient_path import ROWS, check_gradient_path, check_takes_floats, made_up
-from demur.graph import Half, Opinion, compiled
-from demur.scoring import joined, over_batches
 
 
 class AdversarialAE(Detector):

@@ -14,39 +14,29 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from demur import backends, calls, nets, storage
+from demur import backends, checks
 from demur._version import __version__
-from demur.agreement import Agreement, split, warn_if_poor
 from demur.backends import Devices
-from demur.calibration import Calibration, Threshold, check_percentile, rational
-from demur.classes import Classes, Name, Said, class_names, settled_classes
+from demur.backends.divergence import DIVERGENCES, Tensor, sharpen
+from demur.backends.forks import computing
+from demur.calibration.agreement import Agreement, split, warn_if_poor
+from demur.calibration.harm import HarmCalibration
+from demur.calibration.held_out import (
+    KnownRows,
+    PassingRows,
+    look_once,
+    warn_if_by_chance,
+    warn_if_other,
+    warn_if_trained_on,
+)
+from demur.calibration.thresholds import Calibration, Threshold, check_percentile, rational
+from demur.calibration.wording import count, number
+from demur.checks import check_whole, is_number
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, source_of
 from demur.classifiers.keras_model import known_layout
 from demur.classifiers.torch_module import is_module
-from demur.companion import as_companion, check_companion
-from demur.copying import copied, made_again, state_of
-from demur.data import (
-    Field,
-    Layout,
-    Rows,
-    as_array,
-    as_layout,
-    batches,
-    cast,
-    check_layout,
-    check_whole,
-    compatible,
-    describe_layout,
-    from_json,
-    is_number,
-    layout_of,
-    row_count,
-    shapes_of,
-    taken,
-    with_columns,
-)
-from demur.decision import Control, calibrate, check_control, correction, decide
-from demur.divergence import DIVERGENCES, Tensor, sharpen
+from demur.detectors import storage
+from demur.detectors.copying import copied, made_again, state_of
 from demur.errors import (
     InvalidSetting,
     NoGradients,
@@ -55,19 +45,47 @@ from demur.errors import (
     ThresholdNotSet,
     WrongType,
 )
-from demur.facts import facts
-from demur.feeding import Drawn, StreamBatches, TrainingBatches, preprocessed
-from demur.forks import computing
-from demur.graph import Balance, DetectorGraph, Half, Network, Opinion, Views, compiled
-from demur.guard_file import Description
-from demur.harm import HarmCalibration
-from demur.held_out import KnownRows, PassingRows, warn_if_by_chance, warn_if_other, warn_if_trained_on
-from demur.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
-from demur.robustness import Robust, as_robust
-from demur.routes import InGraph, OutOfGraph, Route, answered, is_own
-from demur.row_sketch import row_keys
-from demur.scoring import gathered, over_batches, score_rows, spacious
-from demur.sources import (
+from demur.guards.decision import Control, calibrate, check_control, correction, decide
+from demur.guards.description import Description
+from demur.guards.facts import facts
+from demur.guards.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
+from demur.lazy import above
+from demur.network import nets
+from demur.network.companion import as_companion, check_companion
+from demur.network.feeding import Drawn, StreamBatches, TrainingBatches, preprocessed
+from demur.network.graph import Balance, DetectorGraph, Half, Network, Opinion, Views, compiled
+from demur.network.robustness import Robust, as_robust
+from demur.network.routes import InGraph, OutOfGraph, Route, answered, is_own
+from demur.network.scoring import gathered, over_batches, score_rows, spacious
+from demur.network.training import (
+    Objective,
+    Trainer,
+    instance_loss,
+    interruptible,
+    named_metrics,
+    steps_together,
+)
+from demur.rows.classes import Classes, Name, Said, class_names, settled_classes
+from demur.rows.layout import (
+    Field,
+    Layout,
+    Rows,
+    as_array,
+    as_layout,
+    batches,
+    cast,
+    check_layout,
+    compatible,
+    describe_layout,
+    from_json,
+    layout_of,
+    row_count,
+    shapes_of,
+    taken,
+    with_columns,
+)
+from demur.rows.row_sketch import row_keys
+from demur.rows.sources import (
     SOME,
     ArraySource,
     CheckedSource,
@@ -78,19 +96,9 @@ from demur.sources import (
     first_rows,
     is_collection,
     is_data_set,
-    look_once,
     some_of,
 )
 from demur.summary import Readable, Summary
-from demur.training import (
-    Objective,
-    Trainer,
-    instance_loss,
-    interruptible,
-    named_metrics,
-    steps_together,
-)
-from demur.wording import count, number
 
 if TYPE_CHECKING:
     from demur.export import Exported
@@ -131,7 +139,7 @@ SHARED_SETTINGS = (
 """The arguments of `__init__` that every detector has and that JSON can hold."""
 
 
-@calls.explained_methods
+@checks.explained_methods
 class Detector(Readable, abc.ABC):
     """A second opinion on a classifier: settings in `__init__`, data in methods, `fit` returns the detector.
 
@@ -176,7 +184,7 @@ class Detector(Readable, abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Detector.registry[cls.__name__] = calls.explained_methods(cls)
+        Detector.registry[cls.__name__] = checks.explained_methods(cls)
 
     companion_argument: ClassVar[str | None] = None
     """The argument of `__init__` that takes a companion of the caller's."""
@@ -216,8 +224,8 @@ class Detector(Readable, abc.ABC):
         classes: Any = None,
     ) -> None:
         computing()
-        loss_type = calls.chosen(loss_type, DIVERGENCES, "loss_type", DIVERGENCES_ELSEWHERE)
-        score_type = calls.chosen(score_type, DIVERGENCES, "score_type", DIVERGENCES_ELSEWHERE)
+        loss_type = checks.chosen(loss_type, DIVERGENCES, "loss_type", DIVERGENCES_ELSEWHERE)
+        score_type = checks.chosen(score_type, DIVERGENCES, "score_type", DIVERGENCES_ELSEWHERE)
         if w_uncertainty is None:
             w_uncertainty = BALANCED if score_type == "jeffreys" else 0.0
         is_balanced = isinstance(w_uncertainty, str) and w_uncertainty == BALANCED
@@ -248,7 +256,7 @@ class Detector(Readable, abc.ABC):
         self.data_type = data_type
         self.from_logits = from_logits
         self.seed = int(seed)
-        self.on_invalid = calls.chosen(on_invalid, ("raise", "flag"), "on_invalid")
+        self.on_invalid = checks.chosen(on_invalid, ("raise", "flag"), "on_invalid")
         self.channels_last = bool(channels_last)
         self.companion_preprocess = companion_preprocess
         self._classes = None if classes is None else class_names(classes)
@@ -995,16 +1003,14 @@ class Detector(Readable, abc.ABC):
             if threshold_perc != 99.0:
                 raise InvalidSetting("fpr and threshold_perc are two ways to a threshold: pass one of them")
         if groups is not None:
-            calls.chosen(groups, ("predicted",), "groups")
+            checks.chosen(groups, ("predicted",), "groups")
         self.check_trained()
         if X_train is not None and is_collection(X):
             raise InvalidSetting(
                 "X_train is not compared with Dask collections: pass X as arrays, a table or a stream, or no X_train"
             )
         if is_collection(X):
-            from demur.batch.calibrating import calibrated
-
-            calibration, some = calibrated(
+            calibration, some = above("cluster").calibrated(
                 self,
                 X,
                 fpr=fpr,
@@ -1451,7 +1457,7 @@ def _check_fit(
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):
             hint = ": call it, to make one" if isinstance(callback, type) else ""
-            raise WrongType(f"callbacks is a list of Keras callbacks; got {calls.kind(callback)}{hint}")
+            raise WrongType(f"callbacks is a list of Keras callbacks; got {checks.kind(callback)}{hint}")
 
 
 def _optimizer(optimizer: Any) -> Any:
@@ -1461,7 +1467,7 @@ def _optimizer(optimizer: Any) -> Any:
         is_class = isinstance(optimizer, type) and issubclass(optimizer, keras.optimizers.Optimizer)
         return optimizer() if is_class else keras.optimizers.get(optimizer)
     except (ValueError, TypeError) as error:
-        got = repr(optimizer) if isinstance(optimizer, str | dict) else calls.kind(optimizer)
+        got = repr(optimizer) if isinstance(optimizer, str | dict) else checks.kind(optimizer)
         raise InvalidSetting(
             f"optimizer is a Keras optimizer (class, instance or name); got {got}: pass one, such as "
             "keras.optimizers.Adam(1e-3)"

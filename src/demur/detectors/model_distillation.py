@@ -4,15 +4,15 @@ from typing import Any, ClassVar, Literal, Self
 
 from keras import ops
 
-from demur import nets
-from demur.calls import chosen
+from demur.backends.divergence import Tensor
+from demur.checks import chosen
 from demur.classifiers.keras_model import KerasClassifier
-from demur.companion import copy_of, ready_shape
-from demur.data import Field, Layout, Rows, cast, mapped, taken
 from demur.detectors.base import Detector, OnInvalid
-from demur.divergence import Tensor
 from demur.errors import InvalidSetting, ShapeMismatch
-from demur.graph import Opinion
+from demur.network import nets
+from demur.network.companion import copy_of, ready_shape
+from demur.network.graph import Opinion
+from demur.rows.layout import Field, Layout, Rows, cast, mapped, taken
 
 COPY = "copy"
 """Stands for a student that starts as the classifier is."""

@@ -6,8 +6,10 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from demur import calls
-from demur.data import check_layout, check_whole, is_number, row_count, taken
+from demur import checks
+from demur.calibration.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
+from demur.calibration.held_out import check_scale
+from demur.checks import check_whole, is_number
 from demur.detectors.base import Detector, check_detector
 from demur.drift.batch import drift_meta
 from demur.errors import (
@@ -20,9 +22,9 @@ from demur.evaluation.budgets import bounds_of
 from demur.evaluation.target import Target
 from demur.evaluation.threats import corruptions_of
 from demur.extras import extra
-from demur.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
-from demur.results import Floats, Result
-from demur.sources import check_scale, collected
+from demur.guards.results import Floats, Result
+from demur.rows.layout import check_layout, row_count, taken
+from demur.rows.sources import collected
 
 FEWEST = 50
 """Labelled rows that are needed."""
@@ -53,7 +55,7 @@ AccuracyResult = Result[AccuracyData]
 """What `demur.drift.estimate_accuracy` returns."""
 
 
-@calls.explained
+@checks.explained
 def calibrate_accuracy(
     detector: Detector,
     X: Any,
@@ -122,7 +124,7 @@ def calibrate_accuracy(
     clean = _judged(detector, X, labels, batch_size)
     detector._check_rows(X, clean.probabilities.argmax(axis=1), clean.y, X_train, y_train, batch_size)
     if not clean.wrong.any():
-        calls.warn(
+        checks.warn(
             f"the classifier is right on all {len(labels):,} labelled rows, so nothing can be learned about its "
             "errors, and accuracies will be estimated too high: pass more rows, that the classifier was not trained on",
         )
@@ -169,7 +171,7 @@ def calibrate_accuracy(
     return detector.harm
 
 
-@calls.explained
+@checks.explained
 def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> AccuracyResult:
     """Estimate the classifier's accuracy on rows without labels.
 

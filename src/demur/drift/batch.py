@@ -6,18 +6,18 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
-from demur import calls
+from demur import checks
 from demur._version import __version__
-from demur.calibration import Calibration, ScoreDistribution
-from demur.data import check_whole, is_number
-from demur.dependence import dependence_of
+from demur.calibration.dependence import dependence_of
+from demur.calibration.held_out import check_scale
+from demur.calibration.thresholds import Calibration, ScoreDistribution
+from demur.checks import check_whole, is_number
 from demur.drift.evidence import Array
 from demur.drift.ranks import Pool, mann_whitney
 from demur.drift.reference import Given, calibration_of, check_known, scores_of
 from demur.errors import DependentRows, EmptyInput, InvalidSetting
 from demur.extras import extra
-from demur.results import Meta, Result
-from demur.sources import check_scale
+from demur.guards.results import Meta, Result
 
 Method = Literal["mann-whitney", "ks", "permutation"]
 PERMUTATIONS = 9999
@@ -52,7 +52,7 @@ DriftResult = Result[DriftData]
 """What `demur.drift.test` returns."""
 
 
-@calls.explained
+@checks.explained
 def test(
     detector: Any,
     X: Any = None,
@@ -107,7 +107,7 @@ def test(
     """
     if not (is_number(alpha) and 0 < alpha < 1):
         raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")
-    method = calls.chosen(method, TESTS, "method")  # type: ignore[assignment]
+    method = checks.chosen(method, TESTS, "method")  # type: ignore[assignment]
     check_whole("seed", seed, 0)
     _scipy()
     calibration = calibration_of(detector)
@@ -122,7 +122,7 @@ def test(
     shares = np.array([len(pool.batch) for pool in pools]) / len(given.scores)
     dependence = dependence_of(given.scores, given.predicted)
     if dependence is not None:
-        calls.warn(
+        checks.warn(
             f"of the batch, {dependence.said}. Test every {dependence.every}th row alone: X[::{dependence.every}], or "
             "so many scores",
             DependentRows,

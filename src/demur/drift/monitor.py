@@ -10,17 +10,16 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from demur import calls
+from demur import checks
 from demur._version import __version__
-from demur.data import check_whole, is_number
-from demur.dependence import Autocorrelation, Dependence
+from demur.atomic import write_text
+from demur.calibration.dependence import Autocorrelation, Dependence
+from demur.calibration.wording import count, number, percent
+from demur.checks import check_whole, is_number, seconds_of
 from demur.drift.evidence import Array, Evidence, Observed, Settings
 from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of, scores_rows
-from demur.durations import seconds_of
 from demur.errors import CorruptMonitor, DependentRows, InvalidSetting, WrongDetector, WrongType
 from demur.summary import Readable, Summary
-from demur.wording import count, number, percent
-from demur.writing import write_text
 
 Method = Literal["martingale", "cusum", "window"]
 FORMAT = 1
@@ -44,7 +43,7 @@ class Alarm:
     log_evidence: float
 
 
-@calls.explained_methods
+@checks.explained_methods
 class Monitor(Readable):
     """Watches a stream of scores for drift that raises them, for ever and in constant memory.
 
@@ -114,7 +113,7 @@ class Monitor(Readable):
             raise InvalidSetting(f"tolerance is a share of the inputs, from 0 to below 1; got {tolerance!r}")
         self.detector = detector if scores_rows(detector) else None
         self.alpha, self.tolerance = float(alpha), float(tolerance)
-        method = calls.chosen(method, Evidence.registry, "method")  # type: ignore[assignment]
+        method = checks.chosen(method, Evidence.registry, "method")  # type: ignore[assignment]
         self.method = method
         check_whole("run_length", run_length, 2)
         self.run_length = int(run_length)
@@ -181,7 +180,7 @@ class Monitor(Readable):
         if times is not None:
             self._now = float(times[-1])
         if self.is_dependent and not was_dependent and self.warns:
-            calls.warn(self.dependence_said, DependentRows)
+            checks.warn(self.dependence_said, DependentRows)
         return self
 
     def _take(self, observed: Observed) -> None:

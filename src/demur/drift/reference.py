@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from demur.calibration import Calibration
-from demur.classes import UNKNOWN, Classes
-from demur.data import as_array, row_list
+from demur.calibration.thresholds import Calibration
 from demur.drift.conditional import conditional_p_values
 from demur.drift.evidence import Array, Observed
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotCalibrated, ShapeMismatch, WrongType
-from demur.sources import is_collection
+from demur.lazy import above
+from demur.rows.classes import UNKNOWN, Classes
+from demur.rows.layout import as_array, row_list
+from demur.rows.sources import is_collection
 
 
 def scores_rows(detector: Any) -> bool:
@@ -83,9 +84,7 @@ def scores_of(
     elif not scores_rows(detector):
         raise WrongType("there is nothing to score rows with: pass the detector, or scores=")
     elif is_collection(X):
-        from demur.batch.gathering import gathered
-
-        found, predicted = gathered(detector, X, batch_size=batch_size)
+        found, predicted = above("cluster").gathered(detector, X, batch_size=batch_size)
     elif by_class:
         found, y, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
         predicted = y.argmax(axis=1)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from demur.atomic import whole
 from demur.errors import CorruptEvaluation
-from demur.writing import whole
 
 Array = npt.NDArray[Any]
 

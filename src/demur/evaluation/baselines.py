@@ -10,17 +10,17 @@ import keras
 import numpy as np
 from scipy.ndimage import median_filter
 
-from demur import nets
 from demur.backends import current
-from demur.companion import is_wrapped
-from demur.copying import with_companion
-from demur.data import Field
+from demur.detectors.copying import with_companion
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Array, Target
-from demur.graph import compiled
+from demur.network import nets
+from demur.network.companion import is_wrapped
+from demur.network.graph import compiled
+from demur.network.scoring import joined, over_batches
 from demur.private import functional_of, without_tensorflow
-from demur.scoring import joined, over_batches
-from demur.sources import SOME, as_source
+from demur.rows.layout import Field
+from demur.rows.sources import SOME, as_source
 
 
 class Baseline(abc.ABC):

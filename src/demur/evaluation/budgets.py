@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from demur.calls import chosen
-from demur.data import Shape, is_number
+from demur.checks import chosen, is_number
 from demur.errors import InvalidSetting, WrongType
 from demur.evaluation.norms import Norm
+from demur.rows.layout import Shape
 
 NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
 

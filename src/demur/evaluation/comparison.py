@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from demur.metrics import ScoreEvaluation, holm, mcnemar
+from demur.calibration.metrics import ScoreEvaluation, holm, mcnemar
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Clean, Evaluation, Threat

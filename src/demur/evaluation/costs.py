@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from demur.classifiers import GraphClassifier
-from demur.data import row_count, taken
 from demur.evaluation.result import Cost
 from demur.evaluation.target import Target
-from demur.graph import Half, compiled
-from demur.scoring import over_batches
-from demur.sources import as_source
+from demur.network.graph import Half, compiled
+from demur.network.scoring import over_batches
+from demur.rows.layout import row_count, taken
+from demur.rows.sources import as_source
 
 
 def cost_of(target: Target, X: Any, *, batch: int = 256, repeats: int = 5, within: float = math.inf) -> Cost:

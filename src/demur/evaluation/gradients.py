@@ -9,7 +9,7 @@ from keras import ops
 
 from demur import backends
 from demur.backends.base import Function, Tensor
-from demur.forks import computing
+from demur.backends.forks import computing
 
 Arrays: TypeAlias = list[npt.NDArray[Any]]
 Differentiated: TypeAlias = Callable[..., tuple[Arrays, Arrays]]

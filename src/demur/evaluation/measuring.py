@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from demur.calibration.metrics import Estimate, Pair, ScoreEvaluation, cohens_d, evaluate_scores, lead, share
 from demur.evaluation.budgets import NORMS
 from demur.evaluation.comparison import OWN
 from demur.evaluation.norms import size
 from demur.evaluation.result import Clean, Comparison, Example, Harm, Knowledge, Threat, WorstCase
 from demur.evaluation.target import Array, Target, Verdict
-from demur.metrics import Estimate, Pair, ScoreEvaluation, cohens_d, evaluate_scores, lead, share
 
 LATE = 0.02
 """Share of the rows that the last quarter of an attack's steps may bring, if it is to count as converged."""

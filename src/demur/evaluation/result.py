@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from demur.atomic import write_text
+from demur.calibration.metrics import Estimate, Lead, ScoreEvaluation
+from demur.calibration.wording import AT_SEVERITY, count, percent
 from demur.errors import CorruptEvaluation
 from demur.evaluation.comparison import OWN
 from demur.extras import extra
-from demur.metrics import Estimate, Lead, ScoreEvaluation
 from demur.summary import Readable, Summary
-from demur.wording import AT_SEVERITY, count, percent
-from demur.writing import write_text
 
 Knowledge = Literal["grey-box", "black-box", "white-box", "corruption"]
 """What the attacker knows: the classifier, nothing but its answers, classifier and guard; or there is no attacker."""

@@ -14,13 +14,12 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
-from demur import backends, calls
+from demur import backends, checks
 from demur._version import __version__
-from demur.calls import chosen, explained
-from demur.classes import Classes
-from demur.data import check_layout, check_whole, row_count, taken
+from demur.calibration.metrics import evaluate_scores
+from demur.calibration.wording import grouped
+from demur.checks import check_whole, chosen, explained, seconds_of
 from demur.detectors.base import Detector, check_detector
-from demur.durations import seconds_of
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongRows, WrongType
 from demur.evaluation.attacks import Attack
 from demur.evaluation.baselines import Baseline
@@ -39,9 +38,9 @@ from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_o
 from demur.evaluation.target import Array, Target, Verdict
 from demur.evaluation.threats import Corruption, Threat, attacks_of, corruptions_of
 from demur.evaluation.trial import CHUNK, Scene, Trial, scored
-from demur.metrics import evaluate_scores
-from demur.sources import collected
-from demur.wording import grouped
+from demur.rows.classes import Classes
+from demur.rows.layout import check_layout, row_count, taken
+from demur.rows.sources import collected
 
 SHARE = 0.1
 """Of a time budget: the most that unchanged rows may cost, and that the figures of all threats may."""
@@ -215,7 +214,7 @@ def _told() -> Iterator[list[str]]:
         if isinstance(warning.message, WrongRows):
             said = str(warning.message)
             told.append(f"{said[0].upper()}{said[1:]}.")
-        calls.warn(warning.message)
+        checks.warn(warning.message)
 
 
 def _rows_check(told: Sequence[str]) -> Check:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from demur.calibration.wording import NONE, among, count, in_short, interval, listed, percent, percentage
 from demur.errors import WrongType
 from demur.evaluation.comparison import (
     BETTER,
@@ -16,7 +17,6 @@ from demur.evaluation.comparison import (
     differences,
     telling,
 )
-from demur.wording import NONE, among, count, in_short, interval, listed, percent, percentage
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Threat

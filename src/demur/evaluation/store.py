@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from demur.data import flat, is_table
 from demur.detectors.base import Detector
 from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.result import Knowledge
+from demur.rows.layout import flat, is_table
 
 
 class Store:

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from demur.backends.divergence import Tensor
 from demur.classifiers import GraphClassifier
-from demur.data import Field, cast
 from demur.detectors.base import Detector
-from demur.divergence import Tensor
-from demur.graph import Half, compiled
-from demur.scoring import over_batches
-from demur.sources import as_source
+from demur.network.graph import Half, compiled
+from demur.network.scoring import over_batches
+from demur.rows.layout import Field, cast
+from demur.rows.sources import as_source
 
 Array = npt.NDArray[Any]
 

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from demur.calls import chosen
-from demur.data import Field, is_table
+from demur.checks import chosen
 from demur.errors import WrongType
 from demur.evaluation.attacks import Attack
 from demur.evaluation.attacks.default import default_attacks
@@ -16,7 +15,8 @@ from demur.evaluation.measuring import Description
 from demur.evaluation.norms import Norm
 from demur.evaluation.result import Knowledge
 from demur.evaluation.target import Target
-from demur.texts import Text
+from demur.rows.layout import Field, is_table
+from demur.rows.texts import Text
 
 SEVERITIES = (1, 2, 3, 4, 5)
 Corrupt = Callable[..., Any]

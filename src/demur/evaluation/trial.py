@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from demur.backends import current
-from demur.data import padded, taken
 from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import Attack, Attacked
 from demur.evaluation.baselines import Baseline, finite
@@ -17,6 +16,7 @@ from demur.evaluation.measuring import Changed, Outcome, Unchanged, distances, e
 from demur.evaluation.store import Stores
 from demur.evaluation.target import Array, Target, TimeIsUp
 from demur.evaluation.threats import Corruption, Threat, described
+from demur.rows.layout import padded, taken
 
 CHUNK = 128
 """Rows that are attacked together and kept on disk together."""

@@ -7,15 +7,15 @@ import numpy.typing as npt
 from keras import ops
 
 from demur.backends import mapped_deep
-from demur.data import Field, Layout, Rows, cast, flat, mapped, row_count
-from demur.decision import decide
-from demur.divergence import sharpen
+from demur.backends.divergence import sharpen
 from demur.errors import ExportDiffers
 from demur.export.network import layers_of, row_inputs
 from demur.export.precise import in_float32
-from demur.guard_file import REFERENCE
-from demur.results import Scored
-from demur.runtime import Guard
+from demur.guards.decision import decide
+from demur.guards.description import REFERENCE
+from demur.guards.results import Scored
+from demur.onnx.runtime import Guard
+from demur.rows.layout import Field, Layout, Rows, cast, flat, mapped, row_count
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.classifiers.onnx_file import OnnxClassifier
-from demur.data import probe_rows
 from demur.export.network import NetworkModel, rename, row_inputs
 from demur.export.rewriting import Graph
-from demur.guard_file import REFERENCE
-from demur.routes import PASSTHROUGH
+from demur.guards.description import REFERENCE
+from demur.network.routes import PASSTHROUGH
+from demur.rows.layout import probe_rows
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector

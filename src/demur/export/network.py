@@ -16,17 +16,17 @@ from keras import ops
 
 from demur import backends
 from demur.backends import probe
+from demur.backends.divergence import Tensor, basic_operations, log_softmax, sharpen
 from demur.classifiers.base import in_log_space
 from demur.classifiers.files.keras_file import reason
-from demur.data import Field, Layout, flat, mapped
-from demur.divergence import Tensor, basic_operations, log_softmax, sharpen
 from demur.errors import MissingExtra, NotExportable
 from demur.export.operations import check_layers, check_operations
 from demur.export.precise import in_float32
 from demur.export.rewriting import rewritten
 from demur.extras import extra
-from demur.graph import DetectorGraph
-from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
+from demur.guards.description import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
+from demur.network.graph import DetectorGraph
+from demur.rows.layout import Field, Layout, flat, mapped
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector

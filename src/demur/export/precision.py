@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from demur.calibration import Calibration, Threshold
-from demur.data import Rows, batches, check_layout, is_table, mapped, row_count
-from demur.decision import calibrate
+from demur.calibration.metrics import auroc
+from demur.calibration.thresholds import Calibration, Threshold
 from demur.errors import InvalidSetting, LossTooLarge, NotExportable
 from demur.export.checking import asked, check_decisions, live_scores
 from demur.export.network import NetworkModel, quiet
-from demur.guard_file import OPINION, REFERENCE
-from demur.metrics import auroc
-from demur.onnx_session import onnxruntime_module
-from demur.results import Scored
-from demur.runtime import Guard
+from demur.guards.decision import calibrate
+from demur.guards.description import OPINION, REFERENCE
+from demur.guards.results import Scored
+from demur.onnx.runtime import Guard
+from demur.onnx.session import onnxruntime_module
+from demur.rows.layout import Rows, batches, check_layout, is_table, mapped, row_count
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector

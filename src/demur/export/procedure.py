@@ -1,6 +1,6 @@
 """What a guard does after its networks, as ONNX: from scores to flags, p-values and corrected classes.
 
-The same as `demur.decision` and `demur.calibration`, in the operations that every runtime has, and exactly: thresholds
+The same as in guards/decision.py and `demur.calibration`, in operations that every runtime has, and exactly: thresholds
 and calibration scores are compared as float32, as the live detector does.
 """
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.calibration import Calibration, ScoreDistribution, Threshold
-from demur.data import Field
+from demur.calibration.thresholds import Calibration, ScoreDistribution, Threshold
 from demur.export.network import CLASSIFIED, SCORE, NetworkModel
-from demur.guard_file import OPINION, RECONSTRUCTION, REFERENCE, SHARPENED, THRESHOLD
+from demur.guards.description import OPINION, RECONSTRUCTION, REFERENCE, SHARPENED, THRESHOLD
+from demur.rows.layout import Field
 
 ROWS = "n"
 """The name of the batch dimension."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.onnx_session import onnxruntime_module
+from demur.onnx.session import onnxruntime_module
 
 
 class Graph:

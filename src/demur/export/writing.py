@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur._version import __version__
-from demur.calibration import Calibration, Threshold
+from demur.calibration.thresholds import Calibration, Threshold
+from demur.checks import check_whole, is_number
 from demur.classifiers.answers import InMemory
-from demur.data import check_layout, check_whole, is_number, taken
 from demur.errors import InvalidSetting, NotFitted, ThresholdNotSet
 from demur.export.checking import SIZES, check_same
 from demur.export.merging import with_classifier
 from demur.export.network import NetworkModel, network_of
 from demur.export.precision import PRECISIONS, Loss, reduced
 from demur.export.procedure import add_procedure
-from demur.guard_file import LOGITS, PROBABILITIES, REFERENCE, Outside, sealed
-from demur.routes import PASSTHROUGH
-from demur.runtime import Guard
+from demur.guards.description import LOGITS, PROBABILITIES, REFERENCE, Outside, sealed
+from demur.network.routes import PASSTHROUGH
+from demur.onnx.runtime import Guard
+from demur.rows.layout import check_layout, taken
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector

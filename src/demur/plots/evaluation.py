@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from demur.calibration.wording import number
 from demur.errors import InvalidSetting, WrongType
 from demur.plots.style import BAD, CLEAN, LEAST, MUTED, WIDE, axes_or_new, draw_threshold, literal, tidy
-from demur.wording import number
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Threat

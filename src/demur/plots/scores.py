@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from demur.calibration.metrics import auroc, numbers, roc_curve
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
-from demur.metrics import auroc, numbers, roc_curve
 from demur.plots.style import (
     ABOVE,
     BAD,

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from demur.calibration.metrics import numbers
+from demur.calibration.wording import INFINITE
 from demur.errors import NonFinite, ShapeMismatch
 from demur.extras import extra
-from demur.metrics import numbers
-from demur.wording import INFINITE
 
 CLEAN = "#4477aa"
 """The colour of clean inputs."""

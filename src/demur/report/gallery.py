@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from demur.calibration.wording import number
 from demur.extras import extra
-from demur.wording import number
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Example

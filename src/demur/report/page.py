@@ -4,22 +4,22 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur.atomic import write_text
+from demur.calibration.wording import NONE, number, percent, percentage
 from demur.evaluation.comparison import BETTER, WORSE, corrections
 from demur.evaluation.sentences import sentences
 from demur.extras import extra
 from demur.report.figures import accuracies, distributions, figures, roc_curves, severities
 from demur.report.gallery import gallery
 from demur.report.tables import comparison, groups, matrix
-from demur.wording import NONE, number, percent, percentage
-from demur.writing import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from markupsafe import Markup
 
+    from demur.calibration.metrics import Estimate
     from demur.evaluation.result import Evaluation, Threat
-    from demur.metrics import Estimate
 
 
 def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | None = None) -> Path:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from demur.calibration.metrics import Estimate
 from demur.evaluation.comparison import OWN, compared, detection_of, differences
-from demur.metrics import Estimate
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation, Threat

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.calibration import Calibration, ScoreDistribution, weighted
+from demur.calibration.thresholds import Calibration, ScoreDistribution, weighted
 
 Counts = npt.NDArray[np.int64]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from demur.data import Columns, Field, Layout, finite_rows
 from demur.errors import NotADetector, ThresholdNotSet
+from demur.rows.layout import Columns, Field, Layout, finite_rows
+from demur.rows.texts import Text
 from demur.serve.models import DOCUMENT
 from demur.serve.protocol import Array
-from demur.texts import Text
 
 ON_DEMAND = ("reference", "opinion", "reconstruction")
 
@@ -37,7 +37,7 @@ class LiveGuard:
 
         model = None if load_model is None else load_model()
         start_keras()
-        from demur.loading import load_detector
+        from demur.detectors.loading import load_detector
 
         self.path, self.name = path, path.resolve().name
         self._detector: Any = load_detector(path, model=model)

@@ -40,7 +40,7 @@ def load_guard(path: Path, threads: int | None = None, load_model: Callable[[], 
         raise DetectorNotFound(f"there is no guard at {path}: no such file; detector.export({path.name!r}) writes one")
     if path.suffix.lower() != ".onnx":
         raise NotADetector(f"{path} is no .onnx file, and no folder of a saved detector")
-    from demur import runtime
+    from demur.onnx import runtime
 
     return runtime.load(path, threads=threads)
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from demur._version import __version__
-from demur.data import Field, fits, is_number, row_list
+from demur.checks import is_number
 from demur.errors import DemurError
+from demur.rows.layout import Field, fits, row_list
 from demur.serve.batching import Arrays, Batcher
 from demur.serve.live import verdicts
 from demur.serve.models import POLL_SECONDS, Models, Served, version_of

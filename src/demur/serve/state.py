@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from demur.calibration import Calibration
+from demur.atomic import write_text
+from demur.calibration.thresholds import Calibration
 from demur.drift.monitor import Monitor
 from demur.errors import CorruptMonitor, InvalidSetting, WrongDetector
-from demur.writing import write_text
 
 logger = logging.getLogger("demur.serve.state")
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.calibration import Calibration
+from demur.calibration.thresholds import Calibration
 from demur.drift.monitor import Monitor
 from demur.serve.history import calibration_rate, calibration_shares
 from demur.serve.recent import image_shape

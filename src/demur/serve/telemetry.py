@@ -11,7 +11,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString
 
-from demur.calibration import Calibration, ScoreDistribution
+from demur.calibration.thresholds import Calibration, ScoreDistribution
 
 OTHER = "other"
 """The model's name in the figures of requests for a model that is not served: there could be any number of those."""

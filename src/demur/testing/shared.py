@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from demur.classes import Classes
-from demur.data import cast
 from demur.detectors.base import Detector
 from demur.private import layers_within
+from demur.rows.classes import Classes
+from demur.rows.layout import cast
 
 Rows: TypeAlias = npt.NDArray[Any]
 MakeDetector: TypeAlias = Callable[[], Detector]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 from demur.batch.tables import Batch, Reading, arrow
-from demur.data import Columns, Layout, flat
 from demur.extras import extra
-from demur.texts import Text
+from demur.rows.layout import Columns, Layout, flat
+from demur.rows.texts import Text
 
 FILE, ROW = "file", "row"
 """What tells rows apart where the data have no ids of their own: the file, and the number of the row in it."""

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from demur.batch.formats.base import FILE, Asked, Format, Piece, Store
 from demur.batch.pictures import decoded
 from demur.batch.tables import Batch, Faults, Reading, arrow, stacked
-from demur.data import Field
 from demur.errors import InvalidSetting, ShapeMismatch
+from demur.rows.layout import Field
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from demur.batch.formats.base import Asked, Format, Piece, Store, numbered
 from demur.batch.tables import Batch, Reading, arrow, rows_of
-from demur.data import Columns
 from demur.errors import InvalidSetting, WrongType
+from demur.rows.layout import Columns
 
 READERS = 16
 """Files whose footers are read at a time."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from demur.classifiers.files.base import Asked
 from demur.classifiers.files.trees import Trees
-from demur.data import Rows
 from demur.errors import WrongType
 from demur.extras import extra
+from demur.rows.layout import Rows
 
 CLASSES = ("binary", "multiclass", "multiclassova", "cross_entropy")
 """Objectives whose predictions are classes."""

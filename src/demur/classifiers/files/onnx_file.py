@@ -6,7 +6,7 @@ from typing import Any
 from demur.classifiers.files.base import Asked
 from demur.classifiers.onnx_file import OnnxClassifier
 from demur.errors import MissingExtra, WrongType
-from demur.guard_file import SHA256
+from demur.guards.description import SHA256
 
 
 def read(path: Path, asked: Asked) -> Any:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from demur.data import Rows, is_table
 from demur.errors import ShapeMismatch
+from demur.rows.layout import Rows, is_table
 
 
 class Trees:

@@ -6,9 +6,9 @@ from typing import Any
 
 from demur.classifiers.files.base import Asked
 from demur.classifiers.files.trees import Trees
-from demur.data import Rows
 from demur.errors import WrongType
 from demur.extras import extra
+from demur.rows.layout import Rows
 
 CLASSES = ("binary:", "multi:", "reg:logistic")
 """How the names of objectives begin whose predictions are classes."""

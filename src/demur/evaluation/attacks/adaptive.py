@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from demur.data import check_whole
-from demur.divergence import Tensor
+from demur.backends.divergence import Tensor
+from demur.checks import check_whole
 from demur.errors import InvalidSetting
 from demur.evaluation.attacks.base import Array, Attack, Attacked
 from demur.evaluation.attacks.climbing import LEAD, Climb, Direction, Facts, first, lead, unnoticed, worst

@@ -6,8 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from demur.calls import explained
-from demur.data import is_number
+from demur.checks import explained, is_number
 from demur.errors import InvalidSetting
 from demur.evaluation.norms import Norm, size
 from demur.evaluation.result import Knowledge

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from demur.data import check_whole
+from demur.checks import check_whole
 from demur.evaluation.attacks.base import Array, Attack, Attacked
 from demur.evaluation.attacks.climbing import inward, lead
 from demur.evaluation.attacks.foolbox_attacks import GREY

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from keras import ops
 
-from demur.divergence import Tensor
+from demur.backends.divergence import Tensor
 from demur.evaluation.attacks.base import Array, Attacked
 from demur.evaluation.gradients import differentiated
 from demur.evaluation.norms import Norm, projected, random_change, steepest

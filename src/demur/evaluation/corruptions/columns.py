@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import check_rows, is_table
 from demur.errors import EmptyInput, ShapeMismatch
+from demur.rows.layout import check_rows, is_table
 
 
 @dataclass(frozen=True)

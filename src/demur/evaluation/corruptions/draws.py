@@ -8,8 +8,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from demur.calls import chosen
-from demur.data import check_whole
+from demur.checks import check_whole, chosen
 from demur.errors import InvalidSetting
 
 Numbers = npt.NDArray[np.float32]

@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from demur.data import batches, check_rows
 from demur.errors import InvalidSetting, ShapeMismatch
 from demur.evaluation.corruptions.draws import Draws, check_asked
 from demur.extras import extra
+from demur.rows.layout import batches, check_rows
 
 Images: TypeAlias = npt.NDArray[np.float32]
 """`(n, height, width, channels)`, in [0, 1]."""

@@ -1,0 +1,294 @@
+"""Are rows and labels what a call takes them for? On the scale of the training rows, held out, each with its own label.
+
+NumPy only.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from demur import checks
+from demur.calibration.binomial import binomial_cdf
+from demur.errors import WrongRows
+from demur.rows.layout import CHECK_ROWS, Layout, Rows, batches, cast, check_layout, flat, is_table, taken
+from demur.rows.ranges import Numbers, Range, difference, numbers_of, ranges_of
+from demur.rows.row_sketch import KEPT, RowSketch, row_hashes
+from demur.rows.sources import is_collection, is_stream, some_of
+
+SHARE = 0.05
+"""Of the rows: from this share on, rows that are among the training rows too are told."""
+LEVEL = 0.05
+"""Of the tests on the numbers of errors."""
+FEW_ERRORS, NEW_ERRORS = 0.02, 0.01
+"""A classifier that errs on at most the first share of its training rows is expected to err on the second of new rows,
+or on twice as many as of its training rows."""
+BEYOND_CHANCE, SURELY = 0.2, 0.01
+"""Cohen's kappa that any classifier has on rows with their own labels, and the level of the tests on that."""
+ONE_IN_A_HUNDRED = 2.326
+"""Standard deviations that a normal number exceeds at that chance."""
+FEW = 40
+"""Rows from which on their scale is looked at as they are judged."""
+SAMPLE = 2048
+"""Rows whose numbers are looked at."""
+TOGETHER = 2**22
+"""Numbers that are looked at together, so that large rows take little memory."""
+
+CONSEQUENCE = (
+    "Classifier and companion answer otherwise on rows that they were trained on than on new rows: the false-positive "
+    "rate of a threshold from such rows does not hold, and accuracies on such rows are too high"
+)
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """What is remembered of rows: no row, but hashes of rows and how large their numbers are.
+
+    Attributes:
+        sketch: of the rows; None where it was left out.
+        ranges: of each array, or of a table's numeric columns.
+    """
+
+    sketch: RowSketch | None
+    ranges: list[Range]
+
+    def and_again(self, other: "KnownRows") -> "KnownRows":
+        """What is known after training has gone on, perhaps with the same rows."""
+        sketch = self.sketch if other.sketch is None else other.sketch
+        if self.sketch is not None and other.sketch is not None:
+            sketch = self.sketch.and_again(other.sketch)
+        return KnownRows(sketch, other.ranges)
+
+    def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All of it as arrays, for saving."""
+        parts = {} if self.sketch is None else {"sketch": self.sketch.as_arrays()}
+        parts |= {f"range_{i}": found.as_arrays() for i, found in enumerate(self.ranges)}
+        return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "KnownRows":
+        """What `as_arrays` described."""
+        parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        for name, array in arrays.items():
+            part, _, own = name.partition(".")
+            parts.setdefault(part, {})[own] = array
+        sketch = parts.pop("sketch", None)
+        ranges = [Range.from_arrays(parts[f"range_{i}"]) for i in range(len(parts))]
+        return cls(None if sketch is None else RowSketch.from_arrays(sketch), ranges)
+
+
+class PassingRows:
+    """Looks at rows as they pass, and forgets all but what is to be remembered, and numbers of a sample of them.
+
+    Args:
+        layout: of the rows.
+        channels_first: whether images are `(channels, height, width)`.
+
+    Attributes:
+        rows: how many there were so far.
+    """
+
+    def __init__(self, layout: Layout, *, channels_first: bool = False) -> None:
+        self.layout, self.channels_first = layout, channels_first
+        self._made: PassingRows | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all rows: they come again."""
+        self.rows = 0
+        self._hashes: list[npt.NDArray[np.uint64]] = []
+        self._sketch: RowSketch | None = None
+        self._sample: list[tuple[npt.NDArray[np.uint64], list[Numbers]]] = []
+        self._highest = np.uint64(2**64 - 1)
+
+    def add(self, rows: Rows) -> None:
+        """Look at a batch."""
+        numbers = 1 if is_table(rows) else sum(np.asarray(array[:1]).size for array in flat(rows))
+        for part in batches(rows, max(1, min(CHECK_ROWS, TOGETHER // max(1, numbers)))):
+            batch = cast(part, self.layout)
+            hashes = row_hashes(batch)
+            self._hashes.append(hashes)
+            self.rows += len(hashes)
+            if sum(map(len, self._hashes)) > KEPT:
+                self._fold()
+            # Those of the smallest hashes: a sample of the distinct rows, in whatever order the rows come.
+            chosen = np.flatnonzero(hashes <= self._highest)
+            if len(chosen):
+                found = numbers_of(taken(batch, chosen), self.layout, channels_first=self.channels_first)
+                self._sample.append((hashes[chosen], found))
+                if sum(len(known) for known, _ in self._sample) > 4 * SAMPLE:
+                    self._thin()
+
+    def add_made(self, rows: Rows) -> None:
+        """Look at what training makes of the rows, once of each."""
+        if self._made is None:
+            self._made = PassingRows(self.layout, channels_first=self.channels_first)
+        if self._made.rows < self.rows:
+            self._made.add(rows)
+
+    def known(self) -> KnownRows:
+        """What is known of the rows so far; of numbers, of those that training makes, if it makes others."""
+        self._fold()
+        self._thin()
+        ranges = [part.range() for part in self._sample[0][1]] if self._sample else []
+        found = KnownRows(self._sketch, ranges)
+        if self._made is None:
+            return found
+        made = self._made.known()
+        return found.and_again(KnownRows(None if made.sketch is None else made.sketch.distinct(), made.ranges))
+
+    def _fold(self) -> None:
+        if self._hashes:
+            found = RowSketch.of_hashes(np.concatenate(self._hashes))
+            self._sketch = found if self._sketch is None else self._sketch.and_others(found)
+            self._hashes = []
+
+    def _thin(self) -> None:
+        if not self._sample:
+            return
+        hashes = np.concatenate([found for found, _ in self._sample])
+        numbers = [Numbers.joined(parts) for parts in zip(*(parts for _, parts in self._sample), strict=True)]
+        chosen = np.argsort(hashes, kind="stable")[:SAMPLE]
+        if len(hashes) > SAMPLE:
+            self._highest = hashes[chosen[-1]]
+        self._sample = [(hashes[chosen], [part.taken(chosen) for part in numbers])]
+
+
+def warn_if_other(rows: list[Range], trained_on: list[Range], *, may_be_alike: bool = False) -> None:
+    """Warn if rows are on another scale than the rows of `fit`, or in another order; see `difference`."""
+    found = difference(trained_on, rows, may_be_alike=may_be_alike)
+    if found is not None:
+        checks.warn(
+            f"{found}. What comes of such rows says nothing about rows like those of fit: pass rows that were made "
+            "(scaled, standardised, ordered) as those of fit were; if these were, and have changed so much, nothing is "
+            "wrong",
+            WrongRows,
+        )
+
+
+def warn_if_trained_on(
+    rows: KnownRows,
+    trained_on: Mapping[str, KnownRows],
+    wrong: Flags | None = None,
+    wrong_trained: Flags | None = None,
+) -> None:
+    """Warn if rows that should be held out are among training rows, or look as if they were.
+
+    Args:
+        rows: what should be held out.
+        trained_on: rows of the same layout that classifier or companion were trained on, by what to call them.
+        wrong: `(n,)`, whether the classifier is wrong on the rows; None if that is not known.
+        wrong_trained: the same of rows that it was trained on.
+    """
+    for name, known in trained_on.items():
+        share = shared_share(rows, known)
+        if share:
+            n = 0 if rows.sketch is None else rows.sketch.rows
+            checks.warn(
+                f"{round(share * n):,} of the {n:,} rows ({share:.0%}) are among {name}. {CONSEQUENCE}: pass rows that "
+                f"are not among {name}",
+                WrongRows,
+            )
+            return
+    if wrong is not None and wrong_trained is not None and is_like_training(wrong, wrong_trained):
+        checks.warn(
+            f"the classifier is right on {1 - wrong_trained.mean():.1%} of X_train and on {1 - wrong.mean():.1%} of "
+            f"the {len(wrong):,} other rows, as if it had been trained on both. {CONSEQUENCE}: pass rows that the "
+            "classifier was not trained on; if it was not trained on these, nothing is wrong",
+            WrongRows,
+        )
+
+
+def shared_share(rows: KnownRows, trained_on: KnownRows) -> float:
+    """The share of rows that are among the training rows; 0 where it is small, or equal rows are as common among those.
+
+    A row drawn like the training rows equals one of them as often as a training row equals another one: that happens
+    in tables of few categories, and says nothing.
+    """
+    if rows.sketch is None or trained_on.sketch is None:
+        return 0.0
+    shared, known = trained_on.sketch.shared_with(rows.sketch)
+    usual = trained_on.sketch.repeated + SHARE
+    if not known or shared <= usual * known or 1 - binomial_cdf(shared - 1, known, usual) > LEVEL:
+        return 0.0
+    return shared / known
+
+
+def warn_if_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
+    """Warn if labels look like those of other rows: the classifier is right on no more of them than chance explains.
+
+    Args:
+        predicted: `(n,)`, the classifier's classes.
+        labels: `(n,)`, the true ones.
+    """
+    right, chance = float(np.mean(predicted == labels)), chance_of(predicted, labels)
+    if is_by_chance(predicted, labels):
+        checks.warn(
+            f"the classifier is right on {right:.1%} of the {len(labels):,} rows, and on {chance:.1%} it would be with "
+            "the labels of other rows: these are not the labels of the rows, or not in the order of the rows, or the "
+            "classes are in another order than the classifier's outputs. Pass each row's own label; detector.classes "
+            "says what the classes are called",
+            WrongRows,
+        )
+
+
+def chance_of(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
+    """On which share of the rows a classifier is right, on average, if the labels are shuffled."""
+    return sum(float(np.mean(predicted == c)) * float(np.mean(labels == c)) for c in np.unique(labels))
+
+
+def is_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> bool:
+    """Whether a classifier is right no more often than on shuffled labels, and so seldom that no classifier is.
+
+    True if the number of errors is compatible with shuffled labels (Cohen's kappa is not above 0, by its standard
+    error under chance: Fleiss, Cohen & Everitt, 1969), and significantly larger than what a classifier makes that is
+    little better than chance (a kappa of 0.2). Where there are too few rows, or too few of a rare class, to tell, it is
+    not.
+    """
+    n, chance = len(labels), chance_of(predicted, labels)
+    errors = int((predicted != labels).sum())
+    shares = [(float(np.mean(predicted == c)), float(np.mean(labels == c))) for c in np.unique(labels)]
+    variance = (chance + chance**2 - sum(p * q * (p + q) for p, q in shares)) / n
+    if not 0 < chance < 1 or variance <= 0 or len(shares) == 1:
+        return False  # shuffling changes nothing
+    is_better = (1 - errors / n - chance) / math.sqrt(variance) >= ONE_IN_A_HUNDRED
+    return not is_better and 1 - binomial_cdf(errors - 1, n, (1 - BEYOND_CHANCE) * (1 - chance)) <= SURELY
+
+
+def is_like_training(wrong: Flags, wrong_trained: Flags) -> bool:
+    """Whether the classifier errs so seldom on both that calibration rows are as if it had been trained on them.
+
+    True where it hardly errs on the training rows, does not err significantly more often on the others, and errs
+    significantly less often on the others than is to be expected of new rows. Where a classifier errs on more of its
+    training rows, equal accuracies may be those of one that does not overfit, and nothing can be told.
+    """
+    errors, errors_trained = int(wrong.sum()), int(wrong_trained.sum())
+    share = errors_trained / len(wrong_trained)
+    if share > FEW_ERRORS:
+        return False
+    # Given how many errors there are in all, which rows they fall on is up to the numbers of rows, if all are alike.
+    part = len(wrong) / (len(wrong) + len(wrong_trained))
+    is_worse = 1 - binomial_cdf(errors - 1, errors + errors_trained, part) <= LEVEL
+    return not is_worse and binomial_cdf(errors, len(wrong), max(NEW_ERRORS, 2 * share)) <= LEVEL
+
+
+def check_scale(guard: Any, X: Any) -> None:
+    """Warn if a batch in memory is on another scale than the rows that a guard, live or exported, was trained on."""
+    if guard.trained_on is None or is_stream(X) or is_collection(X):
+        return
+    layout = guard.classifier.layout if hasattr(guard, "classifier") else guard.layout
+    with np.errstate(over="ignore"):  # what is beyond float32 is told by those who score it
+        rows = cast(some_of(check_layout(X, layout, finite=False)), layout)
+    guard.has_looked = True
+    found = ranges_of(rows, layout, channels_first=guard.channels_first)
+    warn_if_other(found, guard.trained_on.ranges, may_be_alike=True)
+
+
+def look_once(guard: Any, X: Any) -> None:
+    """Check the scale of the first rows that a guard judges, of `FEW` or more: of fewer, hardly anything is told."""
+    if not guard.has_looked and (isinstance(X, np.ndarray) or is_table(X)) and len(X) >= FEW:
+        check_scale(guard, X)

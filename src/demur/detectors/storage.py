@@ -1,0 +1,132 @@
+"""The models of a saved detector, in the folder that `demur.guards.folder` describes. No pickle."""
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from demur import backends
+from demur._version import __version__
+from demur.classifiers.files.keras_file import reason
+from demur.classifiers.torch_module import is_module
+from demur.errors import CorruptDetector, InvalidSetting
+from demur.guards import folder
+from demur.guards.folder import Arrays
+from demur.network.companion import is_wrapped, save_module
+from demur.private import without_tensorflow
+
+
+def write(
+    path: Path, document: dict[str, Any], models: dict[str, Any], arrays: dict[str, Arrays] | None = None
+) -> None:
+    """Write a document, its models and its arrays, whole or not at all.
+
+    Args:
+        path: the folder; made if it does not exist.
+        document: what `detector.json` shall hold, beside the format, the versions and the files.
+        models: models by name: of Keras, one `.keras` file each; of PyTorch, their state, one `.safetensors` file each.
+            Others are left out.
+        arrays: groups of arrays by name, one `.npz` file each.
+
+    Raises:
+        NotADetector: the folder exists and holds something else, or is a file.
+        InvalidSetting: a Keras model holds a Python lambda, with which it could be saved and not be loaded.
+    """
+    with without_tensorflow():
+        for name, model in models.items():
+            _check_no_lambda(name, model)
+    savers = {name: _saver(model) for name, model in models.items()}
+    versions = {"demur": __version__, "keras": keras.__version__, "backend": backends.current().name}
+    written = {name: saver for name, saver in savers.items() if saver is not None}
+    with without_tensorflow():
+        folder.write(path, {**document, "versions": versions}, written, arrays)
+
+
+def read(
+    path: Path, custom_objects: dict[str, Any] | None = None, skip: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Arrays]]:
+    """Read what `write` wrote: the document, the Keras models and the arrays by name. Runs no code from the folder.
+
+    Args:
+        path: the folder.
+        custom_objects: passed to Keras.
+        skip: names of models that are not wanted; their files need not be there.
+
+    Returns:
+        The document, the models (of a PyTorch module, the path of its state) and the arrays.
+
+    Raises:
+        DetectorNotFound: there is nothing at `path`.
+        NotADetector: it is not a detector's folder, or of a newer format.
+        CorruptDetector: a file is missing or changed, or a model cannot be made from it.
+    """
+    document, files = folder.read_document(path)
+    wanted = {name: folder.verified(path, entry) for name, entry in files.items() if name not in skip}
+    arrays = {name: folder.load_arrays(file) for name, file in wanted.items() if file.suffix == ".npz"}
+    saved_with = str((document.get("versions") or {}).get("keras", "unknown"))
+    models = {
+        name: file if file.suffix == ".safetensors" else _load(file, custom_objects, saved_with)
+        for name, file in wanted.items()
+        if name not in arrays
+    }
+    return document, models, arrays
+
+
+def _saver(model: Any) -> tuple[str, Callable[[Path], Any]] | None:
+    """How a model is written, and with which suffix; None if it is not."""
+    if is_wrapped(model) or is_module(model):
+        module = model.module if is_wrapped(model) else model
+        return "safetensors", functools.partial(save_module, module)
+    return ("keras", model.save) if isinstance(model, keras.Model) else None
+
+
+def _check_no_lambda(name: str, model: Any) -> None:
+    """Raise InvalidSetting if a Keras model holds a Python lambda: it is saved as code, and `read` runs no code."""
+    if is_wrapped(model) or not isinstance(model, keras.Model):
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns of lambdas, too
+            found = _lambda_in(model.get_config(), name)
+    except NotImplementedError:  # a model of the caller's class, whose configuration Keras does not know
+        return
+    if found is not None:
+        apart = "; or save(path, include_classifier=False), and load_detector(path, model=...)"
+        raise InvalidSetting(
+            f"{found!r} in the {name} holds a Python lambda. It would be saved as code, which is never run when a "
+            "detector is loaded: make it a function with a name, decorated with "
+            f"@keras.saving.register_keras_serializable(){apart if name == 'classifier' else ''}"
+        )
+
+
+def _lambda_in(config: Any, name: str) -> str | None:
+    """The name of the layer whose configuration holds a Python lambda; None if there is none."""
+    if isinstance(config, dict):
+        # An activation is written without its class: the code as text, defaults and closure alone.
+        is_code = (
+            set(config) == {"value"} and isinstance(config["value"], tuple) and isinstance(config["value"][0], str)
+        )
+        if is_code or config.get("class_name") == "__lambda__":
+            return name
+        own = config.get("name")
+        parts, name = list(config.values()), own if isinstance(own, str) else name
+    else:
+        parts = list(config) if isinstance(config, list | tuple) else []
+    return next((found for part in parts if (found := _lambda_in(part, name)) is not None), None)
+
+
+def _load(file: Path, custom_objects: dict[str, Any] | None, saved_with: str) -> Any:
+    known = {"softmax_v2": keras.activations.softmax, **(custom_objects or {})}  # what tf.nn.softmax calls itself
+    try:
+        with without_tensorflow():
+            return keras.saving.load_model(file, custom_objects=known, compile=False, safe_mode=True)
+    except Exception as error:
+        other = f" It was saved with Keras {saved_with}, and this is {keras.__version__}."
+        raise CorruptDetector(
+            f"{file.name} cannot be made into a model: {reason(error)}."
+            f"{other if saved_with != keras.__version__ else ''} "
+            "If it holds layers or models of your own, pass load_detector(path, custom_objects={'Name': Class})"
+        ) from error

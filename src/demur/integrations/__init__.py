@@ -1,0 +1,1 @@
+"""Guards under the conventions of other libraries."""

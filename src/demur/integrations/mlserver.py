@@ -1,0 +1,186 @@
+"""An exported guard as a runtime of MLServer, which names it in `model-settings.json`. No Keras.
+
+{"name": "digits", "implementation": "demur.mlserver.GuardRuntime", "parameters": {"uri": "./guard.onnx"}}
+"""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from demur.checks import is_number
+from demur.errors import DemurError, MissingExtra
+from demur.onnx import runtime
+from demur.rows.layout import Field, cast, check_layout, flat, mapped, row_list
+from demur.serve.protocol import datatype_of, holds
+
+try:
+    from mlserver import MLModel
+    from mlserver.codecs import NumpyCodec
+    from mlserver.errors import InferenceError, MLServerError
+    from mlserver.types import (
+        Datatype,
+        InferenceRequest,
+        InferenceResponse,
+        MetadataModelResponse,
+        MetadataTensor,
+        Parameters,
+        RequestInput,
+        ResponseOutput,
+    )
+    from mlserver.utils import get_model_uri
+except ImportError:
+    raise MissingExtra("mlserver", "mlserver") from None
+
+__all__ = ["GuardRuntime"]
+__dir__ = __all__.copy
+
+Array = npt.NDArray[Any]
+
+FILE = "guard.onnx"
+"""What is loaded where the URI is a folder."""
+PLATFORM = "onnx_onnxv1"
+
+
+class GuardRuntime(MLModel):  # type: ignore[misc]
+    """Answers requests of the Open Inference Protocol with what a guard says of each row.
+
+    `parameters.uri` is the guard's file, or a folder with a `guard.onnx` in it. In `parameters.extra` may stand:
+
+    - `allow_threshold`: true lets requests bring a threshold, in nats, as the parameter `threshold`. It cannot go with
+      MLServer's adaptive batching, which merges the parameters of several requests into one.
+    - `threads`: that one pass may use; by default one a core, in each of MLServer's workers.
+
+    Examples:
+        >>> settings = {"name": "digits", "implementation": "demur.mlserver.GuardRuntime",
+        ...             "parameters": {"uri": "./guard.onnx", "extra": {"threads": 1}}}
+        >>> _ = Path("model-settings.json").write_text(json.dumps(settings))
+    """
+
+    async def load(self) -> bool:
+        """Load the guard.
+
+        Raises:
+            MLServerError: there is none at the URI, or a setting makes no sense.
+        """
+        path = await get_model_uri(self._settings, wellknown_filenames=[FILE])
+        extra = self._settings.parameters.extra or {}
+        self._allows_threshold = extra.get("allow_threshold", False)
+        if self._allows_threshold not in (True, False):
+            raise MLServerError(f"allow_threshold is true or false; got {self._allows_threshold!r}", 422)
+        if self._allows_threshold and self._settings.max_batch_size > 1 and self._settings.max_batch_time > 0:
+            raise MLServerError(
+                "allow_threshold cannot go with adaptive batching, which gives one request's threshold to others: "
+                "leave one of allow_threshold and max_batch_time out",
+                422,
+            )
+        try:
+            self.guard = await asyncio.to_thread(runtime.load, path, threads=extra.get("threads"))
+        except (DemurError, OSError) as error:
+            raise MLServerError(str(error), 422) from error
+        self.inputs = [_described(name, field) for name, field in self.guard.inputs.items()]
+        self.outputs = [_described(name, field) for name, field in self.guard.outputs.items()]
+        return True
+
+    async def metadata(self) -> MetadataModelResponse:
+        """Inputs and outputs, and which guard this is."""
+        found = await super().metadata()
+        found.platform = found.platform or PLATFORM
+        threshold, names = self.guard.threshold, self.guard.labels.names
+        found.parameters = Parameters(
+            detector=self.guard.detector,
+            sha256=self.guard.sha256,
+            threshold=threshold if isinstance(threshold, float) else threshold.tolist(),
+            **({} if names is None else {"classes": list(names)}),  # what corrected and the like are indices in
+        )
+        return found
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Answer a request.
+
+        Raises:
+            InferenceError: it cannot be answered; the message says why.
+        """
+        guard = self.guard
+        names = [output.name for output in payload.outputs or ()] or list(guard.default_outputs)
+        unknown = [name for name in names if name not in guard.outputs]
+        if unknown:
+            raise InferenceError(f"there is no output {unknown[0][:80]!r}; there are {', '.join(guard.outputs)}")
+        threshold = self._threshold(payload.parameters)
+        feed = self._feed(payload.inputs)
+        # The score is looked at, asked for or not. onnxruntime lets other threads work, and this one goes on to listen.
+        found = await asyncio.to_thread(guard.run, feed, list(dict.fromkeys([*names, "instance_score"])), threshold)
+        invalid = np.flatnonzero(~np.isfinite(found["instance_score"]))
+        if len(invalid) and guard.on_invalid == "raise":
+            raise InferenceError(
+                f"{len(invalid)} rows cannot be judged: {row_list(invalid)}; the networks return NaN or infinity there"
+            )
+        return InferenceResponse(
+            id=payload.id,
+            model_name=self.name,
+            model_version=self.version,
+            outputs=[_encoded(name, found[name]) for name in names],
+        )
+
+    def _feed(self, inputs: list[RequestInput]) -> dict[str, Array]:
+        """The arrays as the guard takes them, checked and cast."""
+        guard = self.guard
+        given = {entry.name: entry for entry in inputs}
+        if given.keys() != guard.inputs.keys() or len(given) < len(inputs):
+            got = ", ".join(entry.name[:80] for entry in inputs) or "none"
+            raise InferenceError(f"the inputs are {', '.join(guard.inputs)}; got {got}")
+        arrays = (_decoded(given[name], field) for name, field in guard.inputs.items())
+        try:
+            # Beside what a classifier outside of the file answers, rows come as the graph takes them.
+            layout = guard.inputs if guard.takes_reference else guard.layout
+            rows = mapped(lambda _: next(arrays), layout)
+            rows = check_layout(rows, layout, _name(guard), finite=guard.on_invalid == "raise")
+            return guard.checked(cast(rows, layout)) if guard.takes_reference else guard.feed(rows)
+        except DemurError as error:
+            raise InferenceError(str(error)) from error
+
+    def _threshold(self, parameters: Parameters | None) -> float | None:
+        threshold = getattr(parameters, "threshold", None)
+        if threshold is None:
+            return None
+        if not self._allows_threshold:
+            raise InferenceError("the threshold is set by the operator of this server: leave the parameter out")
+        if isinstance(threshold, bool) or not is_number(threshold):
+            raise InferenceError(f"the parameter threshold is a finite number of nats; got {str(threshold)[:80]!r}")
+        return float(threshold)
+
+
+def _name(guard: runtime.Guard) -> str:
+    """What messages call the rows: the one input, or all of them."""
+    return next(iter(guard.inputs)) if len(flat(guard.layout)) == 1 else "the inputs"
+
+
+def _described(name: str, field: Field) -> MetadataTensor:
+    shape = [-1, *(-1 if size is None else size for size in field.shape)]
+    return MetadataTensor(name=name, datatype=datatype_of(field.dtype or "float32"), shape=shape)
+
+
+def _decoded(entry: RequestInput, field: Field) -> Array:
+    """An input as an array."""
+    name, datatype = entry.name, Datatype(entry.datatype).value  # it may come as a string
+    if datatype == "BYTES":
+        raise InferenceError(f"input {name!r} holds numbers, {datatype_of(field.dtype or 'float32')}; got BYTES")
+    try:
+        array: Array = NumpyCodec.decode_input(entry)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InferenceError(f"input {name!r} is not {datatype} of shape {entry.shape}: {str(error)[:200]}") from error
+    wanted = np.dtype(field.dtype or "float32")
+    if wanted.kind in "iu" and not holds(array, wanted):
+        raise InferenceError(f"input {name!r} is of whole numbers in the range of {datatype_of(wanted)}")
+    return array
+
+
+def _encoded(name: str, array: Array) -> ResponseOutput:
+    return ResponseOutput(
+        name=name,
+        datatype=datatype_of(array.dtype),
+        shape=list(array.shape),
+        data=array.ravel().tolist(),
+        parameters=Parameters(content_type=NumpyCodec.ContentType),
+    )

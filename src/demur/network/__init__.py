@@ -1,0 +1,1 @@
+"""The detector's one graph: its companion, its training, its scoring."""

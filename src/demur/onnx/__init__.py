@@ -1,0 +1,1 @@
+"""Running ONNX files and exported guards. Free of Keras."""

@@ -1,0 +1,528 @@
+"""An exported guard, run by onnxruntime: the same `score`, `predict` and `correct`. No Keras; NumPy and one wheel.
+
+Examples:
+    >>> guard = demur.runtime.load("guard.onnx")
+    >>> guard.correct(X_new)["data"]["corrected"].dtype
+    dtype('int64')
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from demur._version import __version__
+from demur.calibration.held_out import look_once
+from demur.calibration.thresholds import Threshold
+from demur.checks import check_whole, explained, explained_methods, is_number
+from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch
+from demur.guards.decision import Control, check_control, correction, decide
+from demur.guards.description import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, read
+from demur.guards.facts import facts
+from demur.guards.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
+from demur.onnx.outside import NEEDED, as_reference, asked, check_model, companion_rows
+from demur.onnx.session import DTYPES, onnxruntime_module
+from demur.rows.classes import Classes
+from demur.rows.layout import (
+    Field,
+    Layout,
+    Rows,
+    as_array,
+    cast,
+    check_layout,
+    finite_rows,
+    flat,
+    row_count,
+    row_list,
+    shapes_of,
+)
+from demur.rows.sources import as_source
+from demur.summary import Readable, Summary
+
+__all__ = ["Guard", "load"]
+__dir__ = __all__.copy
+
+
+@explained
+def load(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    providers: Sequence[Any] | None = None,
+    model: Any = None,
+    companion_preprocess: Any = None,
+) -> "Guard":
+    """Load a guard that `detector.export` has written.
+
+    Examples:
+        >>> guard = load("guard.onnx", threads=1)
+        >>> guard.detector, guard.input_shape
+        ('AdversarialAE', (8, 8, 1))
+
+    Args:
+        path: the file.
+        threads: that one call may use; None for one a core.
+        providers: of onnxruntime, the first that is there is used; None for the CPU.
+        model: the classifier, where it is outside of the file (`takes_reference`): an estimator with `predict_proba`,
+            or a function from a batch of rows to what the classifier answers. The guard then asks it; without it,
+            `score`, `predict` and `correct` take `reference=`.
+        companion_preprocess: what makes the companion's rows, if one of your own did in the detector. Without it, the
+            guard takes such rows.
+
+    Raises:
+        DetectorNotFound: there is no such file.
+        NotADetector: it is not a guard.
+        CorruptDetector: it is not the file that was written.
+        MissingExtra: onnxruntime is not installed.
+        InvalidSetting, WrongType: `model` or `companion_preprocess` is not what the guard can use.
+    """
+    return Guard(path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess)
+
+
+@explained_methods
+class Guard(Readable):
+    """A detector in one ONNX file. Several threads may use the same one.
+
+    Examples:
+        >>> guard = Guard("guard.onnx")
+        >>> np.allclose(guard.score(X_new), detector.score(X_new), atol=1e-4)
+        True
+        >>> guard.correct(X_new)["data"]["corrected"].shape
+        (40,)
+
+    Args:
+        path: the file.
+        threads: see `load`.
+        providers: see `load`.
+        model: see `load`.
+        companion_preprocess: see `load`.
+
+    Attributes:
+        path: the file.
+        name: its stem.
+        sha256: of the file's bytes.
+        metadata: what the file says of itself, as it stands there.
+        inputs: name and field, of one row, of each array that the graph takes.
+        outputs: the same of what it returns.
+    """
+
+    has_looked = False
+    """Whether the scale of rows has been compared with that of the rows of `fit`."""
+    _inside = frozenset(
+        {"checked", "compared", "default_outputs", "feed", "has_looked", "inputs", "metadata", "outputs", "run"}
+    )
+    _elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("fit", "infer_threshold", "save", "export"),
+        "an exported guard stays as it is; load the detector that was exported, with demur.load_detector(folder)",
+    )
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[Any] | None = None,
+        model: Any = None,
+        companion_preprocess: Any = None,
+    ) -> None:
+        self.path = Path(path)
+        contents = read(self.path)
+        self._session = _session(contents, self.path, threads, providers)
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self._description = Description.of(self.metadata, self.path.name)
+        self.sha256 = hashlib.sha256(contents).hexdigest()
+        self.name = self.path.stem
+        self.inputs = {entry.name: _field(entry) for entry in self._session.get_inputs()}
+        self.outputs = {entry.name: _field(entry) for entry in self._session.get_outputs()}
+        self.default_outputs = tuple(name for name in self.outputs if name not in ON_DEMAND)
+        self._model, self._preprocess = model, companion_preprocess
+        outside = self._description.outside
+        if outside is not None:
+            self._companion_rows = companion_rows(outside, companion_preprocess)
+        elif companion_preprocess is not None:
+            raise InvalidSetting("companion_preprocess is for a guard whose classifier is outside: leave it out")
+        if model is not None:
+            self._check_outside("model")
+            check_model(model)
+
+    # What it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def detector(self) -> str:
+        """The class of the detector that was exported."""
+        return self._description.detector
+
+    @property
+    def layout(self) -> Layout:
+        """What one row is."""
+        layout: Any = self._description.row_layout(preprocessed=self._preprocess is not None)
+        return layout  # type: ignore[no-any-return]
+
+    @property
+    def takes_reference(self) -> bool:
+        """Whether the classifier is outside of the file, which takes the classifier's answer as `reference`."""
+        return self._description.outside is not None
+
+    @property
+    def compared(self) -> tuple[str, str]:
+        """The outputs that hold what was compared: the classifier's probabilities, sharpened, and the opinion's."""
+        return (SHARPENED if self.takes_reference else REFERENCE), OPINION
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of one row, without the batch: a tuple, or a tuple or dict of them."""
+        return shapes_of(self.layout)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self._description.classes
+
+    @property
+    def labels(self) -> Classes:
+        """The classes: what they are called, in the order of the classifier's outputs, if that is known."""
+        return self._description.labels
+
+    @property
+    def threshold(self) -> Threshold:
+        """Scores strictly above it are flagged; in nats. An array `(classes,)` where each class has its own."""
+        threshold: Any = self._description.threshold
+        return threshold  # type: ignore[no-any-return]
+
+    @threshold.setter
+    def threshold(self, value: Any) -> None:  # noqa: ARG002 - it is refused
+        raise AttributeError(
+            "an exported guard keeps its threshold: call predict(X, threshold=...) to use another once"
+        )
+
+    @property
+    def calibration(self) -> Any:
+        """The scores that p-values are read off, a `demur.calibration.Calibration`; None if there are none."""
+        return self._description.calibration
+
+    @property
+    def harm(self) -> Any:
+        """What scores say of errors, a `demur.calibration.harm.HarmCalibration`; None if that was not learned."""
+        return self._description.harm
+
+    @property
+    def trained_on(self) -> Any:
+        """How large the numbers of the rows of `fit` were, a `KnownRows`; None if that is not known."""
+        return self._description.trained_on
+
+    @property
+    def scale(self) -> float | None:
+        """What the command line multiplied the arrays of `fit` by, and multiplies others by; None for nothing."""
+        return self._description.scale
+
+    @property
+    def temperature(self) -> float:
+        """What the classifier's distribution is sharpened by before it is compared."""
+        return self._description.temperature
+
+    @property
+    def on_invalid(self) -> str:
+        """What becomes of a row that cannot be judged: "raise" or "flag"."""
+        return self._description.on_invalid
+
+    @property
+    def data_type(self) -> str | None:
+        """What the detector was told its data are."""
+        return self._description.data_type
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether rows are images as PyTorch has them, `(channels, height, width)`."""
+        return self._description.channels_first
+
+    @property
+    def precision(self) -> str:
+        """Of the networks' weights: "float32", "float16" or "int8"."""
+        return self._description.precision
+
+    @property
+    def meta(self) -> Meta:
+        """Who gives the opinion; a copy."""
+        return Meta(
+            name=self.detector,
+            detector_type="adversarial",
+            data_type=self.data_type,
+            online=False,
+            version=__version__,
+        )
+
+    def summary(self) -> Summary:
+        """What the guard is and what it promises, in some lines: a string, which a notebook shows as HTML."""
+        return Summary(f"{self.path.name}: an exported {self.detector}", facts(self._description))
+
+    def __repr__(self) -> str:
+        threshold = np.array2string(np.asarray(self.threshold), precision=4)
+        return f"<Guard {self.path.name}: {self.detector}, inputs {self.input_shape}, threshold {threshold}>"
+
+    # Answering ----------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        feed: Mapping[str, npt.NDArray[Any]],
+        outputs: Sequence[str] | None = None,
+        threshold: float | npt.NDArray[Any] | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Run the graph once, on arrays as it takes them: nothing is checked, cast or split.
+
+        A row that cannot be judged gets a score of infinity and is flagged, whatever `on_invalid` says. Classes are
+        indices here: `labels.named(...)` makes of them what they are called.
+
+        Args:
+            feed: `(n, ...)`, for each name in `inputs`; `feed` makes it of rows.
+            outputs: names of what is wanted; None for `default_outputs`.
+            threshold: in nats, to use this once: a number, or `(classes,)` for a detector that has one for each.
+
+        Returns:
+            `(n, ...)`, for each output.
+        """
+        names = self.default_outputs if outputs is None else tuple(outputs)
+        given = dict(feed)
+        if threshold is not None:
+            given[THRESHOLD] = np.broadcast_to(np.asarray(threshold, "float32"), np.shape(self.threshold))
+        return dict(zip(names, self._session.run(names, given), strict=True))
+
+    @overload
+    def score(
+        self, X: Any, *, reference: Any = None, batch_size: int = 256, return_predictions: Literal[False] = False
+    ) -> Floats: ...
+
+    @overload
+    def score(
+        self, X: Any, *, reference: Any = None, batch_size: int = 256, return_predictions: Literal[True]
+    ) -> tuple[Floats, Floats, Floats]: ...
+
+    def score(
+        self, X: Any, *, reference: Any = None, batch_size: int = 256, return_predictions: bool = False
+    ) -> Floats | tuple[Floats, Floats, Floats]:
+        """Return how far the opinion is from the classifier's prediction: float32 `(n,)`, in nats.
+
+        Args:
+            X: `(n, *input_shape)`.
+            reference: `(n, classes)`, what the classifier answers for these rows, where it is outside of the file
+                (`takes_reference`): its probabilities, not sharpened; logits, if the detector had `from_logits=True`.
+                None where it is in the file, or where `load` was given the model.
+            batch_size: rows a pass; the result does not depend on it.
+            return_predictions: also return the classifier's probabilities, sharpened by the temperature, and the
+                opinion's; float32 `(n, classes)` each.
+
+        Raises:
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
+        """
+        names = ["instance_score", *(self.compared if return_predictions else ())]
+        found = self._over_batches(X, reference, batch_size, names)
+        self._check_judged(found["instance_score"])
+        if return_predictions:
+            sharpened, opinion = self.compared
+            return found["instance_score"], found[sharpened], found[opinion]
+        return found["instance_score"]
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        reference: Any = None,
+        batch_size: int = 256,
+        return_instance_score: bool = True,
+        control: Control = None,
+        level: float = 0.05,
+        threshold: Any = None,
+    ) -> PredictResult:
+        """Flag the instances whose score lies strictly above the threshold, or those that `control` picks.
+
+        Args:
+            X: `(n, *input_shape)`.
+            reference: what a classifier outside of the file answers for these rows; see `score`.
+            batch_size: rows a pass.
+            return_instance_score: whether the result holds the scores too.
+            control: "fdr" to bound the share of normal instances among those flagged; see `Detector.predict`.
+            level: see `control`.
+            threshold: to use this once, in nats; None for the guard's own.
+
+        Returns:
+            What `Detector.predict` does.
+
+        Raises:
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
+        """
+        look_once(self, X)
+        _, data, how = self._decided(X, reference, batch_size, control, level, threshold)
+        if not return_instance_score:
+            data["instance_score"] = None
+        return PredictResult.of(self.meta, data, **how)
+
+    def correct(
+        self,
+        X: Any,
+        *,
+        reference: Any = None,
+        batch_size: int = 256,
+        return_instance_score: bool = True,
+        return_all_predictions: bool = True,
+        control: Control = None,
+        level: float = 0.05,
+        threshold: Any = None,
+    ) -> CorrectResult:
+        """Predict classes: the opinion's where an instance is flagged, the classifier's elsewhere.
+
+        Args:
+            X: `(n, *input_shape)`.
+            reference: what a classifier outside of the file answers for these rows; see `score`.
+            batch_size: rows a pass.
+            return_instance_score: whether the result holds the scores too.
+            return_all_predictions: whether it holds `no_defense` and `defense`, the classifier's and the opinion's
+                class of each instance, too.
+            control: see `predict`.
+            level: see `predict`.
+            threshold: see `predict`.
+
+        Returns:
+            What `Detector.correct` does.
+
+        Raises:
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
+        """
+        look_once(self, X)
+        scored, flagged, how = self._decided(X, reference, batch_size, control, level, threshold)
+        if not return_instance_score:
+            flagged["instance_score"] = None
+        data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
+        return CorrectResult.of(self.meta, data, **how)
+
+    def feed(self, rows: Rows, reference: Any = None) -> dict[str, npt.NDArray[Any]]:
+        """Rows as the graph takes them, encoded and cast, by the names of its inputs.
+
+        Args:
+            rows: of `layout`.
+            reference: see `score`; it becomes an input, too.
+
+        Raises:
+            InvalidSetting: `reference` is missing, or given where the classifier is in the file.
+            ShapeMismatch, NonFinite, NotADistribution: it does not hold the classifier's answers for these rows.
+        """
+        outside = self._description.outside
+        if outside is None:
+            if reference is not None:
+                self._check_outside("reference")
+            return dict(zip(self._description.inputs, flat(cast(rows, self.layout)), strict=True))
+        if reference is None and self._model is None:
+            raise InvalidSetting(NEEDED)
+        made = cast(check_layout(self._companion_rows(rows), outside.companion, finite=False), outside.companion)
+        finite = self.on_invalid == "raise"
+        answers = (
+            asked(self._model, rows, finite_rows(made), self.classes, outside.answer, finite=finite)
+            if reference is None
+            else as_reference(reference, row_count(made), self.classes, outside.answer, finite=finite)
+        )
+        return {**dict(zip(self._description.inputs, flat(made), strict=True)), REFERENCE: answers}
+
+    def checked(self, feed: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Return inputs of the graph, with what a classifier outside of the file has answered checked.
+
+        Raises:
+            NonFinite, NotADistribution: these are not answers of the classifier.
+        """
+        outside = self._description.outside
+        if outside is None:
+            return feed
+        answers, finite = feed[REFERENCE], self.on_invalid == "raise"
+        return {**feed, REFERENCE: as_reference(answers, len(answers), self.classes, outside.answer, finite=finite)}
+
+    def _check_outside(self, name: str) -> None:
+        if not self.takes_reference:
+            raise InvalidSetting(f"{name} is for a guard whose classifier is outside; this file holds it: leave it out")
+
+    def _decided(
+        self, X: Any, reference: Any, batch_size: int, control: Control, level: float, threshold: Any
+    ) -> tuple[Scored, PredictData, dict[str, Any]]:
+        """Score rows and flag them; last, by what."""
+        check_control(control, level, self.calibration)
+        limit = self.threshold if threshold is None else self._checked_threshold(threshold)
+        found = self._over_batches(X, reference, batch_size, ["instance_score", "no_defense", "defense"])
+        score = found["instance_score"]
+        invalid = self._check_judged(score)
+        scored = Scored(score, found["no_defense"], found["defense"], invalid)
+        data = decide(scored, limit, self.calibration, control, level)
+        if self.on_invalid == "flag":
+            data["invalid"] = invalid
+        if self.harm is not None:
+            data["harm_probability"] = self.harm.probability(score)
+        return scored, data, {"threshold": limit} if control is None else {"level": level}
+
+    def _checked_threshold(self, threshold: Any) -> Threshold:
+        if is_number(threshold):
+            same = float(threshold)
+            return np.full(self.classes, same) if isinstance(self.threshold, np.ndarray) else same
+        given = isinstance(threshold, list | tuple | np.ndarray) and isinstance(self.threshold, np.ndarray)
+        limits = as_array(threshold, "threshold") if given else np.array(np.nan)
+        if limits.shape != (self.classes,) or limits.dtype.kind not in "fiu" or not np.isfinite(limits).all():
+            more = f", or {self.classes} of them" if isinstance(self.threshold, np.ndarray) else ""
+            raise InvalidSetting(f"threshold is a finite number of nats{more}; got {threshold!r}")
+        return limits.astype("float64")
+
+    def _over_batches(
+        self, X: Any, reference: Any, batch_size: int, names: Sequence[str]
+    ) -> dict[str, npt.NDArray[Any]]:
+        check_whole("batch_size", batch_size, 1)
+        source = as_source(X, self.layout, finite=self.on_invalid == "raise")
+        if reference is not None:
+            reference = as_array(reference, "reference")
+            n = None if source.rows is None else row_count(source.rows)
+            if reference.shape[:1] != (n,):
+                given = "of X, as arrays or a table" if n is None else f"of {n} rows"
+                raise ShapeMismatch(f"reference must hold an answer for each {given}; got shape {reference.shape}")
+        found, start = [], 0
+        for batch in source.draw(batch_size):
+            answers = None if reference is None else reference[start : start + row_count(batch)]
+            found.append(self.run(self.feed(batch, answers), names))
+            start += row_count(batch)
+        return found[0] if len(found) == 1 else {name: np.concatenate([one[name] for one in found]) for name in names}
+
+    def _check_judged(self, score: Floats) -> npt.NDArray[np.int64]:
+        """Which rows cannot be judged.
+
+        Raises:
+            NonFinite: there are some, and the detector raises an error for them.
+        """
+        invalid = np.flatnonzero(~np.isfinite(score)).astype("int64")
+        if len(invalid) and self.on_invalid == "raise":
+            raise NonFinite(
+                f"the score of {len(invalid)} of {len(score)} rows is not finite: {row_list(invalid)}; the classifier "
+                "or the companion returns NaN or infinity for them"
+            )
+        return invalid
+
+
+def _session(contents: bytes, path: Path, threads: int | None, providers: Sequence[Any] | None) -> Any:
+    onnxruntime = onnxruntime_module()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        check_whole("threads", threads, 1)
+        options.intra_op_num_threads = threads
+    known = onnxruntime.get_available_providers()
+    wrong = [
+        name
+        for name in (entry if isinstance(entry, str) else entry[0] for entry in providers or ())
+        if name not in known
+    ]
+    if wrong:  # onnxruntime would take the CPU instead, with a warning
+        raise InvalidSetting(f"this onnxruntime has the providers {', '.join(known)}; got {wrong[0]!r}")
+    try:
+        return onnxruntime.InferenceSession(contents, options, providers=providers or ["CPUExecutionProvider"])
+    except ValueError as error:
+        raise InvalidSetting(f"providers: {error}") from error
+    except Exception as error:  # onnxruntime's own errors have no base but this
+        raise NotADetector(f"onnxruntime cannot load {path}: {str(error).splitlines()[0]}") from error
+
+
+def _field(entry: Any) -> Field:
+    shape = tuple(size if isinstance(size, int) else None for size in entry.shape[1:])
+    return Field(shape, DTYPES.get(entry.type))

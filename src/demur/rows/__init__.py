@@ -1,0 +1,1 @@
+"""What rows are: their layout, streams of them, tables and texts made numbers."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 ABOVE: dict[str, str] = {}
-"""Modules that the core asks for and that stand above it, by what they are asked for; `demur` itself fills it."""
+"""Functions that the core asks for and that stand above it: their modules by name; `demur` itself fills it."""
 
 
 def above(name: str) -> Any:
-    """The module that does for the core what it cannot do itself: "cluster" scores the rows of Dask collections."""
-    return importlib.import_module(ABOVE[name])
+    """A function that does for the core what it cannot do itself, such as scoring the rows of Dask collections."""
+    return getattr(importlib.import_module(ABOVE[name]), name)
 
 
 def lazy(

@@ -12,6 +12,4 @@ from demur.lazy import lazy
 
 __all__ = ["OUTPUTS", "Answers", "Written", "answers", "score"]
 
-_WITH_DASK = {"calibrated": "demur.batch.calibrating", "gathered": "demur.batch.gathering"}
-"""What the core asks for; see `demur.lazy.above`."""
-__getattr__, __dir__ = lazy(__name__, dict.fromkeys(__all__, __name__) | _WITH_DASK, ("ray", "spark"))
+__getattr__, __dir__ = lazy(__name__, dict.fromkeys(__all__, __name__), ("ray", "spark"))

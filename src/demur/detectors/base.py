@@ -1010,7 +1010,7 @@ class Detector(Readable, abc.ABC):
                 "X_train is not compared with Dask collections: pass X as arrays, a table or a stream, or no X_train"
             )
         if is_collection(X):
-            calibration, some = above("cluster").calibrated(
+            calibration, some = above("calibrated")(
                 self,
                 X,
                 fpr=fpr,

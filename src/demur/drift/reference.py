@@ -84,7 +84,7 @@ def scores_of(
     elif not scores_rows(detector):
         raise WrongType("there is nothing to score rows with: pass the detector, or scores=")
     elif is_collection(X):
-        found, predicted = above("cluster").gathered(detector, X, batch_size=batch_size)
+        found, predicted = above("gathered")(detector, X, batch_size=batch_size)
     elif by_class:
         found, y, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
         predicted = y.argmax(axis=1)

@@ -202,7 +202,7 @@ def balanced(said: Said, weight: float) -> Array:
 def said_of(detector: Any, X: Array) -> Said:
     """What both networks say of rows."""
     views, layout = detector.views, detector.classifier.layout
-    half = Half(lambda x: [detector.classifier(x, training=False)[0], views.opinion(x, False)[0][0]], detector._layers)
+    half = Half(lambda x: [detector.classifier(x, training=False)[0], views.opinion(x, False)[0][0]], detector.layers)
     parts = over_batches(compiled(half, layout), as_source(X, layout), 256)
     return Said(*(np.concatenate(outputs).astype("float64") for outputs in zip(*parts, strict=True)))
 

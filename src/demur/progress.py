@@ -5,8 +5,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-import keras
-
 PATIENCE = 2.0
 """Seconds of work before a bar appears."""
 
@@ -19,8 +17,20 @@ def can_draw() -> bool:
 T = TypeVar("T")
 
 
+class _Count:
+    """What stands for Keras's bar where Keras is not there: how many steps are done."""
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+
+    def update(self, done: int) -> None:
+        """Write it over what was written before."""
+        end = "\n" if done == self.total else ""
+        print(f"\r{done}" if self.total is None else f"\r{done}/{self.total}", end=end, flush=True)
+
+
 def progress(steps: Iterable[T], total: int | None, verbose: bool) -> Iterator[T]:
-    """Pass `steps` through; once they have taken two seconds, show Keras's progress bar, if `verbose`.
+    """Pass `steps` through; once they have taken two seconds, show a progress bar: Keras's, or without Keras a count.
 
     In a file or a pipe, where a bar would be a line for each step, none is shown.
     """
@@ -31,6 +41,6 @@ def progress(steps: Iterable[T], total: int | None, verbose: bool) -> Iterator[T
     for done, step in enumerate(steps, start=1):
         yield step
         if bar is None and time.monotonic() - started > PATIENCE and done != total:
-            bar = keras.utils.Progbar(total)
+            bar = sys.modules["keras"].utils.Progbar(total) if "keras" in sys.modules else _Count(total)
         if bar is not None:
             bar.update(done)

@@ -604,12 +604,12 @@ def test_a_random_guard_is_asked_ten_times(registered, monkeypatch):
             super()._make_companion()
             self.noise = keras.layers.GaussianNoise(0.3, seed=0)
 
-        def _opinion_views(self, x, training):
-            return super()._opinion_views(self.noise(x, training=True), training)
+        def opinion(self, x, training):
+            return super().opinion(self.noise(x, training=True), training)
 
         @property
-        def _layers(self):
-            return [*super()._layers, self.noise]
+        def layers(self):
+            return [*super().layers, self.noise]
 
     detector = Noisy(model=guards.classifier(), distilled_model=guards.guard("ModelDistillation").distilled_model)
     detector.threshold = 0.5

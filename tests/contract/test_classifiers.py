@@ -157,7 +157,7 @@ CHECKED = [
 def the_one(kind, name):
     source = next(source for source in TABLE if source.name == name)
     found = kind(source)
-    found._ready_for(source.rows())
+    found.ready_for(source.rows())
     models.moved(found.companion)
     return found
 
@@ -186,7 +186,7 @@ FRESH = [
 def test_fresh(kind, source, check):
     def make():
         found = kind(source)
-        found._ready_for(source.rows())
+        found.ready_for(source.rows())
         return found
 
     check(make, source.rows())

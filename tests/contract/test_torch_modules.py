@@ -67,7 +67,7 @@ def test_heads_see_what_a_submodule_returned(X):
         model(torch.tensor(X))
     hook.remove()
     detector = autoencoding(hidden_layer_kld={"layer1.1.norm": 6})
-    detector._ready_for(X)
+    detector.ready_for(X)
     _, feature = detector.classifier(ops.convert_to_tensor(X))
     np.testing.assert_allclose(ops.convert_to_numpy(feature), kept["norm"].cpu().numpy(), atol=1e-5)
     reference, opinion = log_views(detector, X)
@@ -84,7 +84,7 @@ def test_hidden_layers_cost_no_further_pass_through_the_trunk(X):
             return super().forward(x)
 
     detector = AdversarialAE(model=Counted(), hidden_layer_kld={"layer1.0.conv": 5, "layer1.1.conv": 4, "stem": 3})
-    models.as_trained(detector)._ready_for(X)
+    models.as_trained(detector).ready_for(X)
     calls.clear()
     detector.score(X)
     assert calls == [32, 32]  # x and its reconstruction
@@ -101,8 +101,8 @@ def test_hidden_layers_enter_the_loss_and_the_score_and_are_saved(X, tmp_path):
         return autoencoding(hidden_layer_kld={"layer1.0.conv": 5}, w_model_hl=[0.5])
 
     plain, with_head = models.as_trained(autoencoding()), models.as_trained(make())
-    plain._ready_for(X)
-    with_head._ready_for(X)
+    plain.ready_for(X)
+    with_head.ready_for(X)
     assert (with_head.score(X) > plain.score(X)).all()
     fit(with_head, X)
     assert with_head.history["loss"][-1] < with_head.history["loss"][0]
@@ -115,7 +115,7 @@ def test_hidden_layers_enter_the_loss_and_the_score_and_are_saved(X, tmp_path):
 
 
 def ready(detector, X):
-    detector._ready_for(X)
+    detector.ready_for(X)
     return detector
 
 

@@ -111,7 +111,7 @@ def test_the_detector_keeps_the_conventions(classifier, wine):
 
 def test_the_detector_keeps_its_own_setting(classifier, wine, tmp_path):
     committee = run("A detector")["Committee"](model=classifier, members=2)
-    assert len(committee.companion.layers) == 8  # an input, a flattened row, two a member, their mean and its softmax
+    assert len(committee.companion.layers) == 7  # an input, a flattened row, two a member, and their mean
     committee.fit(wine[0], epochs=1, verbose=False).save(tmp_path / "guard")
     loaded = load_detector(tmp_path / "guard").infer_threshold(wine[0])
     assert type(loaded) is type(committee)

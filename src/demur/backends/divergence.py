@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 from keras import ops
 
+from demur.checks import chosen
+
 Tensor: TypeAlias = Any
 
 PROBABILITY_FLOOR = 1e-7
@@ -143,3 +145,21 @@ def cross_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kld": kl, "xent": cross_entropy, "jeffreys": jeffreys}
 """By name: what a reference and an opinion may be compared by."""
+
+
+_ELSEWHERE = {
+    "kl": "kld",
+    "kl_divergence": "kld",
+    "cross_entropy": "xent",
+    "categorical_crossentropy": "xent",
+}
+"""What other libraries call divergences."""
+
+
+def divergence_named(name: Any, argument: str) -> str:
+    """The name in `DIVERGENCES` that is meant.
+
+    Raises:
+        InvalidSetting: there is none.
+    """
+    return chosen(name, DIVERGENCES, argument, _ELSEWHERE)

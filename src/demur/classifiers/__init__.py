@@ -11,6 +11,7 @@ A source is a class that says which models it `accepts`, by their type, and how 
 
 from typing import Any, TypeVar
 
+from demur import backends
 from demur.classifiers.base import BlackBoxClassifier, Classifier, GraphClassifier
 from demur.classifiers.estimator import EstimatorClassifier
 from demur.classifiers.function import BlackBox, FunctionClassifier, PatientClassifier
@@ -19,7 +20,7 @@ from demur.classifiers.keras_model import KerasClassifier
 from demur.classifiers.onnx_file import OnnxClassifier
 from demur.classifiers.tensorflow_function import TensorFlowBlackBox, TensorFlowClassifier
 from demur.classifiers.torch_module import TorchBlackBox, TorchClassifier
-from demur.errors import WrongType
+from demur.errors import NoGradients, WrongType
 
 __all__ = [
     "SOURCES",
@@ -93,3 +94,16 @@ def source_of(model: Any) -> type[Classifier]:
         "Equinox module, a TensorFlow function or SavedModel, an estimator with predict_proba, an ONNX file or "
         f"session, or a function from a batch of rows to probabilities; got {type(model).__name__}{hint}"
     )
+
+
+def check_gives_gradients(source: type[Classifier], detector: str) -> None:
+    """Raise NoGradients where no gradient goes through the classifiers of a source."""
+    if source.in_graph:
+        return
+    instead = (
+        f" while Keras computes with {backends.current().name}: set KERAS_BACKEND={source.native!r} before Keras is "
+        "imported, or use ModelDistillation"
+        if source.native
+        else ": use ModelDistillation, or pass a Keras, PyTorch, JAX or TensorFlow model"
+    )
+    raise NoGradients(f"{detector} trains through the classifier, and {source.kind} gives no gradients{instead}")

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from demur.detectors.base import Detector
     from demur.detectors.model_distillation import ModelDistillation
     from demur.guards.results import CorrectResult, Meta, PredictResult
+    from demur.network.graph import Opinion
 
-__all__ = ["AdversarialAE", "CorrectResult", "Detector", "Meta", "ModelDistillation", "PredictResult"]
+__all__ = ["AdversarialAE", "CorrectResult", "Detector", "Meta", "ModelDistillation", "Opinion", "PredictResult"]
 
 _HOMES = {
     "AdversarialAE": "demur.detectors.adversarial_ae",
@@ -18,6 +19,7 @@ _HOMES = {
     "Detector": "demur.detectors.base",
     "Meta": "demur.guards.results",
     "ModelDistillation": "demur.detectors.model_distillation",
+    "Opinion": "demur.network.graph",
     "PredictResult": "demur.guards.results",
 }
 

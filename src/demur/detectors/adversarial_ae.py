@@ -12,12 +12,13 @@ from demur.backends.divergence import Tensor, log_softmax, sharpen
 from demur.checks import check_whole, is_number
 from demur.classifiers.keras_model import KerasClassifier, graph_of, known_layout
 from demur.classifiers.torch_module import is_module
-from demur.detectors.base import Detector, OnInvalid
+from demur.detectors.base import Detector
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
 from demur.network import nets
 from demur.network.companion import ready_shape, structure_of
 from demur.network.gradient_path import ROWS, check_gradient_path, check_takes_floats, made_up
 from demur.network.graph import Half, Opinion, compiled
+from demur.network.pair import OnInvalid
 from demur.network.scoring import joined, over_batches
 from demur.rows.layout import (
     Field,
@@ -157,7 +158,7 @@ class AdversarialAE(Detector):
             classes=classes,
         )
 
-    def _check_gradients(self, rows: Rows | None) -> None:
+    def check_gradients(self, rows: Rows | None) -> None:
         layout = self.classifier.layout
         rows = made_up(layout) if rows is None else taken(rows, slice(0, ROWS))
         x = mapped(ops.convert_to_tensor, cast(rows, layout))
@@ -188,8 +189,8 @@ class AdversarialAE(Detector):
         """
         check_whole("batch_size", batch_size, 1)
         self.check_trained()
-        X = self._ready_for(X)
-        source = self._source(X)
+        X = self.ready_for(X)
+        source = self.source(X)
         layout = self.classifier.layout
         half = Half(lambda x: flat(self._companion(x, training=False)), [self._companion])
         outputs = joined(over_batches(compiled(half, layout), source, batch_size))

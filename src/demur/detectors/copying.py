@@ -31,10 +31,10 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "settings": settings,
         "inputs": detector.route.settings() if ready else None,
         "fitted": detector.is_fitted,
-        "companion_is_given": detector._companion_is_given,
+        "companion_is_given": detector.companion_is_given,
         "uncertainty_weight": detector.uncertainty_weight,
         "probe": detector.route.probe if ready else None,
-        "said_before": detector._said_before,
+        "said_before": detector.said_before,
         "threshold": detector.threshold,
         "calibration": detector.calibration,
         "harm": detector.harm,
@@ -56,7 +56,7 @@ def made_again(state: dict[str, Any]) -> "Detector":
         state["uncertainty_weight"],
         companion_is_given=state["companion_is_given"],
     )
-    detector._said_before = state["said_before"]
+    detector.said_before = state["said_before"]
     if detector.is_ready and state["probe"] is not None:
         detector.route.probe = state["probe"]
     detector.threshold = None if state["threshold"] is None else copy.copy(state["threshold"])

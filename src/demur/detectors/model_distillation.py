@@ -7,11 +7,12 @@ from keras import ops
 from demur.backends.divergence import Tensor
 from demur.checks import chosen
 from demur.classifiers.keras_model import KerasClassifier
-from demur.detectors.base import Detector, OnInvalid
+from demur.detectors.base import Detector
 from demur.errors import InvalidSetting, ShapeMismatch
 from demur.network import nets
 from demur.network.companion import copy_of, ready_shape
 from demur.network.graph import Opinion
+from demur.network.pair import OnInvalid
 from demur.rows.layout import Field, Layout, Rows, cast, mapped, taken
 
 COPY = "copy"
@@ -125,14 +126,14 @@ class ModelDistillation(Detector):
             companion_preprocess=companion_preprocess,
             classes=classes,
         )
-        self._companion_is_given = self._companion_is_given and not self._is_copy
+        self.companion_is_given = self.companion_is_given and not self._is_copy
 
     def _given(self, companion: Any) -> Any:
         return copy_of(self.model, self.companion_name) if self._is_copy else companion
 
     @property
-    def _learns_scales(self) -> bool:
-        return super()._learns_scales and not self._is_copy
+    def learns_scales(self) -> bool:
+        return super().learns_scales and not self._is_copy
 
     @property
     def _how_to_train(self) -> str:
@@ -156,16 +157,16 @@ class ModelDistillation(Detector):
         shape = ready_shape(layout, self.companion_name, "distilled_model=")
         return nets.student(shape, classes, channels_first=self.channels_first, seed=self.seed)
 
-    def _check_classifier(self, rows: Rows) -> None:
+    def check_classifier(self, rows: Rows) -> None:
         was_checked = self._probabilities_checked
-        super()._check_classifier(rows)
+        super().check_classifier(rows)
         if not (was_checked or self._student.ends_visibly):
             x = cast(self.route.companion_rows(taken(rows, slice(0, 32))), self.companion_layout)
             output = self._student.outputs(mapped(ops.convert_to_tensor, x))[0]
             self._student.check_outputs(ops.convert_to_numpy(ops.cast(output, "float32")))
 
-    def _check_training(self, w_recon: float, robust: Any, preprocess_fn: Any) -> None:
-        super()._check_training(w_recon, robust, preprocess_fn)
+    def check_training(self, w_recon: float, robust: Any, preprocess_fn: Any) -> None:
+        super().check_training(w_recon, robust, preprocess_fn)
         if self._is_copy and not self.is_fitted and robust is None and preprocess_fn is None:
             raise InvalidSetting(
                 "a copy of the classifier agrees with it on every row, and training on these alone changes nothing: "

@@ -177,7 +177,7 @@ def _check_classes(detector: Detector, saved: Any) -> None:
         return
     before = Classes.from_json(saved, detector.labels.count)
     if detector.classes is None:
-        detector._said_before = None if before.names is None else (before.names, before.or_indices)
+        detector.said_before = None if before.names is None else (before.names, before.or_indices)
     elif detector.classes != before.names:
         raise WrongClassifier(
             f"{OTHER}: its classes were {before.described} and are {detector.labels.described}. {WHAT_NOW}"

@@ -115,14 +115,14 @@ def calibrate_accuracy(
     check_whole("seed", seed, 0)
     if not (is_number(corrupted_share) and 0 <= corrupted_share <= 1):
         raise InvalidSetting(f"corrupted_share is a share of rows, 0 to 1; got {corrupted_share!r}")
-    X = detector._ready_for(X)
+    X = detector.ready_for(X)
     X, found = collected(X, detector.classifier.layout, labels=y is None)
     X = check_layout(X, detector.classifier.layout, finite=not detector.route.takes_missing)
     labels = detector.labels.indices(found if y is None else y, row_count(X))
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")
     clean = _judged(detector, X, labels, batch_size)
-    detector._check_rows(X, clean.probabilities.argmax(axis=1), clean.y, X_train, y_train, batch_size)
+    detector.check_rows(X, clean.probabilities.argmax(axis=1), clean.y, X_train, y_train, batch_size)
     if not clean.wrong.any():
         checks.warn(
             f"the classifier is right on all {len(labels):,} labelled rows, so nothing can be learned about its "

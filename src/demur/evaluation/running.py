@@ -137,7 +137,7 @@ def evaluate(
             X, y = taken(X, np.arange(used)), y[:used]
         unchanged = _unchanged(target, X, y, compared, reporter)
         with _told() as wrong_rows:
-            detector._check_rows(X, unchanged.verdict.reference, y, X_train, y_train)
+            detector.check_rows(X, unchanged.verdict.reference, y, X_train, y_train)
         stores = Stores() if folder is None else _stores(folder / "attacked", target, digest, unchanged, seed)
         scene = Scene(target, X, unchanged, compared, stores, seed)
         trials = [Trial(threat, scene) for threat in threats]
@@ -242,7 +242,7 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[
         )
     check_whole("resamples", resamples, 1)
     check_whole("seed", seed, 0)
-    X = detector._ready_for(X)
+    X = detector.ready_for(X)
     X, labels = collected(X, detector.classifier.layout, labels=y is None)
     X = check_layout(X, detector.classifier.layout, finite=not detector.route.takes_missing)
     y = labels if y is None else y

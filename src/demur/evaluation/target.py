@@ -130,7 +130,7 @@ class Target:
     def verdict(self, X: Any, batch_size: int = 256) -> Verdict:
         """What becomes of rows at the detector's threshold."""
         self.check_time()
-        scored, data, _ = self.detector._decided(X, batch_size, False, None, 0.05)
+        scored, data, _ = self.detector.answered(X, batch_size=batch_size)
         return Verdict(np.asarray(scored.score, "float64"), scored.y, scored.y_opinion, data["is_adversarial"])
 
     def limits(self, predicted: Array) -> Array:

@@ -1,6 +1,6 @@
 """Whether a file answers as the detector does that it was made of."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,9 @@ from demur.export.precise import in_float32
 from demur.guards.decision import decide
 from demur.guards.description import REFERENCE
 from demur.guards.results import Scored
-from demur.onnx.runtime import Guard
+from demur.network.live import LiveGuard
+from demur.onnx.runtime import ExportedGuard
 from demur.rows.layout import Field, Layout, Rows, cast, flat, mapped, row_count
-
-if TYPE_CHECKING:
-    from demur.detectors.base import Detector
 
 TOLERANCE = 1e-5
 """How far scores and probabilities may be from the detector's; of a score above 1, that share of it."""
@@ -47,7 +45,7 @@ class Asked(NamedTuple):
     """The inputs of the detector's graph."""
 
 
-def asked(detector: "Detector", guard: Guard, rows: Rows | None) -> Asked:
+def asked(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> Asked:
     """Make the inputs of a file and of its detector's graph.
 
     Args:
@@ -79,7 +77,7 @@ def made_up_answer(classifier: Any) -> npt.NDArray[np.float32]:
     return np.asarray(np.log(p) if classifier.is_logits else p, "float32")
 
 
-def reference_of(detector: "Detector", guard: Guard, rows: Rows) -> npt.NDArray[np.float32] | None:
+def reference_of(detector: LiveGuard, guard: ExportedGuard, rows: Rows) -> npt.NDArray[np.float32] | None:
     """What a classifier outside the file answers for rows; None if the classifier is in the file."""
     if not guard.takes_reference:
         return None
@@ -87,7 +85,7 @@ def reference_of(detector: "Detector", guard: Guard, rows: Rows) -> npt.NDArray[
     return log_p if detector.classifier.is_logits else np.exp(log_p)
 
 
-def check_same(detector: "Detector", guard: Guard, rows: Rows | None) -> float:
+def check_same(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> float:
     """Compare a file with its detector, at two batch sizes.
 
     A detector of mixed precision is compared as it is in float32, in which the file computes.
@@ -128,7 +126,7 @@ def check_same(detector: "Detector", guard: Guard, rows: Rows | None) -> float:
     return largest
 
 
-def check_decisions(guard: Guard, found: dict[str, npt.NDArray[Any]]) -> None:
+def check_decisions(guard: ExportedGuard, found: dict[str, npt.NDArray[Any]]) -> None:
     """Raise ExportDiffers unless the file makes of its own scores what the detector would."""
     y, y_opinion = (found[name].argmax(axis=1) for name in guard.compared)
     scored = Scored(found["instance_score"], y, y_opinion, np.flatnonzero(~np.isfinite(found["instance_score"])))
@@ -149,12 +147,12 @@ def check_decisions(guard: Guard, found: dict[str, npt.NDArray[Any]]) -> None:
         raise ExportDiffers("the file's probabilities do not sum to 1: nothing was written; please report")
 
 
-def live_scores(detector: "Detector", rows: Rows) -> tuple[npt.NDArray[Any], ...]:
+def live_scores(detector: LiveGuard, rows: Rows) -> tuple[npt.NDArray[Any], ...]:
     """Scores, and the probabilities of both sides."""
     return detector.score(rows, return_predictions=True)
 
 
-def graph_scores(detector: "Detector", inputs: Any) -> list[npt.NDArray[Any]]:
+def graph_scores(detector: LiveGuard, inputs: Any) -> list[npt.NDArray[Any]]:
     """The same of the inputs of the detector's graph, which is not compiled for them."""
     outputs = detector.graph(mapped_deep(ops.convert_to_tensor, inputs), training=False)
     return [ops.convert_to_numpy(output) for output in outputs]

@@ -1,6 +1,6 @@
 """A classifier that is an ONNX model, put into the file of its guard."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +9,9 @@ from demur.classifiers.onnx_file import OnnxClassifier
 from demur.export.network import NetworkModel, rename, row_inputs
 from demur.export.rewriting import Graph
 from demur.guards.description import REFERENCE
+from demur.network.live import LiveGuard
 from demur.network.routes import PASSTHROUGH
 from demur.rows.layout import probe_rows
-
-if TYPE_CHECKING:
-    from demur.detectors.base import Detector
 
 PREFIX = "classifier/"
 """Of all names that the classifier brings along."""
@@ -24,7 +22,7 @@ class _Outside(Exception):
     """Why an ONNX classifier cannot be put into the file."""
 
 
-def with_classifier(network: NetworkModel, detector: "Detector") -> NetworkModel:
+def with_classifier(network: NetworkModel, detector: LiveGuard) -> NetworkModel:
     """Put the classifier into the networks' model, if the classifier is an ONNX model that can be.
 
     Otherwise its answer stays an input: where the companion's rows are made by a function of the caller's, and where

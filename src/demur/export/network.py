@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -26,10 +26,8 @@ from demur.export.rewriting import rewritten
 from demur.extras import extra
 from demur.guards.description import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
 from demur.network.graph import DetectorGraph
+from demur.network.live import LiveGuard
 from demur.rows.layout import Field, Layout, flat, mapped
-
-if TYPE_CHECKING:
-    from demur.detectors.base import Detector
 
 SCORE, CLASSIFIED = "score", "classified"
 WITHOUT_THE_CLASSIFIER = (
@@ -111,7 +109,7 @@ class AnsweredGuardGraph(GuardGraph):
         return outputs
 
 
-def network_of(detector: "Detector", opset: int) -> NetworkModel:
+def network_of(detector: LiveGuard, opset: int) -> NetworkModel:
     """Convert a detector's graph; a classifier outside the graph becomes an input, REFERENCE.
 
     Raises:
@@ -144,7 +142,7 @@ def network_of(detector: "Detector", opset: int) -> NetworkModel:
     return _named(model, taken, inputs, roles)
 
 
-def layers_of(detector: "Detector") -> list[Any]:
+def layers_of(detector: LiveGuard) -> list[Any]:
     """The Keras layers that a detector's graph consists of, its readers of models among them."""
     return [*detector.graph.parts, *(part for part in vars(detector).values() if isinstance(part, keras.layers.Layer))]
 
@@ -238,7 +236,7 @@ def _like(layout: Layout, names: tuple[str, ...], specs: list[Any]) -> Any:
     return specs[0] if isinstance(layout, Field) else tuple(specs)
 
 
-def _reconstructs(detector: "Detector", layout: Layout) -> bool:
+def _reconstructs(detector: LiveGuard, layout: Layout) -> bool:
     """Whether the companion makes rows of its own rows' layout."""
     if not isinstance(layout, Field):
         return False

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,12 @@ from demur.export.network import NetworkModel, quiet
 from demur.guards.decision import calibrate
 from demur.guards.description import OPINION, REFERENCE
 from demur.guards.results import Scored
-from demur.onnx.runtime import Guard
+from demur.network.live import LiveGuard
+from demur.onnx.runtime import ExportedGuard
 from demur.onnx.session import onnxruntime_module
 from demur.rows.layout import Rows, batches, check_layout, is_table, mapped, row_count
 
-if TYPE_CHECKING:
-    from demur.detectors.base import Detector
-
-MakeGuard: TypeAlias = Callable[[NetworkModel, Threshold, Calibration | None], Guard]
+MakeGuard: TypeAlias = Callable[[NetworkModel, Threshold, Calibration | None], ExportedGuard]
 """Writes a file and loads it."""
 
 HALVED = {
@@ -71,7 +69,7 @@ class Loss:
 
 
 def reduced(
-    detector: "Detector",
+    detector: LiveGuard,
     network: NetworkModel,
     precision: str,
     guard_of: MakeGuard,
@@ -134,14 +132,14 @@ def noisy(rows: Rows) -> Rows:
     return mapped(changed, rows)
 
 
-def answers(detector: "Detector", guard: Guard, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+def answers(detector: LiveGuard, guard: ExportedGuard, rows: Rows) -> dict[str, npt.NDArray[Any]]:
     """All that a guard says of rows; what it compares by the names REFERENCE and OPINION."""
     parts = [guard.run(asked(detector, guard, batch).feed, tuple(guard.outputs)) for batch in batches(rows, BATCH)]
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return found | {REFERENCE: found[guard.compared[0]]}
 
 
-def recalibrated(detector: "Detector", found: dict[str, npt.NDArray[Any]]) -> tuple[Threshold, Calibration | None]:
+def recalibrated(detector: LiveGuard, found: dict[str, npt.NDArray[Any]]) -> tuple[Threshold, Calibration | None]:
     """The threshold and the calibration that normal rows' new scores make; a threshold set by hand stays."""
     threshold, before = _old_limits(detector)
     if before is None:
@@ -170,7 +168,7 @@ def _percentage(calibration: Calibration) -> float:
 
 
 def measured(
-    detector: "Detector",
+    detector: LiveGuard,
     clean: dict[str, npt.NDArray[Any]],
     bad: dict[str, npt.NDArray[Any]],
     rows: Rows,
@@ -194,7 +192,7 @@ def measured(
     )
 
 
-def _live(detector: "Detector", rows: Rows) -> dict[str, npt.NDArray[Any]]:
+def _live(detector: LiveGuard, rows: Rows) -> dict[str, npt.NDArray[Any]]:
     return dict(zip(("instance_score", REFERENCE, OPINION), live_scores(detector, rows), strict=True))
 
 
@@ -205,7 +203,7 @@ def _verdicts(found: dict[str, npt.NDArray[Any]], threshold: Threshold) -> npt.N
     return np.asarray(np.where(found["instance_score"] > limit, -1 - y_opinion, y), "int64")
 
 
-def _old_limits(detector: "Detector") -> tuple[Threshold, Calibration | None]:
+def _old_limits(detector: LiveGuard) -> tuple[Threshold, Calibration | None]:
     return detector.threshold, detector.calibration  # type: ignore[return-value]
 
 

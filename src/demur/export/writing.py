@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from demur._version import __version__
 from demur.calibration.thresholds import Calibration, Threshold
@@ -19,12 +19,10 @@ from demur.export.network import NetworkModel, network_of
 from demur.export.precision import PRECISIONS, Loss, reduced
 from demur.export.procedure import add_procedure
 from demur.guards.description import LOGITS, PROBABILITIES, REFERENCE, Outside, sealed
+from demur.network.live import LiveGuard
 from demur.network.routes import PASSTHROUGH
-from demur.onnx.runtime import Guard
+from demur.onnx.runtime import ExportedGuard
 from demur.rows.layout import check_layout, taken
-
-if TYPE_CHECKING:
-    from demur.detectors.base import Detector
 
 OPSET = 18
 LEAST_OPSET = 13
@@ -56,7 +54,7 @@ class Exported:
 
 
 def export(
-    detector: "Detector",
+    detector: LiveGuard,
     path: str | Path,
     *,
     opset: int = OPSET,
@@ -84,16 +82,16 @@ def export(
         raise InvalidSetting(f"{precision} needs X=, rows as infer_threshold takes them, to measure what it costs")
     rows = None if X is None else check_layout(X, detector.classifier.layout)
     if precision in PRECISIONS:
-        detector._check_rows(rows)
+        detector.check_rows(rows)
     network = with_classifier(network_of(detector, opset), detector)
     loss = None
     drafts = tempfile.TemporaryDirectory(dir=target.parent, prefix=".exporting-")
     with answers_kept(detector.classifier), drafts as folder:
         draft = Path(folder) / target.name
 
-        def guard_of(model: NetworkModel, threshold: Threshold, calibration: Calibration | None) -> Guard:
+        def guard_of(model: NetworkModel, threshold: Threshold, calibration: Calibration | None) -> ExportedGuard:
             draft.write_bytes(_contents(detector, model, threshold, calibration, precision))
-            return Guard(draft)
+            return ExportedGuard(draft)
 
         if precision in PRECISIONS:
             loss = reduced(detector, network, precision, guard_of, rows, X_adversarial, max_loss)
@@ -122,7 +120,7 @@ def answers_kept(classifier: Any) -> Iterator[None]:
 
 
 def _contents(
-    detector: "Detector", network: NetworkModel, threshold: Threshold, calibration: Calibration | None, precision: str
+    detector: LiveGuard, network: NetworkModel, threshold: Threshold, calibration: Calibration | None, precision: str
 ) -> bytes:
     """A guard's file."""
     import onnx
@@ -130,7 +128,7 @@ def _contents(
     copy = onnx.ModelProto()
     copy.CopyFrom(network.model)
     model = add_procedure(network._replace(model=copy), detector.classifier.classes, threshold, calibration)
-    description = detector._description._replace(
+    description = detector.description._replace(
         threshold=threshold,
         inputs=tuple(name for name in network.inputs if name != REFERENCE),
         classifier=detector.classifier.fingerprint(),
@@ -150,7 +148,7 @@ def _contents(
     return sealed(model.SerializeToString())
 
 
-def outside_of(detector: "Detector") -> Outside:
+def outside_of(detector: LiveGuard) -> Outside:
     """How a guard works with a classifier that is not in its file."""
     encoder = detector.route.encoder
     return Outside(
@@ -161,7 +159,7 @@ def outside_of(detector: "Detector") -> Outside:
     )
 
 
-def _threshold(detector: "Detector") -> Threshold:
+def _threshold(detector: LiveGuard) -> Threshold:
     if detector.threshold is None:
         raise ThresholdNotSet(
             f"{type(detector).__name__} has no threshold yet, and a guard decides: call infer_threshold(X, fpr=0.05)"
@@ -169,7 +167,7 @@ def _threshold(detector: "Detector") -> Threshold:
     return detector.threshold
 
 
-def _check(detector: "Detector", target: Path, opset: int, float16: bool, int8: bool) -> None:
+def _check(detector: LiveGuard, target: Path, opset: int, float16: bool, int8: bool) -> None:
     check_whole("opset", opset, LEAST_OPSET)
     if float16 and int8:
         raise InvalidSetting("float16 and int8 are two ways to less precision: pass one of them")

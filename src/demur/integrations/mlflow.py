@@ -113,7 +113,7 @@ def log_model(guard: Any, name: str, *, registered_model_name: str | None = None
     )
 
 
-def load_model(model_uri: str | Path) -> runtime.Guard:
+def load_model(model_uri: str | Path) -> runtime.ExportedGuard:
     """Load the guard of an MLflow model.
 
     Args:
@@ -130,7 +130,7 @@ def load_model(model_uri: str | Path) -> runtime.Guard:
     return runtime.load(folder / flavors[FLAVOR]["data"])
 
 
-def signature(guard: runtime.Guard) -> ModelSignature:
+def signature(guard: runtime.ExportedGuard) -> ModelSignature:
     """What a guard takes and returns, in MLflow's terms.
 
     One array is a tensor without a name, several are named as the guard's inputs. MLflow lets no other dtype pass.
@@ -163,8 +163,8 @@ def _file(guard: Any, folder: Path) -> Path:
     file = folder / FILE
     if hasattr(guard, "export"):
         guard.export(file)
-    elif isinstance(guard, runtime.Guard | str | Path):
-        path = guard.path if isinstance(guard, runtime.Guard) else Path(guard)
+    elif isinstance(guard, runtime.ExportedGuard | str | Path):
+        path = guard.path if isinstance(guard, runtime.ExportedGuard) else Path(guard)
         file.write_bytes(runtime.load(path).path.read_bytes())
     else:
         raise WrongType(f"guard is a detector, an exported guard or the path of one; got {type(guard).__name__}")
@@ -179,7 +179,7 @@ def _load_pyfunc(path: str) -> "_Function":
 class _Function:
     """A guard as a `python_function`."""
 
-    def __init__(self, guard: runtime.Guard) -> None:
+    def __init__(self, guard: runtime.ExportedGuard) -> None:
         self.guard = guard
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> "pandas.DataFrame":

@@ -151,7 +151,7 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
         return float(threshold)
 
 
-def _name(guard: runtime.Guard) -> str:
+def _name(guard: runtime.ExportedGuard) -> str:
     """What messages call the rows: the one input, or all of them."""
     return next(iter(guard.inputs)) if len(flat(guard.layout)) == 1 else "the inputs"
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -12,6 +12,8 @@ from keras import ops
 from demur import backends
 from demur.backends.divergence import Tensor, length, uncertainty
 from demur.backends.forks import computing
+from demur.checks import is_number
+from demur.errors import InvalidSetting
 from demur.rows.layout import Layout, Rows, cast, flat, padded, row_count
 
 
@@ -181,3 +183,23 @@ def started(network: Any, layout: Any) -> Callable[[Any], list[Tensor]]:
 def _flat_call(network: Any, x: Any) -> list[Tensor]:
     outputs = network(x, training=False)
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+
+BALANCED: Literal["balanced"] = "balanced"
+
+
+def balanced_or_weight(w_uncertainty: Any, score_type: str) -> float | Literal["balanced"]:
+    """The weight of the classifier's own uncertainty in the score, as it is meant: None depends on the divergence.
+
+    Raises:
+        InvalidSetting: it is neither a weight, nor "balanced", nor None.
+    """
+    if w_uncertainty is None:
+        return BALANCED if score_type == "jeffreys" else 0.0
+    if isinstance(w_uncertainty, str) and w_uncertainty == BALANCED:
+        return BALANCED
+    if not (is_number(w_uncertainty) and float(w_uncertainty) >= 0):
+        raise InvalidSetting(
+            f"w_uncertainty is a finite number not below 0, {BALANCED!r} or None; got {w_uncertainty!r}"
+        )
+    return float(w_uncertainty)

@@ -9,23 +9,21 @@ Examples:
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from demur._version import __version__
-from demur.calibration.held_out import look_once
 from demur.calibration.thresholds import Threshold
-from demur.checks import check_whole, explained, explained_methods, is_number
+from demur.checks import check_whole, explained
 from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch
-from demur.guards.decision import Control, check_control, correction, decide
+from demur.guards.base import Guard
 from demur.guards.description import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, read
 from demur.guards.facts import facts
-from demur.guards.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
+from demur.guards.results import Scored
 from demur.onnx.outside import NEEDED, as_reference, asked, check_model, companion_rows
 from demur.onnx.session import DTYPES, onnxruntime_module
-from demur.rows.classes import Classes
+from demur.progress import progress
 from demur.rows.layout import (
     Field,
     Layout,
@@ -40,9 +38,9 @@ from demur.rows.layout import (
     shapes_of,
 )
 from demur.rows.sources import as_source
-from demur.summary import Readable, Summary
+from demur.summary import Summary
 
-__all__ = ["Guard", "load"]
+__all__ = ["ExportedGuard", "load"]
 __dir__ = __all__.copy
 
 
@@ -54,7 +52,7 @@ def load(
     providers: Sequence[Any] | None = None,
     model: Any = None,
     companion_preprocess: Any = None,
-) -> "Guard":
+) -> "ExportedGuard":
     """Load a guard that `detector.export` has written.
 
     Examples:
@@ -79,15 +77,21 @@ def load(
         MissingExtra: onnxruntime is not installed.
         InvalidSetting, WrongType: `model` or `companion_preprocess` is not what the guard can use.
     """
-    return Guard(path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess)
+    return ExportedGuard(
+        path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess
+    )
 
 
-@explained_methods
-class Guard(Readable):
+def _told(name: str) -> Any:
+    """What the file's description says."""
+    return property(lambda guard: getattr(guard._description, name))
+
+
+class ExportedGuard(Guard):
     """A detector in one ONNX file. Several threads may use the same one.
 
     Examples:
-        >>> guard = Guard("guard.onnx")
+        >>> guard = ExportedGuard("guard.onnx")
         >>> np.allclose(guard.score(X_new), detector.score(X_new), atol=1e-4)
         True
         >>> guard.correct(X_new)["data"]["corrected"].shape
@@ -109,10 +113,9 @@ class Guard(Readable):
         outputs: the same of what it returns.
     """
 
-    has_looked = False
-    """Whether the scale of rows has been compared with that of the rows of `fit`."""
     _inside = frozenset(
-        {"checked", "compared", "default_outputs", "feed", "has_looked", "inputs", "metadata", "outputs", "run"}
+        "check_trained checked compared decided default_outputs description feed "  # noqa: SIM905
+        "has_looked inputs metadata outputs run scored takes_missing".split()
     )
     _elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("fit", "infer_threshold", "save", "export"),
@@ -150,10 +153,23 @@ class Guard(Readable):
 
     # What it is ---------------------------------------------------------------------------------------------------
 
+    detector = _told("detector")
+    labels = _told("labels")
+    calibration = _told("calibration")
+    harm = _told("harm")
+    trained_on = _told("trained_on")
+    scale = _told("scale")
+    temperature = _told("temperature")
+    on_invalid = _told("on_invalid")
+    data_type = _told("data_type")
+    channels_first = _told("channels_first")
+    precision = _told("precision")
+    classes = _told("classes")
+
     @property
-    def detector(self) -> str:
-        """The class of the detector that was exported."""
-        return self._description.detector
+    def description(self) -> Description:
+        """All that the file says of itself."""
+        return self._description
 
     @property
     def layout(self) -> Layout:
@@ -177,16 +193,6 @@ class Guard(Readable):
         return shapes_of(self.layout)
 
     @property
-    def classes(self) -> int:
-        """How many classes there are."""
-        return self._description.classes
-
-    @property
-    def labels(self) -> Classes:
-        """The classes: what they are called, in the order of the classifier's outputs, if that is known."""
-        return self._description.labels
-
-    @property
     def threshold(self) -> Threshold:
         """Scores strictly above it are flagged; in nats. An array `(classes,)` where each class has its own."""
         threshold: Any = self._description.threshold
@@ -196,62 +202,6 @@ class Guard(Readable):
     def threshold(self, value: Any) -> None:  # noqa: ARG002 - it is refused
         raise AttributeError(
             "an exported guard keeps its threshold: call predict(X, threshold=...) to use another once"
-        )
-
-    @property
-    def calibration(self) -> Any:
-        """The scores that p-values are read off, a `demur.calibration.Calibration`; None if there are none."""
-        return self._description.calibration
-
-    @property
-    def harm(self) -> Any:
-        """What scores say of errors, a `demur.calibration.harm.HarmCalibration`; None if that was not learned."""
-        return self._description.harm
-
-    @property
-    def trained_on(self) -> Any:
-        """How large the numbers of the rows of `fit` were, a `KnownRows`; None if that is not known."""
-        return self._description.trained_on
-
-    @property
-    def scale(self) -> float | None:
-        """What the command line multiplied the arrays of `fit` by, and multiplies others by; None for nothing."""
-        return self._description.scale
-
-    @property
-    def temperature(self) -> float:
-        """What the classifier's distribution is sharpened by before it is compared."""
-        return self._description.temperature
-
-    @property
-    def on_invalid(self) -> str:
-        """What becomes of a row that cannot be judged: "raise" or "flag"."""
-        return self._description.on_invalid
-
-    @property
-    def data_type(self) -> str | None:
-        """What the detector was told its data are."""
-        return self._description.data_type
-
-    @property
-    def channels_first(self) -> bool:
-        """Whether rows are images as PyTorch has them, `(channels, height, width)`."""
-        return self._description.channels_first
-
-    @property
-    def precision(self) -> str:
-        """Of the networks' weights: "float32", "float16" or "int8"."""
-        return self._description.precision
-
-    @property
-    def meta(self) -> Meta:
-        """Who gives the opinion; a copy."""
-        return Meta(
-            name=self.detector,
-            detector_type="adversarial",
-            data_type=self.data_type,
-            online=False,
-            version=__version__,
         )
 
     def summary(self) -> Summary:
@@ -289,112 +239,27 @@ class Guard(Readable):
             given[THRESHOLD] = np.broadcast_to(np.asarray(threshold, "float32"), np.shape(self.threshold))
         return dict(zip(names, self._session.run(names, given), strict=True))
 
-    @overload
-    def score(
-        self, X: Any, *, reference: Any = None, batch_size: int = 256, return_predictions: Literal[False] = False
-    ) -> Floats: ...
-
-    @overload
-    def score(
-        self, X: Any, *, reference: Any = None, batch_size: int = 256, return_predictions: Literal[True]
-    ) -> tuple[Floats, Floats, Floats]: ...
-
-    def score(
-        self, X: Any, *, reference: Any = None, batch_size: int = 256, return_predictions: bool = False
-    ) -> Floats | tuple[Floats, Floats, Floats]:
-        """Return how far the opinion is from the classifier's prediction: float32 `(n,)`, in nats.
-
-        Args:
-            X: `(n, *input_shape)`.
-            reference: `(n, classes)`, what the classifier answers for these rows, where it is outside of the file
-                (`takes_reference`): its probabilities, not sharpened; logits, if the detector had `from_logits=True`.
-                None where it is in the file, or where `load` was given the model.
-            batch_size: rows a pass; the result does not depend on it.
-            return_predictions: also return the classifier's probabilities, sharpened by the temperature, and the
-                opinion's; float32 `(n, classes)` each.
-
-        Raises:
-            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
-        """
-        names = ["instance_score", *(self.compared if return_predictions else ())]
-        found = self._over_batches(X, reference, batch_size, names)
-        self._check_judged(found["instance_score"])
-        if return_predictions:
-            sharpened, opinion = self.compared
-            return found["instance_score"], found[sharpened], found[opinion]
-        return found["instance_score"]
-
-    def predict(
+    def scored(
         self,
         X: Any,
         *,
         reference: Any = None,
         batch_size: int = 256,
-        return_instance_score: bool = True,
-        control: Control = None,
-        level: float = 0.05,
-        threshold: Any = None,
-    ) -> PredictResult:
-        """Flag the instances whose score lies strictly above the threshold, or those that `control` picks.
-
-        Args:
-            X: `(n, *input_shape)`.
-            reference: what a classifier outside of the file answers for these rows; see `score`.
-            batch_size: rows a pass.
-            return_instance_score: whether the result holds the scores too.
-            control: "fdr" to bound the share of normal instances among those flagged; see `Detector.predict`.
-            level: see `control`.
-            threshold: to use this once, in nats; None for the guard's own.
-
-        Returns:
-            What `Detector.predict` does.
-
-        Raises:
-            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
-        """
-        look_once(self, X)
-        _, data, how = self._decided(X, reference, batch_size, control, level, threshold)
-        if not return_instance_score:
-            data["instance_score"] = None
-        return PredictResult.of(self.meta, data, **how)
-
-    def correct(
-        self,
-        X: Any,
-        *,
-        reference: Any = None,
-        batch_size: int = 256,
-        return_instance_score: bool = True,
-        return_all_predictions: bool = True,
-        control: Control = None,
-        level: float = 0.05,
-        threshold: Any = None,
-    ) -> CorrectResult:
-        """Predict classes: the opinion's where an instance is flagged, the classifier's elsewhere.
-
-        Args:
-            X: `(n, *input_shape)`.
-            reference: what a classifier outside of the file answers for these rows; see `score`.
-            batch_size: rows a pass.
-            return_instance_score: whether the result holds the scores too.
-            return_all_predictions: whether it holds `no_defense` and `defense`, the classifier's and the opinion's
-                class of each instance, too.
-            control: see `predict`.
-            level: see `predict`.
-            threshold: see `predict`.
-
-        Returns:
-            What `Detector.correct` does.
-
-        Raises:
-            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite, NotCalibrated: see `demur.errors`.
-        """
-        look_once(self, X)
-        scored, flagged, how = self._decided(X, reference, batch_size, control, level, threshold)
-        if not return_instance_score:
-            flagged["instance_score"] = None
-        data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
-        return CorrectResult.of(self.meta, data, **how)
+        probabilities: bool = False,
+        flag_invalid: bool = False,
+        verbose: bool = False,
+    ) -> Scored:
+        """See `demur.guards.base.Guard.scored`."""
+        names = ["instance_score", *(self.compared if probabilities else ("no_defense", "defense"))]
+        found = self._over_batches(X, reference, batch_size, names, flag_invalid=flag_invalid, verbose=verbose)
+        score, y, y_opinion = (found[name] for name in names)
+        invalid = np.flatnonzero(~np.isfinite(score)).astype("int64")
+        if len(invalid) and not flag_invalid:
+            raise NonFinite(
+                f"the score of {len(invalid)} of {len(score)} rows is not finite: {row_list(invalid)}; the classifier "
+                "or the companion returns NaN or infinity for them"
+            )
+        return Scored(score, y, y_opinion, invalid)
 
     def feed(self, rows: Rows, reference: Any = None) -> dict[str, npt.NDArray[Any]]:
         """Rows as the graph takes them, encoded and cast, by the names of its inputs.
@@ -439,39 +304,11 @@ class Guard(Readable):
         if not self.takes_reference:
             raise InvalidSetting(f"{name} is for a guard whose classifier is outside; this file holds it: leave it out")
 
-    def _decided(
-        self, X: Any, reference: Any, batch_size: int, control: Control, level: float, threshold: Any
-    ) -> tuple[Scored, PredictData, dict[str, Any]]:
-        """Score rows and flag them; last, by what."""
-        check_control(control, level, self.calibration)
-        limit = self.threshold if threshold is None else self._checked_threshold(threshold)
-        found = self._over_batches(X, reference, batch_size, ["instance_score", "no_defense", "defense"])
-        score = found["instance_score"]
-        invalid = self._check_judged(score)
-        scored = Scored(score, found["no_defense"], found["defense"], invalid)
-        data = decide(scored, limit, self.calibration, control, level)
-        if self.on_invalid == "flag":
-            data["invalid"] = invalid
-        if self.harm is not None:
-            data["harm_probability"] = self.harm.probability(score)
-        return scored, data, {"threshold": limit} if control is None else {"level": level}
-
-    def _checked_threshold(self, threshold: Any) -> Threshold:
-        if is_number(threshold):
-            same = float(threshold)
-            return np.full(self.classes, same) if isinstance(self.threshold, np.ndarray) else same
-        given = isinstance(threshold, list | tuple | np.ndarray) and isinstance(self.threshold, np.ndarray)
-        limits = as_array(threshold, "threshold") if given else np.array(np.nan)
-        if limits.shape != (self.classes,) or limits.dtype.kind not in "fiu" or not np.isfinite(limits).all():
-            more = f", or {self.classes} of them" if isinstance(self.threshold, np.ndarray) else ""
-            raise InvalidSetting(f"threshold is a finite number of nats{more}; got {threshold!r}")
-        return limits.astype("float64")
-
     def _over_batches(
-        self, X: Any, reference: Any, batch_size: int, names: Sequence[str]
+        self, X: Any, reference: Any, batch_size: int, names: Sequence[str], *, flag_invalid: bool, verbose: bool
     ) -> dict[str, npt.NDArray[Any]]:
         check_whole("batch_size", batch_size, 1)
-        source = as_source(X, self.layout, finite=self.on_invalid == "raise")
+        source = as_source(X, self.layout, finite=not flag_invalid)
         if reference is not None:
             reference = as_array(reference, "reference")
             n = None if source.rows is None else row_count(source.rows)
@@ -479,25 +316,11 @@ class Guard(Readable):
                 given = "of X, as arrays or a table" if n is None else f"of {n} rows"
                 raise ShapeMismatch(f"reference must hold an answer for each {given}; got shape {reference.shape}")
         found, start = [], 0
-        for batch in source.draw(batch_size):
+        for batch in progress(source.draw(batch_size), source.count(batch_size), verbose):
             answers = None if reference is None else reference[start : start + row_count(batch)]
             found.append(self.run(self.feed(batch, answers), names))
             start += row_count(batch)
         return found[0] if len(found) == 1 else {name: np.concatenate([one[name] for one in found]) for name in names}
-
-    def _check_judged(self, score: Floats) -> npt.NDArray[np.int64]:
-        """Which rows cannot be judged.
-
-        Raises:
-            NonFinite: there are some, and the detector raises an error for them.
-        """
-        invalid = np.flatnonzero(~np.isfinite(score)).astype("int64")
-        if len(invalid) and self.on_invalid == "raise":
-            raise NonFinite(
-                f"the score of {len(invalid)} of {len(score)} rows is not finite: {row_list(invalid)}; the classifier "
-                "or the companion returns NaN or infinity for them"
-            )
-        return invalid
 
 
 def _session(contents: bytes, path: Path, threads: int | None, providers: Sequence[Any] | None) -> Any:

@@ -58,7 +58,7 @@ def added_loss(companion: Any, X: Rows) -> float:
 
 def log_views(detector: Any, X: Rows) -> tuple[list[Rows], list[Rows]]:
     """The log-probabilities of each view, in inference mode: the reference's and the opinion's."""
-    reference = detector.route.reference(detector.views, detector._layers)(X, len(X))()
+    reference = detector.route.reference(detector.views, detector.layers)(X, len(X))()
     x = ops.convert_to_tensor(cast(detector.route.companion_rows(X), detector.companion_layout))
     opinion = detector.views.opinion(x, False).log_probabilities
     return reference, [ops.convert_to_numpy(view) for view in opinion]

@@ -1,0 +1,351 @@
+"""What every guard answers, live or exported: score, predict and correct."""
+
+import abc
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from demur._version import __version__
+from demur.calibration.harm import HarmCalibration
+from demur.calibration.held_out import KnownRows, look_once
+from demur.calibration.thresholds import Calibration, Threshold
+from demur.checks import explained_methods, is_number
+from demur.errors import InvalidSetting, ThresholdNotSet
+from demur.guards.decision import Control, check_control, correction, decide
+from demur.guards.description import Description
+from demur.guards.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
+from demur.rows.classes import Classes
+from demur.rows.layout import Layout, as_array
+from demur.summary import Readable
+
+
+@explained_methods
+class Guard(Readable, abc.ABC):
+    """A second opinion on a classifier. A detector is a guard, and so is what `demur.runtime.load` returns.
+
+    A subclass says what it knows of itself and how it scores rows (`scored`). What follows from scores is said here.
+
+    Examples:
+        >>> isinstance(detector, Guard)
+        True
+    """
+
+    calibration: Calibration | None
+    """The scores that p-values are read off; None if there are none."""
+    harm: HarmCalibration | None
+    """What scores say of the classifier's errors; None if that was not learned."""
+    trained_on: KnownRows | None
+    """How large the numbers of the rows of `fit` were; None if that is not known."""
+    scale: float | None
+    """What the command line multiplied the arrays of `fit` by, and multiplies others by; None for nothing."""
+    temperature: float
+    """What the classifier's distribution is sharpened by before it is compared."""
+    on_invalid: str
+    """What becomes of a row that cannot be judged: "raise" or "flag"."""
+    data_type: str | None
+    """What the data are, in the caller's words."""
+    has_looked = False
+    """Whether the scale of rows has been compared with that of the rows of `fit`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        explained_methods(cls)
+
+    # What is known of it ------------------------------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def layout(self) -> Layout:
+        """What one row is.
+
+        Raises:
+            NotFitted: that is not known yet.
+        """
+
+    @property
+    @abc.abstractmethod
+    def labels(self) -> Classes:
+        """The classes: how many there are and what they are called, in the order of the classifier's outputs."""
+
+    @property
+    @abc.abstractmethod
+    def threshold(self) -> Threshold | None:
+        """Scores strictly above it are flagged; in nats. An array `(classes,)` where each class has its own."""
+
+    @property
+    @abc.abstractmethod
+    def channels_first(self) -> bool:
+        """Whether rows are images as PyTorch has them, `(channels, height, width)`."""
+
+    @property
+    @abc.abstractmethod
+    def description(self) -> Description:
+        """All that is known of it, as exported files and summaries say it."""
+
+    @property
+    def detector(self) -> str:
+        """The name of the detector's class."""
+        return type(self).__name__
+
+    @property
+    def meta(self) -> Meta:
+        """Who gives the opinion; a copy."""
+        return Meta(
+            name=self.detector,
+            detector_type="adversarial",
+            data_type=self.data_type,
+            online=False,
+            version=__version__,
+        )
+
+    @property
+    def takes_reference(self) -> bool:
+        """Whether the classifier is outside of the guard, which takes the classifier's answers as `reference`."""
+        return False
+
+    @property
+    def takes_missing(self) -> bool:
+        """Whether rows may lack values."""
+        return False
+
+    def check_trained(self) -> None:
+        """Raise NotFitted where the companion has not been trained yet."""
+
+    # Answering ----------------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def scored(
+        self,
+        X: Any,
+        *,
+        reference: Any = None,
+        batch_size: int = 256,
+        probabilities: bool = False,
+        flag_invalid: bool = False,
+        verbose: bool = False,
+    ) -> Scored:
+        """Score rows: what all answers follow from.
+
+        Args:
+            X: see `score`.
+            reference: see `score`.
+            batch_size: rows a pass.
+            probabilities: keep the probabilities of every class, and not only the most probable one.
+            flag_invalid: give rows that cannot be judged an infinite score, and list them; otherwise they are an error.
+            verbose: show a progress bar once it takes more than two seconds.
+
+        Raises:
+            NonFinite: a row cannot be judged, and `flag_invalid` is not set.
+        """
+
+    @overload
+    def score(
+        self,
+        X: Any,
+        *,
+        reference: Any = None,
+        batch_size: int = 256,
+        return_predictions: Literal[False] = False,
+        verbose: bool = False,
+    ) -> Floats: ...
+
+    @overload
+    def score(
+        self,
+        X: Any,
+        *,
+        reference: Any = None,
+        batch_size: int = 256,
+        return_predictions: Literal[True],
+        verbose: bool = False,
+    ) -> tuple[Floats, Floats, Floats]: ...
+
+    def score(
+        self,
+        X: Any,
+        *,
+        reference: Any = None,
+        batch_size: int = 256,
+        return_predictions: bool = False,
+        verbose: bool = False,
+    ) -> Floats | tuple[Floats, Floats, Floats]:
+        """Return how far the opinion is from the classifier's prediction: float32 `(n,)`, in nats.
+
+        Examples:
+            >>> score, reference, opinion = detector.score(X_new, return_predictions=True)
+            >>> score.shape, reference.shape, opinion.shape
+            ((40,), (40, 10), (40, 10))
+
+        Args:
+            X: `(n, *input_shape)`, or a stream of batches of such rows, as `fit` takes it.
+            reference: `(n, classes)`, what the classifier answers for these rows, where it is outside of an exported
+                file (`takes_reference`): its probabilities, not sharpened; logits, if the detector had
+                `from_logits=True`. None where the guard asks its classifier itself.
+            batch_size: rows a pass; the result does not depend on it.
+            return_predictions: also return `y`, the classifier's probabilities sharpened by the temperature, and
+                `y_opinion`, the companion's; float32 `(n, classes)` each.
+            verbose: show a progress bar once it takes more than two seconds.
+
+        Raises:
+            NotFitted: the companion has not been trained yet, and demur made it; as for all that follows.
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
+        """
+        look_once(self, X)
+        scored = self.scored(
+            X,
+            reference=reference,
+            batch_size=batch_size,
+            probabilities=return_predictions,
+            flag_invalid=self.on_invalid == "flag",
+            verbose=verbose,
+        )
+        return (scored.score, scored.y, scored.y_opinion) if return_predictions else scored.score
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        reference: Any = None,
+        batch_size: int = 256,
+        return_instance_score: bool = True,
+        control: Control = None,
+        level: float = 0.05,
+        threshold: Any = None,
+        verbose: bool = False,
+    ) -> PredictResult:
+        """Flag the instances whose score lies strictly above the threshold, or those that `control` picks.
+
+        Examples:
+            >>> data = detector.predict(X_new)["data"]
+            >>> bool((data["is_adversarial"] == (data["instance_score"] > detector.threshold)).all())
+            True
+
+        Args:
+            X: `(n, *input_shape)`, or a stream of batches of such rows, as `fit` takes it.
+            reference: see `score`.
+            batch_size: rows a pass.
+            return_instance_score: whether the result holds the scores too.
+            control: "fdr" to flag, instead of by the threshold, so that of the instances flagged in this batch at most
+                a share of `level` is expected to be normal (Benjamini & Hochberg, 1995, on the p-values). Where nothing
+                is flagged and hardly anything could be, for want of calibration rows, `demur.errors.NoPower` is warned
+                of.
+            level: see `control`.
+            threshold: in nats, to use this once: a number, or `(classes,)` for a guard that has one for each predicted
+                class; None for the guard's own.
+            verbose: show a progress bar once it takes more than two seconds.
+
+        Returns:
+            `{"meta": ..., "data": {"is_adversarial", "instance_score"}}`; from a detector that `infer_threshold` was
+            called on, `data` holds `"p_value"` too, with `on_invalid="flag"` also `"invalid"`, and after
+            `demur.drift.calibrate_accuracy` also `"harm_probability"`: the chance that the classifier is wrong on a
+            row with this score, given that the row is like the labelled rows of that call (or, with its
+            `corrupted_share`, is corrupted like their copies with that probability). Nothing is
+            promised of rows that have drifted: ask `demur.drift.estimate_accuracy` about a batch of them.
+
+        Raises:
+            NotFitted, ThresholdNotSet, NotCalibrated: before any forward pass, if the companion has not been trained,
+                or there is no threshold or calibration.
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
+        """
+        settings = {"reference": reference, "batch_size": batch_size, "verbose": verbose}
+        _, data, how = self.answered(X, control, level, threshold, **settings)
+        if not return_instance_score:
+            data["instance_score"] = None
+        return PredictResult.of(self.meta, data, **how)
+
+    def correct(
+        self,
+        X: Any,
+        *,
+        reference: Any = None,
+        batch_size: int = 256,
+        return_instance_score: bool = True,
+        return_all_predictions: bool = True,
+        control: Control = None,
+        level: float = 0.05,
+        threshold: Any = None,
+        verbose: bool = False,
+    ) -> CorrectResult:
+        """Predict classes: the opinion's where an instance is flagged, the classifier's elsewhere.
+
+        Examples:
+            >>> data = detector.correct(X_new)["data"]
+            >>> expected = np.where(data["is_adversarial"], data["defense"], data["no_defense"])
+            >>> bool((data["corrected"] == expected).all())
+            True
+
+        Args:
+            X: `(n, *input_shape)`, or a stream of batches of such rows, as `fit` takes it.
+            reference: see `score`.
+            batch_size: rows a pass.
+            return_instance_score: whether the result holds the scores too.
+            return_all_predictions: whether it holds `no_defense` (the classifier's class for each instance) and
+                `defense` (the opinion's) too.
+            control: how to flag; see `predict`.
+            level: see `predict`.
+            threshold: see `predict`.
+            verbose: show a progress bar once it takes more than two seconds.
+
+        Returns:
+            `{"meta": ..., "data": {"is_adversarial", "instance_score", "corrected", "no_defense", "defense"}}`, and
+            what `predict` adds. Classes are those of `classes`: strings, say, where the classifier's are. A row that
+            cannot be judged keeps the classifier's class.
+
+        Raises:
+            NotFitted, ThresholdNotSet, NotCalibrated: before any forward pass, if the companion has not been trained,
+                or there is no threshold or calibration.
+            InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
+        """
+        settings = {"reference": reference, "batch_size": batch_size, "verbose": verbose}
+        scored, flagged, how = self.answered(X, control, level, threshold, **settings)
+        if not return_instance_score:
+            flagged["instance_score"] = None
+        data = correction(scored, flagged, self.labels, all_predictions=return_all_predictions)
+        return CorrectResult.of(self.meta, data, **how)
+
+    def answered(
+        self, X: Any, control: Control = None, level: float = 0.05, threshold: Any = None, **settings: Any
+    ) -> tuple[Scored, PredictData, dict[str, Any]]:
+        """Score rows and flag them; last, by what. The settings are those of `scored`."""
+        self.check_trained()
+        check_control(control, level, self.calibration)
+        limit = self.threshold if threshold is None else self._used_once(threshold)
+        if control is None and limit is None:
+            raise ThresholdNotSet(
+                f"{self.detector} has no threshold yet: call infer_threshold(X) or set detector.threshold"
+            )
+        look_once(self, X)
+        scored = self.scored(X, flag_invalid=self.on_invalid == "flag", **settings)
+        how = {"threshold": limit} if control is None else {"level": level}
+        return scored, self.decided(scored, limit, control, level), how
+
+    def decided(
+        self, scored: Scored, threshold: Threshold | None, control: Control = None, level: float = 0.05
+    ) -> PredictData:
+        """Flag rows that are scored already.
+
+        Args:
+            scored: what `scored` returned, with the indices of classes.
+            threshold: in nats; None to flag nothing but what cannot be judged.
+            control: see `predict`.
+            level: see `predict`.
+        """
+        data = decide(scored, threshold, self.calibration, control, level)
+        if self.on_invalid == "flag":
+            data["invalid"] = scored.invalid
+        if self.harm is not None:
+            data["harm_probability"] = self.harm.probability(scored.score)
+        return data
+
+    def _used_once(self, threshold: Any) -> Threshold:
+        """A threshold that the caller gives for one call."""
+        classes, by_class = self.labels.count or 0, isinstance(self.threshold, np.ndarray)
+        if is_number(threshold):
+            same = float(threshold)
+            return np.full(classes, same) if by_class else same
+        given = isinstance(threshold, list | tuple | np.ndarray) and by_class
+        limits = as_array(threshold, "threshold") if given else np.array(np.nan)
+        if limits.shape != (classes,) or limits.dtype.kind not in "fiu" or not np.isfinite(limits).all():
+            more = f", or {classes} of them" if by_class else ""
+            raise InvalidSetting(f"threshold is a finite number of nats{more}; got {threshold!r}")
+        return limits.astype("float64")

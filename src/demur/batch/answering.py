@@ -12,15 +12,13 @@ from demur.errors import (
     InvalidSetting,
     NonFinite,
     NotCalibrated,
-    NotFitted,
     RowsFailed,
     ThresholdNotSet,
-    WrongType,
 )
-from demur.guards.decision import correction, decide
+from demur.guards.base import Guard, check_guard
+from demur.guards.decision import correction
 from demur.guards.results import Scored
-from demur.rows.classes import UNKNOWN, Classes
-from demur.rows.layout import Layout, Rows, batches, check_layout, finite_rows, is_table, row_count, taken
+from demur.rows.layout import Rows, batches, check_layout, finite_rows, is_table, row_count, taken
 
 OnError = Literal["raise", "skip"]
 """What becomes of rows that cannot be answered: an error, or a row without an answer that says why."""
@@ -54,12 +52,12 @@ class Answers(NamedTuple):
     """Rows that cannot be answered, by their number, and why."""
 
 
-def default_outputs(guard: Any) -> tuple[str, ...]:
+def default_outputs(guard: Guard) -> tuple[str, ...]:
     """What is told of each row where nothing is asked for: all that the guard can tell but whole distributions."""
     return tuple(name for name in OUTPUTS if name not in DISTRIBUTIONS and _reason_against(guard, name) is None)
 
 
-def check_outputs(guard: Any, outputs: Sequence[str] | None) -> tuple[str, ...]:
+def check_outputs(guard: Guard, outputs: Sequence[str] | None) -> tuple[str, ...]:
     """The names of what is asked for; None for `default_outputs`.
 
     Raises:
@@ -91,7 +89,7 @@ def as_names(given: Any, name: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _reason_against(guard: Any, name: str) -> DemurError | None:
+def _reason_against(guard: Guard, name: str) -> DemurError | None:
     if name in DECIDED and guard.threshold is None:
         return ThresholdNotSet(f"{name} needs a threshold, and there is none: call infer_threshold(X) first")
     if name == "p_value" and guard.calibration is None:
@@ -102,7 +100,7 @@ def _reason_against(guard: Any, name: str) -> DemurError | None:
 
 
 def answers(
-    guard: Any,
+    guard: Guard,
     X: Rows,
     outputs: Sequence[str] | None = None,
     *,
@@ -135,13 +133,10 @@ def answers(
     """
     if on_error not in ("raise", "skip"):
         raise InvalidSetting(f"on_error is 'raise' or 'skip'; got {on_error!r}")
-    if not hasattr(guard, "threshold"):
-        raise WrongType(
-            f"guard is a detector, or an exported one that demur.runtime.load returns; got {type(guard).__name__}"
-        )
+    check_guard(guard)
     check_whole("batch_size", batch_size, 1)
     wanted = check_outputs(guard, outputs)
-    rows = check_layout(X, layout_of(guard), finite=False)
+    rows = check_layout(X, guard.layout, finite=False)
     found = Answers({name: _space(guard, name, row_count(rows)) for name in wanted}, dict(faults or {}))
     start = 0
     for batch in batches(rows, batch_size):
@@ -156,59 +151,28 @@ def answers(
     return found
 
 
-def _space(guard: Any, name: str, n: int) -> npt.NDArray[Any]:
-    shape = (n, classes_of(guard)) if name in DISTRIBUTIONS else (n,)
+def _space(guard: Guard, name: str, n: int) -> npt.NDArray[Any]:
+    shape = (n, guard.n_classes) if name in DISTRIBUTIONS else (n,)
     return np.zeros(shape, type_of(guard, name))
 
 
-def labels_of(guard: Any) -> Classes:
-    """What a guard's classes are called."""
-    return getattr(guard, "labels", UNKNOWN)
-
-
-def type_of(guard: Any, name: str) -> Any:
+def type_of(guard: Guard, name: str) -> Any:
     """The type of an output."""
-    return labels_of(guard).dtype if name in CLASSES else OUTPUTS[name]
+    return guard.labels.dtype if name in CLASSES else OUTPUTS[name]
 
 
-def indexed(guard: Any, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+def indexed(guard: Guard, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """The columns with the indices of classes in the place of their names, for engines that take numbers alone."""
-    labels = labels_of(guard)
+    labels = guard.labels
     return {name: labels.indices(value, len(value)) if name in CLASSES else value for name, value in columns.items()}
 
 
-def layout_of(guard: Any) -> Layout:
-    """What one row is, for a detector, live or exported.
-
-    Raises:
-        NotFitted: a live one has not seen rows yet, and its classifier does not know.
-    """
-    if hasattr(guard, "layout"):
-        return guard.layout  # type: ignore[no-any-return]
-    if not guard.is_ready:
-        raise NotFitted(
-            f"{type(guard).__name__} has not seen rows yet: call fit(X) or, if its {guard.companion_name} has learned "
-            "already, score(X) with a few rows"
-        )
-    return guard.classifier.layout  # type: ignore[no-any-return]
-
-
-def takes_missing(guard: Any) -> bool:
-    """Whether a guard may judge rows that hold NaN."""
-    return bool(getattr(guard, "is_ready", False) and guard.route.takes_missing)
-
-
-def classes_of(guard: Any) -> int:
-    """How many classes there are, for a detector, live or exported."""
-    return guard.classifier.classes if hasattr(guard, "classifier") else guard.classes  # type: ignore[no-any-return]
-
-
-def _answer(guard: Any, rows: Rows, numbers: npt.NDArray[np.int_], found: Answers) -> None:
+def _answer(guard: Guard, rows: Rows, numbers: npt.NDArray[np.int_], found: Answers) -> None:
     """Answer for rows whose numbers are these; if that fails, for each half of them."""
     try:
         answered = _asked(guard, rows, list(found.columns))
     except Exception as error:  # whatever a classifier, a runtime or a lack of memory raises
-        is_rejected = isinstance(error, NonFinite) and not is_table(rows) and not takes_missing(guard)
+        is_rejected = isinstance(error, NonFinite) and not is_table(rows) and not guard.takes_missing
         if is_rejected and not (usable := finite_rows(rows)).all():
             found.faults.update(dict.fromkeys(numbers[~usable].tolist(), "it holds NaN or infinity"))
             if usable.any():
@@ -225,7 +189,7 @@ def _answer(guard: Any, rows: Rows, numbers: npt.NDArray[np.int_], found: Answer
         column[numbers] = answered[name]
 
 
-def _asked(guard: Any, rows: Rows, names: list[str]) -> Mapping[str, Any]:
+def _asked(guard: Guard, rows: Rows, names: list[str]) -> Mapping[str, Any]:
     n = row_count(rows)
     if names == ["instance_score"]:
         return {"instance_score": guard.score(rows, batch_size=n)}
@@ -235,10 +199,8 @@ def _asked(guard: Any, rows: Rows, names: list[str]) -> Mapping[str, Any]:
     score, reference, opinion = guard.score(rows, batch_size=n, return_predictions=True)
     invalid = np.flatnonzero(~np.isfinite(score))
     scored = Scored(score, reference.argmax(axis=1), opinion.argmax(axis=1), invalid)
-    decided = decide(scored, guard.threshold, guard.calibration, None, 0.05)
-    data = correction(scored, decided, labels_of(guard), all_predictions=True)
-    harm = {} if guard.harm is None else {"harm_probability": guard.harm.probability(score)}
-    return {**data, **harm, "reference": reference, "opinion": opinion}
+    data = correction(scored, guard.decided(scored, guard.threshold), guard.labels, all_predictions=True)
+    return {**data, "reference": reference, "opinion": opinion}
 
 
 def _reason(error: Exception) -> str:

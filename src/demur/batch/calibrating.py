@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from demur.batch.answering import classes_of, labels_of, layout_of
 from demur.batch.collections import parts_of
 from demur.batch.formats import Store
 from demur.batch.gathering import scores_of_part, sent
@@ -57,9 +56,9 @@ def calibrated(
     guarded = sent(detector)  # says so if Dask is not there
     import dask
 
-    reading = Reading(layout_of(detector), channels_first=getattr(detector, "channels_first", False))
+    reading = Reading(detector.layout, channels_first=detector.channels_first)
     job = Job.in_memory(guarded.ref, ("instance_score", "no_defense"), reading, batch_size)
-    classes = classes_of(detector) if by_class else None
+    classes = detector.n_classes if by_class else None
     parts = parts_of(X, reading.layout, ())
     sketches = [
         dask.delayed(sketched)(job, part, true, classes)
@@ -71,7 +70,7 @@ def calibrated(
             for start in range(0, len(sketches), TOGETHER)
         ]
     found, first = dask.compute(sketches[0], parts[0])
-    name_of = labels_of(detector).name_of
+    name_of = detector.labels.name_of
     calibration = calibration_of(found, fpr=fpr, threshold_perc=threshold_perc, margin=margin, name_of=name_of)
     return calibration, next(iter(first.batches(Store("file"), reading, SOME))).rows
 
@@ -81,7 +80,7 @@ def sketched(job: Job, part: Any, labels: Any, classes: int | None) -> Groups:
     score, predicted = scores_of_part(job, part)
     if not np.isfinite(score).all():
         raise NonFinite(f"{(~np.isfinite(score)).sum()} of {len(score)} rows of a part cannot be judged; remove them")
-    true = None if labels is None else labels_of(loaded(job.ref)).indices(labels, len(score), "labels")
+    true = None if labels is None else loaded(job.ref).labels.indices(labels, len(score), "labels")
     return grouped(score, predicted, true, classes)
 
 

@@ -5,17 +5,18 @@ from typing import Any
 import numpy as np
 
 from demur.batch import cluster
-from demur.batch.answering import labels_of
 from demur.batch.collections import parts_of
 from demur.batch.guards import Packed, loaded, packed
 from demur.batch.job import Job, answered
 from demur.batch.scoring import usual_folder
 from demur.batch.tables import Reading
 from demur.errors import RowsFailed
+from demur.guards.base import Guard
 from demur.guards.results import Floats, Labels
+from demur.onnx.runtime import ExportedGuard
 
 
-def gathered(guard: Any, X: Any, *, batch_size: int | None = None) -> tuple[Floats, Labels]:
+def gathered(guard: Guard, X: Any, *, batch_size: int | None = None) -> tuple[Floats, Labels]:
     """Score a collection where its parts are; the scores, 4 bytes a row, come back.
 
     Args:
@@ -32,17 +33,17 @@ def gathered(guard: Any, X: Any, *, batch_size: int | None = None) -> tuple[Floa
     guarded = sent(guard)  # says so if Dask is not there
     import dask
 
-    reading = Reading(guarded.layout, channels_first=getattr(guard, "channels_first", False))
+    reading = Reading(guarded.layout, channels_first=guard.channels_first)
     job = Job.in_memory(guarded.ref, ("instance_score", "no_defense"), reading, batch_size)
     tasks = [dask.delayed(scores_of_part)(job, part) for part in parts_of(X, guarded.layout, ())]
     score, predicted = zip(*dask.compute(*tasks), strict=True)
     return np.concatenate(score), np.concatenate(predicted)
 
 
-def sent(guard: Any) -> Packed:
+def sent(guard: Guard) -> Packed:
     """Pack a guard, as it is, and send it to the workers of the current client, if there is one."""
     distributed = cluster.distributed_module()
-    guarded = packed(guard, "auto" if hasattr(guard, "sha256") else "live", usual_folder())
+    guarded = packed(guard, "auto" if isinstance(guard, ExportedGuard) else "live", usual_folder())
     try:
         client = distributed.default_client()
     except ValueError:
@@ -57,5 +58,5 @@ def scores_of_part(job: Job, part: Any) -> tuple[Floats, Labels]:
         table = answered(job, part)
     except RowsFailed as error:
         raise RowsFailed(error.faults, "Remove such rows, or give the classifier what they lack") from None
-    predicted = labels_of(loaded(job.ref)).indices(table["no_defense"].to_numpy(), table.num_rows)
+    predicted = loaded(job.ref).labels.indices(table["no_defense"].to_numpy(), table.num_rows)
     return table["instance_score"].to_numpy(), predicted

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from demur.batch.answering import classes_of, layout_of
 from demur.errors import CorruptDetector, DetectorNotFound, InvalidSetting, MissingExtra, NotExportable, WrongType
+from demur.guards.base import Guard
+from demur.onnx.runtime import ExportedGuard, load
 from demur.private import without_tensorflow
 from demur.rows.layout import Layout, as_json
 
@@ -26,7 +27,7 @@ ONNX, LIVE = "onnx", "live"
 KEPT = 4
 """Loaded guards that a process keeps: the last ones used."""
 
-_loaded: dict[tuple[str, str], Any] = {}
+_loaded: dict[tuple[str, str], Guard] = {}
 _lock = threading.Lock()
 
 
@@ -63,12 +64,12 @@ class Packed:
 
     ref: GuardRef
     forms: Mapping[str, bytes] = field(repr=False)
-    guard: Any
+    guard: Guard
 
     @property
     def layout(self) -> Layout:
         """What one row is."""
-        return layout_of(self.guard)
+        return self.guard.layout
 
 
 def packed(guard: Any, runtime: Runtime, folder: Path) -> Packed:
@@ -88,10 +89,8 @@ def packed(guard: Any, runtime: Runtime, folder: Path) -> Packed:
     if runtime not in ("auto", ONNX, LIVE):
         raise InvalidSetting(f"runtime is 'auto', 'onnx' or 'live'; got {runtime!r}")
     if isinstance(guard, str | os.PathLike):
-        from demur.onnx.runtime import load
-
         guard = load(Path(guard), threads=1)
-    if hasattr(guard, "sha256"):
+    if isinstance(guard, ExportedGuard):
         if runtime == LIVE:
             raise InvalidSetting("runtime='live' needs the detector itself, as demur.load_detector returns it")
         if guard.takes_reference:
@@ -103,8 +102,8 @@ def packed(guard: Any, runtime: Runtime, folder: Path) -> Packed:
         if hashlib.sha256(forms[ONNX]).hexdigest() != guard.sha256:
             raise CorruptDetector(f"{guard.path} has changed since it was loaded: load it again")
         ref = GuardRef(guard.sha256, (ONNX,), str(folder))
-    elif hasattr(guard, "classifier") or hasattr(guard, "is_ready"):
-        layout_of(guard)
+    elif isinstance(guard, Guard):
+        _ = guard.layout  # raises an error if it is not known
         guard.check_trained()
         forms = _forms_of(guard, runtime, folder)
         ref = GuardRef(content_of(guard), tuple(forms), str(folder), _backend())
@@ -152,8 +151,8 @@ def content_of(detector: Any) -> str:
         "class": type(detector).__name__,
         "settings": detector.settings,
         "classifier": detector.classifier.fingerprint(),
-        "layout": as_json(layout_of(detector)),
-        "classes": [classes_of(detector), detector.labels.as_json()],
+        "layout": as_json(detector.layout),
+        "classes": [detector.n_classes, detector.labels.as_json()],
         "uncertainty_weight": detector.uncertainty_weight,
     }
     digest.update(json.dumps(settings, sort_keys=True, default=repr).encode())
@@ -175,7 +174,7 @@ def _backend() -> str:
 # On a worker ----------------------------------------------------------------------------------------------------------
 
 
-def loaded(ref: GuardRef) -> Any:
+def loaded(ref: GuardRef) -> Guard:
     """The guard, loaded once in each process.
 
     Raises:
@@ -213,8 +212,6 @@ def _load(ref: GuardRef, kind: str) -> Any:
             f"the guard {ref.content[:12]} is not on this worker: pass client= to demur.batch.score, so that it is sent"
         )
     if kind == ONNX:
-        from demur.onnx.runtime import load
-
         # One thread a pass: as many passes as the worker has threads run beside each other already.
         return load(file, threads=1)
     return _live(file, ref)

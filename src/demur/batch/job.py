@@ -121,9 +121,9 @@ def empty_table(job: Job, ids: Any, guard: Any) -> Any:
         ids: the schema of the ids.
         guard: the guard.
     """
-    from demur.batch.answering import classes_of, type_of
+    from demur.batch.answering import type_of
 
-    shapes = {name: (0, classes_of(guard)) if name in DISTRIBUTIONS else (0,) for name in job.outputs}
+    shapes = {name: (0, guard.n_classes) if name in DISTRIBUTIONS else (0,) for name in job.outputs}
     columns = {name: np.zeros(shape, type_of(guard, name)) for name, shape in shapes.items()}
     return with_answers(job, ids.empty_table(), Answers(columns, {}))
 

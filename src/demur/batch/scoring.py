@@ -90,7 +90,7 @@ def score(
     guarded = packed(guard, runtime, usual_folder())
     names = check_outputs(guarded.guard, outputs)
     chosen = None if columns is None else as_names(columns, "columns")
-    reading = Reading(guarded.layout, chosen, scale, getattr(guarded.guard, "channels_first", False))
+    reading = Reading(guarded.layout, chosen, scale, guarded.guard.channels_first)
     if scale is not None and not isinstance(guarded.layout, Field):
         raise InvalidSetting("scale is for rows that are one array")
     kept = () if ids is None else as_names(ids, "ids")

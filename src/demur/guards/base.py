@@ -10,7 +10,7 @@ from demur.calibration.harm import HarmCalibration
 from demur.calibration.held_out import KnownRows, look_once
 from demur.calibration.thresholds import Calibration, Threshold
 from demur.checks import explained_methods, is_number
-from demur.errors import InvalidSetting, ThresholdNotSet
+from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
 from demur.guards.decision import Control, check_control, correction, decide
 from demur.guards.description import Description
 from demur.guards.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
@@ -66,6 +66,11 @@ class Guard(Readable, abc.ABC):
     @abc.abstractmethod
     def labels(self) -> Classes:
         """The classes: how many there are and what they are called, in the order of the classifier's outputs."""
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are; 0 where that is not known yet."""
+        return self.labels.count or 0
 
     @property
     @abc.abstractmethod
@@ -339,7 +344,7 @@ class Guard(Readable, abc.ABC):
 
     def _used_once(self, threshold: Any) -> Threshold:
         """A threshold that the caller gives for one call."""
-        classes, by_class = self.labels.count or 0, isinstance(self.threshold, np.ndarray)
+        classes, by_class = self.n_classes, isinstance(self.threshold, np.ndarray)
         if is_number(threshold):
             same = float(threshold)
             return np.full(classes, same) if by_class else same
@@ -349,3 +354,11 @@ class Guard(Readable, abc.ABC):
             more = f", or {classes} of them" if by_class else ""
             raise InvalidSetting(f"threshold is a finite number of nats{more}; got {threshold!r}")
         return limits.astype("float64")
+
+
+def check_guard(guard: Any) -> None:
+    """Raise WrongType where something else is given in the place of a guard."""
+    if not isinstance(guard, Guard):
+        raise WrongType(
+            f"guard is a detector, or an exported one that demur.runtime.load returns; got {type(guard).__name__}"
+        )

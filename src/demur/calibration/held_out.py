@@ -14,10 +14,9 @@ import numpy.typing as npt
 from demur import checks
 from demur.calibration.binomial import binomial_cdf
 from demur.errors import WrongRows
-from demur.rows.layout import CHECK_ROWS, Layout, Rows, batches, cast, check_layout, flat, is_table, taken
-from demur.rows.ranges import Numbers, Range, difference, numbers_of, ranges_of
+from demur.rows.layout import CHECK_ROWS, Layout, Rows, batches, cast, flat, is_table, taken
+from demur.rows.ranges import Numbers, Range, difference, numbers_of
 from demur.rows.row_sketch import KEPT, RowSketch, row_hashes
-from demur.rows.sources import is_collection, is_stream, some_of
 
 SHARE = 0.05
 """Of the rows: from this share on, rows that are among the training rows too are told."""
@@ -30,8 +29,6 @@ BEYOND_CHANCE, SURELY = 0.2, 0.01
 """Cohen's kappa that any classifier has on rows with their own labels, and the level of the tests on that."""
 ONE_IN_A_HUNDRED = 2.326
 """Standard deviations that a normal number exceeds at that chance."""
-FEW = 40
-"""Rows from which on their scale is looked at as they are judged."""
 SAMPLE = 2048
 """Rows whose numbers are looked at."""
 TOGETHER = 2**22
@@ -274,21 +271,3 @@ def is_like_training(wrong: Flags, wrong_trained: Flags) -> bool:
     part = len(wrong) / (len(wrong) + len(wrong_trained))
     is_worse = 1 - binomial_cdf(errors - 1, errors + errors_trained, part) <= LEVEL
     return not is_worse and binomial_cdf(errors, len(wrong), max(NEW_ERRORS, 2 * share)) <= LEVEL
-
-
-def check_scale(guard: Any, X: Any) -> None:
-    """Warn if a batch in memory is on another scale than the rows that a guard, live or exported, was trained on."""
-    if guard.trained_on is None or is_stream(X) or is_collection(X):
-        return
-    layout = guard.classifier.layout if hasattr(guard, "classifier") else guard.layout
-    with np.errstate(over="ignore"):  # what is beyond float32 is told by those who score it
-        rows = cast(some_of(check_layout(X, layout, finite=False)), layout)
-    guard.has_looked = True
-    found = ranges_of(rows, layout, channels_first=guard.channels_first)
-    warn_if_other(found, guard.trained_on.ranges, may_be_alike=True)
-
-
-def look_once(guard: Any, X: Any) -> None:
-    """Check the scale of the first rows that a guard judges, of `FEW` or more: of fewer, hardly anything is told."""
-    if not guard.has_looked and (isinstance(X, np.ndarray) or is_table(X)) and len(X) >= FEW:
-        check_scale(guard, X)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from demur.cli import batch
 from demur.cli.data import classes_of, data_of, read_scores
 from demur.cli.files import check_output, write_table
-from demur.cli.guards import Calibrated, add_classifier, how_of, no_threshold, opened
+from demur.cli.guards import add_classifier, how_of, no_threshold, opened
 from demur.cli.options import Commands, add_command, add_data, add_scores, shows_bar
 from demur.errors import InvalidSetting
 
@@ -86,13 +86,10 @@ def _from_rows(args: argparse.Namespace) -> tuple[Any, "Arrays"]:
     guard = opened(args.folder, args)
     import numpy as np
 
-    from demur.calibration.held_out import check_scale
     from demur.guards.results import Result
 
-    check_scale(guard, X)
-    options: dict[str, Any] = {"batch_size": args.batch_size}
-    if hasattr(guard, "infer_threshold"):  # a live one
-        options["verbose"] = shows_bar(args)
+    guard.check_scale(X)
+    options: dict[str, Any] = {"batch_size": args.batch_size, "verbose": shows_bar(args)}
     if args.command == "score":
         found: Any = Result.of(guard.meta, {"instance_score": guard.score(X, **options)})
     elif guard.threshold is None:
@@ -109,6 +106,8 @@ def _from_scores(args: argparse.Namespace) -> tuple[Any, "Arrays"]:
     if args.data is not None:
         args.parser.error("--scores takes the place of --data: pass one of them")
     scores = read_scores(args.scores)
+    from demur.cli.calibrated import Calibrated
+
     guard = Calibrated(args.folder, args)
     if guard.threshold is None:
         raise no_threshold(args.folder)

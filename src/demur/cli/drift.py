@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from demur.cli.data import How, data_of, read_predicted, read_scores, rows_of_records
 from demur.cli.files import check_writable
-from demur.cli.guards import Calibrated, add_classifier, how_of, opened
+from demur.cli.guards import add_classifier, how_of, opened
 from demur.cli.options import FILES, Commands, add_columns, add_command, add_scale, add_scores, whole_number
 from demur.errors import InvalidSetting
 
@@ -105,6 +105,8 @@ def drift(args: argparse.Namespace) -> int:
     guard: Any
     if args.scores is not None:
         rows = _given(args)
+        from demur.cli.calibrated import Calibrated
+
         guard = Calibrated(args.detector, args)
     else:
         how = how_of(args.detector)
@@ -145,6 +147,8 @@ def _begun(args: argparse.Namespace) -> "Monitor":
 
     names = ("alpha", "method", "tolerance", "run_length", "window", "cooldown", "every")
     asked = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    from demur.cli.calibrated import Calibrated
+
     detector = Calibrated(args.detector, args)
     if not args.state.exists():
         return Monitor(detector, **asked)

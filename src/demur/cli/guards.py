@@ -5,10 +5,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur._version import __version__
 from demur.cli.data import How
 from demur.cli.tables import NUMBER, OTHER, TEXT
-from demur.errors import NotADetector, NotCalibrated, ThresholdNotSet, WrongClassifier
+from demur.errors import NotADetector, ThresholdNotSet, WrongClassifier
 from demur.starting import start_keras
 
 if TYPE_CHECKING:
@@ -119,10 +118,11 @@ def described(path: Path) -> "Description":
 
 def no_threshold(path: Path) -> ThresholdNotSet:
     """The error of a guard that cannot decide yet."""
-    return ThresholdNotSet(f"{path} has no threshold yet; first: {_threshold(path)}")
+    return ThresholdNotSet(f"{path} has no threshold yet; first: {first_threshold(path)}")
 
 
-def _threshold(path: Path) -> str:
+def first_threshold(path: Path) -> str:
+    """The command that a guard needs first."""
     return f"demur threshold {shlex.quote(str(path))} --data HELD_OUT.npz --fpr 0.05"
 
 
@@ -202,40 +202,3 @@ class Document:
 
 def _encoded_kind(column: dict[str, Any]) -> str:
     return TEXT if "categories" in column or "weights" in column else NUMBER if "mean" in column else OTHER
-
-
-class Calibrated:
-    """A guard's calibration, for ready scores. Keras and the classifier are loaded if rows are to be scored after all.
-
-    Args:
-        path: a guard's folder, or an exported guard.
-        args: the options of the command.
-
-    Raises:
-        NotCalibrated: the guard has no calibration.
-        DetectorNotFound, NotADetector, CorruptDetector, MissingExtra: see `demur.errors`.
-    """
-
-    def __init__(self, path: Path, args: argparse.Namespace) -> None:
-        self._path, self._args = path, args
-        self._guard: Any = None
-        found = described(path)
-        self.calibration: Any = found.calibration
-        self.harm: Any = found.harm
-        self.threshold: Any = found.threshold
-        self.on_invalid, self.labels, self.data_type = found.on_invalid, found.labels, found.data_type
-        self.meta = {
-            "name": found.detector,
-            "detector_type": "adversarial",
-            "data_type": found.data_type,
-            "online": False,
-            "version": __version__,
-        }
-        if self.calibration is None:
-            raise NotCalibrated(f"{path} has no calibration scores to compare with; first: {_threshold(path)}")
-
-    def score(self, X: Any, **options: Any) -> Any:
-        """Score rows, by the guard itself."""
-        if self._guard is None:
-            self._guard = opened(self._path, self._args)
-        return self._guard.score(X, **options)

@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from demur import checks
 from demur.calibration.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
-from demur.calibration.held_out import check_scale
 from demur.checks import check_whole, is_number
 from demur.detectors.base import Detector, check_detector
 from demur.drift.batch import drift_meta
@@ -205,7 +204,7 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
             "what scores say about the classifier's errors is not known: call "
             "demur.drift.calibrate_accuracy(detector, X_labelled, y) first"
         )
-    check_scale(detector, X)
+    detector.check_scale(X)
     score, probabilities, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
     valid = np.isfinite(score)
     n = int(valid.sum())

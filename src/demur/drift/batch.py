@@ -9,14 +9,14 @@ import numpy as np
 from demur import checks
 from demur._version import __version__
 from demur.calibration.dependence import dependence_of
-from demur.calibration.held_out import check_scale
 from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.checks import check_whole, is_number
 from demur.drift.evidence import Array
 from demur.drift.ranks import Pool, mann_whitney
-from demur.drift.reference import Given, calibration_of, check_known, scores_of
+from demur.drift.reference import Given, calibration_of, check_known, flags_invalid, scores_of
 from demur.errors import DependentRows, EmptyInput, InvalidSetting
 from demur.extras import extra
+from demur.guards.base import Guard
 from demur.guards.results import Meta, Result
 
 Method = Literal["mann-whitney", "ks", "permutation"]
@@ -54,7 +54,7 @@ DriftResult = Result[DriftData]
 
 @checks.explained
 def test(
-    detector: Any,
+    detector: Guard | Calibration,
     X: Any = None,
     *,
     scores: Any = None,
@@ -113,8 +113,8 @@ def test(
     calibration = calibration_of(detector)
     by_class = calibration.by_class and (scores is None or predicted is not None)
     given = scores_of(detector, X, scores, predicted, by_class=by_class, batch_size=batch_size)
-    if X is not None:
-        check_scale(detector, X)
+    if X is not None and isinstance(detector, Guard):
+        detector.check_scale(X)
     if len(given.scores) == 0:
         raise EmptyInput(f"none of the {len(given.valid)} rows can be judged: their scores are not finite")
     pools = pools_of(calibration, given)
@@ -136,7 +136,7 @@ def test(
         reference_mean=float(shares @ [pool.reference.mean() for pool in pools]),
         effect_size=float(shares @ [cliffs_delta(*pool) for pool in pools]),
     )
-    if getattr(detector, "on_invalid", "raise") == "flag":
+    if flags_invalid(detector):
         data["invalid"] = int((~given.valid).sum())
     return DriftResult.of(drift_meta(detector), data, alpha=alpha)
 
@@ -164,13 +164,13 @@ def cliffs_delta(batch: Array, reference: Array) -> float:
     return float((smaller + not_larger) / len(ordered) - 1)
 
 
-def drift_meta(detector: Any, *, online: bool = False) -> Meta:
+def drift_meta(detector: Guard | Calibration, *, online: bool = False) -> Meta:
     """Who says so."""
-    meta = getattr(detector, "meta", {"name": type(detector).__name__, "data_type": None})  # a calibration has none
+    guard = detector if isinstance(detector, Guard) else None  # or a calibration alone
     return Meta(
-        name=meta["name"],
+        name=type(detector).__name__ if guard is None else guard.detector,
         detector_type="drift",
-        data_type=meta["data_type"],
+        data_type=None if guard is None else guard.data_type,
         online=online,
         version=__version__,
     )

@@ -14,11 +14,13 @@ from demur import checks
 from demur._version import __version__
 from demur.atomic import write_text
 from demur.calibration.dependence import Autocorrelation, Dependence
+from demur.calibration.thresholds import Calibration
 from demur.calibration.wording import count, number, percent
 from demur.checks import check_whole, is_number, seconds_of
 from demur.drift.evidence import Array, Evidence, Observed, Settings
-from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of, scores_rows
+from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of
 from demur.errors import CorruptMonitor, DependentRows, InvalidSetting, WrongDetector, WrongType
+from demur.guards.base import Guard
 from demur.summary import Readable, Summary
 
 Method = Literal["martingale", "cusum", "window"]
@@ -95,7 +97,7 @@ class Monitor(Readable):
 
     def __init__(
         self,
-        detector: Any,
+        detector: Guard | Calibration,
         *,
         alpha: float = 0.01,
         method: Method = "martingale",
@@ -111,7 +113,7 @@ class Monitor(Readable):
             raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")
         if not (is_number(tolerance) and 0 <= tolerance < 1):
             raise InvalidSetting(f"tolerance is a share of the inputs, from 0 to below 1; got {tolerance!r}")
-        self.detector = detector if scores_rows(detector) else None
+        self.detector = detector if isinstance(detector, Guard) else None
         self.alpha, self.tolerance = float(alpha), float(tolerance)
         method = checks.chosen(method, Evidence.registry, "method")  # type: ignore[assignment]
         self.method = method
@@ -368,7 +370,7 @@ class Monitor(Readable):
         write_text(Path(path), json.dumps(self.state(), indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: str | Path, *, detector: Any, on_alarm: Any = None) -> Self:
+    def load(cls, path: str | Path, *, detector: Guard | Calibration, on_alarm: Any = None) -> Self:
         """Go on from what `save` wrote, exactly.
 
         Args:

@@ -10,15 +10,11 @@ from demur.calibration.thresholds import Calibration
 from demur.drift.conditional import conditional_p_values
 from demur.drift.evidence import Array, Observed
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotCalibrated, ShapeMismatch, WrongType
+from demur.guards.base import Guard
 from demur.lazy import above
-from demur.rows.classes import UNKNOWN, Classes
+from demur.rows.classes import UNKNOWN
 from demur.rows.layout import as_array, row_list
 from demur.rows.sources import is_collection
-
-
-def scores_rows(detector: Any) -> bool:
-    """Whether something is a detector, live or exported, and not just its calibration; asked without Keras."""
-    return hasattr(detector, "calibration") and callable(getattr(detector, "score", None))
 
 
 class Given(NamedTuple):
@@ -32,7 +28,7 @@ class Given(NamedTuple):
     """Which of all that came these are."""
 
 
-def calibration_of(detector: Any) -> Calibration:
+def calibration_of(detector: Guard | Calibration) -> Calibration:
     """The calibration of a detector, or one that is given itself.
 
     Raises:
@@ -41,7 +37,7 @@ def calibration_of(detector: Any) -> Calibration:
     """
     if isinstance(detector, Calibration):
         return detector
-    if not scores_rows(detector):
+    if not isinstance(detector, Guard):
         raise WrongType(
             f"detector is an AdversarialAE or a ModelDistillation, or its calibration; got {type(detector).__name__}"
         )
@@ -55,7 +51,13 @@ def calibration_of(detector: Any) -> Calibration:
 
 
 def scores_of(
-    detector: Any, X: Any, scores: Any, predicted: Any = None, *, by_class: bool = False, batch_size: int = 256
+    detector: Guard | Calibration,
+    X: Any,
+    scores: Any,
+    predicted: Any = None,
+    *,
+    by_class: bool = False,
+    batch_size: int = 256,
 ) -> Given:
     """Scores of rows, or those that are given, without those that are not finite.
 
@@ -81,7 +83,7 @@ def scores_of(
             raise ShapeMismatch(f"scores must be numbers of shape (n,); got shape {found.shape} of {found.dtype}")
         if len(found) and (by_class or predicted is not None):
             predicted = _classes(detector, predicted, len(found))
-    elif not scores_rows(detector):
+    elif not isinstance(detector, Guard):
         raise WrongType("there is nothing to score rows with: pass the detector, or scores=")
     elif is_collection(X):
         found, predicted = above("gathered")(detector, X, batch_size=batch_size)
@@ -94,7 +96,7 @@ def scores_of(
         raise EmptyInput("there are no scores: pass at least one")
     values = np.asarray(found, "float64")
     valid = np.isfinite(values)
-    if not valid.all() and getattr(detector, "on_invalid", "raise") == "raise":
+    if not valid.all() and not flags_invalid(detector):
         raise NonFinite(
             f"{(~valid).sum()} of {len(valid)} scores are not finite: {row_list(np.flatnonzero(~valid))}; a detector "
             'with on_invalid="flag" has such rows counted apart'
@@ -103,12 +105,17 @@ def scores_of(
     return Given(values[valid], None if classes is None else classes[valid], valid)
 
 
-def _classes(detector: Any, predicted: Any, n: int) -> npt.NDArray[np.int64]:
+def flags_invalid(detector: Guard | Calibration) -> bool:
+    """Whether rows that cannot be judged are flagged; a calibration does not say so."""
+    return isinstance(detector, Guard) and detector.on_invalid == "flag"
+
+
+def _classes(detector: Guard | Calibration, predicted: Any, n: int) -> npt.NDArray[np.int64]:
     if predicted is None:
         raise InvalidSetting(
             "each predicted class has calibration scores of its own: pass predicted=, the classifier's classes, too"
         )
-    classes: Classes = getattr(detector, "labels", UNKNOWN)  # a calibration knows the indices alone
+    classes = detector.labels if isinstance(detector, Guard) else UNKNOWN  # a calibration knows the indices alone
     predicted = [predicted] if np.ndim(predicted) == 0 else predicted
     return classes.indices(predicted, n, "predicted", "a class, for each of the {n} scores")
 

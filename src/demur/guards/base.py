@@ -7,7 +7,7 @@ import numpy as np
 
 from demur._version import __version__
 from demur.calibration.harm import HarmCalibration
-from demur.calibration.held_out import KnownRows, look_once
+from demur.calibration.held_out import KnownRows, warn_if_other
 from demur.calibration.thresholds import Calibration, Threshold
 from demur.checks import explained_methods, is_number
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
@@ -15,8 +15,13 @@ from demur.guards.decision import Control, check_control, correction, decide
 from demur.guards.description import Description
 from demur.guards.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
 from demur.rows.classes import Classes
-from demur.rows.layout import Layout, as_array
+from demur.rows.layout import Layout, as_array, cast, check_layout, is_table
+from demur.rows.ranges import ranges_of
+from demur.rows.sources import is_collection, is_stream, some_of
 from demur.summary import Readable
+
+FEW = 40
+"""Rows from which on their scale is looked at as they are judged."""
 
 
 @explained_methods
@@ -195,7 +200,7 @@ class Guard(Readable, abc.ABC):
             NotFitted: the companion has not been trained yet, and demur made it; as for all that follows.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
-        look_once(self, X)
+        self._look_once(X)
         scored = self.scored(
             X,
             reference=reference,
@@ -319,7 +324,7 @@ class Guard(Readable, abc.ABC):
             raise ThresholdNotSet(
                 f"{self.detector} has no threshold yet: call infer_threshold(X) or set detector.threshold"
             )
-        look_once(self, X)
+        self._look_once(X)
         scored = self.scored(X, flag_invalid=self.on_invalid == "flag", **settings)
         how = {"threshold": limit} if control is None else {"level": level}
         return scored, self.decided(scored, limit, control, level), how
@@ -341,6 +346,21 @@ class Guard(Readable, abc.ABC):
         if self.harm is not None:
             data["harm_probability"] = self.harm.probability(scored.score)
         return data
+
+    def check_scale(self, X: Any) -> None:
+        """Warn if a batch in memory is on another scale than the rows of `fit`."""
+        if self.trained_on is None or is_stream(X) or is_collection(X):
+            return
+        with np.errstate(over="ignore"):  # what is beyond float32 is told by those who score it
+            rows = cast(some_of(check_layout(X, self.layout, finite=False)), self.layout)
+        self.has_looked = True
+        found = ranges_of(rows, self.layout, channels_first=self.channels_first)
+        warn_if_other(found, self.trained_on.ranges, may_be_alike=True)
+
+    def _look_once(self, X: Any) -> None:
+        """Check the scale of the first rows that are judged, of `FEW` or more: of fewer, hardly anything is told."""
+        if not self.has_looked and (isinstance(X, np.ndarray) or is_table(X)) and len(X) >= FEW:
+            self.check_scale(X)
 
     def _used_once(self, threshold: Any) -> Threshold:
         """A threshold that the caller gives for one call."""

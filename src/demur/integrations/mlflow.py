@@ -14,6 +14,7 @@ import numpy as np
 from demur._version import __version__
 from demur.errors import NotExportable, ShapeMismatch, WrongType
 from demur.extras import extra
+from demur.guards.base import Guard
 from demur.onnx import runtime
 from demur.rows.layout import Field, is_table, mapped
 
@@ -161,11 +162,12 @@ def _shape(field: Field) -> tuple[int, ...]:
 def _file(guard: Any, folder: Path) -> Path:
     """The file of a guard under the name that it has in models; written if it is none yet."""
     file = folder / FILE
-    if hasattr(guard, "export"):
-        guard.export(file)
-    elif isinstance(guard, runtime.ExportedGuard | str | Path):
+    if isinstance(guard, runtime.ExportedGuard | str | Path):
         path = guard.path if isinstance(guard, runtime.ExportedGuard) else Path(guard)
         file.write_bytes(runtime.load(path).path.read_bytes())
+    elif isinstance(guard, Guard):
+        detector: Any = guard
+        detector.export(file)
     else:
         raise WrongType(f"guard is a detector, an exported guard or the path of one; got {type(guard).__name__}")
     return file

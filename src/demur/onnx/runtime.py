@@ -17,7 +17,7 @@ import numpy.typing as npt
 from demur.calibration.thresholds import Threshold
 from demur.checks import check_whole, explained
 from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch
-from demur.guards.base import Guard
+from demur.guards.described import DescribedGuard, told
 from demur.guards.description import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, read
 from demur.guards.facts import facts
 from demur.guards.results import Scored
@@ -82,12 +82,7 @@ def load(
     )
 
 
-def _told(name: str) -> Any:
-    """What the file's description says."""
-    return property(lambda guard: getattr(guard._description, name))
-
-
-class ExportedGuard(Guard):
+class ExportedGuard(DescribedGuard):
     """A detector in one ONNX file. Several threads may use the same one.
 
     Examples:
@@ -135,7 +130,7 @@ class ExportedGuard(Guard):
         contents = read(self.path)
         self._session = _session(contents, self.path, threads, providers)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self._description = Description.of(self.metadata, self.path.name)
+        super().__init__(Description.of(self.metadata, self.path.name))
         self.sha256 = hashlib.sha256(contents).hexdigest()
         self.name = self.path.stem
         self.inputs = {entry.name: _field(entry) for entry in self._session.get_inputs()}
@@ -153,23 +148,8 @@ class ExportedGuard(Guard):
 
     # What it is ---------------------------------------------------------------------------------------------------
 
-    detector = _told("detector")
-    labels = _told("labels")
-    calibration = _told("calibration")
-    harm = _told("harm")
-    trained_on = _told("trained_on")
-    scale = _told("scale")
-    temperature = _told("temperature")
-    on_invalid = _told("on_invalid")
-    data_type = _told("data_type")
-    channels_first = _told("channels_first")
-    precision = _told("precision")
-    classes = _told("classes")
-
-    @property
-    def description(self) -> Description:
-        """All that the file says of itself."""
-        return self._description
+    precision = told("precision")
+    classes = told("classes")
 
     @property
     def layout(self) -> Layout:

@@ -47,3 +47,15 @@ def lazy(
         return sorted({*homes, *modules})
 
     return get, listed
+
+
+def moved(home: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the `__getattr__` and the `__dir__` of a module whose contents are elsewhere now."""
+
+    def get(name: str) -> Any:
+        return getattr(importlib.import_module(home), name)
+
+    def listed() -> list[str]:
+        return [name for name in dir(importlib.import_module(home)) if not name.startswith("_")]
+
+    return get, listed

@@ -15,6 +15,7 @@ from demur import AdversarialAE, ModelDistillation, Robust, load_detector, testi
 from demur.backends import current
 from demur.errors import InvalidSetting, WrongType
 from demur.network.robustness import as_robust
+from demur.rows.layout import Field
 from demur.testing.leaving import state_of
 from demur.testing.shared import divergences
 
@@ -242,8 +243,8 @@ def test_settings_are_checked(settings, message):
 
 
 def test_what_robust_may_be_is_said(X):
-    assert as_robust(None) is None
-    assert as_robust(0.1) == Robust(0.1)
+    assert as_robust(None, Field((2,))) is None
+    assert as_robust(0.1, Field((2,))) == Robust(0.1)
     with pytest.raises(InvalidSetting, match="largest change of a number"):
         make(ModelDistillation).fit(X, verbose=False, robust="very")
     tokens = np.random.default_rng(0).integers(0, 9, (20, 6))

@@ -17,14 +17,7 @@ from demur.batch.formats import Asked
 from demur.batch.output import Output
 from demur.batch.tables import Reading, rows_of
 from demur.calibration.sketch import ScoreSketch
-from demur.errors import (
-    CorruptDetector,
-    DetectorNotFound,
-    EmptyInput,
-    InvalidSetting,
-    ShapeMismatch,
-    WrongType,
-)
+from demur.errors import CorruptDetector, DetectorNotFound, EmptyInput, InvalidSetting, ShapeMismatch, WrongType
 from demur.onnx import runtime
 from demur.rows.layout import Field
 

@@ -10,15 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from demur.serve.bodies import CHUNK, MOST_ESCAPES, is_deeper, read_request, write_response
-from demur.serve.protocol import (
-    DATATYPES,
-    InferRequest,
-    InferResponse,
-    ProtocolError,
-    Wanted,
-    datatype_of,
-    dtype_of,
-)
+from demur.serve.protocol import DATATYPES, InferRequest, InferResponse, ProtocolError, Wanted, datatype_of, dtype_of
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, max_side=4)
 

@@ -7,14 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.checks import check_whole
-from demur.errors import (
-    DemurError,
-    InvalidSetting,
-    NonFinite,
-    NotCalibrated,
-    RowsFailed,
-    ThresholdNotSet,
-)
+from demur.errors import DemurError, InvalidSetting, NonFinite, NotCalibrated, RowsFailed, ThresholdNotSet
 from demur.guards.base import Guard, check_guard
 from demur.guards.decision import correction
 from demur.guards.results import Scored

@@ -15,12 +15,7 @@ from keras import ops
 
 from demur.backends import computes_with
 from demur.backends.divergence import Tensor
-from demur.classifiers.base import (
-    BlackBoxClassifier,
-    GraphClassifier,
-    digest_of,
-    settle,
-)
+from demur.classifiers.base import BlackBoxClassifier, GraphClassifier, digest_of, settle
 from demur.classifiers.outputs import class_count, single_output
 from demur.errors import NoGraph
 from demur.rows.layout import Layout, Rows, mapped

@@ -9,12 +9,7 @@ from keras import ops
 
 from demur.backends import probe
 from demur.backends.divergence import Tensor
-from demur.classifiers.base import (
-    GraphClassifier,
-    agreed,
-    digest_of,
-    settle,
-)
+from demur.classifiers.base import GraphClassifier, agreed, digest_of, settle
 from demur.classifiers.outputs import class_count, several_labels, single_output
 from demur.errors import NoGraph, NotADistribution, ShapeMismatch, UnknownLayer, WrongType
 from demur.private import functional_of, has_graph, layers_within, made_from, no_calls, nodes_of, operation_of

@@ -11,13 +11,7 @@ from keras import ops
 
 from demur.backends import computes_with, probe
 from demur.backends.divergence import Tensor
-from demur.classifiers.base import (
-    BlackBoxClassifier,
-    GraphClassifier,
-    agreed,
-    digest_of,
-    settle,
-)
+from demur.classifiers.base import BlackBoxClassifier, GraphClassifier, agreed, digest_of, settle
 from demur.classifiers.outputs import class_count, single_output
 from demur.errors import NoGraph, ShapeMismatch
 from demur.rows.layout import Field, Layout, Rows, mapped

@@ -13,13 +13,7 @@ from keras import ops
 
 from demur.backends import computes_with
 from demur.backends.divergence import Tensor
-from demur.classifiers.base import (
-    BlackBoxClassifier,
-    GraphClassifier,
-    check_arrays,
-    digest_of,
-    settle,
-)
+from demur.classifiers.base import BlackBoxClassifier, GraphClassifier, check_arrays, digest_of, settle
 from demur.classifiers.outputs import class_count, several_labels, single_output
 from demur.errors import NoGraph, NotADistribution, UnknownLayer, WrongType
 from demur.rows.layout import Field, Layout, Rows, flat, mapped, probe_rows

@@ -17,11 +17,7 @@ from demur.calibration.wording import count, number
 from demur.checks import is_number
 from demur.detectors import storage
 from demur.detectors.copying import copied, made_again, state_of
-from demur.errors import (
-    InvalidSetting,
-    NotFitted,
-    WrongType,
-)
+from demur.errors import InvalidSetting, NotFitted, WrongType
 from demur.export import Exported
 from demur.guards.base import Guard
 from demur.guards.decision import calibrate
@@ -32,14 +28,8 @@ from demur.network.fit import Learner
 from demur.network.live import LiveGuard
 from demur.network.pair import Pair
 from demur.network.routes import answered, is_own
-from demur.rows.layout import (
-    Field,
-    as_array,
-    from_json,
-)
-from demur.rows.sources import (
-    is_collection,
-)
+from demur.rows.layout import Field, as_array, from_json
+from demur.rows.sources import is_collection
 from demur.summary import Summary
 
 FOR_USERS = frozenset(
@@ -137,7 +127,7 @@ class Detector(Learner):
     @property
     def description(self) -> Description:
         """What an exported file and a summary say of the detector; without a digest of the classifier."""
-        is_ready = self._is_ready
+        is_ready = self.is_ready
         return Description(
             detector=type(self).__name__,
             threshold=self.threshold,
@@ -162,7 +152,7 @@ class Detector(Learner):
 
     @property
     def title(self) -> str:
-        name = self.classifier.title if self._is_ready else getattr(self.model, "name", type(self.model).__name__)
+        name = self.classifier.title if self.is_ready else getattr(self.model, "name", type(self.model).__name__)
         return f"{name}, {self._source_class.kind}"
 
     def summary(self) -> Summary:
@@ -183,7 +173,7 @@ class Detector(Learner):
 
     def __repr__(self) -> str:
         threshold = "not set" if self.threshold is None else np.array2string(np.asarray(self.threshold), precision=4)
-        title = self.classifier.title if self._is_ready else str(getattr(self.model, "name", type(self.model).__name__))
+        title = self.classifier.title if self.is_ready else str(getattr(self.model, "name", type(self.model).__name__))
         agreement = "" if self.agreement is None else f", {self.agreement}"
         return f"<{type(self).__name__} on {title!r}, inputs {self.input_shape}, threshold {threshold}{agreement}>"
 
@@ -209,7 +199,7 @@ class Detector(Learner):
         self.companion_is_given = companion_is_given
         if self.balance is not None:
             self.balance.weight.assign(uncertainty_weight)
-        if not self._is_ready and inputs is not None:
+        if not self.is_ready and inputs is not None:
             self._prepare(from_json(inputs["classifier"]), saved=inputs)
         self.take_weights(parts)
         if inputs is not None and isinstance(known := from_json(inputs["classifier"]), Field):
@@ -340,7 +330,7 @@ class Detector(Learner):
             NotADetector: the folder exists and holds something else.
             InvalidSetting: a model that is written holds a Python lambda, with which it could not be loaded.
         """
-        if not self._is_ready:
+        if not self.is_ready:
             raise NotFitted("there is nothing to save yet: the shape of the rows is not known before fit(X)")
         threshold = self.threshold.tolist() if isinstance(self.threshold, np.ndarray) else self.threshold
         document = {

@@ -10,13 +10,7 @@ import numpy.typing as npt
 from demur import checks
 from demur.calibration.dependence import dependence_of
 from demur.calibration.sketch import ScoreSketch
-from demur.calibration.thresholds import (
-    Calibration,
-    Threshold,
-    benjamini_hochberg,
-    check_level,
-    instances_needed,
-)
+from demur.calibration.thresholds import Calibration, Threshold, benjamini_hochberg, check_level, instances_needed
 from demur.errors import DependentRows, NoPower, NotCalibrated, TooFewInstances
 from demur.guards.results import CorrectData, Floats, Labels, PredictData, Scored
 from demur.rows.classes import UNKNOWN, Classes

@@ -12,15 +12,9 @@ import numpy.typing as npt
 from demur import backends, checks
 from demur.backends import Devices
 from demur.calibration.agreement import Agreement, split, warn_if_poor
-from demur.calibration.held_out import (
-    KnownRows,
-    PassingRows,
-)
+from demur.calibration.held_out import KnownRows, PassingRows
 from demur.checks import check_whole
-from demur.errors import (
-    InvalidSetting,
-    WrongType,
-)
+from demur.errors import InvalidSetting, WrongType
 from demur.guards.results import Scored
 from demur.network import nets
 from demur.network.feeding import Drawn, StreamBatches, TrainingBatches, preprocessed
@@ -33,29 +27,12 @@ from demur.network.training import (
     instance_loss,
     interruptible,
     named_metrics,
+    optimizer_of,
     steps_together,
 )
-from demur.rows.layout import (
-    Field,
-    Layout,
-    Rows,
-    batches,
-    cast,
-    describe_layout,
-    row_count,
-    taken,
-    with_columns,
-)
+from demur.rows.layout import Field, Layout, Rows, batches, cast, row_count, taken, with_columns
 from demur.rows.row_sketch import row_keys
-from demur.rows.sources import (
-    SOME,
-    ArraySource,
-    CheckedSource,
-    DataSet,
-    Source,
-    is_data_set,
-    some_of,
-)
+from demur.rows.sources import SOME, ArraySource, CheckedSource, DataSet, Source, is_data_set, some_of
 
 BALANCED_AT = 0.95
 """The quantile of training rows at which divergence and uncertainty weigh the same."""
@@ -174,7 +151,7 @@ class Learner(LiveGuard):
                 chosen=chosen,
             )
 
-        robust, passing = self._robust(robust), self.passing_rows(source.rows)
+        robust, passing = as_robust(robust, self.companion_layout), self.passing_rows(source.rows)
         preprocess_fn = None if preprocess_fn is None else self._looked_at(preprocess_fn, passing)
         self._look_ahead(source, preprocess_fn, robust, batch_size, devices)
         with devices.scope():
@@ -197,7 +174,7 @@ class Learner(LiveGuard):
             validation_batches = in_memory(held_out, None, None, reference=found)
         with devices.scope():
             trainer.compile(
-                optimizer=_optimizer(optimizer),
+                optimizer=optimizer_of(optimizer),
                 jit_compile=backends.current().xla if jit_compile is None else jit_compile,
                 steps_per_execution=steps_per_execution
                 or steps_together(self.layers, self.companion_layout, batches, batch_size, callbacks),
@@ -342,15 +319,6 @@ class Learner(LiveGuard):
             self.balance.weight.assign(devices.alike(ratio))
         return found
 
-    def _robust(self, robust: Any) -> Robust | None:
-        found, layout = as_robust(robust), self.companion_layout
-        if found is not None and not (isinstance(layout, Field) and str(layout.dtype or "float32").startswith("float")):
-            raise InvalidSetting(
-                "robust perturbs rows that are one array of floating-point numbers; these are "
-                f"{describe_layout(layout)}"
-            )
-        return found
-
     def forget_calibration(self) -> None:
         """Forget what was inferred from scores that training changes."""
         self.calibration = self.harm = None
@@ -397,17 +365,3 @@ def _check_fit(
         if not isinstance(callback, keras.callbacks.Callback):
             hint = ": call it, to make one" if isinstance(callback, type) else ""
             raise WrongType(f"callbacks is a list of Keras callbacks; got {checks.kind(callback)}{hint}")
-
-
-def _optimizer(optimizer: Any) -> Any:
-    if optimizer is None:
-        return keras.optimizers.Adam(1e-3)
-    try:
-        is_class = isinstance(optimizer, type) and issubclass(optimizer, keras.optimizers.Optimizer)
-        return optimizer() if is_class else keras.optimizers.get(optimizer)
-    except (ValueError, TypeError) as error:
-        got = repr(optimizer) if isinstance(optimizer, str | dict) else checks.kind(optimizer)
-        raise InvalidSetting(
-            f"optimizer is a Keras optimizer (class, instance or name); got {got}: pass one, such as "
-            "keras.optimizers.Adam(1e-3)"
-        ) from error

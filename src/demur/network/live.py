@@ -6,39 +6,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from demur.calibration.held_out import (
-    KnownRows,
-    PassingRows,
-    warn_if_by_chance,
-    warn_if_other,
-    warn_if_trained_on,
-)
+from demur.calibration.held_out import KnownRows, PassingRows, warn_if_by_chance, warn_if_other, warn_if_trained_on
 from demur.checks import check_whole
 from demur.classifiers import GraphClassifier
-from demur.errors import (
-    InvalidSetting,
-)
+from demur.errors import InvalidSetting
 from demur.guards.results import Scored
-from demur.network.graph import (
-    DetectorGraph,
-    Half,
-    Network,
-    compiled,
-)
+from demur.network.graph import DetectorGraph, Half, Network, compiled
 from demur.network.pair import Pair
 from demur.network.scoring import score_rows
-from demur.rows.layout import (
-    Rows,
-    check_layout,
-    row_count,
-    taken,
-)
-from demur.rows.sources import (
-    CheckedSource,
-    Source,
-    as_source,
-    collected,
-)
+from demur.rows.layout import Rows, check_layout, row_count, taken
+from demur.rows.sources import CheckedSource, Source, as_source, collected
 
 COMPARED = 10_000
 """Training rows on which the classifier's accuracy is compared with that on calibration rows, at most."""
@@ -61,7 +38,7 @@ class LiveGuard(Pair):
     @property
     def takes_missing(self) -> bool:
         """Whether rows may lack values."""
-        return self._is_ready and self.route.takes_missing
+        return self.is_ready and self.route.takes_missing
 
     # Scoring ------------------------------------------------------------------------------------------------------
 

@@ -10,43 +10,20 @@ from demur.backends.divergence import DIVERGENCES, Tensor, divergence_named, sha
 from demur.backends.forks import computing
 from demur.calibration.agreement import Agreement
 from demur.calibration.harm import HarmCalibration
-from demur.calibration.held_out import (
-    KnownRows,
-)
+from demur.calibration.held_out import KnownRows
 from demur.calibration.thresholds import Calibration
 from demur.checks import check_whole, is_number
 from demur.classifiers import BlackBoxClassifier, GraphClassifier, check_gives_gradients, source_of
 from demur.classifiers.keras_model import known_layout
 from demur.classifiers.torch_module import is_module
-from demur.errors import (
-    InvalidSetting,
-    NotFitted,
-    ShapeMismatch,
-)
+from demur.errors import InvalidSetting, NotFitted, ShapeMismatch
 from demur.guards.base import Guard
 from demur.network.companion import as_companion, check_companion
-from demur.network.graph import (
-    BALANCED,
-    Balance,
-    Opinion,
-    Views,
-    balanced_or_weight,
-)
+from demur.network.graph import BALANCED, Balance, Opinion, Views, balanced_or_weight
 from demur.network.routes import InGraph, OutOfGraph, Route
 from demur.rows.classes import Classes, Name, Said, class_names, settled_classes
-from demur.rows.layout import (
-    Layout,
-    Rows,
-    as_layout,
-    check_layout,
-    compatible,
-    describe_layout,
-    layout_of,
-    shapes_of,
-)
-from demur.rows.sources import (
-    first_rows,
-)
+from demur.rows.layout import Layout, Rows, as_layout, check_layout, compatible, describe_layout, layout_of, shapes_of
+from demur.rows.sources import first_rows
 
 OnInvalid = Literal["raise", "flag"]
 """What becomes of a row that cannot be judged: an error, or a flag."""
@@ -96,6 +73,8 @@ class Pair(Guard):
     harm: HarmCalibration | None = None
     agreement: Agreement | None = None
     history: dict[str, list[float]] | None = None
+    is_ready = False
+    """Whether the layout of the rows is known, and with it all networks."""
 
     def __init__(
         self,
@@ -141,7 +120,6 @@ class Pair(Guard):
         """What the classifier said its classes are called when the detector was saved: some say it with an answer."""
         self.is_fitted = False
         self._layout = None if input_shape is None else as_layout(input_shape)
-        self._is_ready = False
         self._probabilities_checked = False
         self._lock = threading.RLock()
         given = self._given(companion)
@@ -203,7 +181,7 @@ class Pair(Guard):
         self.classifier, self._layout = classifier, classifier.layout
         self._check_classes()
         self._make_companion()
-        self._is_ready = True
+        self.is_ready = True
 
     def _check_classes(self) -> None:
         """Raise InvalidSetting if what was said of the classes does not fit the classifier."""
@@ -237,7 +215,7 @@ class Pair(Guard):
         """Get ready, if need be, for rows like these; return them as they can be drawn from still."""
         computing()
         with self._lock:
-            if self._is_ready:
+            if self.is_ready:
                 return X
             rows, X = first_rows(X)
             if self._layout is not None:
@@ -331,11 +309,6 @@ class Pair(Guard):
         return self.route.companion_layout
 
     @property
-    def is_ready(self) -> bool:
-        """Whether the layout of the rows is known, and with it all networks."""
-        return self._is_ready
-
-    @property
     def given_parts(self) -> dict[str, Any]:
         """The networks that the caller gave, by the names that `parts` has for them."""
         return {"classifier": self.model, self.companion_name: self._companion}
@@ -403,7 +376,7 @@ class Pair(Guard):
         Raises:
             NotFitted: no rows were seen yet, and the classifier does not know.
         """
-        if not self._is_ready:
+        if not self.is_ready:
             raise NotFitted(
                 f"{type(self).__name__} has not seen rows yet: call fit(X) or, if its {self.companion_name} has "
                 "learned already, score(X) with a few rows"

@@ -15,6 +15,7 @@ from demur.backends import current
 from demur.backends.divergence import Tensor
 from demur.checks import is_number
 from demur.errors import InvalidSetting
+from demur.rows.layout import Field, Layout, describe_layout
 
 SMALLEST = 1e-12
 """Stands for 0 in a denominator."""
@@ -168,14 +169,22 @@ def _some_way(x: Tensor) -> Tensor:
     return ops.reshape(row, (1, *ops.shape(x)[1:]))
 
 
-def as_robust(robust: Any) -> Robust | None:
+def as_robust(robust: Any, layout: Layout) -> Robust | None:
     """A `Robust` as it is, a number as its epsilon, None as none.
 
     Raises:
-        InvalidSetting: it is none of these.
+        InvalidSetting: it is none of these, or rows of the layout cannot be perturbed.
     """
-    if robust is None or isinstance(robust, Robust):
-        return robust
-    if not is_number(robust):
+    if robust is None:
+        return None
+    if isinstance(robust, Robust):
+        found = robust
+    elif is_number(robust):
+        found = Robust(float(robust))
+    else:
         raise InvalidSetting(f"robust is the largest change of a number, a demur.Robust or None; got {robust!r}")
-    return Robust(float(robust))
+    if not (isinstance(layout, Field) and str(layout.dtype or "float32").startswith("float")):
+        raise InvalidSetting(
+            f"robust perturbs rows that are one array of floating-point numbers; these are {describe_layout(layout)}"
+        )
+    return found

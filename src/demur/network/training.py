@@ -13,7 +13,7 @@ import h5py
 import keras
 from keras import ops
 
-from demur import backends
+from demur import backends, checks
 from demur.backends import ONE, Devices, Whole
 from demur.backends.divergence import Tensor
 from demur.checks import is_number
@@ -364,3 +364,22 @@ def _watches_batches(callback: Any) -> bool:
         name in vars(callback) or getattr(type(callback), name, None) is not getattr(keras.callbacks.Callback, name)
         for name in hooks
     )
+
+
+def optimizer_of(optimizer: Any) -> Any:
+    """A Keras optimizer, as an instance.
+
+    Raises:
+        InvalidSetting: it is none.
+    """
+    if optimizer is None:
+        return keras.optimizers.Adam(1e-3)
+    try:
+        is_class = isinstance(optimizer, type) and issubclass(optimizer, keras.optimizers.Optimizer)
+        return optimizer() if is_class else keras.optimizers.get(optimizer)
+    except (ValueError, TypeError) as error:
+        got = repr(optimizer) if isinstance(optimizer, str | dict) else checks.kind(optimizer)
+        raise InvalidSetting(
+            f"optimizer is a Keras optimizer (class, instance or name); got {got}: pass one, such as "
+            "keras.optimizers.Adam(1e-3)"
+        ) from error

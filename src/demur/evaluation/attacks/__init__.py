@@ -10,15 +10,7 @@ from demur.evaluation.attacks.adaptive import (
 )
 from demur.evaluation.attacks.base import Attack, Attacked
 from demur.evaluation.attacks.carlini_wagner import CarliniWagner, ConfidentCarliniWagner
-from demur.evaluation.attacks.foolbox_attacks import (
-    FGSM,
-    PGD,
-    PGDL2,
-    SLIDE,
-    DeepFool,
-    GuardedHopSkipJump,
-    HopSkipJump,
-)
+from demur.evaluation.attacks.foolbox_attacks import FGSM, PGD, PGDL2, SLIDE, DeepFool, GuardedHopSkipJump, HopSkipJump
 
 __all__ = [
     "FGSM",

@@ -418,7 +418,7 @@ def test_what_another_detector_made_of_other_rows_is_not_taken(counting, tmp_pat
     stricter = AdversarialAE(threshold=own.threshold / 2, **same)
     balanced = AdversarialAE(threshold=own.threshold, **{**same, "score_type": "jeffreys"})
     rebalanced = copy.deepcopy(balanced)
-    rebalanced._balance.weight.assign(3.0)
+    rebalanced.balance.weight.assign(3.0)
     runs = [
         {},
         {"detector": other},

@@ -30,7 +30,7 @@ def test_threads_share_a_detector(name):
     alone = [(detector.score(X[s]), detector.correct(X[s])["data"]) for s in slices]
     detector = MAKE[name]()  # nothing compiled yet: the first calls race too
     detector.infer_threshold(X, threshold_perc=60)
-    del detector._scoring
+    del detector.scoring
     failures, start = [], threading.Barrier(THREADS)
 
     def work(number):

@@ -16,7 +16,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from demur.serve.security import Keys, new_key
+from demur.serve.transport.security import Keys, new_key
 from serve_fakes import POISON, FakeGuard, Running, held, images, until
 
 INFER = "/v2/models/guard/infer"

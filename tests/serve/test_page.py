@@ -9,9 +9,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from demur.serve.page import FILES, STATIC, routes
-from demur.serve.telemetry import Telemetry
-from demur.serve.watch import Watch
+from demur.serve.transport.page import FILES, STATIC, routes
+from demur.serve.watching.telemetry import Telemetry
+from demur.serve.watching.watch import Watch
 from serve_fakes import FakeGuard, images
 
 NAME = "a <b>/ü"

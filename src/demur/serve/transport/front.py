@@ -7,14 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from demur.serve import logs
-from demur.serve.hosts import HostNames
-from demur.serve.inference import FIGURES, JSON, Headers, Inference
-from demur.serve.limits import GONE, Gone
-from demur.serve.protocol import CLIENT_GONE, ProtocolError, error_body
-from demur.serve.security import Keys
-from demur.serve.service import Service
-from demur.serve.tracing import Tracer
+from demur.serve.serving.protocol import CLIENT_GONE, ProtocolError, error_body
+from demur.serve.serving.service import Service
+from demur.serve.transport.hosts import HostNames
+from demur.serve.transport.inference import FIGURES, JSON, Headers, Inference
+from demur.serve.transport.limits import GONE, Gone
+from demur.serve.transport.security import Keys
+from demur.serve.watching import logs
+from demur.serve.watching.tracing import Tracer
 
 logger = logging.getLogger("demur.serve.front")
 

@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from demur.serve.protocol import DATATYPES, MAX_DIMENSIONS, datatype_of
-from demur.serve.service import Service
+from demur.serve.serving.protocol import DATATYPES, MAX_DIMENSIONS, datatype_of
+from demur.serve.serving.service import Service
 
 Schema = dict[str, Any]
 

@@ -11,14 +11,14 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from demur._version import __version__
-from demur.serve import description
-from demur.serve.front import REQUEST_ID, App, Front, Receive, Scope, Send
-from demur.serve.hosts import HostNames
-from demur.serve.inference import FIGURES, JSON, Inference
-from demur.serve.protocol import ProtocolError, error_body
-from demur.serve.security import Keys
-from demur.serve.service import Service
-from demur.serve.tracing import Tracer
+from demur.serve.serving.protocol import ProtocolError, error_body
+from demur.serve.serving.service import Service
+from demur.serve.transport import description
+from demur.serve.transport.front import REQUEST_ID, App, Front, Receive, Scope, Send
+from demur.serve.transport.hosts import HostNames
+from demur.serve.transport.inference import FIGURES, JSON, Inference
+from demur.serve.transport.security import Keys
+from demur.serve.watching.tracing import Tracer
 
 
 def build_app(
@@ -70,7 +70,7 @@ class Application(FastAPI):
 
 
 def _page(service: Service) -> APIRouter:
-    from demur.serve import page
+    from demur.serve.transport import page
 
     return page.routes(service)
 

@@ -233,7 +233,7 @@ def _uvicorn(app: Any, settings: Settings) -> Any:
 
 def check_packages() -> None:
     """Raise MissingExtra if what the server is made with is not installed."""
-    for package in ("fastapi", "uvicorn", "orjson", "prometheus_client"):
+    for package in ("starlette", "uvicorn", "orjson", "prometheus_client"):
         with extra(package, "serve"):
             importlib.import_module(package)
 

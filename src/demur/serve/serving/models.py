@@ -10,6 +10,7 @@ import numpy as np
 
 from demur.errors import DetectorNotFound, InvalidSetting, NotADetector
 from demur.serve.serving.batching import Batcher
+from demur.serve.serving.protocol import Array
 
 logger = logging.getLogger("demur.serve.models")
 
@@ -54,14 +55,17 @@ def stamp(path: Path) -> tuple[int, ...] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def one_row(guard: Any) -> dict[str, Array]:
+    """What a guard takes, as one row of zeros; of a size that may be any, 1."""
+    return {
+        name: np.zeros((1, *(size or 1 for size in field.shape)), field.dtype or "float32")
+        for name, field in guard.inputs.items()
+    }
+
+
 def warm_up(guard: Any) -> None:
-    """Run one row of zeros, so that what is made at the first pass is made before anybody waits for it."""
-    guard.run(
-        {
-            name: np.zeros((1, *(size or 1 for size in field.shape)), field.dtype or "float32")
-            for name, field in guard.inputs.items()
-        }
-    )
+    """Run one row, so that what is made at the first pass is made before anybody waits for it."""
+    guard.run(one_row(guard))
 
 
 def named(text: str) -> tuple[str, Path]:

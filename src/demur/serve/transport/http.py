@@ -1,36 +1,42 @@
-"""The service over HTTP, as a FastAPI application; `front` is what each request goes through first."""
+"""The service over HTTP, as a Starlette application; `front` is what each request goes through first."""
 
 import asyncio
-from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, cast
 
 import orjson
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.routing import APIRoute
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 
 from demur._version import __version__
-from demur.serve.serving.protocol import ProtocolError, error_body
+from demur.serve.serving.models import one_row
+from demur.serve.serving.protocol import ProtocolError, datatype_of, error_body
 from demur.serve.serving.service import Service
-from demur.serve.transport import description
-from demur.serve.transport.front import REQUEST_ID, App, Front, Receive, Scope, Send
+from demur.serve.transport import page
+from demur.serve.transport.front import Front, Plain
 from demur.serve.transport.hosts import HostNames
 from demur.serve.transport.inference import FIGURES, JSON, Inference
 from demur.serve.transport.security import Keys
 from demur.serve.watching.tracing import Tracer
 
+OPENAPI = Path(__file__).with_name("openapi.json")
+"""The description of the routes, without what depends on the models: for clients that are generated, and fuzzers."""
+
 
 def build_app(
     service: Service, *, keys: Keys | None = None, hosts: HostNames | None = None, tracer: Tracer | None = None
-) -> FastAPI:
+) -> Starlette:
     """The service as an ASGI application.
 
     Examples:
         >>> from demur.serve.models import Models, load_guard
         >>> app = build_app(Service(Models.load(["guard.onnx"], load_guard)))
-        >>> app.title
-        'demur'
+        >>> type(app).__name__
+        'Starlette'
 
     Args:
         service: what answers.
@@ -38,55 +44,18 @@ def build_app(
         hosts: names that requests may call the server by; None for any.
         tracer: makes spans of requests; None for none.
     """
-    app = Application(
-        title="demur",
-        version=__version__,
-        summary="A second opinion on a classifier, in the Open Inference Protocol, version 2",
-        docs_url=None,  # these pages load scripts from elsewhere
-        redoc_url=None,
-        redirect_slashes=False,
-        exception_handlers={HTTPException: _http_error, ProtocolError: _protocol_error, Exception: _failed},
-    )
     inference = Inference(service)
-    app.include_router(_routes(service, inference))
-    app.include_router(_page(service))
-    app.openapi = lambda: description.describe(app, service)  # type: ignore[method-assign]
-    app.front = Front(app.routed, service, inference, keys=keys, hosts=hosts, tracer=tracer)
+    app = Starlette(
+        routes=[*_routes(service, inference), *page.routes(service)],
+        middleware=[Middleware(Front, service, inference, keys=keys, hosts=hosts, tracer=tracer)],
+        exception_handlers={HTTPException: _http_error},  # `Front` answers all others
+    )
+    app.router.redirect_slashes = False
     return app
 
 
-class Application(FastAPI):
-    """FastAPI's application, with `Front` before all of it."""
-
-    front: App
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        await self.front(scope, receive, send)
-
-    async def routed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer by FastAPI's routes."""
-        await super().__call__(scope, receive, send)
-
-
-def _page(service: Service) -> APIRouter:
-    from demur.serve.transport import page
-
-    return page.routes(service)
-
-
-class Plain(APIRoute):
-    """A route whose function takes the request and returns the response: nothing is validated or converted."""
-
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        """The function itself."""
-        endpoint: Callable[[Request], Any] = self.endpoint
-        return endpoint
-
-
-def _routes(service: Service, inference: Inference) -> APIRouter:
-    """The protocol's routes, and that of the metrics."""
-    router = APIRouter(route_class=Plain)
+def _routes(service: Service, inference: Inference) -> list[Plain]:
+    """The protocol's routes, and those of the metrics, of alarms and of the description."""
 
     async def infer(request: Request) -> Response:
         body, headers = await inference.answer(request.scope, request.receive, *_model(request))
@@ -125,31 +94,49 @@ def _routes(service: Service, inference: Inference) -> APIRouter:
         body, content_type = await asyncio.to_thread(service.telemetry.exposition, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
-    for prefix, versioned in (("/v2/models/{name}", False), ("/v2/models/{name}/versions/{version}", True)):
-        suffix = "_version" if versioned else ""
-        path = description.path_parameters(versioned=versioned)
-        add = router.add_api_route
-        add(prefix + "/infer", infer, methods=["POST"], name="infer" + suffix, openapi_extra=description.INFER | path)
-        add(prefix, model, methods=["GET"], name="model" + suffix, openapi_extra=description.MODEL | path)
-        add(
-            prefix + "/ready",
-            model_ready,
-            methods=["GET"],
-            name="model_ready" + suffix,
-            openapi_extra=description.MODEL_READY | path,
-        )
-    router.add_api_route("/v2", server, methods=["GET"], name="server", openapi_extra=description.SERVER)
-    router.add_api_route("/v2/health/live", live, methods=["GET"], name="live", openapi_extra=description.LIVE)
-    router.add_api_route("/v2/health/ready", ready, methods=["GET"], name="ready", openapi_extra=description.READY)
-    router.add_api_route(
-        "/live/{name}/reset",
-        reset,
-        methods=["POST"],
-        name="reset",
-        openapi_extra=description.RESET | description.path_parameters(versioned=False),
-    )
-    router.add_api_route("/metrics", metrics, methods=["GET"], name="metrics", openapi_extra=description.METRICS)
-    return router
+    async def openapi(request: Request) -> Response:
+        return _json(_described(service, request.scope.get("root_path", "")))
+
+    of_models = [
+        Plain(prefix + suffix, endpoint, method)
+        for prefix in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+        for suffix, endpoint, method in (("/infer", infer, "POST"), ("", model, "GET"), ("/ready", model_ready, "GET"))
+    ]
+    return [
+        *of_models,
+        Plain("/v2", server, "GET"),
+        Plain("/v2/health/live", live, "GET"),
+        Plain("/v2/health/ready", ready, "GET"),
+        Plain("/live/{name}/reset", reset, "POST"),
+        Plain("/metrics", metrics, "GET"),
+        Plain("/openapi.json", openapi, "GET", "HEAD"),
+    ]
+
+
+def _described(service: Service, root_path: str) -> dict[str, Any]:
+    """The description of all routes, for the models that are served now."""
+    document: dict[str, Any] = orjson.loads(OPENAPI.read_bytes())
+    document["info"]["version"] = __version__
+    if root_path:
+        document["servers"] = [{"url": root_path}]
+    examples = {name: {"value": _example(served.guard)} for name, served in service.models.items()}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] == "name":
+                    parameter["schema"]["enum"] = list(service.models)
+            if path.endswith("/infer"):
+                operation["requestBody"]["content"]["application/json"]["examples"] = examples
+    return document
+
+
+def _example(guard: Any) -> dict[str, Any]:
+    """A request of one row of zeros."""
+    inputs = [
+        {"name": name, "shape": array.shape, "datatype": datatype_of(array.dtype), "data": array.ravel().tolist()}
+        for name, array in one_row(guard).items()
+    ]
+    return {"inputs": inputs}
 
 
 def _model(request: Request) -> tuple[str, str | None]:
@@ -169,13 +156,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
     phrase = HTTPStatus(refused.status_code).phrase.lower()
     message = f"{phrase}: {request.method} {request.url.path[:200]}"
     return Response(error_body(message), refused.status_code, headers=refused.headers, media_type=JSON.decode())
-
-
-async def _protocol_error(_: Request, error: Exception) -> Response:
-    refused = cast("ProtocolError", error)  # which it is registered for
-    return Response(error_body(refused.message), refused.status, media_type=JSON.decode())
-
-
-async def _failed(request: Request, _: Exception) -> Response:
-    """The answer where anything else was raised; `Front` logs what."""
-    return Response(error_body("internal error", request_id=request.scope[REQUEST_ID]), 500, media_type=JSON.decode())

@@ -47,7 +47,7 @@ def build_app(
     inference = Inference(service)
     app = Starlette(
         routes=[*_routes(service, inference), *page.routes(service)],
-        middleware=[Middleware(Front, service, inference, keys=keys, hosts=hosts, tracer=tracer)],
+        middleware=[Middleware(Front, service=service, inference=inference, keys=keys, hosts=hosts, tracer=tracer)],
         exception_handlers={HTTPException: _http_error},  # `Front` answers all others
     )
     app.router.redirect_slashes = False

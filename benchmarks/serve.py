@@ -36,7 +36,7 @@ from serving.soak import soak
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("load", "rates", "soak", "faults")
-PACKAGES = ("onnxruntime", "numpy", "fastapi", "uvicorn", "uvloop", "httptools", "orjson", "schemathesis")
+PACKAGES = ("onnxruntime", "numpy", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "schemathesis")
 
 
 def say(text: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from demur.calibration.thresholds import Calibration, ScoreDistribution, conformal_threshold
 from demur.rows.classes import Classes
 from demur.rows.layout import Field
-from demur.serve.models import Models, Served
+from demur.serve.serving.models import Models, Served
 from demur.serve.settings import Settings
 
 POISON = 666.0

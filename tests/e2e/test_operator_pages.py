@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from demur.cli import build_parser
-from demur.serve import alarms, protocol, watch
-from demur.serve.telemetry import Telemetry
+from demur.serve.serving import protocol
+from demur.serve.watching import alarms, watch
+from demur.serve.watching.telemetry import Telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")

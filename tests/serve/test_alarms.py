@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from demur.errors import InvalidSetting
-from demur.serve.alarms import CONTENT_TYPE, TYPE, Webhook, cloud_event
+from demur.serve.watching.alarms import CONTENT_TYPE, TYPE, Webhook, cloud_event
 from serve_fakes import until
 
 

@@ -5,8 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from demur.serve.batching import Batcher
-from demur.serve.protocol import ProtocolError
+from demur.serve.serving.batching import Batcher
+from demur.serve.serving.protocol import ProtocolError
 from serve_fakes import POISON, FakeGuard, held, images
 
 

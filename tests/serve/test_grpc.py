@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from demur.errors import InvalidSetting
-from demur.serve.protocol import InferResponse
-from demur.serve.security import Keys, new_key
+from demur.serve.serving.protocol import InferResponse
+from demur.serve.transport.security import Keys, new_key
 from serve_fakes import POISON, FakeGuard, Running, held, images, until
 
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
-open_inference = pytest.importorskip("demur.serve.open_inference")
-server = pytest.importorskip("demur.serve.grpc")
-tensors = pytest.importorskip("demur.serve.open_inference.tensors")
+open_inference = pytest.importorskip("demur.serve.transport.open_inference")
+server = pytest.importorskip("demur.serve.transport.grpc")
+tensors = pytest.importorskip("demur.serve.transport.open_inference.tensors")
 
 Code = grpc.StatusCode
 MESSAGES = open_inference.MESSAGES
@@ -164,12 +164,12 @@ def test_messages_and_methods_are_those_of_an_independent_client():
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_client_in_the_same_process_does_not_clash(order):
-    code = "import " + ", ".join(["demur.serve.grpc", "tritonclient.grpc"][::order])
+    code = "import " + ", ".join(["demur.serve.transport.grpc", "tritonclient.grpc"][::order])
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
 
 
 def test_without_grpcio_the_error_says_what_to_install():
-    code = "import sys; sys.modules['grpc'] = None; import demur.serve.grpc"
+    code = "import sys; sys.modules['grpc'] = None; import demur.serve.transport.grpc"
     found = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
     assert "MissingExtra" in found.stderr
     assert "pip install 'demur[grpc]'" in found.stderr
@@ -739,7 +739,7 @@ def test_requests_are_traced():
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-    from demur.serve.tracing import Tracer
+    from demur.serve.watching.tracing import Tracer
 
     spans = InMemorySpanExporter()
     provider = TracerProvider()

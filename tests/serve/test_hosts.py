@@ -3,10 +3,10 @@
 import httpx
 import pytest
 
-from demur.serve.hosts import HostNames
-from demur.serve.protocol import ProtocolError
-from demur.serve.security import Keys, new_key
+from demur.serve.serving.protocol import ProtocolError
 from demur.serve.settings import Settings
+from demur.serve.transport.hosts import HostNames
+from demur.serve.transport.security import Keys, new_key
 from serve_fakes import Running, images
 
 LIVE = "/v2/health/live"

@@ -16,7 +16,11 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from demur.serve.security import Keys, new_key
+from demur.serve import build_app
+from demur.serve.serving.protocol import DATATYPES, MAX_DIMENSIONS
+from demur.serve.transport import page
+from demur.serve.transport.http import OPENAPI
+from demur.serve.transport.security import Keys, new_key
 from serve_fakes import POISON, FakeGuard, Running, held, images, until
 
 INFER = "/v2/models/guard/infer"
@@ -310,6 +314,28 @@ def test_the_description_is_complete_and_its_example_is_answered(web):
     assert set(ending["responses"]) >= {"200", "401", "404", "415"}
     references = re.findall(r'"\$ref": ?"#/components/schemas/(\w+)"', json.dumps(found))
     assert set(references) <= set(found["components"]["schemas"])
+
+
+def test_the_description_is_of_the_routes_and_numbers_that_there_are(server):
+    found = json.loads(OPENAPI.read_text())
+    routes = build_app(server.service).routes
+    known = {(route.path, method.lower()) for route in routes for method in route.methods}
+    described = {(path, method) for path, operations in found["paths"].items() for method in operations}
+    assert described <= known
+    undescribed = {path for path, _ in known - described}
+    assert undescribed == {"/openapi.json", *(route.path for route in page.routes(server.service))}
+    schemas = found["components"]["schemas"]
+    assert schemas["InferInput"]["properties"]["shape"]["maxItems"] == MAX_DIMENSIONS
+    outputs = schemas["InferResponse"]["properties"]["outputs"]["items"]
+    for one in (schemas["InferInput"], schemas["TensorMetadata"], outputs):
+        assert one["properties"]["datatype"]["enum"] == list(DATATYPES)
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/models/guard", "/metrics", "/live"])
+def test_a_route_answers_the_methods_it_names(web, path):
+    response = web.head(path)
+    assert (response.status_code, response.headers["allow"]) == (405, "GET")
+    assert web.get(path + "/").status_code == 404
 
 
 # Queue and clients ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import socket
 import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from demur.serve import limits
+from demur.serve.transport import limits
 from serve_fakes import FakeGuard, Running, images, until
 
 INFER = "/v2/models/guard/infer"

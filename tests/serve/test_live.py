@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from demur.onnx import runtime
-from demur.serve.live import LiveGuard, untempered, verdicts
-from demur.serve.models import Models
+from demur.serve.serving.live import LiveGuard, untempered, verdicts
+from demur.serve.serving.models import Models
 from serve_fakes import images
 
 

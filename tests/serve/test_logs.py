@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from demur.errors import MissingExtra
-from demur.serve import logs
-from demur.serve.logs import FIELDS, JsonFormatter, TextFormatter
-from demur.serve.tracing import Tracer
+from demur.serve.watching import logs
+from demur.serve.watching.logs import FIELDS, JsonFormatter, TextFormatter
+from demur.serve.watching.tracing import Tracer
 from serve_fakes import Running, images, until
 
 INFER = "/v2/models/guard/infer"
@@ -61,7 +61,7 @@ def test_what_a_client_sends_stays_on_its_line():
 def test_setting_up_sends_lines_to_standard_error_and_access_lines_only_if_wanted():
     code = """
 import sys
-from demur.serve import logs
+from demur.serve.watching import logs
 for access in (True, False):
     logs.set_up("json", access=access)
     if logs.is_on():
@@ -107,7 +107,7 @@ def test_a_request_is_a_span_of_its_callers_trace(spans):
 
 
 def test_nothing_of_opentelemetry_is_imported_unless_it_is_asked_for():
-    code = "import sys, demur.serve.launch, demur.serve.http; print('opentelemetry.sdk' in sys.modules)"
+    code = "import sys, demur.serve.launch, demur.serve.transport.http; print('opentelemetry.sdk' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
 

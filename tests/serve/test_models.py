@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from demur.errors import DetectorNotFound, InvalidSetting, NotADetector
-from demur.serve import service
-from demur.serve.models import Models, load_guard, named, stamp
+from demur.serve.serving import service
+from demur.serve.serving.models import Models, load_guard, named, stamp
 from serve_fakes import FakeGuard, Running, held, images, until
 
 INFER = "/v2/models/guard/infer"

@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from demur.serve.bodies import CHUNK, MOST_ESCAPES, is_deeper, read_request, write_response
-from demur.serve.protocol import DATATYPES, InferRequest, InferResponse, ProtocolError, Wanted, datatype_of, dtype_of
+from demur.serve.serving.protocol import (
+    DATATYPES,
+    InferRequest,
+    InferResponse,
+    ProtocolError,
+    Wanted,
+    datatype_of,
+    dtype_of,
+)
+from demur.serve.transport.bodies import CHUNK, MOST_ESCAPES, is_deeper, read_request, write_response
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, max_side=4)
 

@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from demur.calibration.thresholds import Calibration, ScoreDistribution
-from demur.serve.telemetry import OTHER, Telemetry, quantiles, score_bounds
+from demur.serve.watching.telemetry import OTHER, Telemetry, quantiles, score_bounds
 from serve_fakes import FakeGuard
 
 

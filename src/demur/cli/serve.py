@@ -165,7 +165,7 @@ def _add_operation(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until told to end."""
     if args.new_key is not None:
-        from demur.serve.security import new_key
+        from demur.serve.transport.security import new_key
 
         key, line = new_key(args.new_key)
         print(f"the key, which is kept nowhere:\n  {key}\nthe line for the file of --api-keys:\n  {line}")
@@ -228,7 +228,7 @@ def outside_classifier(args: argparse.Namespace) -> Path | None:
     Raises:
         WrongClassifier: no file is named.
     """
-    from demur.serve.models import named
+    from demur.serve.serving.models import named
 
     folders = [path for _, path in map(named, args.paths) if path.is_dir()]
     files = [classifier_file(path, args) for path in folders]

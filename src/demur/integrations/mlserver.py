@@ -13,7 +13,7 @@ from demur.checks import is_number
 from demur.errors import DemurError, MissingExtra
 from demur.onnx import runtime
 from demur.rows.layout import Field, cast, check_layout, flat, mapped, row_list
-from demur.serve.protocol import datatype_of, holds
+from demur.serve.serving.protocol import datatype_of, holds
 
 try:
     from mlserver import MLModel

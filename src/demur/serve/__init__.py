@@ -3,10 +3,9 @@
     from demur.serve import serve
     serve(["guard.onnx"], port=8080)
 
-The modules: `service` answers, whatever the transport, in the terms of `protocol`; `batching` puts requests together,
-`models` loads guards and replaces them. `http` and `grpc` are the ways in: of the first, `front` and `inference` are
-what is asked often, `bodies` reads and writes messages, `limits`, `security` and `hosts` keep others out. `watch` looks
-at what came of it, for `telemetry`, `page` and `alarms`. `launch` and `supervisor` run it all.
+Three rooms, each of which imports only from those after it: `transport` is how requests come in and answers go out,
+`serving` is what is done with a request, whatever it came by, and `watching` is what is told of what came. `launch` and
+`supervisor` run it all, as `settings` say.
 """
 
 from typing import TYPE_CHECKING
@@ -14,17 +13,17 @@ from typing import TYPE_CHECKING
 from demur.lazy import lazy
 
 if TYPE_CHECKING:
-    from demur.serve.http import build_app
     from demur.serve.launch import serve
-    from demur.serve.service import Service
+    from demur.serve.serving.service import Service
     from demur.serve.settings import Settings
+    from demur.serve.transport.http import build_app
 
 __all__ = ["Service", "Settings", "build_app", "serve"]
 
 _HOMES = {
-    "Service": "demur.serve.service",
+    "Service": "demur.serve.serving.service",
     "Settings": "demur.serve.settings",
-    "build_app": "demur.serve.http",
+    "build_app": "demur.serve.transport.http",
     "serve": "demur.serve.launch",
 }
 

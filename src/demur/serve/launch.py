@@ -19,9 +19,9 @@ from demur.extras import extra
 from demur.serve.settings import Settings
 
 if TYPE_CHECKING:
-    from demur.serve.models import Models
-    from demur.serve.security import Keys
-    from demur.serve.tracing import Tracer
+    from demur.serve.serving.models import Models
+    from demur.serve.transport.security import Keys
+    from demur.serve.watching.tracing import Tracer
 
 logger = logging.getLogger("demur.serve.launch")
 
@@ -129,9 +129,9 @@ class Host:
         self._stopping.set()
 
     async def _serve(self) -> None:
-        from demur.serve.hosts import HostNames
-        from demur.serve.http import build_app
-        from demur.serve.service import Service
+        from demur.serve.serving.service import Service
+        from demur.serve.transport.hosts import HostNames
+        from demur.serve.transport.http import build_app
 
         self.loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
@@ -174,7 +174,7 @@ class Host:
     async def _start_grpc(self) -> Any:
         if self.settings.grpc_port is None:
             return None
-        from demur.serve import grpc
+        from demur.serve.transport import grpc
 
         settings = self.settings
         tls = None if settings.tls_cert is None or settings.tls_key is None else (settings.tls_cert, settings.tls_key)
@@ -205,7 +205,7 @@ def _uvicorn(app: Any, settings: Settings) -> Any:
     """The server of uvicorn, which leaves signals and logs to others."""
     import uvicorn
 
-    from demur.serve.limits import protocol_class
+    from demur.serve.transport.limits import protocol_class
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -233,7 +233,7 @@ def _uvicorn(app: Any, settings: Settings) -> Any:
 
 def check_packages() -> None:
     """Raise MissingExtra if what the server is made with is not installed."""
-    for package in ("fastapi", "uvicorn", "orjson", "prometheus_client"):
+    for package in ("starlette", "uvicorn", "orjson", "prometheus_client"):
         with extra(package, "serve"):
             importlib.import_module(package)
 
@@ -245,10 +245,10 @@ def run(settings: Settings, listener: socket.socket, ready: Callable[[], None] |
         DemurError, OSError: the server cannot start.
     """
     check_packages()
-    from demur.serve import logs
-    from demur.serve.models import Models, load_guard
-    from demur.serve.security import Keys
-    from demur.serve.tracing import Tracer
+    from demur.serve.serving.models import Models, load_guard
+    from demur.serve.transport.security import Keys
+    from demur.serve.watching import logs
+    from demur.serve.watching.tracing import Tracer
 
     with listener:
         keys = None if settings.api_keys is None else Keys.read(settings.api_keys)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from demur.serve.protocol import Array, ProtocolError
+from demur.serve.serving.protocol import Array, ProtocolError
 
 logger = logging.getLogger("demur.serve.batching")
 

@@ -12,10 +12,10 @@ from demur._version import __version__
 from demur.checks import is_number
 from demur.errors import DemurError
 from demur.rows.layout import Field, fits, row_list
-from demur.serve.batching import Arrays, Batcher
-from demur.serve.live import verdicts
-from demur.serve.models import POLL_SECONDS, Models, Served, version_of
-from demur.serve.protocol import (
+from demur.serve.serving.batching import Arrays, Batcher
+from demur.serve.serving.live import verdicts
+from demur.serve.serving.models import POLL_SECONDS, Models, Served, version_of
+from demur.serve.serving.protocol import (
     CLIENT_GONE,
     Array,
     InferRequest,
@@ -26,8 +26,8 @@ from demur.serve.protocol import (
     shown,
 )
 from demur.serve.settings import Settings
-from demur.serve.telemetry import Telemetry
-from demur.serve.watch import Watch
+from demur.serve.watching.telemetry import Telemetry
+from demur.serve.watching.watch import Watch
 
 logger = logging.getLogger("demur.serve.service")
 

@@ -4,25 +4,23 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any
 
-from demur.serve import logs
-from demur.serve.hosts import HostNames
-from demur.serve.inference import FIGURES, JSON, Headers, Inference
-from demur.serve.limits import GONE, Gone
-from demur.serve.protocol import CLIENT_GONE, ProtocolError, error_body
-from demur.serve.security import Keys
-from demur.serve.service import Service
-from demur.serve.tracing import Tracer
+from starlette.requests import Request
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from demur.serve.serving.protocol import CLIENT_GONE, ProtocolError, error_body
+from demur.serve.serving.service import Service
+from demur.serve.transport.hosts import HostNames
+from demur.serve.transport.inference import FIGURES, JSON, Headers, Inference
+from demur.serve.transport.limits import GONE, Gone
+from demur.serve.transport.security import Keys
+from demur.serve.watching import logs
+from demur.serve.watching.tracing import Tracer
 
 logger = logging.getLogger("demur.serve.front")
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 """What nearly all requests are for: they do not take the way through the router."""
@@ -32,6 +30,19 @@ HEADERS = (b"x-request-id", b"authorization", b"host", b"origin")
 """What is read of each request."""
 REQUEST_ID = "demur.request_id"
 """In the scope: what the log calls the request."""
+
+
+class Plain(Route):
+    """A route that answers exactly the methods it names (not HEAD unasked), and tells the trace its path."""
+
+    def __init__(self, path: str, endpoint: Callable[[Request], Any], *methods: str) -> None:
+        super().__init__(path, endpoint, methods=methods)
+        self.methods = set(methods)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether it is asked for, and what it adds to the scope."""
+        match, found = super().matches(scope)
+        return match, {**found, "route": self}
 
 
 class Front:
@@ -48,7 +59,7 @@ class Front:
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         service: Service,
         inference: Inference,
         *,

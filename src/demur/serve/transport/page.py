@@ -1,11 +1,15 @@
 """The page for people, and what it asks for."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
+
+from demur.serve.transport.front import Plain
 
 STATIC = Path(__file__).parent / "static"
 FILES = {
@@ -15,6 +19,7 @@ FILES = {
     "style.css": "text/css; charset=utf-8",
 }
 PICTURES = ("input", "reconstruction")
+NUMBER = re.compile("[0-9]{1,18}")
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
@@ -28,7 +33,7 @@ HEADERS = {
 }
 
 
-def routes(service: Any) -> APIRouter:
+def routes(service: Any) -> list[Plain]:
     """The page at `/`, its files under `/static/`, and its figures under `/live`.
 
     The page and its files hold nothing of a model: they can be answered without a key, and the page then asks for one.
@@ -37,38 +42,38 @@ def routes(service: Any) -> APIRouter:
         service: whose `models` are shown: a mapping of names to what has a `watch`, or None in its place.
     """
     files = {name: (STATIC / name).read_bytes() for name in FILES}
-    router = APIRouter(include_in_schema=False)
 
     # These are plain functions, which run on threads: a summary may wait for figures that are being added up.
 
-    @router.api_route("/", methods=["GET", "HEAD"])
-    def index(request: Request) -> Response:
-        return _file("index.html", files, request)
+    def file(request: Request) -> Response:
+        return _file(request.path_params.get("name", "index.html"), files, request)
 
-    @router.api_route("/static/{name}", methods=["GET", "HEAD"])
-    def static(name: str, request: Request) -> Response:
-        return _file(name, files, request)
-
-    @router.get("/live")
-    def names() -> Response:
+    def names(_: Request) -> Response:
         return _json({"models": list(service.models)})
 
-    @router.get("/live/{name}")
-    def live(name: str) -> Response:
+    def live(request: Request) -> Response:
+        name = request.path_params["name"]
         watch = _watch(service, name)
         if watch is None:
             return _json({"error": f"there is no model {name!r} that is watched"}, 404)
         return _json(watch.summary())
 
-    @router.get("/live/{name}/flagged/{number}/{which}.png")
-    def picture(name: str, number: int, which: str) -> Response:
+    def picture(request: Request) -> Response:
+        name, number, which = (request.path_params[part] for part in ("name", "number", "which"))
         watch = _watch(service, name)
-        found = watch.picture(number, which) if watch is not None and which in PICTURES else None
+        is_one = watch is not None and which in PICTURES and NUMBER.fullmatch(number)
+        found = watch.picture(int(number), which) if is_one else None
         if found is None:
             return _json({"error": "there is no such picture, or none any more"}, 404)
         return Response(found, headers={**HEADERS, "Cache-Control": "no-store"}, media_type="image/png")
 
-    return router
+    return [
+        Plain("/", file, "GET", "HEAD"),
+        Plain("/static/{name}", file, "GET", "HEAD"),
+        Plain("/live", names, "GET"),
+        Plain("/live/{name}", live, "GET"),
+        Plain("/live/{name}/flagged/{number}/{which}.png", picture, "GET"),
+    ]
 
 
 def _watch(service: Any, name: str) -> Any:

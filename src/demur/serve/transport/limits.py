@@ -8,7 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from demur.serve.protocol import ProtocolError, error_body
+from demur.serve.serving.protocol import ProtocolError, error_body
 from demur.serve.settings import Settings
 
 MAX_HEAD = 65_536

@@ -11,8 +11,8 @@ import numpy as np
 from demur.errors import NotADetector, ThresholdNotSet
 from demur.rows.layout import Columns, Field, Layout, finite_rows
 from demur.rows.texts import Text
-from demur.serve.models import DOCUMENT
-from demur.serve.protocol import Array
+from demur.serve.serving.models import DOCUMENT
+from demur.serve.serving.protocol import Array
 
 ON_DEMAND = ("reference", "opinion", "reconstruction")
 

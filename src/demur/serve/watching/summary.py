@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from demur.calibration.thresholds import Calibration
 from demur.drift.monitor import Monitor
-from demur.serve.history import calibration_rate, calibration_shares
-from demur.serve.recent import image_shape
+from demur.serve.watching.history import calibration_rate, calibration_shares
+from demur.serve.watching.recent import image_shape
 
 
 def of_guard(guard: Any) -> dict[str, Any]:

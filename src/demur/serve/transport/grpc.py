@@ -11,16 +11,16 @@ from typing import Any
 
 from demur.errors import InvalidSetting
 from demur.extras import extra
-from demur.serve import logs
-from demur.serve.batching import RETRY_SECONDS
-from demur.serve.limits import LINGER_SECONDS
-from demur.serve.open_inference import MESSAGES, SERVICE
-from demur.serve.open_inference.tensors import read_request, write_response
-from demur.serve.protocol import CLIENT_GONE, ProtocolError
-from demur.serve.security import Keys
-from demur.serve.service import Service
+from demur.serve.serving.batching import RETRY_SECONDS
+from demur.serve.serving.protocol import CLIENT_GONE, ProtocolError
+from demur.serve.serving.service import Service
 from demur.serve.settings import Settings
-from demur.serve.tracing import Tracer
+from demur.serve.transport.limits import LINGER_SECONDS
+from demur.serve.transport.open_inference import MESSAGES, SERVICE
+from demur.serve.transport.open_inference.tensors import read_request, write_response
+from demur.serve.transport.security import Keys
+from demur.serve.watching import logs
+from demur.serve.watching.tracing import Tracer
 
 with extra("grpcio", "grpc"):
     import grpc

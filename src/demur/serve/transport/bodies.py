@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from demur.serve.protocol import (
+from demur.serve.serving.protocol import (
     Array,
     InferRequest,
     InferResponse,

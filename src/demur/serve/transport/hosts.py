@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from demur.serve.protocol import ProtocolError, shown
+from demur.serve.serving.protocol import ProtocolError, shown
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 

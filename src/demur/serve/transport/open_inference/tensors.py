@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from demur.serve.open_inference import MESSAGES
-from demur.serve.protocol import (
+from demur.serve.serving.protocol import (
     Array,
     InferRequest,
     InferResponse,
@@ -21,6 +20,7 @@ from demur.serve.protocol import (
     shown,
     to_bytes,
 )
+from demur.serve.transport.open_inference import MESSAGES
 
 CONTENTS = {
     "BOOL": "bool_contents",

@@ -5,10 +5,10 @@ import functools
 import time
 from typing import Any
 
-from demur.serve.bodies import read_request, write_response
-from demur.serve.limits import Receive, read_body, unpacked
-from demur.serve.protocol import InferRequest, ProtocolError
-from demur.serve.service import Service
+from demur.serve.serving.protocol import InferRequest, ProtocolError
+from demur.serve.serving.service import Service
+from demur.serve.transport.bodies import read_request, write_response
+from demur.serve.transport.limits import Receive, read_body, unpacked
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from demur.onnx import runtime
-from demur.serve.serving.live import LiveGuard, untempered, verdicts
+from demur.serve.serving.live import ServedDetector, untempered, verdicts
 from demur.serve.serving.models import Models
 from serve_fakes import images
 
@@ -18,7 +18,7 @@ def both(detector_folder, guard_file):
 
 def test_it_is_described_as_its_export_is(both):
     live, exported = both
-    assert isinstance(live, LiveGuard)
+    assert isinstance(live, ServedDetector)
     for name in ("name", "detector", "inputs", "classes", "on_invalid", "default_outputs"):
         assert getattr(live, name) == getattr(exported, name)
     assert set(live.outputs) == set(exported.outputs)

@@ -17,10 +17,11 @@ import numpy.typing as npt
 from demur.calibration.thresholds import Threshold
 from demur.checks import check_whole, explained
 from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch
-from demur.guards.described import DescribedGuard, told
+from demur.guards.described import told
 from demur.guards.description import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, read
 from demur.guards.facts import facts
 from demur.guards.results import Scored
+from demur.guards.tensors import TensorGuard
 from demur.onnx.outside import NEEDED, as_reference, asked, check_model, companion_rows
 from demur.onnx.session import DTYPES, onnxruntime_module
 from demur.progress import progress
@@ -82,7 +83,7 @@ def load(
     )
 
 
-class ExportedGuard(DescribedGuard):
+class ExportedGuard(TensorGuard):
     """A detector in one ONNX file. Several threads may use the same one.
 
     Examples:
@@ -99,13 +100,7 @@ class ExportedGuard(DescribedGuard):
         model: see `load`.
         companion_preprocess: see `load`.
 
-    Attributes:
-        path: the file.
-        name: its stem.
-        sha256: of the file's bytes.
-        metadata: what the file says of itself, as it stands there.
-        inputs: name and field, of one row, of each array that the graph takes.
-        outputs: the same of what it returns.
+    Attributes: see `TensorGuard`.
     """
 
     _inside = frozenset(
@@ -149,7 +144,6 @@ class ExportedGuard(DescribedGuard):
     # What it is ---------------------------------------------------------------------------------------------------
 
     precision = told("precision")
-    classes = told("classes")
 
     @property
     def layout(self) -> Layout:
@@ -200,19 +194,7 @@ class ExportedGuard(DescribedGuard):
         outputs: Sequence[str] | None = None,
         threshold: float | npt.NDArray[Any] | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
-        """Run the graph once, on arrays as it takes them: nothing is checked, cast or split.
-
-        A row that cannot be judged gets a score of infinity and is flagged, whatever `on_invalid` says. Classes are
-        indices here: `labels.named(...)` makes of them what they are called.
-
-        Args:
-            feed: `(n, ...)`, for each name in `inputs`; `feed` makes it of rows.
-            outputs: names of what is wanted; None for `default_outputs`.
-            threshold: in nats, to use this once: a number, or `(classes,)` for a detector that has one for each.
-
-        Returns:
-            `(n, ...)`, for each output.
-        """
+        """Run the graph once: see `TensorGuard.run`; `feed` makes arrays of rows."""
         names = self.default_outputs if outputs is None else tuple(outputs)
         given = dict(feed)
         if threshold is not None:
@@ -269,11 +251,7 @@ class ExportedGuard(DescribedGuard):
         return {**dict(zip(self._description.inputs, flat(made), strict=True)), REFERENCE: answers}
 
     def checked(self, feed: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Return inputs of the graph, with what a classifier outside of the file has answered checked.
-
-        Raises:
-            NonFinite, NotADistribution: these are not answers of the classifier.
-        """
+        """See `TensorGuard.checked`."""
         outside = self._description.outside
         if outside is None:
             return feed

@@ -8,12 +8,13 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from demur.guards.tensors import TensorGuard
 from demur.serve.serving.protocol import Array, ProtocolError
 
 logger = logging.getLogger("demur.serve.batching")
@@ -22,24 +23,11 @@ Arrays = dict[str, Array]
 RETRY_SECONDS = 1
 
 
-class Runs(Protocol):
-    """What runs a batch: a guard."""
-
-    @property
-    def default_outputs(self) -> tuple[str, ...]:
-        """What is returned where nothing is asked for."""
-        ...
-
-    def run(self, feed: Arrays, outputs: Sequence[str] | None = None, threshold: Any = None) -> Arrays:
-        """One pass: `(n, ...)` by name to `(n, ...)` by name."""
-        ...
-
-
 @dataclass(slots=True)
 class Job:
     """Rows that wait for a batch."""
 
-    guard: Any
+    guard: TensorGuard
     feed: Arrays
     rows: int
     extra: tuple[str, ...]
@@ -95,7 +83,7 @@ class Batcher:
 
     async def run(
         self,
-        guard: Runs,
+        guard: TensorGuard,
         feed: Arrays,
         rows: int,
         *,

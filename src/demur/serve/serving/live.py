@@ -1,14 +1,17 @@
-"""A saved detector, served as it is: Keras computes. With the interface of a guard in an ONNX file."""
+"""A saved detector, served as it is: Keras computes."""
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from demur.errors import NotADetector, ThresholdNotSet
+from demur.guards.decision import correction, decide
+from demur.guards.results import Scored
+from demur.guards.tensors import TensorGuard
 from demur.rows.layout import Columns, Field, Layout, finite_rows
 from demur.rows.texts import Text
 from demur.serve.serving.models import DOCUMENT
@@ -17,8 +20,8 @@ from demur.serve.serving.protocol import Array
 ON_DEMAND = ("reference", "opinion", "reconstruction")
 
 
-class LiveGuard:
-    """A detector from its folder as a guard; see `demur.runtime.Guard` for what that is.
+class ServedDetector(TensorGuard):
+    """A detector from its folder, asked for arrays.
 
     Args:
         path: the folder.
@@ -30,8 +33,6 @@ class LiveGuard:
         NotADetector: it is one of rows that no tensors are: a table, or arrays of unknown types.
     """
 
-    takes_reference = False
-
     def __init__(self, path: Path, load_model: Callable[[], Any] | None = None) -> None:
         from demur.starting import start_keras
 
@@ -40,19 +41,14 @@ class LiveGuard:
         from demur.detectors.loading import load_detector
 
         self.path, self.name = path, path.resolve().name
-        self._detector: Any = load_detector(path, model=model)
+        self._detector = load_detector(path, model=model)
         # It names all other files with their checksums, which were just compared.
         self.sha256 = hashlib.sha256((path / DOCUMENT).read_bytes()).hexdigest()
         self._detector.check_trained()
-        if self._detector.threshold is None:
+        super().__init__(self._detector.description)
+        if self.threshold is None:
             raise ThresholdNotSet(f"{path} has no threshold: demur threshold {path} --data ... sets one")
-        self.layout: Layout = self._detector.classifier.layout
         self.inputs = _fields(self.layout, path)
-        self.detector = type(self._detector).__name__
-        self.classes, self.labels = int(self._detector.classifier.classes), self._detector.labels
-        self.threshold = self._detector.threshold
-        self.calibration = self._detector.calibration
-        self.on_invalid, self.scale = self._detector.on_invalid, self._detector.scale
         self.metadata = {"demur.detector": self.detector}
         self._lock = threading.Lock()
         self.outputs = self._outputs()
@@ -69,52 +65,51 @@ class LiveGuard:
             outputs["reconstruction"] = next(iter(self.inputs.values()))
         return outputs
 
+    def scored(self, X: Any, **settings: Any) -> Scored:
+        """See `demur.guards.base.Guard.scored`."""
+        with self._lock:
+            return self._detector.scored(X, **settings)
+
     @property
     def _reconstructs(self) -> bool:
         fields = list(self.inputs.values())
-        return hasattr(self._detector, "reconstruct") and len(fields) == 1 and len(fields[0].shape) == 3
+        return self._detector.reconstructs and len(fields) == 1 and len(fields[0].shape) == 3
 
     def run(
         self,
-        feed: dict[str, Array],
+        feed: Mapping[str, Array],
         outputs: Sequence[str] | None = None,
         threshold: float | Array | None = None,
     ) -> dict[str, Array]:
-        """One pass; see `demur.runtime.Guard.run`."""
+        """One pass; see `TensorGuard.run`."""
         rows = self._rows(feed)
-        with self._lock:
-            scored = self._detector._scored(
-                rows, len(next(iter(feed.values()))), False, flag_invalid=True, probabilities=True
-            )
-        score = np.array(scored.score, "float32")
-        score[scored.invalid] = np.inf
-        no_defense, defense = scored.y.argmax(axis=1), scored.y_opinion.argmax(axis=1)
-        limit = np.asarray(self.threshold if threshold is None else threshold)
-        found = {"instance_score": score, "no_defense": no_defense, "defense": defense}
-        found["is_adversarial"], found["corrected"] = verdicts(score, no_defense, defense, limit)
-        if self.calibration is not None:
-            found["p_value"] = self.calibration.p_values(score, no_defense)
-        corrected = (found["is_adversarial"] & np.isfinite(score))[:, None]
-        classified = untempered(scored.y, self._detector.temperature)
-        found["probabilities"] = np.where(corrected, scored.y_opinion, classified)
-        found |= {"reference": scored.y, "opinion": scored.y_opinion}
+        found = self.scored(rows, batch_size=len(next(iter(feed.values()))), probabilities=True, flag_invalid=True)
+        score = found.score.astype("float32", copy=False)
+        scored = Scored(score, found.y.argmax(axis=1), found.y_opinion.argmax(axis=1), found.invalid)
+        limit = self.threshold if threshold is None else threshold
+        answers: Any = correction(scored, self.decided(scored, limit), all_predictions=True)
+        corrected = (answers["is_adversarial"] & np.isfinite(score))[:, None]
+        classified = untempered(found.y, self.temperature)
+        answers["probabilities"] = np.where(corrected, found.y_opinion, classified)
+        answers |= {"reference": found.y, "opinion": found.y_opinion}
         wanted = self.default_outputs if outputs is None else tuple(outputs)
         if "reconstruction" in wanted:
-            found["reconstruction"] = self._reconstructed(rows)
-        return {name: found[name] for name in wanted}
+            answers["reconstruction"] = self._reconstructed(rows)
+        return {name: answers[name] for name in wanted}
 
     def _reconstructed(self, rows: Array) -> Array:
         """Reconstructions; of a row that holds NaN or infinity, nothing but NaN."""
         able = finite_rows(rows)
         with self._lock:
-            made = self._detector.reconstruct(np.where(able.reshape(-1, 1, 1, 1), rows, np.zeros((), rows.dtype)))
+            detector: Any = self._detector
+            made = detector.reconstruct(np.where(able.reshape(-1, 1, 1, 1), rows, np.zeros((), rows.dtype)))
         found = np.array(made, "float32")
         found[~able] = np.nan
         return found
 
-    def _rows(self, feed: dict[str, Array]) -> Any:
+    def _rows(self, feed: Mapping[str, Array]) -> Any:
         if isinstance(self.layout, dict):
-            return feed
+            return dict(feed)
         arrays = tuple(feed.values())
         return arrays if isinstance(self.layout, tuple) else arrays[0]
 
@@ -128,10 +123,10 @@ def verdicts(score: Array, no_defense: Array, defense: Array, threshold: Any) ->
         defense: `(n,)`, the opinion's.
         threshold: in nats: a number, or `(classes,)`, for each predicted class.
     """
+    scored = Scored(score, no_defense, defense, np.flatnonzero(~np.isfinite(score)))
     limit = np.asarray(threshold)
-    judged = np.isfinite(score)
-    flagged = ~judged | (score > (limit[no_defense] if limit.ndim else limit))
-    return flagged, np.where(flagged & judged, defense, no_defense)
+    flagged = decide(scored, limit if limit.ndim else float(limit), None, None, 0.05)
+    return flagged["is_adversarial"], correction(scored, flagged, all_predictions=False)["corrected"]
 
 
 def untempered(probabilities: Array, temperature: float) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from demur.errors import DetectorNotFound, InvalidSetting, NotADetector
+from demur.guards.tensors import TensorGuard
 from demur.serve.serving.batching import Batcher
 from demur.serve.serving.protocol import Array
 
@@ -34,9 +35,9 @@ def load_guard(path: Path, threads: int | None = None, load_model: Callable[[], 
         DetectorNotFound, NotADetector, CorruptDetector, MissingExtra: see `demur.errors`.
     """
     if path.is_dir():
-        from demur.serve.serving.live import LiveGuard
+        from demur.serve.serving.live import ServedDetector
 
-        return LiveGuard(path, load_model)
+        return ServedDetector(path, load_model)
     if not path.exists():
         raise DetectorNotFound(f"there is no guard at {path}: no such file; detector.export({path.name!r}) writes one")
     if path.suffix.lower() != ".onnx":
@@ -55,7 +56,7 @@ def stamp(path: Path) -> tuple[int, ...] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def one_row(guard: Any) -> dict[str, Array]:
+def one_row(guard: TensorGuard) -> dict[str, Array]:
     """What a guard takes, as one row of zeros; of a size that may be any, 1."""
     return {
         name: np.zeros((1, *(size or 1 for size in field.shape)), field.dtype or "float32")
@@ -63,7 +64,7 @@ def one_row(guard: Any) -> dict[str, Array]:
     }
 
 
-def warm_up(guard: Any) -> None:
+def warm_up(guard: TensorGuard) -> None:
     """Run one row, so that what is made at the first pass is made before anybody waits for it."""
     guard.run(one_row(guard))
 
@@ -94,7 +95,7 @@ class Served:
         watch: looks at what comes of them; None if nobody does.
     """
 
-    def __init__(self, name: str, path: Path, guard: Any, seen: tuple[int, ...] | None = None) -> None:
+    def __init__(self, name: str, path: Path, guard: TensorGuard, seen: tuple[int, ...] | None = None) -> None:
         self.name, self.path, self.guard = name, path, guard
         self.seen = stamp(path) if seen is None else seen
         """The stamp of the file that was last loaded, whether it could be or not."""
@@ -107,7 +108,7 @@ class Served:
         return version_of(self.guard)
 
 
-def version_of(guard: Any) -> str:
+def version_of(guard: TensorGuard) -> str:
     """The version that a guard is served as."""
     return str(guard.sha256)[:VERSION_LENGTH]
 

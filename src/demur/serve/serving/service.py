@@ -11,6 +11,7 @@ import numpy as np
 from demur._version import __version__
 from demur.checks import is_number
 from demur.errors import DemurError
+from demur.guards.tensors import TensorGuard
 from demur.rows.layout import Field, fits, row_list
 from demur.serve.serving.batching import Arrays, Batcher
 from demur.serve.serving.live import verdicts
@@ -79,7 +80,7 @@ class Service:
     def _batcher(self, served: Served) -> Batcher:
         name = served.name
 
-        def observe(guard: Any, feed: Arrays, outputs: Arrays, threshold: float | None) -> None:
+        def observe(guard: TensorGuard, feed: Arrays, outputs: Arrays, threshold: float | None) -> None:
             if guard is not served.guard:
                 return  # the last requests to a guard that was replaced say nothing about the new one
             if threshold is not None:  # what one request asked for is no verdict of the guard's
@@ -206,7 +207,7 @@ class Service:
         flagged = int(np.count_nonzero(outputs["is_adversarial"]))
         return InferResponse(name, version_of(guard), request.id, chosen, rows, flagged)
 
-    def _feed(self, guard: Any, inputs: dict[str, Array]) -> tuple[Arrays, int]:
+    def _feed(self, guard: TensorGuard, inputs: dict[str, Array]) -> tuple[Arrays, int]:
         """The arrays as the guard takes them, and how many rows they have."""
         if inputs.keys() != guard.inputs.keys():
             raise ProtocolError(

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from demur._version import __version__
+from demur.guards.tensors import TensorGuard
 from demur.serve.serving.models import one_row
 from demur.serve.serving.protocol import ProtocolError, datatype_of, error_body
 from demur.serve.serving.service import Service
@@ -130,7 +131,7 @@ def _described(service: Service, root_path: str) -> dict[str, Any]:
     return document
 
 
-def _example(guard: Any) -> dict[str, Any]:
+def _example(guard: TensorGuard) -> dict[str, Any]:
     """A request of one row of zeros."""
     inputs = [
         {"name": name, "shape": array.shape, "datatype": datatype_of(array.dtype), "data": array.ravel().tolist()}

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from demur.guards.tensors import TensorGuard
+
 Array = npt.NDArray[Any]
 
 LARGEST_ROW = 16 << 20
@@ -50,7 +52,7 @@ class Recent:
         clock: seconds.
     """
 
-    def __init__(self, guard: Any, keep: int, clock: Callable[[], float]) -> None:
+    def __init__(self, guard: TensorGuard, keep: int, clock: Callable[[], float]) -> None:
         self._guard, self._keep, self._clock = guard, keep, clock
         self._offered: deque[tuple[float, dict[str, Array], dict[str, Any]]] = deque(maxlen=max(keep, 1))
         # Twice as many as are listed: a page asks for the pictures of a list that is a moment old.
@@ -198,7 +200,7 @@ def image_shape(shape: tuple[int | None, ...]) -> tuple[str, int | None, int | N
     return None if found is None or any(side is not None and side < 4 for side in found[1:3]) else found
 
 
-def image_input(guard: Any, feed: Mapping[str, Array]) -> str | None:
+def image_input(guard: TensorGuard, feed: Mapping[str, Array]) -> str | None:
     """The name of the first input whose rows are pictures."""
     for name in guard.inputs:
         rows = np.asarray(feed[name]) if name in feed else np.empty(0)

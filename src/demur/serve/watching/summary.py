@@ -8,11 +8,12 @@ import numpy.typing as npt
 
 from demur.calibration.thresholds import Calibration
 from demur.drift.monitor import Monitor
+from demur.guards.tensors import TensorGuard
 from demur.serve.watching.history import calibration_rate, calibration_shares
 from demur.serve.watching.recent import image_shape
 
 
-def of_guard(guard: Any) -> dict[str, Any]:
+def of_guard(guard: TensorGuard) -> dict[str, Any]:
     """What it takes and gives, and from which score on it flags: the lowest threshold and the highest."""
     levels = np.atleast_1d(np.asarray(np.nan if guard.threshold is None else guard.threshold, "float64"))
     levels = levels[np.isfinite(levels)]
@@ -28,7 +29,7 @@ def of_guard(guard: Any) -> dict[str, Any]:
     }
 
 
-def picture_input(guard: Any) -> dict[str, Any] | None:
+def picture_input(guard: TensorGuard) -> dict[str, Any] | None:
     """How to send a picture to a guard whose only input is one; None where that cannot be."""
     if len(guard.inputs) != 1:
         return None

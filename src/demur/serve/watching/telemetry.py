@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString
 
 from demur.calibration.thresholds import Calibration, ScoreDistribution
+from demur.guards.tensors import TensorGuard
 
 OTHER = "other"
 """The model's name in the figures of requests for a model that is not served: there could be any number of those."""
@@ -76,7 +77,7 @@ class Telemetry:
 
     # What is served ----------------------------------------------------------------------------------------------
 
-    def model(self, model: str, guard: Any, version: str = "1") -> None:
+    def model(self, model: str, guard: TensorGuard, version: str = "1") -> None:
         """A model is served from now on, or its guard was replaced: only such names become labels."""
         if model in self._told:
             self._info.remove(*self._told[model])

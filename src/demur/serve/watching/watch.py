@@ -13,6 +13,7 @@ import numpy.typing as npt
 from demur.drift.monitor import Alarm, Monitor
 from demur.drift.reference import fingerprint
 from demur.errors import MissingExtra
+from demur.guards.tensors import TensorGuard
 from demur.serve.watching.alarms import Webhook, cloud_event
 from demur.serve.watching.history import SECONDS, Lately, Rates, Trace, log_edges
 from demur.serve.watching.logs import FIELDS
@@ -59,7 +60,7 @@ class Watch:
 
     def __init__(
         self,
-        guard: Any,
+        guard: TensorGuard,
         name: str,
         telemetry: Telemetry,
         *,
@@ -100,7 +101,7 @@ class Watch:
         self._begin(guard)
         telemetry.before_exposition(self.flush)
 
-    def _begin(self, guard: Any) -> None:
+    def _begin(self, guard: TensorGuard) -> None:
         """Start counting for a guard."""
         self.guard = guard
         self._calibration = guard.calibration
@@ -251,7 +252,7 @@ class Watch:
         for webhook in self._webhooks:
             webhook.close()
 
-    def replaced(self, guard: Any) -> None:
+    def replaced(self, guard: TensorGuard) -> None:
         """The model's file was replaced. What was gathered goes on if the calibration is the same, else begins anew."""
         self.flush()
         with self._saving:  # no state of the guard before may be written from here on
@@ -377,7 +378,7 @@ class Watch:
             logger.error("%s the inputs of model %s failed; answers go on", what, self.name, exc_info=error)
 
 
-def _mark(guard: Any) -> tuple[Any, ...]:
+def _mark(guard: TensorGuard) -> tuple[Any, ...]:
     """What two guards share whose figures may be added up."""
     calibration = guard.calibration
     if calibration is None:

@@ -12,7 +12,7 @@ from PIL import Image
 from chromium import Browser, opened
 from demur.rows.layout import Field
 from demur.serve.transport.security import Keys
-from demur.serve.watching.history import SECONDS
+from demur.serve.watching.summary import SECONDS
 from serve_fakes import SHAPE, FakeGuard, Running, images
 
 PHONE, DESK = 360, 1280

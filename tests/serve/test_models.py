@@ -229,3 +229,9 @@ def test_nothing_but_the_given_path_is_read(path, tmp_path):
         for name in ("secret", "..%2Fsecret", "%2e%2e/secret", os.fspath(tmp_path / "secret"), "guard.onnx"):
             for address in (f"/v2/models/{name}", f"/static/{name}", f"/live/{name}"):
                 assert client.get(address).status_code == 404
+
+
+def test_models_are_where_the_documentation_said():
+    from demur.serve import models
+
+    assert (models.Models, models.load_guard) == (Models, load_guard)

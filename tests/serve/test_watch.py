@@ -18,8 +18,8 @@ from demur.errors import InvalidSetting, MissingExtra
 from demur.rows.layout import Field
 from demur.serve.watching import state
 from demur.serve.watching import watch as module
-from demur.serve.watching.history import LAST, PARTS, POINTS, Lately, Rates, Trace, binned, calibration_rate, log_edges
 from demur.serve.watching.recent import RECONSTRUCTIONS, Recent, image_shape, pixels, png
+from demur.serve.watching.summary import LAST, PARTS, POINTS, Lately, Rates, Trace, binned, calibration_rate, log_edges
 from demur.serve.watching.telemetry import Telemetry
 from demur.serve.watching.watch import SAVE_EVERY, Watch
 from serve_fakes import FakeGuard, images, until

@@ -277,18 +277,18 @@ class Service:
 
 
 def _described(name: str, field: Field) -> dict[str, Any]:
-    shape = [-1, *(-1 if size is None else size for size in field.shape)]
-    return {"name": name, "datatype": datatype_of(field.dtype or "float32"), "shape": shape}
+    return {"name": name, "datatype": datatype_of(field.dtype or "float32"), "shape": _shape(field)}
+
+
+def _shape(field: Field) -> list[int]:
+    return [-1, *(-1 if size is None else size for size in field.shape)]
 
 
 def _cast(name: str, array: Array, field: Field) -> Array:
     """An input as the guard takes it: of its type, and shape."""
     if array.ndim == 0 or not fits(array.shape[1:], field.shape):
-        want = [-1, *(-1 if size is None else size for size in field.shape)]
-        hint = ""
-        if fits(array.shape, field.shape):
-            hint = f"; a single row is sent as {[1, *array.shape]}"
-        raise ProtocolError(400, f"input {name!r} must have shape {want}; got {list(array.shape)}{hint}")
+        hint = f"; a single row is sent as {[1, *array.shape]}" if fits(array.shape, field.shape) else ""
+        raise ProtocolError(400, f"input {name!r} must have shape {_shape(field)}; got {list(array.shape)}{hint}")
     dtype = np.dtype(field.dtype or "float32")
     if array.dtype == dtype:
         return array

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from demur.serve.serving.protocol import CLIENT_GONE, ProtocolError, error_body
 from demur.serve.serving.service import Service
 from demur.serve.transport.hosts import HostNames
-from demur.serve.transport.inference import FIGURES, JSON, Headers, Inference
+from demur.serve.transport.inference import FIGURES, JSON, Headers, answer
 from demur.serve.transport.limits import GONE, Gone
 from demur.serve.transport.security import Keys
 from demur.serve.watching import logs
@@ -50,8 +50,7 @@ class Front:
 
     Args:
         app: what answers all but requests for inference.
-        service: whether it is about to stop.
-        inference: answers these.
+        service: answers these.
         keys: who may ask; None for everybody.
         hosts: names that requests may call the server by; None for any.
         tracer: makes spans; None for none.
@@ -61,13 +60,12 @@ class Front:
         self,
         app: ASGIApp,
         service: Service,
-        inference: Inference,
         *,
         keys: Keys | None,
         hosts: HostNames | None,
         tracer: Tracer | None,
     ) -> None:
-        self._app, self._service, self._inference = app, service, inference
+        self._app, self._service = app, service
         self._keys, self._hosts, self._tracer = keys, hosts, tracer
         self._ids = logs.RequestIds()
 
@@ -116,7 +114,7 @@ class Front:
         if asked is None:
             await self._app(scope, receive, send)
             return
-        body, headers = await self._inference.answer(scope, receive, asked[1], asked[2])
+        body, headers = await answer(self._service, scope, receive, asked[1], asked[2])
         await _send(send, 200, body, headers)
 
     def _admit(self, path: str, headers: dict[bytes, bytes], figures: dict[str, Any]) -> None:

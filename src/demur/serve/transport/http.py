@@ -20,7 +20,7 @@ from demur.serve.serving.service import Service
 from demur.serve.transport import page
 from demur.serve.transport.front import Front, Plain
 from demur.serve.transport.hosts import HostNames
-from demur.serve.transport.inference import FIGURES, JSON, Inference
+from demur.serve.transport.inference import FIGURES, JSON, answer
 from demur.serve.transport.security import Keys
 from demur.serve.watching.tracing import Tracer
 
@@ -45,21 +45,20 @@ def build_app(
         hosts: names that requests may call the server by; None for any.
         tracer: makes spans of requests; None for none.
     """
-    inference = Inference(service)
     app = Starlette(
-        routes=[*_routes(service, inference), *page.routes(service)],
-        middleware=[Middleware(Front, service=service, inference=inference, keys=keys, hosts=hosts, tracer=tracer)],
+        routes=[*_routes(service), *page.routes(service)],
+        middleware=[Middleware(Front, service=service, keys=keys, hosts=hosts, tracer=tracer)],
         exception_handlers={HTTPException: _http_error},  # `Front` answers all others
     )
     app.router.redirect_slashes = False
     return app
 
 
-def _routes(service: Service, inference: Inference) -> list[Plain]:
+def _routes(service: Service) -> list[Plain]:
     """The protocol's routes, and those of the metrics, of alarms and of the description."""
 
     async def infer(request: Request) -> Response:
-        body, headers = await inference.answer(request.scope, request.receive, *_model(request))
+        body, headers = await answer(service, request.scope, request.receive, *_model(request))
         return Response(body, headers={name.decode(): value.decode() for name, value in headers})
 
     async def server(_: Request) -> Response:

@@ -80,7 +80,8 @@ class Webhook:
         capacity: int = 100,
     ) -> None:
         self._url, self._authorization, self.place = _parts(url)
-        self._ended, self._tries, self._wait, self._timeout = ended or _nothing, tries, wait, timeout
+        self._ended: Callable[[str], None] = ended or (lambda _: None)  # nobody asked how it ended
+        self._tries, self._wait, self._timeout = tries, wait, timeout
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue(capacity)
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -157,10 +158,6 @@ class Webhook:
             return None, 0.0, f"no connection ({type(error.reason).__name__})"
         except (OSError, ValueError, http.client.HTTPException) as error:
             return None, 0.0, f"no answer ({type(error).__name__})"
-
-
-def _nothing(outcome: str) -> None:
-    """Nobody asked how it ended."""
 
 
 def _opener() -> urllib.request.OpenerDirector:

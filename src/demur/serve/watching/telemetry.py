@@ -13,6 +13,7 @@ from prometheus_client.utils import floatToGoString
 
 from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.guards.tensors import TensorGuard
+from demur.serve.watching.summary import levels_of
 
 OTHER = "other"
 """The model's name in the figures of requests for a model that is not served: there could be any number of those."""
@@ -32,42 +33,27 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        new: dict[str, Any] = {"registry": self.registry}
-        self._requests = Counter(
-            "demur_requests", "Requests answered, by status.", ("model", "protocol", "status"), **new
+
+        def new(kind: Any, name: str, text: str, *labels: str, **more: Any) -> Any:
+            return kind(f"demur_{name}", text, ("model", *labels), registry=self.registry, **more)
+
+        self._requests = new(Counter, "requests", "Requests answered, by status.", "protocol", "status")
+        self._seconds = new(
+            Histogram, "request_seconds", "Time from a request to its answer.", "protocol", buckets=SECONDS
         )
-        self._seconds = Histogram(
-            "demur_request_seconds",
-            "Time from a request to its answer.",
-            ("model", "protocol"),
-            buckets=SECONDS,
-            **new,
-        )
-        self._sizes = Histogram("demur_batch_size", "Inputs judged together.", ("model",), buckets=SIZES, **new)
-        self._batches = Histogram(
-            "demur_batch_seconds", "Time that a batch took in the runtime.", ("model",), buckets=SECONDS, **new
-        )
-        self._queue = Gauge("demur_queue_length", "Inputs that wait for a batch.", ("model",), **new)
-        self._inputs = Counter("demur_inputs", "Inputs judged.", ("model",), **new)
-        self._flagged = Counter("demur_flagged", "Inputs flagged.", ("model",), **new)
-        self._invalid = Counter(
-            "demur_invalid_inputs", "Inputs that cannot be judged: NaN or infinite.", ("model",), **new
-        )
-        self._evidence = Gauge(
-            "demur_drift_log_evidence", "Natural logarithm of the evidence for drift.", ("model",), **new
-        )
-        self._limit = Gauge("demur_drift_limit", "Natural logarithm of the evidence that is enough.", ("model",), **new)
-        self._alarm = Gauge("demur_drift_alarm", "1 while there is a drift alarm.", ("model",), **new)
-        self._alarms = Counter("demur_drift_alarms", "Drift alarms since the server started.", ("model",), **new)
-        self._deliveries = Counter(
-            "demur_webhook_deliveries", "Alarms told to a webhook, by outcome.", ("model", "outcome"), **new
-        )
-        self._failures = Counter(
-            "demur_watch_failures", "Errors in watching, which do not touch answers.", ("model", "kind"), **new
-        )
-        self._info = Gauge(
-            "demur_model_info", "1 for each model served.", ("model", "version", "detector", "sha256"), **new
-        )
+        self._sizes = new(Histogram, "batch_size", "Inputs judged together.", buckets=SIZES)
+        self._batches = new(Histogram, "batch_seconds", "Time that a batch took in the runtime.", buckets=SECONDS)
+        self._queue = new(Gauge, "queue_length", "Inputs that wait for a batch.")
+        self._inputs = new(Counter, "inputs", "Inputs judged.")
+        self._flagged = new(Counter, "flagged", "Inputs flagged.")
+        self._invalid = new(Counter, "invalid_inputs", "Inputs that cannot be judged: NaN or infinite.")
+        self._evidence = new(Gauge, "drift_log_evidence", "Natural logarithm of the evidence for drift.")
+        self._limit = new(Gauge, "drift_limit", "Natural logarithm of the evidence that is enough.")
+        self._alarm = new(Gauge, "drift_alarm", "1 while there is a drift alarm.")
+        self._alarms = new(Counter, "drift_alarms", "Drift alarms since the server started.")
+        self._deliveries = new(Counter, "webhook_deliveries", "Alarms told to a webhook, by outcome.", "outcome")
+        self._failures = new(Counter, "watch_failures", "Errors in watching, which do not touch answers.", "kind")
+        self._info = new(Gauge, "model_info", "1 for each model served.", "version", "detector", "sha256")
         self._told: dict[str, tuple[str, ...]] = {}
         self._scores = _Scores()
         self.registry.register(self._scores)
@@ -229,8 +215,8 @@ def score_bounds(calibration: Calibration | None, threshold: Any) -> npt.NDArray
 
     Without either, powers of ten.
     """
-    levels = np.atleast_1d(np.asarray(np.nan if threshold is None else threshold, "float64")).ravel()
-    levels = levels[np.isfinite(levels) & (levels > 0)]
+    levels = levels_of(threshold)
+    levels = levels[levels > 0]
     found = [levels.min(), levels.max()] if len(levels) else []
     if calibration is not None:
         found += [float(f"{bound:.4g}") for bound in quantiles(calibration, SHARES)]

@@ -15,11 +15,10 @@ from demur.drift.reference import fingerprint
 from demur.errors import MissingExtra
 from demur.guards.tensors import TensorGuard
 from demur.serve.watching.alarms import Webhook, cloud_event
-from demur.serve.watching.history import SECONDS, Lately, Rates, Trace, log_edges
 from demur.serve.watching.logs import FIELDS
 from demur.serve.watching.recent import Recent
 from demur.serve.watching.state import StateFile
-from demur.serve.watching.summary import of_calibration, of_guard, of_monitor
+from demur.serve.watching.summary import SECONDS, Lately, Rates, Trace, log_edges, of_calibration, of_guard, of_monitor
 from demur.serve.watching.telemetry import Telemetry
 
 logger = logging.getLogger("demur.serve.watch")

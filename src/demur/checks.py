@@ -159,7 +159,7 @@ def explained_methods(cls: C) -> C:
 
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Warn, as of the line outside of demur from which the call came."""
-    level, frame = 1, sys._getframe()
+    level, frame = 1, sys._getframe()  # noqa: SLF001 - inspect.currentframe is the same and may be None
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("demur", "contextlib"):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

@@ -109,3 +109,23 @@ def without_tensorflow() -> Iterator[None]:
     finally:
         if lazy is not None:
             lazy._available = before
+
+
+def first_epoch(trainer: Any) -> int:
+    """The epoch at which a Keras trainer begins; an optimizer's steps do not tell it."""
+    return int(trainer._initial_epoch or 0)
+
+
+def begin_at(trainer: Any, epoch: int) -> None:
+    """Have a Keras trainer begin at an epoch: `fit(initial_epoch=)` is overridden by what it found in a backup."""
+    trainer._initial_epoch = epoch or None
+
+
+def hooks_of(module: Any) -> int:
+    """How many hooks a PyTorch module has: there is no public way to ask."""
+    return len(module._forward_hooks) + len(module._forward_pre_hooks)
+
+
+def columns_of(frame: Any) -> Any:
+    """An empty DataFrame with the columns of one of Dask; `DataFrame.dtypes` has no index."""
+    return frame._meta

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from demur.backends.devices import ONE, Devices, Share, Tensor, Whole, parts_of, spread
 from demur.errors import DemurError, InvalidSetting
+from demur.private import begin_at, first_epoch
 
 Found = TypeVar("Found")
 
@@ -101,7 +102,7 @@ class Ranks(Devices):
                 there = tensor.detach().contiguous()
                 self.dist.broadcast(there, src=0)
                 tensor.copy_(there)
-        trainer._initial_epoch = int(self.alike(float(trainer._initial_epoch or 0))) or None
+        begin_at(trainer, int(self.alike(float(first_epoch(trainer)))))
 
     def step(self, trainer: Any, arguments: Sequence[Any], usual: Callable[..., Any]) -> Any:
         """A step as Keras takes it, in which gradients and a BatchNormalization's statistics are added up."""

@@ -10,6 +10,7 @@ from demur.batch.formats.base import ROW
 from demur.batch.guards import Packed
 from demur.batch.job import ERROR, Job, answered, empty_table
 from demur.batch.tables import arrow
+from demur.private import columns_of
 from demur.rows.layout import check_layout
 
 
@@ -23,7 +24,7 @@ def lazily(job: Job, guard: Packed, data: Any, found: Found | None, ids: tuple[s
         return dd.from_map(functools.partial(_frame, job), found.pieces, meta=meta, label="demur-score")
     if is_frame(data):
         check_ids(data, ids)
-        meta = _beside(job, ids, data._meta)
+        meta = _beside(job, ids, columns_of(data))
         return data.map_partitions(functools.partial(_beside, job, ids), meta=meta)
     parts = parts_of(data, guard.layout, ids)
     first = _schema_of_ids(data)

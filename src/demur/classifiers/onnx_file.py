@@ -53,11 +53,17 @@ class OnnxClassifier(BlackBoxClassifier):
         return self.known_layout(self.model)
 
     def known_classes(self) -> int | None:
-        shape = self._output().shape
+        shape = self.output.shape
         size = shape[1] if len(shape) == 2 else None
         return max(2, size) if isinstance(size, int) else None
 
-    def _output(self) -> Any:
+    @property
+    def output(self) -> Any:
+        """The output that holds the probabilities.
+
+        Raises:
+            ShapeMismatch: several may.
+        """
         outputs = self.model.get_outputs()
         named = [entry for entry in outputs if "prob" in entry.name.lower()]
         found = named or [entry for entry in outputs if len(entry.shape or ()) == 2] or outputs
@@ -73,7 +79,7 @@ class OnnxClassifier(BlackBoxClassifier):
 
     def ask(self, rows: Rows) -> Any:
         inputs = self.model.get_inputs()
-        name, size = self._output().name, inputs[0].shape[0] if inputs[0].shape else None
+        name, size = self.output.name, inputs[0].shape[0] if inputs[0].shape else None
         parts = batches(rows, size) if isinstance(size, int) else [rows]
         return np.concatenate([self._run(part, name, size if isinstance(size, int) else None) for part in parts])
 

@@ -51,7 +51,7 @@ def merged(network: NetworkModel, classifier: OnnxClassifier) -> NetworkModel:
     ours = onnx.ModelProto()
     ours.CopyFrom(network.model)
     theirs, ours = _aligned(theirs, ours)
-    output = classifier._output().name
+    output = classifier.output.name
     tensor, order = _probabilities(theirs.graph, output)
     theirs = compose.add_prefix(theirs, PREFIX)
     inputs = row_inputs(classifier.layout)

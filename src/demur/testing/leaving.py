@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from demur.classifiers import source_of
-from demur.private import layers_within
+from demur.private import hooks_of, layers_within
 from demur.testing.shared import MakeDetector, Rows, fit, made
 
 
@@ -107,7 +107,7 @@ def state_of(model: Any) -> dict[str, Any]:
             state[f"buffer {name}"] = buffer.detach().cpu().numpy().copy()
         for name, module in model.named_modules():
             state[f"mode of {name}"] = module.training
-            state[f"hooks of {name}"] = len(module._forward_hooks) + len(module._forward_pre_hooks)
+            state[f"hooks of {name}"] = hooks_of(module)
     return state
 
 

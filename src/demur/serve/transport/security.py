@@ -57,7 +57,7 @@ class Keys:
         Raises:
             OSError, InvalidSetting: see `read`; the keys stay as they were.
         """
-        self._hashes = Keys.read(path)._hashes
+        self._hashes = Keys.read(path)._hashes  # noqa: SLF001 - of its own class
 
     def holder(self, authorization: bytes) -> str | None:
         """Whose key an `Authorization` header holds; None if it is none."""

@@ -88,7 +88,7 @@ def set_up(style: Literal["text", "json"], *, access: bool) -> None:
         logger.propagate = False
     ACCESS.setLevel(logging.INFO if access else logging.WARNING)
     # Who called the logger is shown nowhere; finding it out costs more than the rest of a line.
-    logging._srcfile = None
+    logging._srcfile = None  # noqa: SLF001 - as the documentation of logging advises
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
@@ -45,6 +45,7 @@ from demur.errors import (
     ThresholdNotSet,
     WrongType,
 )
+from demur.extensions import Registry
 from demur.guards.decision import Control, calibrate, check_control, correction, decide
 from demur.guards.description import Description
 from demur.guards.facts import facts
@@ -178,7 +179,7 @@ class Detector(Readable, abc.ABC):
         **dict.fromkeys(("load_state_dict", "state_dict"), "save(path) keeps all of it, for demur.load_detector(path)"),
     }
 
-    registry: ClassVar[dict[str, type["Detector"]]] = {}
+    registry: ClassVar[MutableMapping[str, type["Detector"]]] = Registry("demur.detectors", "demur.detectors")
     companion_name: ClassVar[str]
     """What the companion is called: in error messages, and as the argument's file in a saved folder."""
 

@@ -2,11 +2,13 @@
 
 import abc
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from demur.extensions import Registry
 
 Array = npt.NDArray[np.float64]
 
@@ -96,7 +98,7 @@ class Evidence(abc.ABC):
         limit: the logarithm of the evidence that is enough.
     """
 
-    registry: ClassVar[dict[str, type["Evidence"]]] = {}
+    registry: ClassVar[MutableMapping[str, type["Evidence"]]] = Registry("demur.evidence", "demur.drift.evidence")
     name: ClassVar[str]
     share: ClassVar[float]
     """Of alpha, what is spent on calibration sets for which the p-values fail."""
@@ -108,7 +110,8 @@ class Evidence(abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Evidence.registry[cls.name] = cls
+        if "name" in cls.__dict__:
+            Evidence.registry[cls.name] = cls
 
     @classmethod
     @abc.abstractmethod

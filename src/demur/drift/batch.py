@@ -166,7 +166,7 @@ def cliffs_delta(batch: Array, reference: Array) -> float:
 
 def drift_meta(detector: Any, *, online: bool = False) -> Meta:
     """Who says so."""
-    meta = getattr(detector, "meta", {"name": type(detector).__name__, "data_type": None})  # a calibration has none
+    meta = getattr(detector, "meta", {"name": type(detector).__name__, "data_type": None})  # a calibration has no meta
     return Meta(
         name=meta["name"],
         detector_type="drift",
@@ -204,7 +204,7 @@ def _permutation(pools: Sequence[Pool], seed: int) -> tuple[float, float]:
 
 
 def _largest_gap(weights: Array, values: Array) -> Array:
-    """How far the batch's distribution function falls below that of calibration, at most: `(k,)`."""
+    """How far the batch's distribution function falls below the calibration scores' one, at most: `(k,)`."""
     gaps = np.cumsum(weights, axis=-1)
     return np.asarray(gaps[..., np.append(values[1:] > values[:-1], True)].max(axis=-1))
 

@@ -2,6 +2,7 @@
 
     DemurError
      ├── InvalidSetting    (ValueError)         an argument outside what it can mean
+     ├── NameTaken         (ValueError)         a detector, an attack or the like with the name of another
      ├── WrongType         (TypeError)          an object of a kind demur cannot use
      ├── NoGradients       (TypeError)          a detector that needs gradients, a classifier that has none
      ├── ClassifierFailed  (RuntimeError)       a classifier that raised, or did not answer in time
@@ -71,6 +72,10 @@ class NoPower(DemurWarning):
 
 class InvalidSetting(DemurError, ValueError):
     """An argument has a value outside what it can mean."""
+
+
+class NameTaken(DemurError, ValueError):
+    """A detector, an attack or another extension has the name of one that is known already."""
 
 
 class WrongType(DemurError, TypeError):

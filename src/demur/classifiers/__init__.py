@@ -9,6 +9,7 @@ A source is a class that says which models it `accepts`, by their type, and how 
         def ask(self, rows): return self.model.infer(rows)  # (n, classes) probabilities
 """
 
+from collections.abc import MutableSequence
 from typing import Any, TypeVar
 
 from demur import backends
@@ -21,6 +22,7 @@ from demur.classifiers.onnx_file import OnnxClassifier
 from demur.classifiers.tensorflow_function import TensorFlowBlackBox, TensorFlowClassifier
 from demur.classifiers.torch_module import TorchBlackBox, TorchClassifier
 from demur.errors import NoGradients, WrongType
+from demur.extensions import OrderedRegistry
 
 __all__ = [
     "SOURCES",
@@ -34,19 +36,23 @@ __all__ = [
 ]
 __dir__ = __all__.copy
 
-SOURCES: list[type[Classifier]] = [
-    KerasClassifier,
-    TorchClassifier,
-    TorchBlackBox,
-    JaxClassifier,
-    JaxBlackBox,
-    TensorFlowClassifier,
-    TensorFlowBlackBox,
-    OnnxClassifier,
-    PatientClassifier,
-    EstimatorClassifier,
-    FunctionClassifier,
-]
+SOURCES: MutableSequence[type[Classifier]] = OrderedRegistry(
+    "demur.classifiers",
+    names=lambda source: (source.__name__,),
+    known=[
+        KerasClassifier,
+        TorchClassifier,
+        TorchBlackBox,
+        JaxClassifier,
+        JaxBlackBox,
+        TensorFlowClassifier,
+        TensorFlowBlackBox,
+        OnnxClassifier,
+        PatientClassifier,
+        EstimatorClassifier,
+        FunctionClassifier,
+    ],
+)
 """The first that accepts a model reads it."""
 
 C = TypeVar("C", bound=type[Classifier])

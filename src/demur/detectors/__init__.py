@@ -1,4 +1,4 @@
-"""The detectors: one file each. A new one is a file and its lines here."""
+"""The detectors: one file each. A new file is found; the lines here let its class be imported from here."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
 """The contract of a detector: what a subclass says, and what it gets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -19,6 +19,7 @@ from demur.detectors import storage
 from demur.detectors.copying import copied, made_again, state_of
 from demur.errors import InvalidSetting, NotFitted, WrongType
 from demur.export import Exported
+from demur.extensions import Registry
 from demur.guards.base import Guard
 from demur.guards.decision import calibrate
 from demur.guards.description import Description
@@ -52,7 +53,7 @@ class Detector(Learner):
         'autoencoder'
     """
 
-    registry: ClassVar[dict[str, type["Detector"]]] = {}
+    registry: ClassVar[MutableMapping[str, type["Detector"]]] = Registry("demur.detectors", "demur.detectors")
     """All detectors, by the names of their classes."""
     _inside = frozenset(
         {name for kind in (Guard, Pair, LiveGuard, Learner) for name in (*vars(kind), *kind.__annotations__)}

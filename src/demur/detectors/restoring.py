@@ -14,7 +14,7 @@ from demur.classifiers.estimator import EstimatorClassifier, earlier_fingerprint
 from demur.classifiers.function import FunctionClassifier, PatientClassifier
 from demur.classifiers.likeness import Probe
 from demur.classifiers.torch_module import is_module
-from demur.detectors import adversarial_ae, model_distillation, storage  # noqa: F401 - each adds its detector
+from demur.detectors import storage
 from demur.detectors.base import Detector
 from demur.errors import NotADetector, ShapeMismatch, WrongClassifier, WrongType
 from demur.guards.folder import Arrays

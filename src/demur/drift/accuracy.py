@@ -180,7 +180,7 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
     nothing in the rows says so, and no estimate without labels can.
 
     Args:
-        detector: one that `calibrate_accuracy` was called on.
+        detector: a detector on which `calibrate_accuracy` was called.
         X: `(n, *input_shape)`, rows, or a stream of them.
         batch_size: rows a forward pass.
 
@@ -222,7 +222,7 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
 
 
 class _Judged(NamedTuple):
-    """What is said of those rows that can be judged."""
+    """Rows that can be judged, with their scores, the classifier's answers and their true classes."""
 
     score: Array
     """`(n,)`."""

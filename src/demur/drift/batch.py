@@ -204,7 +204,7 @@ def _permutation(pools: Sequence[Pool], seed: int) -> tuple[float, float]:
 
 
 def _largest_gap(weights: Array, values: Array) -> Array:
-    """How far the batch's distribution function falls below that of calibration, at most: `(k,)`."""
+    """How far the batch's distribution function falls below the calibration scores' one, at most: `(k,)`."""
     gaps = np.cumsum(weights, axis=-1)
     return np.asarray(gaps[..., np.append(values[1:] > values[:-1], True)].max(axis=-1))
 

@@ -48,7 +48,7 @@ def conditional_p_values(n: int, delta: float) -> Array:
         low, high = (middle, high) if holds else (low, middle)
     bounds = beta.isf(np.exp(low), ranks, n + 1 - ranks)
     table = np.ones(n + 1)
-    table[:n] = bounds[np.searchsorted(ranks, np.arange(1, n + 1))]  # between two ranks, that of the larger one
+    table[:n] = bounds[np.searchsorted(ranks, np.arange(1, n + 1))]  # between two ranks, the bound of the larger rank
     table.setflags(write=False)
     return table
 
@@ -61,7 +61,7 @@ def _ranks(n: int) -> npt.NDArray[np.int64]:
 
 
 def _stays_below(n: int, ranks: npt.NDArray[np.int64], bounds: Array) -> float:
-    """The chance that of n uniform numbers the k-th smallest is at most its bound, for all ranks k: never too large.
+    """The chance that, for all ranks k, the k-th smallest of n uniform numbers is at most bound k: never too large.
 
     The number of them below a bound is a Poisson process of rate n that is known to end at n, so its distribution is
     carried from bound to bound by convolutions; where it falls behind a rank, it is cut off.

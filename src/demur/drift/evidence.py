@@ -2,11 +2,13 @@
 
 import abc
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from demur.extensions import Registry
 
 Array = npt.NDArray[np.float64]
 
@@ -63,7 +65,7 @@ class Settings(NamedTuple):
 class Bets:
     """Bets that p-values are small: `1 - s + s [p <= t] / t`, for several stakes s and thresholds t.
 
-    Each pays 1 on average for uniform p-values, and so at most 1 for those of normal scores, and falls with p. The
+    Each pays 1 on average for uniform p-values, so at most 1 for the p-values of normal scores, and falls with p. The
     thresholds double from the smallest p-value that there can be, below which nothing can be told apart.
 
     Args:
@@ -96,7 +98,7 @@ class Evidence(abc.ABC):
         limit: the logarithm of the evidence that is enough.
     """
 
-    registry: ClassVar[dict[str, type["Evidence"]]] = {}
+    registry: ClassVar[MutableMapping[str, type["Evidence"]]] = Registry("demur.evidence", "demur.drift.evidence")
     name: ClassVar[str]
     share: ClassVar[float]
     """Of alpha, what is spent on calibration sets for which the p-values fail."""
@@ -108,7 +110,8 @@ class Evidence(abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Evidence.registry[cls.name] = cls
+        if "name" in cls.__dict__:
+            Evidence.registry[cls.name] = cls
 
     @classmethod
     @abc.abstractmethod
@@ -237,10 +240,10 @@ class Cusum(Evidence):
 class Windows(Evidence):
     """Mann-Whitney's test of one window after the other, with less and less of alpha for each.
 
-    The k-th gets `alpha 6 / (pi k)^2`, so the chance of ever raising a false alarm is at most alpha, as far as the
-    normal approximation of the test holds. Scores are compared with the calibration scores of their own group, and the
-    variance is that of as many. Equal scores make the sum of places vary less than it says. The evidence is what was
-    spent over the p-value of the last whole window.
+    The k-th window gets `alpha 6 / (pi k)^2`, so the chance of ever raising a false alarm is at most alpha, as far as
+    the normal approximation of the test holds. Scores are compared with the calibration scores of their own group, and
+    the variance is computed for as many calibration scores as that group has. Equal scores make the sum of places vary
+    less than the variance says. The evidence is what was spent over the p-value of the last whole window.
 
     Examples:
         >>> Monitor(detector, alpha=0.01, method="window", window=500).alarms

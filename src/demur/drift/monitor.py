@@ -35,7 +35,7 @@ class Alarm:
     """That it was enough.
 
     Attributes:
-        at: how many scores had been looked at, the one that was enough included.
+        at: how many scores had been looked at, with the score that raised the alarm.
         time: when that was, in seconds; None where nobody said.
         log_evidence: the natural logarithm of the evidence.
     """
@@ -78,7 +78,7 @@ class Monitor(Readable):
         cooldown: how many scores, or how long, to wait after an alarm before evidence is gathered anew. None: the alarm
             stays until `reset()`.
         every: 10 to look at every tenth score alone, where scores depend on those before. The others count in
-            `passed`; a window, cooldown or run length of so many scores is of those that are looked at.
+            `passed`; a window, cooldown or run length counts only scores that are looked at.
         on_alarm: called with each `Alarm`, or a list of such functions. They are not saved.
 
     Attributes:
@@ -408,7 +408,7 @@ class Monitor(Readable):
     def _resume(self, document: dict[str, Any]) -> None:
         self.count, self.invalid = int(document["count"]), int(document["invalid"])
         self.passed, self.is_dependent = int(document.get("passed", 0)), bool(document.get("is_dependent", False))
-        if "autocorrelation" in document:  # older states have none
+        if "autocorrelation" in document:  # states of earlier versions lack it
             self._autocorrelation.resume(document["autocorrelation"])
         self.alarms = [Alarm(**alarm) for alarm in document["alarms"]]
         self.alarm_count = int(document["alarm_count"])

@@ -36,7 +36,7 @@ class Ranked:
         drawn: `(k,)`, how often in the batch.
         m: how many scores the batch has.
         n: how many the calibration has.
-        u: pairs in which the batch's score is the larger, those of equal scores counting half.
+        u: pairs in which the batch's score is the larger; pairs of equal scores count half.
         ties: `sum(t^3 - t)` over the groups of t equal scores.
     """
 

@@ -29,11 +29,11 @@ class Given(NamedTuple):
 
 
 def calibration_of(detector: Guard | Calibration) -> Calibration:
-    """The calibration of a detector, or one that is given itself.
+    """The calibration of a detector; a calibration that is given in its place is returned as it is.
 
     Raises:
         NotCalibrated: `infer_threshold` was not called.
-        WrongType: it is neither.
+        WrongType: it is neither a detector nor a calibration.
     """
     if isinstance(detector, Calibration):
         return detector
@@ -63,7 +63,7 @@ def scores_of(
 
     Args:
         detector: a detector, or its calibration.
-        X: rows; those of a Dask collection are scored where they are.
+        X: rows; the rows of a Dask collection are scored where they are.
         scores: `(n,)`, in their place.
         predicted: `(n,)`, the classes of given scores, as the detector calls them; of a calibration, their indices.
         by_class: whether classes are needed.

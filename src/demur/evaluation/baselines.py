@@ -3,7 +3,7 @@
 import abc
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import Any, ClassVar
 
 import keras
@@ -14,6 +14,7 @@ from demur.backends import current
 from demur.detectors.copying import with_companion
 from demur.evaluation.seeding import seeded
 from demur.evaluation.target import Array, Target
+from demur.extensions import Registry
 from demur.network import nets
 from demur.network.companion import is_wrapped
 from demur.network.graph import compiled
@@ -37,12 +38,15 @@ class Baseline(abc.ABC):
         seed: of what it draws.
     """
 
-    registry: ClassVar[dict[str, type["Baseline"]]] = {}
+    registry: ClassVar[MutableMapping[str, type["Baseline"]]] = Registry(
+        "demur.baselines", "demur.evaluation.baselines"
+    )
     name: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Baseline.registry[cls.name] = cls
+        if "name" in cls.__dict__:
+            Baseline.registry[cls.name] = cls
 
     def __init__(self, target: Target, training_rows: Any = None, seed: int = 0) -> None:
         self.target, self.training_rows, self.seed = target, training_rows, seed

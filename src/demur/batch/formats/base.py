@@ -2,11 +2,12 @@
 
 import abc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 from demur.batch.tables import Batch, Reading, arrow
+from demur.extensions import OrderedRegistry
 from demur.extras import extra
 from demur.rows.layout import Columns, Layout, flat
 from demur.rows.texts import Text
@@ -68,9 +69,11 @@ class Piece(abc.ABC):
 
 
 class Format(abc.ABC):
-    """Files of one kind. A new one is a file with a subclass and an import line in `demur.batch.formats`."""
+    """Files of one kind. A subclass is known by its `suffixes`."""
 
-    registry: ClassVar[list[type["Format"]]] = []
+    registry: ClassVar[MutableSequence[type["Format"]]] = OrderedRegistry(
+        "demur.batch_formats", "demur.batch.formats", names=lambda form: (*form.suffixes, *form.folders)
+    )
     suffixes: ClassVar[tuple[str, ...]]
     """Of its files' names."""
     folders: ClassVar[tuple[str, ...]] = ()
@@ -78,7 +81,8 @@ class Format(abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Format.registry.append(cls)
+        if "suffixes" in cls.__dict__:
+            Format.registry.append(cls)
 
     @classmethod
     @abc.abstractmethod

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from demur.classifiers.files import keras_file, lightgbm_file, onnx_file, skops_file, torch_weights, xgboost_file
 from demur.classifiers.files.base import Asked
 from demur.errors import WrongType
+from demur.extensions import Registry
 from demur.starting import check_there
 
 __all__ = ["FORMATS", "Format", "load_classifier"]
@@ -28,15 +29,19 @@ class Format(NamedTuple):
     read: Callable[[Path, Asked], Any]
 
 
-FORMATS: dict[str, Format] = {
-    ".keras": Format("Keras", keras_file.read),
-    ".onnx": Format("ONNX", onnx_file.read),
-    ".safetensors": Format("PyTorch weights", torch_weights.read),
-    ".json": Format("XGBoost", xgboost_file.read),
-    ".ubj": Format("XGBoost", xgboost_file.read),
-    ".txt": Format("LightGBM", lightgbm_file.read),
-    ".skops": Format("scikit-learn", skops_file.read),
-}
+FORMATS: Registry[Format] = Registry(
+    "demur.classifier_files",
+    definition=lambda form: form.read,
+    known={
+        ".keras": Format("Keras", keras_file.read),
+        ".onnx": Format("ONNX", onnx_file.read),
+        ".safetensors": Format("PyTorch weights", torch_weights.read),
+        ".json": Format("XGBoost", xgboost_file.read),
+        ".ubj": Format("XGBoost", xgboost_file.read),
+        ".txt": Format("LightGBM", lightgbm_file.read),
+        ".skops": Format("scikit-learn", skops_file.read),
+    },
+)
 """By suffix."""
 
 ESTIMATOR = (
@@ -89,7 +94,7 @@ def load_classifier(
     suffix = file.suffix.lower()
     found = FORMATS.get(suffix)
     check_there(file, role)
-    if suffix in CONVERT:
+    if found is None and suffix in CONVERT:
         raise WrongType(CONVERT[suffix].format(path=file, stem=file.stem, role=role))
     if found is None:
         known = ", ".join(f"{suffix} ({form.what})" for suffix, form in FORMATS.items())

@@ -1,4 +1,4 @@
-"""Attacks, one file a family. A new one is a file with an `Attack` subclass and an import line here."""
+"""Attacks, one file a family. A new file is found; the lines here let its classes be imported from here."""
 
 from demur.evaluation.attacks.adaptive import (
     BothPathsPGD,

@@ -1,6 +1,7 @@
 """What an attack is: settings in `__init__`, rows in `run`."""
 
 import abc
+from collections.abc import MutableMapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from demur.errors import InvalidSetting
 from demur.evaluation.norms import Norm, size
 from demur.evaluation.result import Knowledge
 from demur.evaluation.target import Target
+from demur.extensions import Registry
 
 Array = npt.NDArray[Any]
 
@@ -47,7 +49,7 @@ class Attack(abc.ABC):
         for_a_check: whether a sanity check needs it all the same.
     """
 
-    registry: ClassVar[dict[str, type["Attack"]]] = {}
+    registry: ClassVar[MutableMapping[str, type["Attack"]]] = Registry("demur.attacks", "demur.evaluation.attacks")
 
     name: ClassVar[str]
     norm: ClassVar[Norm] = "Linf"

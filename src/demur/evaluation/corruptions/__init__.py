@@ -1,6 +1,5 @@
 """Changes that no attacker makes: corruptions of images and of tables, at five severities. One file a family."""
 
-from demur.evaluation.corruptions import blur, digital, noise, weather  # noqa: F401 - each adds its corruptions
 from demur.evaluation.corruptions.images import CORRUPTIONS, corrupt
 from demur.evaluation.corruptions.tables import TABLE_CORRUPTIONS, applies, corrupt_table
 

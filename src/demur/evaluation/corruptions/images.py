@@ -1,4 +1,4 @@
-"""Corruptions of images in [0, 1]: the list of them, filled by the files of each family, and the way to call one."""
+"""Corruptions of images in [0, 1]: the registry, which the file of each family fills, and the function to call one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from demur.errors import InvalidSetting, ShapeMismatch
 from demur.evaluation.corruptions.draws import Draws, check_asked
+from demur.extensions import Registry
 from demur.extras import extra
 from demur.rows.layout import batches, check_rows
 
@@ -45,8 +46,10 @@ class Corruption:
         return (self.grey if channels == 1 else in_colour)[severity - 1]
 
 
-CORRUPTIONS: dict[str, Corruption] = {}
-"""Image corruptions by name: the nineteen of Hendrycks and Dietterich (2019, arXiv:1903.12261)."""
+CORRUPTIONS: Registry[Corruption] = Registry(
+    "demur.corruptions", "demur.evaluation.corruptions", definition=lambda corruption: corruption.change
+)
+"""Image corruptions by name: the nineteen of Hendrycks and Dietterich (2019, arXiv:1903.12261), and your own."""
 
 
 def corruption(

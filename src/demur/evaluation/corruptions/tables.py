@@ -11,6 +11,7 @@ import numpy.typing as npt
 from demur.errors import InvalidSetting
 from demur.evaluation.corruptions.columns import Column, check_alike, columns_of, replaced
 from demur.evaluation.corruptions.draws import Draws, check_asked
+from demur.extensions import Registry
 
 Changed: TypeAlias = dict[int, npt.NDArray[Any]]
 """The new values of the columns that change, by number."""
@@ -47,7 +48,9 @@ class TableCorruption:
     """Whether columns are what it needs."""
 
 
-TABLE_CORRUPTIONS: dict[str, TableCorruption] = {}
+TABLE_CORRUPTIONS: Registry[TableCorruption] = Registry(
+    "demur.table_corruptions", "demur.evaluation.corruptions.tables", definition=lambda corruption: corruption.change
+)
 """Table corruptions by name."""
 
 

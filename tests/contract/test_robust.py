@@ -3,9 +3,6 @@
 import copy
 import pickle
 
-import contract_guards as guards
-import contract_models as models
-import contract_sources as sources
 import keras
 import numpy as np
 import pytest
@@ -17,6 +14,7 @@ from demur.errors import InvalidSetting, WrongType
 from demur.network.robustness import as_robust
 from demur.testing.leaving import state_of
 from demur.testing.shared import divergences
+from tests.scaffold import guards, models, sources
 
 BACKEND = keras.backend.backend()
 

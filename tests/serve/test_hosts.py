@@ -7,7 +7,7 @@ from demur.serve.hosts import HostNames
 from demur.serve.protocol import ProtocolError
 from demur.serve.security import Keys, new_key
 from demur.serve.settings import Settings
-from serve_fakes import Running, images
+from tests.scaffold.serve_fakes import Running, images
 
 LIVE = "/v2/health/live"
 

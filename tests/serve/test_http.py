@@ -17,7 +17,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from demur.serve.security import Keys, new_key
-from serve_fakes import POISON, FakeGuard, Running, held, images, until
+from tests.scaffold.serve_fakes import POISON, FakeGuard, Running, held, images, until
 
 INFER = "/v2/models/guard/infer"
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from demur.serve.page import FILES, STATIC, routes
 from demur.serve.telemetry import Telemetry
 from demur.serve.watch import Watch
-from serve_fakes import FakeGuard, images
+from tests.scaffold.serve_fakes import FakeGuard, images
 
 NAME = "a <b>/ü"
 

@@ -9,8 +9,6 @@ import numpy as np
 import orjson
 import pytest
 from PIL import Image
-from test_alarms import Receiver
-from test_telemetry import samples, value
 
 from demur.calibration.thresholds import Calibration, ScoreDistribution, conformal_threshold
 from demur.drift.monitor import Monitor
@@ -22,7 +20,9 @@ from demur.serve.history import LAST, PARTS, POINTS, Lately, Rates, Trace, binne
 from demur.serve.recent import RECONSTRUCTIONS, Recent, image_shape, pixels, png
 from demur.serve.telemetry import Telemetry
 from demur.serve.watch import SAVE_EVERY, Watch
-from serve_fakes import FakeGuard, images, until
+from tests.scaffold.serve_fakes import FakeGuard, images, until
+from tests.serve.test_alarms import Receiver
+from tests.serve.test_telemetry import samples, value
 
 
 class Clock:

@@ -22,7 +22,7 @@ from demur import AdversarialAE, datasets
 from demur.demo import build_classifier
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 PORT, WIDTH, HEIGHT = 8123, 1280, 1500
 
 
@@ -61,7 +61,7 @@ def traffic(data: datasets.Dataset) -> None:
 
 def main() -> int:
     """Serve, ask, look."""
-    from chromium import Browser
+    from tests.scaffold.chromium import Browser
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "digits.onnx"

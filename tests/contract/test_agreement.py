@@ -2,16 +2,15 @@
 
 import warnings
 
-import contract_guards as guards
-import contract_models as models
 import keras
 import numpy as np
 import pytest
 
-from advice import advises
 from demur import AdversarialAE, ModelDistillation, load_detector
 from demur.errors import InvalidSetting
 from demur.network.feeding import TrainingBatches
+from tests.scaffold import guards, models
+from tests.scaffold.advice import advises
 
 X = models.digits()[0]
 QUICK = {"epochs": 1, "batch_size": 50, "verbose": False}

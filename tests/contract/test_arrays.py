@@ -1,6 +1,5 @@
 """Rows by another door: tensors that carry gradients or narrow floats, sparse matrices, tables in another order."""
 
-import contract_models as models
 import keras
 import numpy as np
 import pandas as pd
@@ -9,6 +8,7 @@ from keras import layers
 
 from demur import AdversarialAE, ModelDistillation, load_detector
 from demur.errors import ShapeMismatch, WrongType
+from tests.scaffold import models
 
 X = models.wine()[0][:60]
 BACKEND = keras.backend.backend()

@@ -4,9 +4,6 @@ import functools
 import math
 import random
 
-import contract_guards as guards
-import contract_models as models
-import contract_sources as sources
 import keras
 import numpy as np
 import pytest
@@ -43,6 +40,7 @@ from demur.evaluation.norms import size
 from demur.evaluation.target import Look, Target, TimeIsUp
 from demur.evaluation.threats import attacks_of
 from demur.testing.leaving import state_of
+from tests.scaffold import guards, models, sources
 
 # foolbox 3.3.4, with current SciPy, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")

@@ -1,11 +1,11 @@
 """Settings of calibration and of `fit` that cannot be meant are refused, with what was wanted."""
 
-import contract_models as models
 import numpy as np
 import pytest
 
 from demur import AdversarialAE, ModelDistillation
 from demur.errors import InvalidSetting, ShapeMismatch, TooFewInstances, WrongType
+from tests.scaffold import models
 
 
 @pytest.mark.parametrize("value", ["1", None, True, float("nan")])

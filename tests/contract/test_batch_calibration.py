@@ -1,15 +1,15 @@
 """Dask collections calibrate a detector, and are tested for drift, as the same rows in memory do."""
 
-import contract_guards as guards
 import keras
 import numpy as np
 import pytest
 
-from advice import advises
 from demur import ModelDistillation, drift
 from demur.batch import answers
 from demur.detectors import Detector
 from demur.errors import NonFinite, NotFitted, RowsFailed, ShapeMismatch, WrongType
+from tests.scaffold import guards
+from tests.scaffold.advice import advises
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")

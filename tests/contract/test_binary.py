@@ -1,7 +1,5 @@
 """One sigmoid output counts as two classes, whoever returns it and however it is shaped."""
 
-import contract_models as models
-import contract_sources as sources
 import keras
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from keras import layers, ops
 
 from demur import AdversarialAE, ModelDistillation, load_detector, testing
 from demur.testing.saving import loaded_as
+from tests.scaffold import models, sources
 
 BACKEND = keras.backend.backend()
 WEIGHTS = np.linspace(-1, 1, 13, dtype="float32")

@@ -7,7 +7,6 @@ import textwrap
 import threading
 import time
 
-import contract_sources as sources
 import numpy as np
 import pytest
 
@@ -24,6 +23,7 @@ from demur.errors import (
     WrongType,
 )
 from demur.rows.row_sketch import row_keys
+from tests.scaffold import sources
 
 
 class Endpoint:
@@ -278,21 +278,21 @@ def test_a_saved_detector_asks_for_its_black_box(X, tmp_path):
 
 
 def test_what_is_in_the_graph_is_no_black_box():
-    import contract_models
+    from tests.scaffold import models
 
     with pytest.raises(WrongType, match="BlackBox is for classifiers outside the graph"):
-        BlackBox(contract_models.tabular())
+        BlackBox(models.tabular())
 
 
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_training_shows_how_far_the_classifiers_answers_are(X, capsys, monkeypatch, in_graph):
     """On a terminal, once they take longer than two seconds."""
-    import contract_models
+    from tests.scaffold import models
 
     monkeypatch.setattr("demur.progress.can_draw", lambda: True)
     monkeypatch.setattr("demur.progress.PATIENCE", 0.0)
     wide = np.concatenate([X + i for i in range(24)])  # 1536 rows, six batches of 256
-    fit(contract_models.tabular() if in_graph else sources.function, wide, epochs=1, verbose=True)
+    fit(models.tabular() if in_graph else sources.function, wide, epochs=1, verbose=True)
     shown, _, _ = capsys.readouterr().out.partition("agreement")
     assert re.search(r"(?<!\d)6/6(?!\d)", shown)
 

@@ -6,17 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import contract_models as models
-import contract_sources as sources
 import keras
 import numpy as np
 import pytest
 
-from advice import advises
 from demur import AdversarialAE, ModelDistillation, load_detector, testing
 from demur.errors import NoGradients, NoGraph, WrongClassifier
 from demur.testing import READING_CHECKS
 from demur.testing.saving import loaded_as
+from tests.scaffold import models, sources
+from tests.scaffold.advice import advises
 
 BACKEND = keras.backend.backend()
 

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import contract_models as models
-import published
 import pytest
 
 import demur.detectors
 from demur import testing
 from demur.detectors import AdversarialAE, Detector, ModelDistillation
 from demur.testing import CHECKS, FRESH_CHECKS, READING_CHECKS
+from tests.scaffold import models, published
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import copy
 
-import contract_models as models
 import keras
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from demur.network import feeding
 from demur.network.graph import Views
 from demur.network.training import Objective
 from demur.testing.shared import log_views
+from tests.scaffold import models
 
 SETTINGS = [
     {"score_type": "kld"},

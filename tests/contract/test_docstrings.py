@@ -9,7 +9,6 @@ import json
 import shutil
 from pathlib import Path
 
-import contract_guards
 import keras
 import matplotlib
 import matplotlib.pyplot as plt
@@ -20,7 +19,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 import demur
 import demur.classifiers
-import evaluation_example
+from tests.scaffold import evaluation_example, guards
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src"
@@ -70,7 +69,7 @@ def tables():
 @pytest.fixture(scope="session")
 def guard_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "guard.onnx"
-    contract_guards.guard("AdversarialAE").export(path)
+    guards.guard("AdversarialAE").export(path)
     return path
 
 
@@ -78,13 +77,13 @@ def guard_file(tmp_path_factory):
 def names(monkeypatch):
     """What an example finds: made once a process, and left as it was."""
     rows, new_rows, forest = tables()
-    data, detector = contract_guards.data(), contract_guards.guard("AdversarialAE")
+    data, detector = guards.data(), guards.guard("AdversarialAE")
     for name in ("_threshold", "calibration", "harm"):
         monkeypatch.setattr(detector, name, getattr(detector, name))
     monkeypatch.setattr(demur.classifiers, "SOURCES", list(demur.classifiers.SOURCES))
     yield {
         "np": np, "json": json, "Path": Path, "demur": demur,
-        "classifier": contract_guards.classifier(), "detector": detector,
+        "classifier": guards.classifier(), "detector": detector,
         "X_train": data.train.x, "X_held_out": data.held_out.x, "X_new": data.test.x[:40], "y_new": data.test.y[:40],
         "X_test": data.test.x, "y_test": data.test.y,
         "rows": rows, "new_rows": new_rows, "forest": forest, "evaluation": evaluation_example.example(),

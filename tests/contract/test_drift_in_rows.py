@@ -4,11 +4,9 @@ import copy
 import pickle
 import warnings
 
-import contract_guards as guards
 import numpy as np
 import pytest
 
-from advice import advises
 from demur import ModelDistillation, evaluate, load_detector
 from demur.detectors import Detector
 from demur.drift import Monitor, calibrate_accuracy, estimate_accuracy
@@ -23,6 +21,8 @@ from demur.errors import (
     WrongRows,
     WrongType,
 )
+from tests.scaffold import guards
+from tests.scaffold.advice import advises
 
 KINDS = [name for name, kind in Detector.registry.items() if kind.__module__.startswith("demur.")]
 

@@ -4,8 +4,6 @@ import copy
 import pickle
 import warnings
 
-import contract_models as models
-import contract_sources as sources
 import keras
 import numpy as np
 import pandas as pd
@@ -25,6 +23,7 @@ from demur import AdversarialAE, ModelDistillation
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
 from demur.integrations.pyod import DemurDetector
 from demur.integrations.sklearn import DemurOutlierDetector
+from tests.scaffold import models, sources
 
 BACKEND = keras.backend.backend()
 QUICK = {"epochs": 2, "batch_size": 16}

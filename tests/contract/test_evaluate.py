@@ -6,8 +6,6 @@ import json
 import math
 from typing import ClassVar
 
-import contract_guards as guards
-import contract_models as models
 import keras
 import numpy as np
 import pandas as pd
@@ -43,6 +41,7 @@ from demur.evaluation.result import Evaluation
 from demur.evaluation.store import Store, Stores
 from demur.evaluation.target import Target
 from demur.evaluation.trial import Scene, Trial
+from tests.scaffold import guards, models
 
 # foolbox 3.3.4, with current SciPy, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")

@@ -2,9 +2,6 @@
 
 import json
 
-import contract_guards as guards
-import contract_models as models
-import contract_sources as sources
 import keras
 import numpy as np
 import onnx
@@ -25,6 +22,7 @@ from demur.errors import (
     ThresholdNotSet,
 )
 from demur.export import checking
+from tests.scaffold import guards, models, sources
 
 BACKEND = keras.backend.backend()
 KINDS = ("AdversarialAE", "ModelDistillation")

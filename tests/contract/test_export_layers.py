@@ -1,16 +1,16 @@
 """Keras's preprocessing layers, mixed precision and lambdas in a classifier: fitted, scored, saved and exported."""
 
-import contract_models as models
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 import demur.runtime
-from advice import advises
 from demur import ModelDistillation, load_detector
 from demur.errors import InvalidSetting, NotExportable
 from demur.export.operations import LOOKUPS, check_layers
+from tests.scaffold import models
+from tests.scaffold.advice import advises
 
 BACKEND = keras.backend.backend()
 RNG = np.random.default_rng(0)

@@ -1,7 +1,5 @@
 """A classifier outside the graph: its answer is an input of the file; an ONNX model is put into the file."""
 
-import contract_models as models
-import contract_sources as sources
 import keras
 import numpy as np
 import onnx
@@ -12,7 +10,6 @@ from keras import layers
 from sklearn.linear_model import LogisticRegression
 
 import demur.runtime
-from advice import advises
 from demur import ModelDistillation
 from demur.classifiers import BlackBox
 from demur.errors import (
@@ -24,6 +21,8 @@ from demur.errors import (
     ShapeMismatch,
     WrongType,
 )
+from tests.scaffold import models, sources
+from tests.scaffold.advice import advises
 
 BACKEND = keras.backend.backend()
 

@@ -2,12 +2,11 @@
 
 import multiprocessing
 
-import contract_guards as guards
-import contract_models as models
 import pytest
 
 from demur import ModelDistillation, load_detector
 from demur.errors import ForkedProcess
+from tests.scaffold import guards, models
 
 pytestmark = [
     pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="nothing is forked here"),

@@ -1,14 +1,14 @@
 """AdversarialAE needs a gradient through the classifier: it says where there is none, and what to use instead."""
 
-import contract_models as models
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
-from advice import advises
 from demur import AdversarialAE, ModelDistillation
 from demur.errors import NoGradients
+from tests.scaffold import models
+from tests.scaffold.advice import advises
 
 BACKEND = keras.backend.backend()
 RNG = np.random.default_rng(0)

@@ -4,12 +4,12 @@ import os
 import signal
 import threading
 
-import contract_models as models
 import keras
 import numpy as np
 import pytest
 
 from demur import AdversarialAE, ModelDistillation
+from tests.scaffold import models
 
 MAKE = {
     "AdversarialAE": lambda: AdversarialAE(

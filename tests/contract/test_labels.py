@@ -3,8 +3,6 @@
 import json
 import shutil
 
-import contract_guards as guards
-import contract_sources as sources
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +17,7 @@ from demur.errors import InvalidSetting, ShapeMismatch, TooFewInstances, WrongCl
 from demur.evaluation.running import evaluate
 from demur.onnx import runtime
 from demur.rows.classes import Classes
+from tests.scaffold import guards, sources
 
 X, Y = sources.wine()
 X, Y = X[Y < 2], Y[Y < 2]

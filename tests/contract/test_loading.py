@@ -5,13 +5,13 @@ import json
 import pickle
 import shutil
 
-import contract_models as models
 import keras
 import numpy as np
 import pytest
 
 from demur import AdversarialAE, ModelDistillation, load_detector
 from demur.errors import CorruptDetector, NotADetector, WrongClassifier, WrongType
+from tests.scaffold import models
 
 X = models.digits()[0][:20]
 

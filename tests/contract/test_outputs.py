@@ -2,7 +2,6 @@
 
 import warnings
 
-import contract_models as models
 import keras
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.svm import LinearSVC
 
-from advice import advises
 from demur import AdversarialAE, BlackBox, ModelDistillation
 from demur.errors import NotADistribution, ShapeMismatch, WrongType
+from tests.scaffold import models
+from tests.scaffold.advice import advises
 
 X, y = models.wine()
 BACKEND = keras.backend.backend()

@@ -1,7 +1,5 @@
 """A source of one's own, and classifiers that learn the layout of their rows from the first ones."""
 
-import contract_models as models
-import contract_sources as sources
 import keras
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from demur.classifiers import BlackBoxClassifier, GraphClassifier
 from demur.classifiers.base import digest_of
 from demur.errors import NotFitted, ShapeMismatch, WrongType
 from demur.testing.saving import loaded_as
+from tests.scaffold import models, sources
 
 
 class Rules:

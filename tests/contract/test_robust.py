@@ -3,9 +3,6 @@
 import copy
 import pickle
 
-import contract_guards as guards
-import contract_models as models
-import contract_sources as sources
 import keras
 import numpy as np
 import pytest
@@ -18,6 +15,7 @@ from demur.network.robustness import as_robust
 from demur.rows.layout import Field
 from demur.testing.leaving import state_of
 from demur.testing.shared import divergences
+from tests.scaffold import guards, models, sources
 
 BACKEND = keras.backend.backend()
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import several_devices
 
 from demur.backends import spread
+from tests.scaffold import several_devices
 
 BACKEND = several_devices.BACKEND
 SCRIPT = Path(several_devices.__file__)

@@ -5,12 +5,12 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from contract_models import cnn, decoder, digits, encoder, live_student
 
 from demur import AdversarialAE, ModelDistillation
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
 from demur.rows.layout import Field
 from demur.rows.sources import as_source
+from tests.scaffold.models import cnn, decoder, digits, encoder, live_student
 
 X = digits()[0][:70]
 

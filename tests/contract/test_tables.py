@@ -2,7 +2,6 @@
 
 import json
 
-import contract_sources as sources
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -15,11 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from advice import advises
 from demur import ModelDistillation, load_detector
 from demur.errors import NonFinite, NotFitted, ShapeMismatch, WrongType
 from demur.rows.encoding import TableEncoder
 from demur.testing.saving import loaded_as
+from tests.scaffold import sources
+from tests.scaffold.advice import advises
 
 N = 60
 

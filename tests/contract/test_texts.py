@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
-from advice import advises
 from demur import ModelDistillation, drift, load_detector
 from demur.errors import EmptyInput, NonFinite, ShapeMismatch, WrongType
 from demur.testing.saving import loaded_as
+from tests.scaffold.advice import advises
 
 N = 120
 SUBJECTS = {

@@ -2,12 +2,12 @@
 
 import threading
 
-import contract_models as models
 import keras
 import numpy as np
 import pytest
 
 from demur import AdversarialAE, ModelDistillation
+from tests.scaffold import models
 
 THREADS = 8
 CALLS = 60 if keras.backend.backend() == "torch" else 200  # all rows by all methods; a call is slow there

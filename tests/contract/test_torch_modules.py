@@ -5,18 +5,17 @@ import os
 import stat
 import threading
 
-import contract_models as models
-import contract_sources as sources
 import keras
 import numpy as np
 import pytest
 import torch
 from keras import ops
 
-from advice import advises
 from demur import AdversarialAE, ModelDistillation, load_detector, testing
 from demur.errors import CorruptDetector, InvalidSetting, NoGradients, ShapeMismatch, UnknownLayer, WrongType
 from demur.testing.shared import log_views
+from tests.scaffold import models, sources
+from tests.scaffold.advice import advises
 
 ON_TORCH = keras.backend.backend() == "torch"
 on_torch = pytest.mark.skipif(not ON_TORCH, reason="PyTorch modules are in the graph on Keras's PyTorch backend")

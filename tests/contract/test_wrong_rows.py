@@ -3,14 +3,11 @@
 import copy
 import warnings
 
-import contract_guards as guards
-import contract_models as models
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from advice import advises
 from demur import AdversarialAE, ModelDistillation, Robust, evaluate, load_detector
 from demur.drift import calibrate_accuracy, estimate_accuracy, test
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongRows, WrongType
@@ -19,6 +16,8 @@ from demur.evaluation.comparison import RIGHT_ROWS
 from demur.network import nets
 from demur.network.nets import Standardize
 from demur.onnx import runtime
+from tests.scaffold import guards, models
+from tests.scaffold.advice import advises
 
 NOTHING = {"attacks": None, "corruptions": None, "baselines": None, "verbose": False}
 

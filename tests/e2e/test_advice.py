@@ -9,7 +9,6 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 
 import demur
-from advice import advises
 from demur import AdversarialAE, ModelDistillation, classifiers, drift, load_detector, plots
 from demur.errors import (
     CorruptDetector,
@@ -31,6 +30,7 @@ from demur.errors import (
     WrongType,
 )
 from demur.evaluation.corruptions import TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
+from tests.scaffold.advice import advises
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for messages")
 IMAGES, CLASSES = load_digits(return_X_y=True)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from advice import advises
 from demur import batch
 from demur.batch import guards
 from demur.batch.answering import answers
@@ -20,6 +19,7 @@ from demur.calibration.sketch import ScoreSketch
 from demur.errors import CorruptDetector, DetectorNotFound, EmptyInput, InvalidSetting, ShapeMismatch, WrongType
 from demur.onnx import runtime
 from demur.rows.layout import Field
+from tests.scaffold.advice import advises
 
 da = pytest.importorskip("dask.array")
 pa = pytest.importorskip("pyarrow")

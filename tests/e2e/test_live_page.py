@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chromium import Browser, opened
 from demur.rows.layout import Field
 from demur.serve.transport.security import Keys
 from demur.serve.watching.summary import SECONDS
-from serve_fakes import SHAPE, FakeGuard, Running, images
+from tests.scaffold.chromium import Browser, opened
+from tests.scaffold.serve_fakes import SHAPE, FakeGuard, Running, images
 
 PHONE, DESK = 360, 1280
 HOSTILE = "<img src=x onerror=\"document.title = 'taken'\"> $x_1$ & 100% #1? " + 60 * "x"

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from deployed import ROOT, digits, guards, quiet_environment, run, texts
 
 import demur.runtime
-from advice import advises
 from demur import ModelDistillation, __version__
 from demur.errors import MissingExtra, NonFinite, NotADetector, NotExportable, ShapeMismatch, WrongType
+from tests.scaffold.advice import advises
+from tests.scaffold.deployed import ROOT, digits, guards, quiet_environment, run, texts
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow's own, at its import

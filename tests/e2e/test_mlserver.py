@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from deployed import (
+
+import demur.runtime
+from demur.errors import MissingExtra
+from tests.scaffold.deployed import (
     ROOT,
     arrays,
     assert_same,
@@ -23,9 +26,6 @@ from deployed import (
     tensor,
     texts,
 )
-
-import demur.runtime
-from demur.errors import MissingExtra
 
 PACKAGES = ("mlserver==1.7.1", "uvloop<0.22", "onnxruntime", "numpy")
 DOCUMENTED = json.loads(re.search(r"```json\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text("utf-8"), re.DOTALL)[1])

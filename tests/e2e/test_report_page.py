@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from chromium import Browser, opened
 from demur.report import write_report
-from evaluation_example import example
+from tests.scaffold.chromium import Browser, opened
+from tests.scaffold.evaluation_example import example
 
 PHONE, DESK = 360, 1280
 HOSTILE = "<script>document.title = 'taken'</script><img src='http://example.invalid/x.png'> $x_1$ & \"q\""

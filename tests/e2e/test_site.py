@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import demur
-from chromium import Browser, opened
+from tests.scaffold.chromium import Browser, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 PHONE, DESK = 390, 1440

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pasting
+from tests.scaffold import pages
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs/tutorials").glob("*.md"))}
@@ -21,7 +21,7 @@ TOLD = ["endpoint", "harmful_drift", "keras_images", "tabular", "text", "torch_i
 
 
 def blocks(page, language):
-    return pasting.blocks(f"tutorials/{page}", language)
+    return pages.blocks(f"tutorials/{page}", language)
 
 
 def prose(page):
@@ -62,7 +62,7 @@ def pasted(tmp_path_factory):
 
     def run(page, backend="tensorflow"):
         folder = tmp_path_factory.mktemp(page)
-        command = [sys.executable, ROOT / "tests/pasting.py", f"tutorials/{page}", "results.json", "--small"]
+        command = [sys.executable, ROOT / "tests/scaffold/pages.py", f"tutorials/{page}", "results.json", "--small"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         environment.pop("DEMUR_DATA", None)
         environment.pop("KERAS_BACKEND", None)
@@ -148,11 +148,9 @@ def test_harmful_drift_is_told_from_harmless(pasted):
 def test_from_zero_to_a_guarded_endpoint(tmp_path, monkeypatch):
     """As the page goes: paste, serve the file, ask by curl and by Python, watch, end the alarm."""
     monkeypatch.chdir(tmp_path)
-    *first, watch = pasting.with_less("tutorials/endpoint", blocks("endpoint", "python"))
+    *first, watch = pages.with_less("tutorials/endpoint", blocks("endpoint", "python"))
     names = {"__name__": "__console__"}
-    true, taken_for = re.search(
-        r"a (\d) that the classifier takes for a (\d)", pasting.paste(first, names)[-1]
-    ).groups()
+    true, taken_for = re.search(r"a (\d) that the classifier takes for a (\d)", pages.paste(first, names)[-1]).groups()
     serve, ask, reset = [block.strip() for block in blocks("endpoint", "console")[1:]]
     command = [sys.executable, "-m", "demur.cli", *serve.removeprefix("$ demur ").split(), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
@@ -168,7 +166,7 @@ def test_from_zero_to_a_guarded_endpoint(tmp_path, monkeypatch):
             answer = {output["name"]: output["data"][0] for output in json.loads(shell(ask))["outputs"]}
             assert (answer["no_defense"], answer["corrected"]) == (int(taken_for), int(true))
             assert answer["is_adversarial"] is True
-            said = pasting.paste([watch.replace("http://127.0.0.1:8080", url)], names)[0]
+            said = pages.paste([watch.replace("http://127.0.0.1:8080", url)], names)[0]
             rows = [line.split() for line in said.split("alarm\n")[1].splitlines()]
             assert [row[-1] for row in rows[:4]] == ["no"] * 4
             assert rows[-1][-1] == "yes"
@@ -182,11 +180,11 @@ def test_from_zero_to_a_guarded_endpoint(tmp_path, monkeypatch):
 
 def test_a_block_that_is_broken_fails():
     with pytest.raises(ZeroDivisionError):
-        pasting.paste(["one = 1\n", "one / 0\n"], {})
+        pages.paste(["one = 1\n", "one / 0\n"], {})
     with pytest.raises(SyntaxError):
-        pasting.paste(["def f():\n    a = 1\n\n    return a\n"], {})  # the prompt ends a function at a blank line
+        pages.paste(["def f():\n    a = 1\n\n    return a\n"], {})  # the prompt ends a function at a blank line
     with pytest.raises(AssertionError, match="does not end"):
-        pasting.paste(["print(1\n"], {})
+        pages.paste(["print(1\n"], {})
 
 
 # Moving over from alibi-detect --------------------------------------------------------------------------------------

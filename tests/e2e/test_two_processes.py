@@ -30,11 +30,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
-from advice import advises
 from demur import BlackBox, ModelDistillation, load_detector
 from demur.classifiers.estimator import earlier_fingerprint, fingerprint
 from demur.classifiers.likeness import Probe
 from demur.errors import WrongClassifier
+from tests.scaffold.advice import advises
 
 X, Y = load_wine(return_X_y=True)
 

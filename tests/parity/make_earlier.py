@@ -1,6 +1,6 @@
 """Make files as demur wrote them at one version, for every later one to read: see test_earlier.py.
 
-    KERAS_BACKEND=tensorflow python tests/parity/make_earlier.py
+    KERAS_BACKEND=tensorflow python -m tests.parity.make_earlier
 
 Run it never again on the folder that it made: a later format gets a folder of its own.
 """
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from earlier import frame, rule
 from keras import layers
 from sklearn.datasets import load_digits
 
 from demur import ModelDistillation, drift
 from demur.onnx import runtime
+from tests.parity.earlier import frame, rule
 
 DATA = Path(__file__).parent / "data" / "earlier"
 

@@ -1,6 +1,6 @@
 """Make the reference that every backend is compared with: one small detector of each class, inputs and their scores.
 
-    KERAS_BACKEND=tensorflow python tests/parity/make_reference.py
+    KERAS_BACKEND=tensorflow python -m tests.parity.make_reference
 
 Run it again only when the format of saved detectors changes; the files are committed.
 """

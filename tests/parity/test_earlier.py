@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from earlier import frame, rule
 
 from demur import drift, load_detector
 from demur.onnx import runtime
+from tests.parity.earlier import frame, rule
 
 DATA = Path(__file__).parent / "data" / "earlier"
 

@@ -12,7 +12,7 @@ import pytest
 
 from demur.errors import InvalidSetting
 from demur.serve.watching.alarms import CONTENT_TYPE, TYPE, Webhook, cloud_event
-from serve_fakes import until
+from tests.scaffold.serve_fakes import until
 
 
 class Receiver:

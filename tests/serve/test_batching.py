@@ -7,7 +7,7 @@ import pytest
 
 from demur.serve.serving.batching import Batcher
 from demur.serve.serving.protocol import ProtocolError
-from serve_fakes import POISON, FakeGuard, held, images
+from tests.scaffold.serve_fakes import POISON, FakeGuard, held, images
 
 
 class Batches:

@@ -16,7 +16,7 @@ import pytest
 from demur.errors import InvalidSetting
 from demur.serve.serving.protocol import InferResponse
 from demur.serve.transport.security import Keys, new_key
-from serve_fakes import POISON, FakeGuard, Running, held, images, until
+from tests.scaffold.serve_fakes import POISON, FakeGuard, Running, held, images, until
 
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")

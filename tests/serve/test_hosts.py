@@ -7,7 +7,7 @@ from demur.serve.serving.protocol import ProtocolError
 from demur.serve.settings import Settings
 from demur.serve.transport.hosts import HostNames
 from demur.serve.transport.security import Keys, new_key
-from serve_fakes import Running, images
+from tests.scaffold.serve_fakes import Running, images
 
 LIVE = "/v2/health/live"
 

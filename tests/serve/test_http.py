@@ -21,7 +21,7 @@ from demur.serve.serving.protocol import DATATYPES, MAX_DIMENSIONS
 from demur.serve.transport import page
 from demur.serve.transport.http import OPENAPI
 from demur.serve.transport.security import Keys, new_key
-from serve_fakes import POISON, FakeGuard, Running, held, images, until
+from tests.scaffold.serve_fakes import POISON, FakeGuard, Running, held, images, until
 
 INFER = "/v2/models/guard/infer"
 

@@ -20,7 +20,7 @@ from demur.errors import InvalidSetting
 from demur.serve import Settings, launch
 from demur.serve.launch import greeting, listening
 from demur.serve.serving.models import Models
-from serve_fakes import FakeGuard, Running, held, images, until
+from tests.scaffold.serve_fakes import FakeGuard, Running, held, images, until
 
 INFER = "/v2/models/guard/infer"
 

@@ -8,7 +8,7 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from demur.serve.transport import limits
-from serve_fakes import FakeGuard, Running, images, until
+from tests.scaffold.serve_fakes import FakeGuard, Running, images, until
 
 INFER = "/v2/models/guard/infer"
 

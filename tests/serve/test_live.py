@@ -6,7 +6,7 @@ import pytest
 from demur.onnx import runtime
 from demur.serve.serving.live import ServedDetector, untempered, verdicts
 from demur.serve.serving.models import Models
-from serve_fakes import images
+from tests.scaffold.serve_fakes import images
 
 
 @pytest.fixture(scope="module")

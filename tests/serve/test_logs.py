@@ -12,7 +12,7 @@ from demur.errors import MissingExtra
 from demur.serve.watching import logs
 from demur.serve.watching.logs import FIELDS, JsonFormatter, TextFormatter
 from demur.serve.watching.tracing import Tracer
-from serve_fakes import Running, images, until
+from tests.scaffold.serve_fakes import Running, images, until
 
 INFER = "/v2/models/guard/infer"
 TRACE = "0af7651916cd43dd8448eb211c80319c"

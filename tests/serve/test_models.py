@@ -13,7 +13,7 @@ import pytest
 from demur.errors import DetectorNotFound, InvalidSetting, NotADetector
 from demur.serve.serving import service
 from demur.serve.serving.models import Models, load_guard, named, stamp
-from serve_fakes import FakeGuard, Running, held, images, until
+from tests.scaffold.serve_fakes import FakeGuard, Running, held, images, until
 
 INFER = "/v2/models/guard/infer"
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from advice import advises
 from demur.errors import InvalidSetting
 from demur.serve.serving.models import Models, Served, named
 from demur.serve.settings import Settings
 from demur.serve.watching.state import StateFile
+from tests.scaffold.advice import advises
 
 
 def test_guards_have_names_and_no_two_the_same():

@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import pytest
 
-from serve_fakes import Running
+from tests.scaffold.serve_fakes import Running
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("onnxruntime")

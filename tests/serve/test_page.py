@@ -14,7 +14,7 @@ from demur.serve.transport.http import OPENAPI
 from demur.serve.transport.page import FILES, STATIC, routes
 from demur.serve.watching.telemetry import Telemetry
 from demur.serve.watching.watch import Watch
-from serve_fakes import FakeGuard, images
+from tests.scaffold.serve_fakes import FakeGuard, images
 
 NAME = "a <b>/ü"
 

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.serve.watching.telemetry import OTHER, Telemetry, quantiles, score_bounds
-from serve_fakes import FakeGuard
+from tests.scaffold.serve_fakes import FakeGuard
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import orjson
 import pytest
 from PIL import Image
-from test_alarms import Receiver
 from test_telemetry import samples, value
 
 from demur.calibration.thresholds import Calibration, ScoreDistribution, conformal_threshold
@@ -22,7 +21,8 @@ from demur.serve.watching.recent import RECONSTRUCTIONS, Recent, image_shape, pi
 from demur.serve.watching.summary import LAST, PARTS, POINTS, Lately, Rates, Trace, binned, calibration_rate, log_edges
 from demur.serve.watching.telemetry import Telemetry
 from demur.serve.watching.watch import SAVE_EVERY, Watch
-from serve_fakes import FakeGuard, images, until
+from tests.scaffold.serve_fakes import FakeGuard, images, until
+from tests.serve.test_alarms import Receiver
 
 
 class Clock:

@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
-from advice import advises
 from demur.calibration.agreement import FEWEST, MOST, Agreement, split, warn_if_poor
 from demur.errors import InvalidSetting
+from tests.scaffold.advice import advises
 
 
 def test_kappa_is_cohens():

@@ -5,11 +5,11 @@ import io
 import numpy as np
 import pytest
 
-from advice import advises
 from demur.batch.tables import Reading, rows_of
 from demur.errors import ShapeMismatch, WrongType
 from demur.rows.layout import Columns, Field
 from demur.rows.texts import Text
+from tests.scaffold.advice import advises
 
 pa = pytest.importorskip("pyarrow")
 image = pytest.importorskip("PIL.Image")

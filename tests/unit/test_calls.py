@@ -9,9 +9,9 @@ import warnings
 import pytest
 
 import demur
-from advice import advises
 from demur import checks
 from demur.errors import InvalidSetting, WrongType
+from tests.scaffold.advice import advises
 
 
 class Loss(enum.Enum):

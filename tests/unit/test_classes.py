@@ -5,9 +5,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from advice import advises
 from demur.errors import InvalidSetting, ShapeMismatch
 from demur.rows.classes import UNKNOWN, Classes, class_names, classes_said_by, settled_classes
+from tests.scaffold.advice import advises
 
 SPAM = Classes(2, ("ham", "spam"))
 SIGNS = Classes(2, (-1, 1))

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advice import advises
 from demur.calibration import thresholds as calibration
 from demur.calibration.thresholds import (
     Calibration,
@@ -16,6 +15,7 @@ from demur.calibration.thresholds import (
     percentile_threshold,
 )
 from demur.errors import DemurError, EmptyInput, InvalidSetting, NonFinite, TooFewInstances
+from tests.scaffold.advice import advises
 
 RATES = st.sampled_from([0.01, 0.05, 0.1, 0.25, 1 / 3, 0.5, 0.9])
 

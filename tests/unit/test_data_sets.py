@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from advice import advises
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
 from demur.rows.layout import Columns, Field
 from demur.rows.sources import DataSet, as_source, collected, first_rows
 from demur.rows.texts import Text
+from tests.scaffold.advice import advises
 
 X = np.arange(20, dtype="float32").reshape(10, 2)
 Y = np.arange(10)

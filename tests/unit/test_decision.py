@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from advice import advises
 from demur.errors import DependentRows, NoPower
 from demur.guards.decision import Groups, calibrate, calibration_of, decide, grouped
 from demur.guards.results import Scored
+from tests.scaffold.advice import advises
 
 
 def scored(scores, predicted=None):

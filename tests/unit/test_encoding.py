@@ -12,11 +12,11 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from advice import advises
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotFitted, ShapeMismatch, WrongType
 from demur.rows import ngrams
 from demur.rows.columns import BUCKETS, MOST_CATEGORIES
 from demur.rows.encoding import TableEncoder
+from tests.scaffold.advice import advises
 
 N = 200
 

@@ -6,10 +6,10 @@ import warnings
 import numpy as np
 import pytest
 
-from advice import advises
 from demur.errors import InvalidSetting
 from demur.rows import endless
 from demur.rows.endless import check_ends, watched
+from tests.scaffold.advice import advises
 
 
 def loops():

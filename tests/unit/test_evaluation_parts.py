@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 
-from advice import advises
 from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.errors import CorruptEvaluation, InvalidSetting
 from demur.evaluation import checks
@@ -31,7 +30,8 @@ from demur.evaluation.schedule import FEWEST, Price, in_order, is_worthwhile, sc
 from demur.evaluation.store import Store, digest_of_rows
 from demur.evaluation.target import Verdict
 from demur.evaluation.threats import Corruption, described
-from evaluation_example import example
+from tests.scaffold.advice import advises
+from tests.scaffold.evaluation_example import example
 
 EVERY_NORM = pytest.mark.parametrize("norm", NORMS)
 relaxed = settings(max_examples=50, deadline=None)

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advice import advises
 from demur.calibration import held_out
 from demur.calibration.binomial import binomial_cdf
 from demur.calibration.held_out import (
@@ -22,6 +21,7 @@ from demur.calibration.held_out import (
 from demur.errors import WrongRows
 from demur.rows import row_sketch
 from demur.rows.layout import layout_of
+from tests.scaffold.advice import advises
 
 RNG = np.random.default_rng(0)
 

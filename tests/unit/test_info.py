@@ -7,9 +7,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from test_guard_file import description
 
-from advice import advises, run_raising
 from demur import cli
 from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.calibration.wording import size
@@ -17,7 +15,9 @@ from demur.errors import CorruptDetector, CorruptEvaluation, DetectorNotFound, N
 from demur.guards.description import Description, metadata_of, sealed
 from demur.guards.folder import write
 from demur.rows.layout import Field, as_json
-from evaluation_example import example
+from tests.scaffold.advice import advises, run_raising
+from tests.scaffold.evaluation_example import example
+from tests.unit.test_guard_file import description
 
 SHA = "3f" * 32
 

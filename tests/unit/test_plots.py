@@ -13,7 +13,7 @@ from demur import plots
 from demur.calibration.metrics import auroc
 from demur.errors import EmptyInput, InvalidSetting, MissingExtra, NonFinite, ShapeMismatch, WrongType
 from demur.plots.style import PALETTE
-from evaluation_example import THRESHOLD, example
+from tests.scaffold.evaluation_example import THRESHOLD, example
 
 RNG = np.random.default_rng(0)
 CLEAN, BAD = np.exp(RNG.normal(-3, 1, 200)), np.exp(RNG.normal(0, 1, 80))

@@ -23,7 +23,7 @@ from demur.report.figures import shortened, svg
 from demur.report.gallery import LARGEST, enlarged, gallery, png, value_range
 from demur.report.page import page
 from demur.report.tables import comparison, groups, matrix
-from evaluation_example import example
+from tests.scaffold.evaluation_example import example
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -25,7 +25,7 @@ from demur.evaluation.result import Check, Comparison
 from demur.evaluation.sentences import sentences
 from demur.report import summary
 from demur.report.page import page
-from evaluation_example import example
+from tests.scaffold.evaluation_example import example
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -22,7 +22,7 @@ from demur.guards.results import CorrectResult, PredictResult, Result
 from demur.rows.classes import Classes
 from demur.rows.layout import Columns, Field
 from demur.summary import WIDTH, Summary
-from evaluation_example import example
+from tests.scaffold.evaluation_example import example
 
 META = {"name": "AdversarialAE", "detector_type": "adversarial", "data_type": None, "online": False, "version": "1"}
 MORE = ScoreDistribution.of(np.arange(120.0))

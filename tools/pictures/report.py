@@ -24,7 +24,7 @@ from demur.demo import build_classifier
 from demur.report import summary, write_report
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 COLOURS, TALLEST = 128, 1300
 PARTS = {
     "head": ("header", "[aria-labelledby=summary]", 760),
@@ -62,7 +62,7 @@ def evaluation() -> demur.Evaluation:
 
 def cut(page: Path, profile: Path) -> dict[str, bytes]:
     """Each part of a page as PNG, in the light and in the dark, by the picture's name."""
-    from chromium import Browser
+    from tests.scaffold.chromium import Browser
 
     browser, found = Browser(profile), {}
     try:

@@ -21,7 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, RESULTS = ROOT / "docs/images", ROOT / "docs/results"
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 PAGES = ("keras_images", "torch_images", "tabular", "text", "harmful_drift", "endpoint")
 ALONE, GUARDED, CAUGHT, ALL, BATCHES = "#808080", "#4477aa", "#cc3311", "#997700", "#aa3377"
 FLAGGED = {
@@ -110,8 +110,8 @@ def changes(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def served(names: dict[str, Any], document: dict[str, Any], file: Path) -> None:
     """The second half of the endpoint: ask by curl's body and by the page's code, and photograph the server's page."""
-    import pasting
-    from chromium import Browser, opened
+    from tests.scaffold import pages
+    from tests.scaffold.chromium import Browser, opened
 
     serve = [sys.executable, "-m", "demur.cli", "serve", "guard.onnx", "--state", "state", "--port", "0"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
@@ -122,8 +122,8 @@ def served(names: dict[str, Any], document: dict[str, Any], file: Path) -> None:
             request = urllib.request.Request(f"{url}/v2/models/guard/infer", Path("request.json").read_bytes())
             with urllib.request.urlopen(request) as answer:
                 document["answer"] = json.load(answer)
-            client = pasting.blocks("tutorials/endpoint")[-1].replace("http://127.0.0.1:8080", url)
-            document["printed"] += pasting.paste([client], names)
+            client = pages.blocks("tutorials/endpoint")[-1].replace("http://127.0.0.1:8080", url)
+            document["printed"] += pages.paste([client], names)
             Path("profile").mkdir()
             with opened(Browser, Path("profile")) as browser:
                 browser.call(
@@ -145,11 +145,11 @@ def served(names: dict[str, Any], document: dict[str, Any], file: Path) -> None:
 def made(page: str) -> None:
     """The results and the picture of one page."""
     os.environ["KERAS_BACKEND"] = "torch" if page == "torch_images" else "tensorflow"
-    import pasting
+    from tests.scaffold import pages
 
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        document, names = pasting.run(f"tutorials/{page}", first=-1 if page == "endpoint" else None)
+        document, names = pages.run(f"tutorials/{page}", first=-1 if page == "endpoint" else None)
         if page == "endpoint":
             served(names, document, IMAGES / "tutorial-endpoint-page.png")
         elif page == "keras_images":

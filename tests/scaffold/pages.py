@@ -1,6 +1,6 @@
 """Pages whose Python can be pasted: block by block into one session of Python's prompt, as a reader pastes it.
 
-    python tests/pasting.py PAGE RESULTS.json [--small]
+    python tests/scaffold/pages.py PAGE RESULTS.json [--small]
 
 runs the blocks of a page in the present folder, in full or with what `SMALL` puts in the place of its settings, and
 writes what each block printed, and the table of figures that the page calls `found`. A table from OpenML is read from
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-PAGES = Path(__file__).resolve().parents[1] / "docs"
+PAGES = Path(__file__).resolve().parents[2] / "docs"
 DIGITS = {'datasets.load("fashion_mnist")': 'datasets.load("digits")'}
 SMALL = {
     "tutorials/keras_images": {**DIGITS, "epochs=6": "epochs=15", "epochs=10": "epochs=20", "PGD(0.05)": "PGD(0.1)"},

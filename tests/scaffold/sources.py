@@ -7,11 +7,12 @@ import warnings
 
 import numpy as np
 import torch
-from contract_models import digits, wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from tests.scaffold.models import digits, wine
 
 FOLDER = tempfile.TemporaryDirectory()
 

@@ -2,13 +2,13 @@
 
 import functools
 
-import contract_models as models
 import keras
 import numpy as np
 from keras import layers
 
 from demur import AdversarialAE, ModelDistillation, datasets
 from demur.evaluation.target import Target
+from tests.scaffold import models
 
 
 @functools.cache

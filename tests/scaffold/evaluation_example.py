@@ -1,6 +1,6 @@
 """A made-up evaluation, the same at every call: figures that follow from its scores, images from scikit-learn's digits.
 
-`python tests/evaluation_example.py evaluation.json` writes it to a file, for a look at its report.
+`python tests/scaffold/evaluation_example.py evaluation.json` writes it to a file, for a look at its report.
 """
 
 import functools

@@ -1,6 +1,6 @@
-"""The same fits on one device and on two: run here, and started on two by `test_several_devices.py`.
+"""The same fits on one device and on two: run here, and started on two by `tests/contract/test_several_devices.py`.
 
-    KERAS_BACKEND=... python several_devices.py FOLDER
+    KERAS_BACKEND=... python tests/scaffold/several_devices.py FOLDER
 
 writes what they come to as `FOLDER/RANK.json`; on PyTorch, `torchrun` starts it.
 """

@@ -9,7 +9,6 @@ import numpy as np
 import orjson
 import pytest
 from PIL import Image
-from test_telemetry import samples, value
 
 from demur.calibration.thresholds import Calibration, ScoreDistribution, conformal_threshold
 from demur.drift.monitor import Monitor
@@ -23,6 +22,7 @@ from demur.serve.watching.telemetry import Telemetry
 from demur.serve.watching.watch import SAVE_EVERY, Watch
 from tests.scaffold.serve_fakes import FakeGuard, images, until
 from tests.serve.test_alarms import Receiver
+from tests.serve.test_telemetry import samples, value
 
 
 class Clock:

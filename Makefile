@@ -1,7 +1,7 @@
 # make demo   train, attack and correct, on real images, and show the table and the picture
 # make quick  what to run all day: units, properties and the first case of each contract test, on TensorFlow
-# make test   everything CI checks
-# make nightly  the contract with all its cases on JAX and PyTorch, of which `make test` runs the first of each test
+# make test   what CI checks: the contract with all its cases on TensorFlow, the first on JAX and PyTorch; programs, server
+# make nightly  the rest: the contract with all its cases on JAX and PyTorch, and what is marked `nightly`
 # make docs   the documentation, as a site in ./site that needs no server
 # make bench  the measurements that the documentation shows
 # make examples  the code of the tutorials and the examples, in full
@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 BACKEND ?= tensorflow
 DATASET ?= digits
 
-.PHONY: demo test docs bench examples adapters lint types layers pytest pytest-programs pytest-tensorflow pytest-jax pytest-torch quick nightly quick-units quick-contract nightly-jax nightly-torch clean
+.PHONY: demo test docs bench examples adapters lint types layers pytest pytest-programs pytest-tensorflow pytest-jax pytest-torch quick nightly quick-units quick-contract nightly-programs nightly-tensorflow nightly-jax nightly-torch faults clean
 
 demo: $(VENV)/demo-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(BIN)/demur demo --dataset $(DATASET)
@@ -73,28 +73,42 @@ layers: $(VENV)/dev
 # Keras fixes its backend when it is imported: one process a backend. `make -j2 test` runs two of them at once.
 pytest: pytest-tensorflow pytest-programs pytest-jax pytest-torch
 
-# The programs, the server and what needs no network: on TensorFlow. Some tests make environments of their own in .venv.
+PYTEST := $(BIN)/pytest -p no:cacheprovider
+DAILY := -m "not nightly"
+
+# The programs, the server and what needs no network, on TensorFlow.
 pytest-programs: $(VENV)/dev
-	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider tests/unit tests/properties tests/serve tests/e2e
+	KERAS_BACKEND=tensorflow $(PYTEST) $(DAILY) tests/unit tests/properties tests/serve tests/e2e
 
 pytest-tensorflow: $(VENV)/dev
-	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider tests/contract tests/parity
+	KERAS_BACKEND=tensorflow $(PYTEST) $(DAILY) tests/contract tests/parity
 
 pytest-jax pytest-torch: pytest-%: $(VENV)/dev
-	KERAS_BACKEND=$* $(BIN)/pytest -p no:cacheprovider --first tests/contract tests/parity
+	KERAS_BACKEND=$* $(PYTEST) $(DAILY) --first tests/contract tests/parity
 
 quick: quick-contract quick-units
 
 quick-contract: $(VENV)/dev
-	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider --first tests/contract
+	KERAS_BACKEND=tensorflow $(PYTEST) $(DAILY) --first tests/contract
 
 quick-units: $(VENV)/dev
-	KERAS_BACKEND=tensorflow $(BIN)/pytest -p no:cacheprovider tests/unit tests/properties
+	KERAS_BACKEND=tensorflow $(PYTEST) $(DAILY) tests/unit tests/properties
 
-nightly: nightly-jax nightly-torch
+nightly: nightly-programs nightly-tensorflow nightly-jax nightly-torch
+
+# Needs a network and Debian's chromium. Some tests make environments of their own in .venv.
+nightly-programs: $(VENV)/dev
+	KERAS_BACKEND=tensorflow $(PYTEST) -m nightly tests/unit tests/properties tests/serve tests/e2e
+
+nightly-tensorflow: $(VENV)/dev
+	KERAS_BACKEND=tensorflow $(PYTEST) -m nightly tests/contract tests/parity
 
 nightly-jax nightly-torch: nightly-%: $(VENV)/dev
-	KERAS_BACKEND=$* $(BIN)/pytest -p no:cacheprovider tests/contract tests/parity
+	KERAS_BACKEND=$* $(PYTEST) tests/contract tests/parity
+
+# Breaks a copy of the library in a dozen ways, and shows which tests of `make test` notice.
+faults: $(VENV)/dev
+	$(BIN)/python tools/planted_faults.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -37,6 +37,7 @@ def one(tmp_path_factory):
     return several_devices.results(tmp_path_factory.mktemp("one-device"))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("case", [case.__name__ for case in several_devices.CASES])
 def test_two_devices_train_as_one(one, two, case):
     told, _ = two
@@ -47,6 +48,7 @@ def test_two_devices_train_as_one(one, two, case):
             np.testing.assert_allclose(process["cases"][case][name], value, atol=1e-5, rtol=0, err_msg=name)
 
 
+@pytest.mark.nightly
 def test_progress_is_shown_once(two):
     _, printed = two
     assert len(re.findall("Epoch 1/9", printed)) == 1
@@ -54,12 +56,14 @@ def test_progress_is_shown_once(two):
     assert "Epoch 3/9" not in printed, "training did not stop early"
 
 
+@pytest.mark.nightly
 def test_what_writes_files_does_so_in_one_process_and_what_is_saved_loads_in_all(two):
     for process in two[0]:
         assert process["files"] == ["0.csv", "0.keras"]
         np.testing.assert_allclose(process["reloaded"], process["cases"]["uneven"]["score"], atol=1e-6)
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(BACKEND != "torch", reason="of several processes")
 def test_several_processes_are_given_the_same_and_stop_together(two):
     for process in two[0]:
@@ -70,6 +74,7 @@ def test_several_processes_are_given_the_same_and_stop_together(two):
         assert process["interrupted"] == 4
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of strategies")
 def test_what_a_strategy_cannot_train_is_refused(two):
     ((process,), _) = two
@@ -78,6 +83,7 @@ def test_what_a_strategy_cannot_train_is_refused(two):
     assert "steps_per_execution" in process["together"]
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(BACKEND != "jax", reason="of distributions")
 def test_a_detector_made_before_the_distribution_is_moved_to_its_devices(two):
     ((process,), _) = two

@@ -269,6 +269,7 @@ def test_the_guard_is_loaded_once_a_worker_and_tasks_do_not_carry_it(guard, rows
     assert len(pickle.dumps(ref)) < 1000 < guard.stat().st_size
 
 
+@pytest.mark.nightly
 def test_every_row_is_there_once_though_a_worker_is_killed(guard, files, expected, tmp_path):
     with (
         distributed.LocalCluster(
@@ -295,6 +296,7 @@ def test_every_row_is_there_once_though_a_worker_is_killed(guard, files, expecte
     same(table, expected)
 
 
+@pytest.mark.nightly
 def test_rows_that_end_every_worker_end_the_job_with_advice_and_keep_what_is_done(client):
     from demur.batch import writing
 

@@ -96,6 +96,7 @@ def test_an_adapter_is_thin(name):
     assert len((PACKAGE / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 40
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("engine", "script"), [("pyspark", SPARK), ("ray", RAY)])
 def test_an_engine_gives_what_the_guard_gives(engine, script, guard, rows, tmp_path):
     pd = pytest.importorskip("pandas")

@@ -64,6 +64,7 @@ def saver(tmp_path):
     process.wait()
 
 
+@pytest.mark.nightly
 def test_a_detector_killed_while_saving_is_the_old_or_the_new_one(saver):
     path, process = saver
     X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")

@@ -1,5 +1,7 @@
 """The demonstration, small, from data to picture; and the data sets that it uses."""
 
+import contextlib
+import io
 import json
 
 import numpy as np
@@ -15,18 +17,32 @@ pytestmark = pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` 
 PLAN = demo.Plan(600, 120, 12, 15, (("FGSM", 0.15), ("PGD", 0.15)), robust=0.1)
 
 
-def test_demo_detects_attacks_and_says_the_same_again(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(demo.PLANS, "digits", PLAN)
-    monkeypatch.setenv("COLUMNS", "80")
-    tables = []
-    for turn in ("first", "second"):
-        assert demo.main(out=tmp_path / turn) == 0
-        out = capsys.readouterr().out
-        assert "…" not in out, "the table does not fit a terminal of 80 columns"
-        tables.append(out[out.index("test images") : out.index("picture:")])
-        assert (tmp_path / turn / "demo.png").read_bytes().startswith(b"\x89PNG")
-    assert tables[0] == tables[1]
-    found = json.loads((tmp_path / "first" / "demo.json").read_text())
+def shown(folder):
+    """What the demonstration prints, from the heading of its table to the name of its picture."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setitem(demo.PLANS, "digits", PLAN)
+        patch.setenv("COLUMNS", "80")
+        assert demo.main(out=folder) == 0
+    text = out.getvalue()
+    assert "…" not in text, "the table does not fit a terminal of 80 columns"
+    assert (folder / "demo.png").read_bytes().startswith(b"\x89PNG")
+    return text[text.index("test images") : text.index("picture:")]
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """The folder of a demonstration, and its table."""
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, shown(folder)
+
+
+@pytest.mark.nightly
+def test_demo_says_the_same_again(once, tmp_path):
+    assert shown(tmp_path) == once[1]
+
+
+def test_demo_detects_attacks(once):
+    found = json.loads((once[0] / "demo.json").read_text())
     assert list(found["detectors"]) == ["AdversarialAE", "ModelDistillation", "maximum probability"]
     rows = [detector["rows"]["PGD eps 0.15"] for detector in found["detectors"].values()]
     assert rows[1]["flagged"] > rows[2]["flagged"], "the guard sees what confidence does not"

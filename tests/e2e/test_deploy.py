@@ -69,6 +69,7 @@ def tools():
 # The image ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_the_dockerfile_passes_its_linter(tools, tmp_path):
     run(tools.parent / "hadolint", DEPLOY / "Dockerfile")
     bad = tmp_path / "Dockerfile"
@@ -166,11 +167,13 @@ def server(image, tmp_path_factory):
         yield found
 
 
+@pytest.mark.nightly
 def test_the_image_has_no_keras(image):
     code = "import importlib.util as u; print([n for n in ('keras', 'h5py', 'tensorflow', 'pip') if u.find_spec(n)])"
     assert run(image / "bin" / "python", "-c", code).strip() == "[]"
 
 
+@pytest.mark.nightly
 def test_the_image_serves_what_the_guard_says(server):
     guard = demur.runtime.load(guards() / "digits.onnx")
     status, answer = server.infer("digits", digits())
@@ -178,6 +181,7 @@ def test_the_image_serves_what_the_guard_says(server):
     assert_same(arrays(answer), guard.run(guard.feed(digits())))
 
 
+@pytest.mark.nightly
 def test_the_image_watches_for_drift(server):
     status, summary = server.ask("/live/digits")
     assert status == 200
@@ -185,11 +189,13 @@ def test_the_image_watches_for_drift(server):
     assert "not watched" not in server.log.read_text()
 
 
+@pytest.mark.nightly
 def test_the_image_has_the_page_for_people(server):
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/") as answer:
         assert b"<html" in answer.read()
 
 
+@pytest.mark.nightly
 def test_the_health_check_tells_a_server_from_none(image, server):
     program, *arguments = health_command()
     assert program == "python"
@@ -202,6 +208,7 @@ def test_the_health_check_tells_a_server_from_none(image, server):
     assert health(free_port()) != 0
 
 
+@pytest.mark.nightly
 def test_the_image_ends_when_told_to_and_keeps_its_state(image, tmp_path):
     with image_server(image, tmp_path, free_port()) as server:
         server.infer("digits", digits())
@@ -235,10 +242,12 @@ def verdicts(tools, tmp_path_factory):
     return run(tools, ROOT / "tests" / "e2e" / "kserve_check.py", *manifests).splitlines()
 
 
+@pytest.mark.nightly
 def test_the_manifest_fits_the_schemas(verdicts):
     assert verdicts[0] == "valid"
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("number", "message"), [(i, message) for i, (*_, message) in enumerate(WRONG, 1)])
 def test_the_schemas_refuse_what_is_wrong(verdicts, number, message):
     assert message in verdicts[number]
@@ -273,6 +282,7 @@ def test_the_pod_may_do_no_more_than_it_must():
     assert {"name": "ORT_DISABLE_TELEMETRY", "value": "1"} in CONTAINER["env"]
 
 
+@pytest.mark.nightly
 def test_probes_and_metrics_are_answered(server):
     probes = [CONTAINER[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
     for probe in probes:
@@ -283,6 +293,7 @@ def test_probes_and_metrics_are_answered(server):
         assert b"demur_requests_total" in answer.read()
 
 
+@pytest.mark.nightly
 def test_kserves_own_client_is_answered(tools, server):
     guard = demur.runtime.load(guards() / "digits.onnx")
     command = [tools, ROOT / "tests" / "e2e" / "kserve_client.py", f"http://127.0.0.1:{server.port}", "digits"]

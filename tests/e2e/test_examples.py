@@ -25,6 +25,7 @@ def onnx_file(tmp_path_factory):
     return found
 
 
+@pytest.mark.nightly
 def test_an_onnx_file_is_watched_by_a_detector_that_was_saved(onnx_file):
     assert onnx_file["difference_after_loading"] <= 1e-6
     assert onnx_file["rows"]["held out"] > 100
@@ -51,6 +52,7 @@ def test_every_script_is_tried_somewhere():
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} <= tried
 
 
+@pytest.mark.nightly
 def test_harmful_drift_is_told_from_harmless(tmp_path):
     command = [sys.executable, ROOT / "examples/harmful_drift_cifar10.py", "--small"]
     command += ["--out", tmp_path / "results.json", "--plot", tmp_path / "drift.png"]

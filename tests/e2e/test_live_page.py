@@ -15,6 +15,8 @@ from demur.serve.watching.summary import SECONDS
 from tests.scaffold.chromium import Browser, opened
 from tests.scaffold.serve_fakes import SHAPE, FakeGuard, Running, images
 
+pytestmark = pytest.mark.nightly
+
 PHONE, DESK = 360, 1280
 HOSTILE = "<img src=x onerror=\"document.title = 'taken'\"> $x_1$ & 100% #1? " + 60 * "x"
 KEY = "demur_only-for-this-test"

@@ -83,12 +83,14 @@ def test_without_mlserver_it_says_what_to_install(monkeypatch):
         importlib.import_module("demur.mlserver")
 
 
+@pytest.mark.nightly
 def test_the_runtime_needs_neither_keras_nor_h5py(python):
     run(python, "-c", "import demur.runtime, demur.mlserver", env=quiet_environment(**VARIABLES))
     code = "import importlib.util as u; print([n for n in ('keras', 'h5py', 'tensorflow', 'torch') if u.find_spec(n)])"
     assert run(python, "-c", code).strip() == "[]"
 
 
+@pytest.mark.nightly
 def test_over_http_it_answers_as_the_guard_does(server, guard):
     X = digits()
     status, answer = server.infer("digits", X, id="request-7")
@@ -96,6 +98,7 @@ def test_over_http_it_answers_as_the_guard_does(server, guard):
     assert_same(arrays(answer), guard.run(guard.feed(X)))
 
 
+@pytest.mark.nightly
 def test_over_http_outputs_and_threshold_can_be_chosen(server, guard):
     X = digits()
     for threshold in (None, 0.0, 100.0):
@@ -105,6 +108,7 @@ def test_over_http_outputs_and_threshold_can_be_chosen(server, guard):
         assert_same(arrays(answer), guard.run(guard.feed(X), names, threshold))
 
 
+@pytest.mark.nightly
 def test_over_http_the_metadata_are_the_guards(server, guard):
     status, found = server.ask("/v2/models/digits")
     assert status == 200
@@ -118,6 +122,7 @@ def test_over_http_the_metadata_are_the_guards(server, guard):
     }
 
 
+@pytest.mark.nightly
 def test_over_http_errors_say_what_is_wrong(server):
     X = digits()[:2]
     status, answer = server.infer("digits", X[:, :4])
@@ -128,6 +133,7 @@ def test_over_http_errors_say_what_is_wrong(server):
     assert "leave the parameter out" in answer["error"]
 
 
+@pytest.mark.nightly
 def test_adaptive_batching_is_invisible(server, guard):
     sizes = [1, 2, 3, 1, 4, 2]
     rows = [digits()[start : start + size] for start, size in enumerate(sizes)]
@@ -143,6 +149,7 @@ def settings(file="digits.onnx", **more):
     return {"name": "m", "implementation": "demur.mlserver.GuardRuntime", "parameters": parameters, **more}
 
 
+@pytest.mark.nightly
 def test_bad_requests_become_inference_errors(outcomes):
     X = digits()[:2]
     bad = X.copy()
@@ -171,6 +178,7 @@ def test_bad_requests_become_inference_errors(outcomes):
         assert message in outcome["message"]
 
 
+@pytest.mark.nightly
 def test_a_threshold_is_a_number(outcomes):
     allowing = settings(extra={"allow_threshold": True})
     requests = [{"inputs": [tensor("x", digits()[:1])], "parameters": {"threshold": bad}} for bad in (True, "1", [1.0])]
@@ -179,12 +187,14 @@ def test_a_threshold_is_a_number(outcomes):
         assert "finite number of nats" in found["message"]
 
 
+@pytest.mark.nightly
 def test_numbers_of_other_types_are_cast(outcomes, guard):
     X = np.round(digits()[:3] * 16)
     [found] = outcomes([{"settings": settings(), "request": {"inputs": [tensor("x", X.astype(int), "UINT8")]}}])
     assert_same(arrays(found), guard.run(guard.feed(X)))
 
 
+@pytest.mark.nightly
 def test_several_inputs_are_taken_by_name(outcomes):
     guard = demur.runtime.load(guards() / "text.onnx")
     X = texts(np.random.default_rng(1))
@@ -203,6 +213,7 @@ def test_several_inputs_are_taken_by_name(outcomes):
         assert message in outcome["message"]
 
 
+@pytest.mark.nightly
 def test_a_guard_that_flags_what_it_cannot_judge_does_so(outcomes):
     X = np.zeros((2, 13), "float32")
     X[1, 2] = np.nan
@@ -213,6 +224,7 @@ def test_a_guard_that_flags_what_it_cannot_judge_does_so(outcomes):
     assert score[1] is None  # JSON has no infinity
 
 
+@pytest.mark.nightly
 def test_models_that_cannot_be_loaded_are_told_at_the_start(outcomes, tmp_path):
     (tmp_path / "other.onnx").write_bytes(b"no model")
     whole = (guards() / "digits.onnx").read_bytes()

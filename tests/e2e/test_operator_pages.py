@@ -97,6 +97,7 @@ def test_the_rules_ask_for_metrics_and_labels_that_there_are(metrics):
     assert len(rules) == len(re.findall(r"^\| `Demur\w+`", PAGE, re.MULTILINE))
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, of Prometheus, is not installed")
 def test_the_rules_fire_when_they_should():
     command = ["promtool", "test", "rules", RULES.with_name("alerts_test.yml")]

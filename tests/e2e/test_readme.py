@@ -54,6 +54,7 @@ def test_readme_is_short():
     assert len(README.splitlines()) <= 100
 
 
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")
 def test_the_quick_start_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,8 @@ from demur.report import write_report
 from tests.scaffold.chromium import Browser, opened
 from tests.scaffold.evaluation_example import example
 
+pytestmark = pytest.mark.nightly
+
 PHONE, DESK = 360, 1280
 HOSTILE = "<script>document.title = 'taken'</script><img src='http://example.invalid/x.png'> $x_1$ & \"q\""
 

@@ -92,6 +92,7 @@ def browser(tmp_path_factory):
         yield one
 
 
+@pytest.mark.nightly
 def test_every_link_leads_somewhere(site, pages):
     broken = []
     for path, page in pages.items():
@@ -110,6 +111,7 @@ def test_every_link_leads_somewhere(site, pages):
     assert broken == []
 
 
+@pytest.mark.nightly
 def test_what_a_page_loads_is_there_and_no_page_asks_another_host(site, pages):
     for path, page in pages.items():
         for source in page.loaded:
@@ -121,6 +123,7 @@ def test_what_a_page_loads_is_there_and_no_page_asks_another_host(site, pages):
         assert not re.search(r"url\(['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
 
 
+@pytest.mark.nightly
 def test_every_picture_says_what_is_to_be_seen(pages):
     for path, page in pages.items():
         assert all(page.alts), path
@@ -139,6 +142,7 @@ def public_names():
         yield from (f"{name}.{node.name}" for node in definitions if not node.name.startswith("_"))
 
 
+@pytest.mark.nightly
 def test_every_public_name_is_on_a_page(site):
     entries = zlib.decompress((site / "objects.inv").read_bytes().split(b"\n", 4)[4]).decode().splitlines()
     told = {entry.split()[0] for entry in entries}
@@ -180,6 +184,7 @@ def test_examples_are_headed_so_that_the_site_shows_them_as_code():
 SHOWN = ["index", "which_detector", "reading_a_report", "results/detectors", "api/detectors", "api/command_line"]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_it_fits_and_complains_of_nothing(site, browser, width, scheme):
@@ -206,6 +211,7 @@ WITH_PICTURES = sorted(
 )
 
 
+@pytest.mark.nightly
 def test_pictures_can_be_read_on_a_telephone_and_photographs_are_no_negatives_in_the_dark(site, browser):
     hooks = runpy.run_path(str(ROOT / "docs/site/hooks.py"))
     small, wrong = {}, {}
@@ -232,12 +238,14 @@ def test_what_the_dark_turns_round_is_a_drawing_on_white():
         )
 
 
+@pytest.mark.nightly
 def test_the_version_stands_at_the_head_of_each_page(site, browser):
     for name in ("index", "maths"):
         browser.open((site / f"{name}.html").as_uri(), width=PHONE, scheme="light")
         assert demur.__version__ in browser.value("document.querySelector('.md-header').innerText")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("former", "now"),
     [
@@ -258,6 +266,7 @@ def test_the_address_of_a_former_page_leads_on(site, browser, former, now):
     assert there == f"{site.as_uri()}/{now}"
 
 
+@pytest.mark.nightly
 def test_a_search_finds_a_name_without_a_server(site, browser):
     browser.open((site / "index.html").as_uri() + "?q=infer_threshold", width=DESK, scheme="light")
     for _ in range(100):

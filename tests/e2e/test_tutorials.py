@@ -95,6 +95,7 @@ def check_attacked(rows):
         assert rows[f"{corruption} 3"]["flagged"] > 2 * unchanged["flagged_all"]
 
 
+@pytest.mark.nightly
 def test_a_keras_network_is_guarded_and_its_guard_kept(pasted):
     found = pasted("keras_images")
     rows = by_threat(found)
@@ -103,6 +104,7 @@ def test_a_keras_network_is_guarded_and_its_guard_kept(pasted):
     assert (found["folder"] / "guard/detector.json").is_file()
 
 
+@pytest.mark.nightly
 def test_a_pytorch_network_is_guarded_by_both_detectors(pasted):
     found = pasted("torch_images", "torch")
     for detector in ("AdversarialAE", "ModelDistillation"):
@@ -111,6 +113,7 @@ def test_a_pytorch_network_is_guarded_by_both_detectors(pasted):
     assert attacked["corrected"] > attacked["accuracy"] + 0.05
 
 
+@pytest.mark.nightly
 def test_boosted_trees_are_watched_on_a_table(pasted):
     rows = {row["change"]: row for row in pasted("tabular")["found"]}
     assert rows["unchanged"]["accuracy"] > 0.9
@@ -120,6 +123,7 @@ def test_boosted_trees_are_watched_on_a_table(pasted):
     assert rows["noise of 1 standard deviation"]["batches"] == rows["fLength and fWidth swapped"]["batches"] == 1
 
 
+@pytest.mark.nightly
 def test_typing_errors_are_noticed_in_text(pasted):
     rows = {row["change"]: row for row in pasted("text")["found"]}
     assert rows["accents left out"]["accuracy"] < rows["unchanged"]["accuracy"] - 0.05
@@ -127,6 +131,7 @@ def test_typing_errors_are_noticed_in_text(pasted):
     assert rows["in capitals"]["caught"] > 2 * rows["unchanged"]["flagged"]
 
 
+@pytest.mark.nightly
 def test_harmful_drift_is_told_from_harmless(pasted):
     found = pasted("harmful_drift")
     severities, printed = found["found"], "".join(found["printed"])
@@ -144,6 +149,7 @@ def test_harmful_drift_is_told_from_harmless(pasted):
 
 
 # foolbox 3.3.4, with current SciPy, when it is imported.
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore:Please import `gaussian_filter` from the `scipy.ndimage`")
 def test_from_zero_to_a_guarded_endpoint(tmp_path, monkeypatch):
     """As the page goes: paste, serve the file, ask by curl and by Python, watch, end the alarm."""

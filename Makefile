@@ -1,5 +1,5 @@
 # make demo   train, attack and correct, on real images, and show the table and the picture
-# make quick  what to run all day: units, properties and the first case of each contract test, on TensorFlow
+# make quick  what to run all day: units, properties and the first case of each contract test that is not slow, on TensorFlow
 # make test   what CI checks: the contract with all its cases on TensorFlow, the first on JAX and PyTorch; programs, server
 # make nightly  the rest: the contract with all its cases on JAX and PyTorch, and what is marked `nightly`
 # make docs   the documentation, as a site in ./site that needs no server
@@ -75,6 +75,7 @@ pytest: pytest-tensorflow pytest-programs pytest-jax pytest-torch
 
 PYTEST := $(BIN)/pytest -p no:cacheprovider
 DAILY := -m "not nightly"
+QUICK := -m "not nightly and not slow"
 
 # The programs, the server and what needs no network, on TensorFlow.
 pytest-programs: $(VENV)/dev
@@ -89,10 +90,10 @@ pytest-jax pytest-torch: pytest-%: $(VENV)/dev
 quick: quick-contract quick-units
 
 quick-contract: $(VENV)/dev
-	KERAS_BACKEND=tensorflow $(PYTEST) $(DAILY) --first tests/contract
+	KERAS_BACKEND=tensorflow $(PYTEST) $(QUICK) --first tests/contract
 
 quick-units: $(VENV)/dev
-	KERAS_BACKEND=tensorflow $(PYTEST) $(DAILY) tests/unit tests/properties
+	KERAS_BACKEND=tensorflow $(PYTEST) $(QUICK) tests/unit tests/properties
 
 nightly: nightly-programs nightly-tensorflow nightly-jax nightly-torch
 

@@ -39,6 +39,7 @@ def drawn(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_a_tenth_is_held_out_and_reported(drawn, tmp_path):
     detector = distilled().fit(X, **QUICK)
     trained, _ = drawn
@@ -70,6 +71,7 @@ def test_nothing_is_held_out_of_few_rows_or_on_demand(drawn, rows, settings):
     assert "training rows" in repr(detector)
 
 
+@pytest.mark.slow
 def test_of_a_stream_the_agreement_is_that_of_training_rows():
     detector = distilled().fit(iter([X[:50], X[50:100]]), **QUICK)
     assert (detector.agreement.rows, detector.agreement.held_out) == (100, False)
@@ -83,6 +85,7 @@ def test_two_ways_to_hold_rows_out_are_one_too_many():
         distilled().fit(X, **QUICK, validation_data=X, validation_split=0.1)
 
 
+@pytest.mark.slow
 def test_a_companion_that_agrees_too_little_is_a_warning_and_one_that_agrees_is_none():
     with pytest.warns(UserWarning, match=r"student agrees .* held-out rows.*epochs=.*distilled_model="):
         distilled().fit(X, **QUICK, optimizer=keras.optimizers.SGD(0.0), validation_split=0.5)

@@ -168,6 +168,7 @@ def test_a_column_that_is_missing_is_named(framed):
         framed.score(frame)
 
 
+@pytest.mark.slow
 def test_columns_are_remembered_when_saved_copied_and_exported(framed, tmp_path):
     import copy
 
@@ -181,6 +182,7 @@ def test_columns_are_remembered_when_saved_copied_and_exported(framed, tmp_path)
         np.testing.assert_allclose(found, framed.score(X), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_second_fit_keeps_the_order(framed):
     made = ModelDistillation(model=classifier(), distilled_model=models.dense_student())
     made.fit(pd.DataFrame(X, columns=NAMES), **QUICK).fit(frames()["moved"], **QUICK)

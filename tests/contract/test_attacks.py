@@ -114,6 +114,7 @@ def accepted_and_wrong(verdict, y):
 # Every attack -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @EVERY_CASE
 def test_conventions(name, norm, kind):
     """Within the budget and the bounds; one result a seed; everything of the caller's left as it was found."""
@@ -188,6 +189,7 @@ def test_attacks_on_the_classifier_lower_its_accuracy(name):
     assert (attacked_by(name).reference == y).mean() <= 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("norm", "grey", "white"),
@@ -218,6 +220,7 @@ def test_adaptive_attacks_go_where_they_say(kind):
     assert (defended.opinion != y).mean() > (clean.opinion != y).mean() + 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AdversarialAE, ModelDistillation])
 def test_attackers_see_the_score_that_the_guard_has(kind):
     x, _ = guards.right_rows(N)
@@ -286,6 +289,7 @@ def test_a_confident_attack_leads_by_five_nats():
     assert min(leads[1]) >= 5 - 1e-3
 
 
+@pytest.mark.slow
 def test_carlini_wagner_needs_changes_as_small_as_deepfools_in_any_units():
     """Steps follow the distance of each row: the same rows in 0 to 255, or 0 to a thousandth, are no harder."""
     x, y = guards.right_rows(N)
@@ -491,6 +495,7 @@ def black_box():
     return detector.infer_threshold(guards.data().held_out.x, threshold_perc=95)
 
 
+@pytest.mark.slow
 def test_a_black_box_is_attacked_by_questions_alone():
     target, notes = Target(black_box()), []
     assert not target.is_open
@@ -513,6 +518,7 @@ def test_a_black_box_is_attacked_by_questions_alone():
     np.testing.assert_allclose(size(attacked - x, "L2"), size(in_graph - x, "L2"), rtol=0.5)
 
 
+@pytest.mark.slow
 def test_what_asks_the_guard_finds_what_gets_through():
     """Rows that `correct` gets wrong, within the budget, or else as they were: on a black box as in the graph."""
     x, y = guards.right_rows(N)
@@ -592,6 +598,7 @@ def registered(monkeypatch):
     monkeypatch.setattr(Detector, "registry", dict(Detector.registry))
 
 
+@pytest.mark.slow
 def test_a_random_guard_is_asked_ten_times(registered, monkeypatch):
     class Noisy(ModelDistillation):
         """Its student sees rows with noise, other noise each time."""
@@ -632,6 +639,7 @@ def test_a_random_guard_is_asked_ten_times(registered, monkeypatch):
     assert np.isfinite(target.verdict(attacked).score).all()
 
 
+@pytest.mark.slow
 def test_a_detector_of_ones_own_gets_the_adaptive_attacks_for_nothing(registered):
     class Backwards(ModelDistillation):
         """A student, and the divergence the other way round."""

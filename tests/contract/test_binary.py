@@ -127,6 +127,7 @@ def test_one_output_counts_as_two_classes(case, X, tmp_path):
         np.testing.assert_allclose(loaded_as(tmp_path / "detector", detector).score(X), detector.score(X), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case, (_, _, native) in CASES.items() if native in ("any", BACKEND)])
 def test_autoencoders_see_two_classes_too(case, X):
     model, settings, _ = CASES[case]

@@ -114,6 +114,7 @@ def test_a_failure_half_way_loses_nothing(X, tmp_path, cached):
     assert sorted(endpoint.rows) == sorted(row.tobytes() for row in X)
 
 
+@pytest.mark.slow
 def test_a_cache_is_shared_by_detectors_and_processes(X, tmp_path):
     cache = tmp_path / "somewhere" / "answers.sqlite"
     endpoint = Endpoint()
@@ -138,6 +139,7 @@ def test_a_cache_is_shared_by_detectors_and_processes(X, tmp_path):
     assert len(other.rows) == len(X)
 
 
+@pytest.mark.slow
 def test_estimators_know_their_own_fingerprint(X, tmp_path):
     box = BlackBox(sources.forest(), cache=tmp_path / "answers.sqlite")
     detector = fit(box, X)

@@ -100,11 +100,13 @@ def journey(make, source, tmp_path):
     np.testing.assert_allclose(copied.score(X), score, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @everywhere
 def test_distillation_works_on_every_source(source, tmp_path):
     journey(distillation, source, tmp_path)
 
 
+@pytest.mark.slow
 @in_graph
 def test_autoencoders_train_through_what_is_in_the_graph(source, tmp_path):
     journey(autoencoding, source, tmp_path)
@@ -205,6 +207,7 @@ def test_another_classifier_is_refused_when_loading(source, tmp_path):
         load_detector(tmp_path / "detector")
 
 
+@pytest.mark.slow
 def test_a_linen_module_is_passed_with_its_variables():
     pytest.importorskip("flax")
     module, variables = sources.linen()

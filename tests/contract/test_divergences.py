@@ -84,6 +84,7 @@ def ratio(detector, X):
     return np.quantile(divergence(p, q, "jeffreys"), 0.95) / np.quantile(doubt, 0.95)
 
 
+@pytest.mark.slow
 @both_kinds
 def test_by_default_divergence_and_doubt_reach_as_far_on_training_rows(kind, tmp_path):
     X = models.digits()[0]

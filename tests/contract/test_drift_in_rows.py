@@ -203,6 +203,7 @@ def test_rows_without_an_error_teach_nothing_about_errors():
     assert estimate_accuracy(detector, x[right])["data"]["accuracy"] < 1
 
 
+@pytest.mark.slow
 def test_what_was_learned_is_kept(tmp_path):
     detector, x = labelled(), guards.data().test.x[:30]
     detector.save(tmp_path / "guard")

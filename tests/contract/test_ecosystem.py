@@ -73,6 +73,7 @@ def test_scikit_learn_finds_nothing_to_object_to_but_rounding():
     assert {result["check_name"] for result in found if result["status"] == "skipped"} <= {"check_array_api_input"}
 
 
+@pytest.mark.slow
 def test_signs_are_those_of_scikit_learn(X):
     outliers = watching(contamination=0.2).fit(X)
     scores = outliers.detector_.score(X)
@@ -104,6 +105,7 @@ def test_a_fitted_detector_is_used_as_it_is(X):
     assert (watching(detector, contamination=0.3).fit(X).predict(X) == -1).sum() == 18
 
 
+@pytest.mark.slow
 def test_clones_share_the_classifier_and_nothing_else(X):
     model = models.tabular()
     outliers = watching(ModelDistillation(model=model))
@@ -138,6 +140,7 @@ def test_tables_keep_their_columns():
         outliers.predict(frame.rename(columns={"ash": "dust"}))
 
 
+@pytest.mark.slow
 def test_images_and_structures_are_rows_too():
     images = models.digits()[0][:40]
     outliers = watching(ModelDistillation(model=models.cnn())).fit(images)
@@ -186,6 +189,7 @@ def test_signs_are_those_of_pyod(X):
     assert found.predict_confidence(X).shape == (60,)
 
 
+@pytest.mark.slow
 def test_pyod_detectors_are_cloned_and_take_parameters(X):
     found = DemurDetector(distillation(), contamination=0.2, fit_arguments=QUICK)
     assert found.get_params()["contamination"] == 0.2
@@ -209,6 +213,7 @@ def calibrated(kind, **settings):
     return detector.infer_threshold(X, fpr=0.2), X
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda detector: pickle.loads(pickle.dumps(detector))])
 @pytest.mark.parametrize(
     ("kind", "settings"), [(ModelDistillation, {}), (AdversarialAE, {"hidden_layer_kld": {"hidden": 5}})]

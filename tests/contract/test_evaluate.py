@@ -137,6 +137,7 @@ def value(estimate):
 # Figures ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_figures_of_unchanged_rows_add_up(evaluated):
     found, _ = evaluated
     x, y = ordered()
@@ -337,6 +338,7 @@ def without_times(evaluation):
     return document
 
 
+@pytest.mark.slow
 def test_a_seed_gives_one_evaluation():
     settings = {"attacks": [PGD(0.1), SelectivePGD(0.1, steps=3)], "corruptions": ["gaussian noise"], "resamples": 5}
     settings["baselines"] = ["maximum probability", "untrained companion"]
@@ -398,6 +400,7 @@ def test_attacks_that_know_only_the_classifier_serve_all_its_detectors(counting,
     assert len(counting.calls) == 1, "another classifier is attacked anew"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::demur.errors.WrongRows")  # one run has other labels
 def test_what_another_detector_made_of_other_rows_is_not_taken(counting, tmp_path):
     counting.knowledge = "white-box"
@@ -550,6 +553,7 @@ def wines():
     return X[100:140], y[100:140]
 
 
+@pytest.mark.slow
 def test_an_estimator_of_a_table_of_numbers(monkeypatch):
     monkeypatch.setattr(HopSkipJump, "arguments", {"steps": 2, "max_gradient_eval_steps": 20})
     X, y = models.wine()
@@ -590,6 +594,7 @@ def test_a_network_on_a_table_is_attacked_within_what_is_found_in_it():
         evaluate(detector, X, labels, corruptions=["fog"])
 
 
+@pytest.mark.slow
 def test_a_table_with_named_columns_has_no_attacks():
     X, y = wines()
     frame = pd.DataFrame(X[:, :3], columns=["alcohol", "acid", "ash"])
@@ -730,6 +735,7 @@ def test_baselines_are_their_definitions():
     np.testing.assert_allclose(scored("feature squeezing", x)[0], moved, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_ordinary_autoencoder_learns_to_reconstruct():
     train, (x, _) = guards.data().train.x[:300], guards.attacked_rows(N)
     score, baseline = scored("reconstruction error", x, train)
@@ -789,6 +795,7 @@ def test_what_is_done_is_said_unless_nobody_wants_to_know(counting, capfd):
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_every_long_step_has_a_bar(counting, monkeypatch):
     seen = {}
 

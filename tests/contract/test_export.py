@@ -228,6 +228,7 @@ def test_each_class_may_have_a_threshold(kind, tmp_path):
         detector.calibration, detector.threshold = before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -257,6 +258,7 @@ def test_scores_near_zero_keep_their_precision(tabular, rows, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=0.02, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_logits_and_one_output_are_read_as_by_the_detector(tmp_path):
     x = models.wine()[0]
     one = keras.Sequential([layers.Input((13,)), layers.Dense(1, activation="sigmoid", **models.weights(1))])
@@ -276,6 +278,7 @@ def text_model(seed, units):
     return keras.Model({"ids": ids, "mask": mask}, layers.Dense(3, activation="softmax", **models.weights(1))(hidden))
 
 
+@pytest.mark.slow
 def test_several_inputs_keep_their_names(tmp_path):
     rng = np.random.default_rng(0)
     X = {"ids": rng.integers(0, 20, (30, 6)), "mask": rng.integers(0, 2, (30, 6)).astype("float32")}
@@ -290,6 +293,7 @@ def test_several_inputs_keep_their_names(tmp_path):
         guard.predict(X, control="fdr")
 
 
+@pytest.mark.slow
 def test_rows_may_be_flagged_as_invalid(images, tmp_path):
     detector = AdversarialAE(
         model=models.cnn(), encoder_net=models.encoder(), decoder_net=models.decoder(), on_invalid="flag"
@@ -401,6 +405,7 @@ def test_less_precision_is_measured(exported, precision, tmp_path):
     assert guard.calibration.fpr == 0.05
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_too_large_leaves_no_file(exported, tmp_path):
     detector, _, _ = exported
     x = guards.data().held_out.x

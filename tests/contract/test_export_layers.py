@@ -122,6 +122,7 @@ def test_lookups_are_named_on_every_backend(name):
         check_layers([layer])
 
 
+@pytest.mark.slow
 def test_a_layer_applied_before_needs_no_export(tmp_path):
     lookup = layers.IntegerLookup(vocabulary=[0, 1, 2, 3], output_mode="multi_hot")
     if BACKEND != "jax":  # which cannot compile a network with a lookup
@@ -198,6 +199,7 @@ def test_a_lambda_that_would_not_load_is_told_when_it_is_saved(where, tmp_path):
     assert not (tmp_path / "detector").exists()
 
 
+@pytest.mark.slow
 def test_what_the_message_about_lambdas_says_works(tmp_path):
     detector = fitted(TABLE, [LAMBDAS["layer"]()])
     with advises(InvalidSetting, "make it a function with a name, decorated with @keras.saving"):

@@ -107,6 +107,7 @@ def assert_the_same(live, found):
     np.testing.assert_allclose(found["data"]["instance_score"], live["data"]["instance_score"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_answer_is_an_input(name, tmp_path):
     model, rows, settings = CASES[name]
@@ -138,6 +139,7 @@ def exported(tmp_path_factory):
     return detector, path
 
 
+@pytest.mark.slow
 def test_plain_onnxruntime_takes_the_answer(exported):
     detector, path = exported
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -150,6 +152,7 @@ def test_plain_onnxruntime_takes_the_answer(exported):
     onnx.checker.check_model(onnx.load(path), full_check=True)
 
 
+@pytest.mark.slow
 def test_the_encoder_of_a_table_is_in_the_file(tmp_path):
     detector = fitted(Estimator(), frame())
     detector.export(tmp_path / "guard.onnx")
@@ -163,6 +166,7 @@ def test_the_encoder_of_a_table_is_in_the_file(tmp_path):
         guard.score(X.drop(columns="grown"), reference=predict(X))
 
 
+@pytest.mark.slow
 def test_made_up_rows_are_not_asked_about(tmp_path):
     asked = []
 
@@ -202,6 +206,7 @@ def test_logits_become_an_answer_by_their_softmax(exported):
     assert_the_same(exported[0].correct(wine()), guard.correct(wine(), reference=softmax))
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_asked_is_told(exported, tmp_path):
     with pytest.raises(WrongType, match="predict_proba"):
         demur.runtime.load(exported[1], model=3)
@@ -230,6 +235,7 @@ def test_a_row_that_cannot_be_judged_is_flagged(tmp_path):
         np.testing.assert_array_equal(found["data"][name], live["data"][name])
 
 
+@pytest.mark.slow
 def test_less_precision_is_measured_beside_the_answers(exported, tmp_path):
     detector, _ = exported
     written = detector.export(tmp_path / "small.onnx", int8=True, X=wine(), max_loss=0.5)

@@ -74,6 +74,7 @@ def test_whole_numbers_are_refused_at_once(make):
         AdversarialAE(model=make())
 
 
+@pytest.mark.slow
 def test_bytes_can_be_distilled_as_advised():
     rows = RNG.integers(0, 17, (40, 6)).astype("uint8")
     assert np.isfinite(ModelDistillation(model=of_bytes()).fit(rows, **QUICK).score(rows)).all()
@@ -87,12 +88,14 @@ def test_tokens_get_a_student_of_tokens(make):
     assert detector.classifier.layout.dtype == "int32"
 
 
+@pytest.mark.slow
 def test_a_student_of_tokens_learns_and_reads_floats_alike():
     detector = ModelDistillation(model=text()).fit(TOKENS, epochs=8, batch_size=16, verbose=False)
     assert detector.history["loss"][-1] < 0.5 * detector.history["loss"][0]
     np.testing.assert_allclose(detector.score(TOKENS[:9]), detector.score(TOKENS[:9].astype("float64")), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_black_box_is_distilled_or_gives_way_to_a_network():
     def classify(rows):
         return np.exp(rows[:, :3]) / np.exp(rows[:, :3]).sum(axis=1, keepdims=True)

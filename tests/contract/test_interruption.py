@@ -46,6 +46,7 @@ class PressCtrlC(keras.callbacks.Callback):
         self.steps += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_ctrl_c_leaves_the_detector_usable_and_says_so(name):
     detector = MAKE[name]()
@@ -93,6 +94,7 @@ def test_fit_works_in_another_thread():
     assert len(detector.history["loss"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_backup_and_restore_resumes(name, tmp_path):
     def fit(detector, *callbacks):

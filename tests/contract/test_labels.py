@@ -41,6 +41,7 @@ def plain():
     return detector
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", NAMES.values(), ids=list(NAMES))
 def test_estimators_say_what_their_classes_are_called(plain, names):
     y = np.array(names)[Y[HELD_OUT]]
@@ -101,6 +102,7 @@ TAKES_LABELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("take", TAKES_LABELS.values(), ids=list(TAKES_LABELS))
 @pytest.mark.parametrize(
     ("y", "error", "message"),
@@ -194,6 +196,7 @@ def exported(tmp_path):
     return detector, x
 
 
+@pytest.mark.slow
 def test_exported_guards_keep_them(tmp_path):
     detector, x = exported(tmp_path)
     guard = runtime.load(tmp_path / "guard.onnx")
@@ -213,6 +216,7 @@ def test_batches_answer_with_them(texts):
     np.testing.assert_array_equal(columns["corrected"], detector.correct(X)["data"]["corrected"])
 
 
+@pytest.mark.slow
 def test_collections_of_dask_calibrate_by_them(tmp_path):
     array = pytest.importorskip("dask.array")
     detector, x = exported(tmp_path)

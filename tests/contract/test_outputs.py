@@ -118,6 +118,7 @@ def test_an_autoencoders_classifier_is_asked_too():
         AdversarialAE(model=Hidden(net(3, "softmax")), from_logits=True).fit(X, epochs=1, verbose=False)
 
 
+@pytest.mark.slow
 def test_logits_stay_logits():
     for model in (net(3), native(3, None), estimator().decision_function):
         assert np.isfinite(
@@ -167,6 +168,7 @@ def test_visible_sigmoids_are_no_logits_either():
         ModelDistillation(model=net(5, "sigmoid"), from_logits=True)
 
 
+@pytest.mark.slow
 def test_each_label_can_be_guarded_on_its_own():
     tags = net(5, "sigmoid")
     one = ModelDistillation(model=keras.Model(tags.inputs, tags.outputs[0][:, :1])).fit(X, epochs=1, verbose=False)
@@ -187,6 +189,7 @@ def two_heads():
     return keras.Model(x, {"a": net(3, "softmax")(x), "b": net(2, "softmax")(x)})
 
 
+@pytest.mark.slow
 def test_several_heads_are_named_and_one_of_them_can_be_guarded():
     model = two_heads()
     with advises(
@@ -203,6 +206,7 @@ def test_several_heads_are_named_and_one_of_them_can_be_guarded():
     assert other.classifier.classes == 2
 
 
+@pytest.mark.slow
 def test_of_several_outputs_of_an_onnx_model_a_function_returns_one_or_the_others_are_cut_off(tmp_path):
     ort = pytest.importorskip("onnxruntime")
     path = onnx_of_probabilities(tmp_path, outputs=("z", "p"))

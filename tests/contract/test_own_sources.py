@@ -55,6 +55,7 @@ def test_a_black_box_of_ones_own(registered, X, tmp_path):
     np.testing.assert_allclose(loaded_as(tmp_path / "detector", detector).score(X), detector.score(X), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_classifier_in_the_graph_of_ones_own(registered, X, tmp_path):
     """What computes with Keras's operations: gradients go through it, on every backend."""
 

@@ -53,6 +53,7 @@ def test_gradients_by_the_rows_are_those_of_the_function():
     np.testing.assert_allclose(ops.convert_to_numpy(ops.stop_gradient(found)), 3 * x**2, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "epochs"), [(AdversarialAE, 30), (ModelDistillation, 60)])
 def test_rows_near_by_are_worse_and_training_on_them_helps(kind, epochs, X):
     robust = Robust(0.1, steps=2, bounds=(0.0, 1.0))
@@ -68,6 +69,7 @@ def test_rows_near_by_are_worse_and_training_on_them_helps(kind, epochs, X):
     assert found[False] < 0.8 * found[True]
 
 
+@pytest.mark.slow
 def test_rows_take_turns_between_norms(X):
     detector = make(ModelDistillation)
     detector.fit(X, epochs=20, batch_size=32, verbose=False)
@@ -95,6 +97,7 @@ def test_where_the_loss_is_flat_some_way_is_gone():
     assert (change > 0.05).mean() == pytest.approx(0.5, abs=0.2)
 
 
+@pytest.mark.slow
 def test_everything_else_is_untouched_by_it(X):
     def robustly():
         detector = make(AdversarialAE)
@@ -106,6 +109,7 @@ def test_everything_else_is_untouched_by_it(X):
     testing.check_global_random_state_is_unchanged(robustly, X[:16])
 
 
+@pytest.mark.slow
 def test_the_weight_counts(X):
     losses = []
     for weight in (1e-6, 1.0, 3.0):  # the first of them as good as none
@@ -132,6 +136,7 @@ def test_validation_is_on_unchanged_rows(X):
     assert detector.history["val_loss"][0] == pytest.approx(float(np.mean(divergences(detector, X))), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_statistics_and_dropout_of_a_student_bear_it(X):
     student = keras.Sequential(
         [
@@ -148,6 +153,7 @@ def test_statistics_and_dropout_of_a_student_bear_it(X):
     assert detector.history["loss"][-1] < detector.history["loss"][0]
 
 
+@pytest.mark.slow
 def test_black_boxes_and_streams_have_robust_students_too():
     rows = sources.rows()
     detector = ModelDistillation(model=sources.function)
@@ -170,6 +176,7 @@ def test_modules_of_pytorch_bear_it():
 # A student that starts as the classifier is --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_copy_starts_as_the_classifier_and_leaves_it():
     x, near = guards.data().train.x[:256], Robust(0.1, bounds=(0.0, 1.0))
     classifier = keras.models.clone_model(guards.classifier())
@@ -187,6 +194,7 @@ def test_a_copy_starts_as_the_classifier_and_leaves_it():
     assert 1e-5 < here < end < 0.8 * start
 
 
+@pytest.mark.slow
 def test_a_copy_is_saved_copied_and_pickled_like_any_student(X, tmp_path):
     detector = ModelDistillation(model=models.cnn(), distilled_model="copy")
     detector.fit(X, epochs=1, verbose=False, robust=0.1)
@@ -196,6 +204,7 @@ def test_a_copy_is_saved_copied_and_pickled_like_any_student(X, tmp_path):
         again.fit(X, epochs=1, verbose=False)  # it is a copy no more
 
 
+@pytest.mark.slow
 def test_a_copy_without_anything_to_learn_is_refused(X):
     detector = ModelDistillation(model=models.cnn(), distilled_model="copy")
     with pytest.raises(InvalidSetting, match="training on these alone changes nothing"):

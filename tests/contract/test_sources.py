@@ -141,6 +141,7 @@ def test_fit_takes_every_source(source, tmp_path):
     assert epochs == 1 or detector.history["loss"][-1] < detector.history["loss"][0]
 
 
+@pytest.mark.slow
 def test_fit_on_a_stream_takes_the_steps_that_fit_on_its_array_takes():
     """With one batch an epoch and no Dropout, a reference that is cached or computed in the step is all the same."""
 
@@ -178,6 +179,7 @@ def test_whole_numbers_stay_so_until_a_batch_is_cast(detector):
     np.testing.assert_allclose(detector.score(iter([whole])), detector.score(whole.astype("float32")), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stream", "error", "message"),
     [
@@ -249,6 +251,7 @@ def test_a_stream_that_never_ends_is_an_error_at_once(detector, make, advice, me
         getattr(detector, method)(make(), **arguments)
 
 
+@pytest.mark.slow
 def test_what_the_error_about_endless_streams_advises_works(detector):
     class Sized(Unsized):
         num_batches = 2
@@ -266,6 +269,7 @@ def test_the_first_rows_of_an_endless_stream_are_not_taken_for_its_layout():
         detector.fit(for_ever(), verbose=False)
 
 
+@pytest.mark.slow
 def test_the_reference_of_a_large_set_is_kept_on_disk(monkeypatch):
     import demur.network.scoring
 

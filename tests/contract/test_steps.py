@@ -50,6 +50,7 @@ def table(n=N, shape=(6,)):
     return np.random.default_rng(0).normal(size=(n, *shape)).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras has no steps_per_execution on PyTorch")
 @pytest.mark.parametrize("kind", [AdversarialAE, ModelDistillation])
 def test_steps_in_one_call_train_as_steps_one_by_one_do(kind):
@@ -61,6 +62,7 @@ def test_steps_in_one_call_train_as_steps_one_by_one_do(kind):
     np.testing.assert_allclose(found[1][1], found[4][1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_small_networks_on_tables_take_many_steps_a_call_on_tensorflow():
     noting = Noting()
     made(AdversarialAE).fit(table(), **ONE_EPOCH, batch_size=4, callbacks=[noting])
@@ -82,6 +84,7 @@ def test_others_take_one_step_a_call(shape, width, n, batch_size, why):
     assert noting.together == 1, why
 
 
+@pytest.mark.slow
 def test_a_callback_that_looks_at_batches_sees_each():
     counting, noting = Counting(), Noting()
     seen = []

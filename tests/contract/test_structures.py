@@ -130,6 +130,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_students_take_what_the_classifier_takes(case, tmp_path):
     rows, model, classes = CASES[case]
@@ -157,6 +158,7 @@ if BACKEND == "torch":
     AES["PyTorch"] = (ModulePictures, ModulePicturesAE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", AES)
 def test_autoencoders_return_the_structure_they_take(case, tmp_path):
     make_model, make_ae = AES[case]

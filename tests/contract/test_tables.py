@@ -192,6 +192,7 @@ def test_infinity_in_a_table_cannot_be_judged():
         fit(ModelDistillation(model=model), spoilt)
 
 
+@pytest.mark.slow
 def test_rows_that_lack_values_cannot_be_judged_where_the_classifier_fails_on_them():
     X = frame().iloc[:, :3]
     model = LogisticRegression(max_iter=1000).fit(X, labels())
@@ -282,6 +283,7 @@ def test_a_constant_column_of_tenths_is_the_same_as_float32():
     np.testing.assert_allclose(detector.score(X.astype("float32")), detector.score(X), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_streams_of_tables():
     class Stream:
         def __iter__(self):

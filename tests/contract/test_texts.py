@@ -143,6 +143,7 @@ def test_a_stream_of_texts_is_learned_from():
     assert len(found.history["loss"]) == 2
 
 
+@pytest.mark.slow
 def test_a_table_with_a_column_of_texts():
     X, y = texts(7)
     frame = pd.DataFrame({"text": X, "length": [len(text) for text in X]})

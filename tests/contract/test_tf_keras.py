@@ -75,6 +75,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_tf_keras_models_are_fitted_scored_saved_and_loaded_as_they_are(make, images, tmp_path):
     detector = make()

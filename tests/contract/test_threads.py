@@ -20,6 +20,7 @@ MAKE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_threads_share_a_detector(name):
     detector = MAKE[name]()

@@ -48,6 +48,7 @@ def calls(x, y):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["scale", "rows of fit", "labels"])
 def test_each_call_warns_of_wrong_rows(kind):
     x, y = guards.data().held_out
@@ -117,6 +118,7 @@ def test_what_is_known_of_the_rows_of_fit_is_saved_and_exported(tmp_path):
         estimate_accuracy(detector, 255 * x)
 
 
+@pytest.mark.slow
 def test_rows_of_streams_are_known_and_what_a_function_makes_of_rows():
     x = guards.data().train.x[:96]
 
@@ -160,6 +162,7 @@ def on_another_scale(classifier, by, plus):
     return keras.Sequential([layers.Input(shape), *body], name="scaled")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AdversarialAE, ModelDistillation])
 @pytest.mark.parametrize("rows", ["images", "table"])
 def test_ready_networks_learn_the_same_on_any_scale(kind, rows, request, tmp_path):
@@ -201,6 +204,7 @@ def test_scales_are_learned_from_rows_that_fit_the_network():
     assert (student.layers[0].scale.numpy() == 1).all()
 
 
+@pytest.mark.slow
 def test_networks_of_ones_own_and_copies_keep_their_scales():
     x = 100 * models.wine()[0][:32]
     own = nets.student((13,), 3)
@@ -210,6 +214,7 @@ def test_networks_of_ones_own_and_copies_keep_their_scales():
     assert (copied.companion.layers[0].scale.numpy() == 1).all()
 
 
+@pytest.mark.slow
 def test_perturbations_are_smaller_than_the_rows_are_apart():
     x = guards.data().train.x[:32]
 

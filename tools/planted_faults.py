@@ -1,0 +1,185 @@
+"""Break a copy of the library in a dozen ways, one at a time, and show which tests of `make test` notice.
+
+    python tools/planted_faults.py [--only WORDS] [--out docs/results/planted-faults.json]
+
+A fault is a piece of the source that occurs there once, and what takes its place. The script fails if such a piece is
+not there any more, if the tests fail without a fault, or if a fault is not noticed. It takes some ten minutes.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Fault(NamedTuple):
+    """A mistake that somebody could make."""
+
+    name: str
+    old: str
+    """What is in the source, once."""
+    new: str
+    """What is there by mistake."""
+    tests: tuple[str, ...]
+    """What must fail then."""
+
+
+FAULTS = [
+    Fault(
+        "a wrong sign in the Kullback-Leibler divergence",
+        "p, d = ops.exp(log_p), log_q - log_p",
+        "p, d = ops.exp(log_p), log_p - log_q",
+        ("tests/properties/test_laws.py::test_divergence_is_its_definition",),
+    ),
+    Fault(
+        "the conformal threshold is one rank too low",
+        "return n + 1 - allowed",
+        "return n - allowed",
+        ("tests/unit/test_conformal.py::test_threshold_leaves_no_more_above_than_the_rate_allows",),
+    ),
+    Fault(
+        "a score that equals the threshold is flagged",
+        "np.asarray(scored.score > limit)",
+        "np.asarray(scored.score >= limit)",
+        ("tests/unit/test_conformal.py::test_flagging_by_threshold_and_by_p_value_agree",),
+    ),
+    Fault(
+        "correct() returns the classifier's class",
+        'np.where(flagged["is_adversarial"], scored.y_opinion, scored.y)',
+        "scored.y.copy()",
+        ("tests/parity/test_parity.py::test_corrections_are_those_of_the_backend_that_saved",),
+    ),
+    Fault(
+        "a row that cannot be judged is not flagged",
+        'data["is_adversarial"][scored.invalid] = True',
+        "pass",
+        ("tests/contract/test_export.py::test_rows_may_be_flagged_as_invalid",),
+    ),
+    Fault(
+        "padding takes the place of rows",
+        "np.concatenate([array, np.repeat(array[-1:], size - rows, axis=0)])",
+        "np.concatenate([np.repeat(array[-1:], size - rows, axis=0), array])",
+        ("tests/properties/test_laws.py::test_batches_are_the_rows_and_padding_only_repeats_the_last",),
+    ),
+    Fault(
+        "rows of padding are returned",
+        "return lambda: [ops.convert_to_numpy(output)[:n] for output in outputs]",
+        "return lambda: [ops.convert_to_numpy(output) for output in outputs]",
+        ("tests/parity/test_parity.py::test_scores_are_those_of_the_backend_that_saved",),
+    ),
+    Fault(
+        "the order of training ignores the seed",
+        "np.random.default_rng(shuffle_seed)",
+        "np.random.default_rng()",
+        ("tests/contract/test_contract.py::test_fresh",),
+    ),
+    Fault(
+        "an exported guard leaves the temperature in",
+        "ops.exp(log_softmax(reference[0] * self.temperature))",
+        "ops.exp(reference[0])",
+        ("tests/contract/test_export.py::test_probabilities_are_the_classifiers_own_where_nothing_is_flagged",),
+    ),
+    Fault(
+        "the drift test does not know of ties",
+        "((self.size + 1) - self.ties / (self.size * (self.size - 1)))",
+        "(self.size + 1)",
+        ("tests/unit/test_drift.py::test_a_batch_is_compared_as_scipy_does",),
+    ),
+    Fault(
+        "the server gives requests the answers of others",
+        "array[start : start + size] for name",
+        "array[len(array) - start - size : len(array) - start] for name",
+        (
+            "tests/serve/test_batching.py"
+            "::test_requests_that_arrive_while_one_runs_share_the_next_batch_and_each_gets_its_own_rows",
+        ),
+    ),
+    Fault(
+        "a damaged file is loaded",
+        'if _sha256(file) != entry["sha256"]:',
+        "if not file:",
+        ("tests/contract/test_loading.py::test_a_damaged_file_is_named",),
+    ),
+    Fault(
+        "an attack leaves its ball",
+        "return np.clip(change, -radius, radius)",
+        "return np.clip(change, -2 * radius, 2 * radius)",
+        ("tests/unit/test_evaluation_parts.py::test_what_is_projected_is_inside_and_what_is_inside_stays",),
+    ),
+    Fault(
+        "the command line writes p-values into the column of scores",
+        'write_table(args.out, with_ids(ids, found["data"]))',
+        'write_table(args.out, with_ids(ids, {**found["data"], "instance_score": found["data"].get("p_value")}))',
+        ("tests/e2e/test_cli.py::test_output_is_what_python_returns",),
+    ),
+]
+
+
+def place_of(fault: Fault, library: Path) -> Path:
+    """The file that a fault is in.
+
+    Raises:
+        SystemExit: the text is not in the library, or more than once.
+    """
+    counts = {file: file.read_text(encoding="utf-8").count(fault.old) for file in sorted(library.rglob("*.py"))}
+    found = [file for file, count in counts.items() for _ in range(count)]
+    if len(found) != 1:
+        raise SystemExit(f"{fault.name}: src/demur must hold {fault.old!r} once, and holds it {len(found)} times")
+    return found[0]
+
+
+def failures(copy: Path, tests: tuple[str, ...]) -> list[str]:
+    """The tests that fail in a copy of the repository; the first of them ends the run.
+
+    Raises:
+        SystemExit: pytest did not get as far as running them.
+    """
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", "-rfE", "-m", "not nightly", *tests]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(copy / "src")}
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in {0, 1}:
+        raise SystemExit(f"pytest ended with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE) if done.returncode else []
+
+
+def main() -> int:
+    """Plant each fault, and print what finds it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="plant the faults whose names hold these words")
+    parser.add_argument("--out", type=Path, help="write what was found to a JSON file")
+    args = parser.parse_args()
+    faults = [fault for fault in FAULTS if args.only in fault.name]
+    found: dict[str, dict[str, str | None]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "demur"
+        # The tests read pages, too; an environment and what others have built is left where it is.
+        left = shutil.ignore_patterns(".git", ".venv", "site", "__pycache__", "*.pyc")
+        shutil.copytree(ROOT, copy, symlinks=True, ignore=left)
+        places = [place_of(fault, copy / "src" / "demur") for fault in faults]
+        if broken := failures(copy, tuple(test for fault in faults for test in fault.tests)):
+            raise SystemExit(f"{broken[0]} fails without a fault")
+        for fault, place in zip(faults, places, strict=True):
+            sound = place.read_text(encoding="utf-8")
+            place.write_text(sound.replace(fault.old, fault.new), encoding="utf-8")
+            noticed = failures(copy, fault.tests)
+            place.write_text(sound, encoding="utf-8")
+            found[fault.name] = {
+                "file": str(place.relative_to(copy)),
+                "found by": noticed[0].partition("[")[0] if noticed else None,
+            }
+            print(f"{fault.name} | {found[fault.name]['found by'] or 'NOTHING'}", flush=True)
+    if args.out is not None:
+        args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return int(any(one["found by"] is None for one in found.values()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,8 +1,11 @@
 """The command line, run as its user runs it: `main([...])` on files in a temporary folder."""
 
 import csv
+import importlib
+import inspect
 import io
 import json
+import operator
 import os
 import subprocess
 import sys
@@ -15,7 +18,7 @@ import pytest
 
 from demur import cli, starting
 from demur.calibration.wording import percent
-from demur.cli import files
+from demur.cli import files, signatures
 from demur.errors import DemurError, InvalidSetting, MissingExtra, WrongRows
 from tests.scaffold.advice import advises
 
@@ -558,11 +561,34 @@ def test_missing_detector(data, tmp_path, capsys):
         (["--scale", "big"], "finite number other than 0"),
         (["--detector", "oracle"], "invalid choice"),
         (["--epoch", "3"], "unrecognized arguments"),
+        (["--epoch", "3"], "(did you mean --epochs?)"),
+        (["--robst=1", "--sed", "0"], "(did you mean --robust, --seed?)"),
     ],
 )
 def test_usage_errors(capsys, options, message):
     arguments = ["fit", "classifier.keras", "--data", "x.npy", "--out", "out", *options]
     assert message in usage_error_of(capsys, *arguments)
+
+
+def test_a_misspelt_option_is_named_where_it_is_a_required_one(capsys):
+    found = usage_error_of(capsys, "predict", "guard", "--dta", "x.npy")
+    assert "unrecognized arguments: --dta x.npy (did you mean --data?)" in found
+    assert "required: --data, --out (did you mean --data?)" in usage_error_of(
+        capsys, "fit", "c.keras", "--dta", "x.npy"
+    )
+
+
+@pytest.mark.parametrize("source", signatures.SOURCES)
+def test_options_have_the_defaults_of_what_they_set_and_a_text(source):
+    path, place = signatures.SOURCES[source]
+    module = importlib.import_module("demur." + path.removesuffix(".py").replace("/", "."))
+    real = inspect.signature(operator.attrgetter(place)(module)).parameters
+    read = signatures.parameters(source)
+    assert list(read) == list(real)
+    for name, parameter in real.items():
+        if isinstance(parameter.default, bool | int | float | str | tuple):
+            assert read[name].default == parameter.default, name
+        assert read[name].text or name == "self", name
 
 
 def test_a_command_is_needed(capsys):

@@ -268,7 +268,7 @@ def test_one_process_alone_ends_gracefully_too(guard_file):
 
 
 def test_without_a_folder_the_state_is_kept_where_programs_keep_theirs(tmp_path, monkeypatch, capsys):
-    from demur.cli.serve import usual_state
+    from demur.cli.server import usual_state
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert usual_state(8080) == tmp_path / "demur" / "port-8080"

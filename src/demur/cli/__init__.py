@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from demur._version import __version__
-from demur.cli import accuracy, answer, demo, drift, evaluate, export, info, learn, report, serve
+from demur.cli import accuracy, answers, demo, drift, evaluation, export, info, report, server, threshold, training
+from demur.cli.options import Parser
 from demur.errors import DemurError, DemurWarning
 
 ABOUT = """\
@@ -39,18 +40,14 @@ The variable KERAS_BACKEND says what Keras computes with: tensorflow, jax or tor
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Build the parser with all its commands."""
-    parser = argparse.ArgumentParser(
-        prog="demur",
-        description=ABOUT,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = Parser(
+        prog="demur", description=ABOUT, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"demur {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (learn, info, answer, drift, accuracy, evaluate, report, export, serve, demo):
+    for module in (training, threshold, info, answers, drift, accuracy, evaluation, report, export, server, demo):
         module.register(commands)
     return parser
 

@@ -4,22 +4,24 @@ import argparse
 import json
 import shlex
 
-from demur.calibration.wording import percent
 from demur.cli.data import data_of
 from demur.cli.files import check_writable
-from demur.cli.guards import Document, add_classifier, live
+from demur.cli.guards import Document, live
 from demur.cli.options import (
     FILES,
     Commands,
+    add,
+    add_classifier,
     add_command,
     add_data,
     add_folder,
     add_labels,
     classifier_options,
-    natural_number,
+    derive,
     show_next,
     suffix_of,
 )
+from demur.cli.signatures import parameters
 from demur.errors import NotCalibrated
 
 
@@ -36,8 +38,8 @@ def register(commands: Commands) -> None:
     add_folder(parser)
     add_data(parser, "normal data with labels, held out from fit", batch_size=256)
     add_labels(parser, "its true classes", required=True)
-    parser.add_argument("--train", metavar="FILE[:KEY]", help=f"normal data that says what is typical: {FILES}")
-    parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
+    add(parser, f"--train FILE[:KEY]: normal data that says what is typical: {FILES}")
+    derive(parser, parameters("calibrate_accuracy"), "seed N")
     add_classifier(parser)
 
     parser = add_command(
@@ -49,7 +51,7 @@ def register(commands: Commands) -> None:
     )
     add_folder(parser)
     add_data(parser, "the inputs", batch_size=256)
-    parser.add_argument("--json", action="store_true", help="print all figures as JSON instead of sentences")
+    add(parser, "--json: print all figures as JSON instead of sentences")
     add_classifier(parser)
 
 
@@ -61,6 +63,7 @@ def calibrate(args: argparse.Namespace) -> int:
     X, y = data.rows(how), data.labels(args.labels)
     train = None if args.train is None else data_of(args, args.train, how, label=False).rows(how)
     detector = live(args.folder, args)
+    from demur.calibration.wording import percent
     from demur.drift import calibrate_accuracy
 
     harm = calibrate_accuracy(detector, X, y, X_train=train, seed=args.seed, batch_size=args.batch_size)

@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from demur.cli.guards import opened
-from demur.cli.options import names_in, shows_bar, whole_number
+from demur.cli.options import Parser, add, derive, names_in, values
+from demur.cli.signatures import parameters
 
+OUTPUTS = "outputs NAME,...: what to write; default: all there is for each row"
+SETTINGS = (
+    "overwrite: throw away what --out holds of another job",
+    "workers N: processes on this machine; default: one a core",
+    "memory_limit SIZE: of each of them, like 2GB",
+    "part_rows N: rows of a task, about; default: up to 50,000",
+)
+PASSED = (OUTPUTS, *SETTINGS, "batch_size", "on_error", "storage_options")
+"""What options set of `demur.batch.score`."""
 SHOWN = 5
 """Rows without answers that are named at the end."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: Parser) -> None:
     """Add the options of scoring many rows to those of `demur score`."""
     many = parser.add_argument_group(
         "many rows",
@@ -22,23 +32,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "of an object store (s3://...), and --out is a folder of Parquet files. A run that was stopped goes on when "
         "the same command is given again.",
     )
-    many.add_argument("--guard", metavar="GUARD", help="an exported guard, .onnx, or the folder of a saved detector")
-    many.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of a Dask cluster, tcp://host:8786; default: this machine"
-    )
-    many.add_argument("--outputs", metavar="NAME,...", help="what to write; default: all there is for each row")
-    many.add_argument(
-        "--on-error", choices=("raise", "skip"), default="raise", help="what becomes of rows that cannot be scored"
-    )
-    many.add_argument("--overwrite", action="store_true", help="throw away what --out holds of another job")
-    many.add_argument(
-        "--workers", type=whole_number, metavar="N", help="processes on this machine; default: one a core"
-    )
-    many.add_argument("--memory-limit", default="auto", metavar="SIZE", help="of each of them, like 2GB")
-    many.add_argument(
-        "--part-rows", type=whole_number, metavar="N", help="rows of a task, about; default: up to 50,000"
-    )
-    many.add_argument("--storage-options", type=_options, metavar="JSON", help="what the object store needs to know")
+    add(many, "--guard GUARD: an exported guard, .onnx, or the folder of a saved detector")
+    add(many, "--scheduler ADDRESS: of a Dask cluster, tcp://host:8786; default: this machine")
+    known = parameters("score")
+    derive(many, known, OUTPUTS, type=names_in)
+    derive(many, known, "on_error: what becomes of rows that cannot be scored", choices=("raise", "skip"))
+    derive(many, known, *SETTINGS)
+    derive(many, known, "storage_options JSON: what the object store needs to know", type=_options)
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -66,20 +66,13 @@ def run(args: argparse.Namespace) -> int:
     written = batch.score(
         guard,
         args.folder,
-        names_in(args.outputs),
         out=args.out,
         client=args.scheduler,
         ids=names_in(args.id),
         columns=names_in(args.column),
         scale=guard.scale if args.scale is None else args.scale,
-        batch_size=args.batch_size,
-        part_rows=args.part_rows,
-        on_error=args.on_error,
-        overwrite=args.overwrite,
-        storage_options=args.storage_options,
-        workers=args.workers,
-        memory_limit=args.memory_limit,
-        verbose=shows_bar(args) and sys.stdout.isatty(),
+        verbose=not args.quiet and sys.stdout.isatty(),
+        **values(args, PASSED),
     )
     seconds = time.monotonic() - began
     parts = f"{written.parts:,} parts" + (f", {written.reused:,} of them from before" if written.reused else "")

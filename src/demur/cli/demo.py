@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from demur.cli.options import Commands, add_command, natural_number
+from demur.cli.options import Commands, add, add_command, derive
+from demur.cli.signatures import parameters
 from demur.starting import start_keras
 
 
@@ -12,13 +13,10 @@ def register(commands: Commands) -> None:
     parser = add_command(
         commands, "demo", run, "train, attack, detect and correct, on real images", "Writes its results to a folder."
     )
-    parser.add_argument(
-        "--dataset", choices=["digits", "fashion_mnist", "mnist"], default="digits", help="default: %(default)s"
-    )
-    parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--out", type=Path, default=Path("demur-demo"), metavar="FOLDER", help="for the results; default: %(default)s"
-    )
+    known = parameters("demo")
+    derive(parser, known, "dataset: the images", choices=["digits", "fashion_mnist", "mnist"])
+    derive(parser, known, "seed N")
+    add(parser, "--out FOLDER: for the results", default=Path("demur-demo"))
 
 
 def run(args: argparse.Namespace) -> int:

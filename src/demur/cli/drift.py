@@ -6,13 +6,28 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from demur.cli.data import How, data_of, read_predicted, read_scores, rows_of_records
 from demur.cli.files import check_writable
-from demur.cli.guards import add_classifier, how_of, opened
-from demur.cli.options import FILES, Commands, add_columns, add_command, add_scale, add_scores, whole_number
+from demur.cli.guards import how_of, opened
+from demur.cli.options import (
+    FILES,
+    Commands,
+    Parser,
+    add,
+    add_classifier,
+    add_columns,
+    add_command,
+    add_scale,
+    add_scores,
+    derive,
+    given,
+    length,
+    name_of,
+    values,
+)
+from demur.cli.signatures import parameters
 from demur.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -22,8 +37,16 @@ DRIFT = 3
 """The exit status that says drift."""
 SAVED_EVERY = 1.0
 """Seconds between two states on disk."""
-TESTS = ("mann-whitney", "ks", "permutation")
-METHODS = ("martingale", "cusum", "window")
+BEGIN = (
+    "alpha A: chance of ever raising a false alarm",
+    "method: how evidence is gathered",
+    "tolerance SHARE: of the inputs, that may be bad without an alarm",
+    "run_length N: of cusum: scores between two false alarms",
+    "window N|TIME: of window: 500, or 10min",
+    "every N: look at every N-th row alone, where rows depend",
+    "cooldown N|TIME: scores or time after an alarm; default: the alarm stays",
+)
+"""Options that a new state is begun with."""
 
 
 def register(commands: Commands) -> None:
@@ -36,12 +59,11 @@ def register(commands: Commands) -> None:
         f"The exit status is 0 for no drift, {DRIFT} for drift.",
     )
     _add_detector(parser)
-    parser.add_argument("data", nargs="?", metavar="FILE[:KEY]", help=f"the batch, unless --scores has it: {FILES}")
+    add(parser, f"data FILE[:KEY]: the batch, unless --scores has it: {FILES}", nargs="?")
     add_scores(parser)
     add_columns(parser, ids=False)
-    parser.add_argument("--alpha", type=float, default=0.05, metavar="A", help="chance of a false alarm; default: 0.05")
-    parser.add_argument("--method", choices=TESTS, default=TESTS[0], help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="print all figures as JSON instead of a sentence")
+    derive(parser, parameters("test"), "alpha A: chance of a false alarm", "method: the test")
+    add(parser, "--json: print all figures as JSON instead of a sentence")
     add_classifier(parser)
 
     parser = add_command(
@@ -58,44 +80,20 @@ def register(commands: Commands) -> None:
         f"interrupted. The exit status is 0, or {DRIFT} if there is an alarm at the end.",
     )
     _add_detector(parser)
-    parser.add_argument("--state", required=True, type=Path, metavar="FILE.json", help="begun if it does not exist")
+    add(parser, "--state FILE.json: begun if it does not exist", required=True)
     add_scores(parser)
     add_scale(parser)
     begin = parser.add_argument_group("how a new state is begun")
-    begin.add_argument("--alpha", type=float, metavar="A", help="chance of ever raising a false alarm; default: 0.01")
-    begin.add_argument("--method", choices=METHODS, help="default: martingale")
-    begin.add_argument(
-        "--tolerance", type=float, metavar="SHARE", help="of the inputs, that may be bad without an alarm; default: 0"
-    )
-    begin.add_argument(
-        "--run-length",
-        type=whole_number,
-        metavar="N",
-        help="of cusum: scores between two false alarms; default: 100000",
-    )
-    begin.add_argument("--window", type=_length, metavar="N|TIME", help="of window: 500, or 10min; default: 500")
-    begin.add_argument(
-        "--every", type=whole_number, metavar="N", help="look at every N-th row alone, where rows depend; default: 1"
-    )
-    begin.add_argument(
-        "--cooldown", type=_length, metavar="N|TIME", help="scores or time after an alarm; default: the alarm stays"
-    )
+    known = parameters("Monitor")
+    for spec in BEGIN:
+        more = {"type": length} if name_of(spec) in ("window", "cooldown") else {}
+        derive(begin, known, spec, default=None, **more)  # None: what is not asked for may be as the state has it
     add_classifier(parser)
 
 
-def _add_detector(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--detector",
-        "--calibration",
-        required=True,
-        type=Path,
-        metavar="GUARD",
-        help="the guard, calibrated by demur threshold: its folder, or the .onnx file that demur export wrote",
-    )
-
-
-def _length(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
+def _add_detector(parser: Parser) -> None:
+    what = "the guard, calibrated by demur threshold: its folder, or the .onnx file that demur export wrote"
+    add(parser, f"--detector --calibration GUARD: {what}", required=True)
 
 
 def drift(args: argparse.Namespace) -> int:
@@ -145,8 +143,8 @@ def _begun(args: argparse.Namespace) -> "Monitor":
     """The monitor whose state is in the file, or a new one."""
     from demur.drift import Monitor
 
-    names = ("alpha", "method", "tolerance", "run_length", "window", "cooldown", "every")
-    asked = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    names = values(args, BEGIN)
+    asked = given(names)
     from demur.cli.calibrated import Calibrated
 
     detector = Calibrated(args.detector, args)

@@ -2,13 +2,24 @@
 
 import argparse
 import shlex
-from pathlib import Path
 from typing import Any
 
 from demur.cli.data import data_of
 from demur.cli.files import check_file
-from demur.cli.guards import Document, add_classifier, live
-from demur.cli.options import FILES, Commands, add_columns, add_command, add_folder, show_next, whole_number
+from demur.cli.guards import Document, live
+from demur.cli.options import (
+    FILES,
+    Commands,
+    add,
+    add_classifier,
+    add_columns,
+    add_command,
+    add_folder,
+    derive,
+    show_next,
+    values,
+)
+from demur.cli.signatures import parameters
 from demur.errors import InvalidSetting, WrongClassifier
 from demur.starting import start_keras
 
@@ -23,29 +34,21 @@ def register(commands: Commands) -> None:
         "It is compared with the detector before it is written. demur.runtime and demur serve run it without Keras.",
     )
     add_folder(parser)
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE.onnx", help="where to write it")
-    parser.add_argument(
-        "--opset", type=whole_number, default=18, metavar="N", help="ONNX operation set; default: %(default)s"
-    )
-    parser.add_argument(
-        "--data",
-        metavar="FILE[:KEY]",
-        help="normal data: to compare on, and needed for less precision, whose threshold is inferred from it anew: "
-        + FILES,
+    add(parser, "-o --out FILE.onnx: where to write it", required=True)
+    known = parameters("export")
+    derive(parser, known, "opset N: ONNX operation set")
+    add(
+        parser,
+        "--data FILE[:KEY]: normal data: to compare on, and needed for less precision, whose threshold is inferred "
+        f"from it anew: {FILES}",
     )
     add_columns(parser, ids=False)
     smaller = parser.add_argument_group("less precision")
     which = smaller.add_mutually_exclusive_group()
-    which.add_argument("--float16", action="store_true", help="half the size, and quicker where hardware has it")
-    which.add_argument("--int8", action="store_true", help="weights as bytes: a quarter of the size")
-    smaller.add_argument("--bad", metavar="FILE[:KEY]", help="data that should be flagged, to measure the loss on")
-    smaller.add_argument(
-        "--max-loss",
-        type=float,
-        default=0.01,
-        metavar="SHARE",
-        help="what may be lost of AUROC and of agreement; default: %(default)s",
-    )
+    derive(which, known, "float16: half the size, and quicker where hardware has it")
+    derive(which, known, "int8: weights as bytes: a quarter of the size")
+    add(smaller, "--bad FILE[:KEY]: data that should be flagged, to measure the loss on")
+    derive(smaller, known, "max_loss SHARE: what may be lost of AUROC and of agreement")
     add_classifier(parser)
 
 
@@ -59,12 +62,9 @@ def run(args: argparse.Namespace) -> int:
     detector = _loaded(args)
     written = detector.export(
         args.out,
-        opset=args.opset,
-        float16=args.float16,
-        int8=args.int8,
         X=X,
         X_adversarial=bad,
-        max_loss=args.max_loss,
+        **values(args, ("opset", "float16", "int8", "max_loss")),
     )
     print(f"{type(detector).__name__}, {written.precision}, {written.bytes / 1e6:,.2f} MB")
     if written.loss is None:

@@ -15,34 +15,6 @@ if TYPE_CHECKING:
     from demur.rows.classes import Classes
 
 
-def add_classifier(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a classifier which is not in the guard's folder."""
-    group = parser.add_argument_group(
-        "the classifier", "For a guard whose classifier is no Keras model: its folder holds the companion alone"
-    )
-    group.add_argument(
-        "--classifier", type=Path, metavar="FILE", help="the classifier's file, as demur fit was given it"
-    )
-    add_module_and_trust(group)
-
-
-def add_module_and_trust(group: Any) -> None:
-    """Add what some formats of classifiers need to be read."""
-    group.add_argument(
-        "--module",
-        metavar="MODULE:FUNCTION",
-        help="for .safetensors: what makes the PyTorch module, without arguments; it is imported, from the current "
-        "folder too",
-    )
-    group.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="TYPE",
-        help="for .skops: a type in the file that skops does not trust by itself, and you do; may be repeated",
-    )
-
-
 def load_model(path: Path, args: argparse.Namespace, role: str = "classifier") -> Any:
     """Start Keras and load the classifier from its file."""
     start_keras(path, role)

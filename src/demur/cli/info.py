@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.cli.options import Commands, add_command
+from demur.cli.options import Commands, add, add_command
 from demur.errors import CorruptEvaluation, DetectorNotFound, NotADetector
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def register(commands: Commands) -> None:
         "tell what a guard or an evaluation is: classifier, rows, threshold and what it promises, versions, sizes",
         "Of a guard's folder, an exported .onnx file, or what demur evaluate wrote. Checksums are checked.",
     )
-    parser.add_argument("path", type=Path, metavar="FOLDER|FILE", help="a guard, or an evaluation")
-    parser.add_argument("--json", action="store_true", help="print figures as JSON instead of words")
+    add(parser, "path: a guard, or an evaluation", action="store", type=Path, metavar="FOLDER|FILE")
+    add(parser, "--json: print figures as JSON instead of words")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,111 +1,230 @@
-"""Options that several commands share, and how their values are read."""
+"""Options of the command line: how they are written down, derived from signatures, and how their values are read."""
 
 import argparse
 import csv
+import difflib
 import math
 import re
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+from demur.cli.signatures import Parameter
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001
 """What `add_subparsers` returns; argparse has no public name for it."""
+Container: TypeAlias = "argparse._ActionsContainer"  # noqa: SLF001
+"""A parser, or a group of options of one."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes options by their whole names alone, and names the nearest one of a misspelt option."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+        self._given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what is left over is an error of the command that it was given to, whose options are known."""
+        self._given = sys.argv[1:] if args is None else args
+        known, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(f"unrecognized arguments: {' '.join(left)}")
+        return known, left
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, and end with status 2."""
+        known = re.findall(r"--[a-z0-9-]+", self.format_usage())
+        unknown = {word.partition("=")[0] for word in self._given if word.startswith("--")}.difference(known)
+        near = [match for name in sorted(unknown) for match in difflib.get_close_matches(name, known, 1)]
+        super().error(message + (f" (did you mean {', '.join(near)}?)" if near else ""))
 
 
 def add_command(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], int], summary: str, more: str
-) -> argparse.ArgumentParser:
+) -> Parser:
     """Add a command that `run` carries out; `args.parser` is its parser, for errors of usage."""
-    parser = commands.add_parser(
-        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}", allow_abbrev=False
-    )
+    parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}")
     parser.set_defaults(run=run, parser=parser)
     return parser
 
 
-GUARD = "the guard's folder, as demur fit has saved it"
+def add(to: Container, spec: str, **settings: Any) -> None:
+    """Add an argument or an option that is written down in one line.
+
+    The name of its value says how the value is read: N is a whole number; FILE, FOLDER and GUARD are paths.
+
+    Args:
+        to: the parser or the group.
+        spec: "-o --out FILE: help", "--quiet: help" for one that takes no value, or "folder FOLDER: help" for an
+            argument.
+        settings: those of `add_argument`.
+    """
+    head, _, text = spec.partition(": ")
+    names = [word for word in head.split() if word.startswith("-")] or head.split()[:1]
+    value = head.split()[-1]
+    if "action" not in settings and value == names[-1]:
+        settings["action"] = "store_true"
+    elif value != names[-1]:
+        settings.setdefault("metavar", value)
+    if value == "N":
+        settings.setdefault("type", whole_number)
+    elif re.fullmatch(r"(FILE|FOLDER|GUARD|CLASSIFIER|EVALUATION)(\.\w+)?", value):
+        settings.setdefault("type", Path)
+    to.add_argument(*names, help=_with_default(text, settings.get("default")).replace("%", "%%"), **settings)
 
 
-def add_folder(parser: argparse.ArgumentParser) -> None:
-    """Add the argument that names a saved detector."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help=GUARD)
+def _with_default(text: str, default: Any) -> str:
+    if default is None or isinstance(default, bool | list | tuple) or "default" in text:
+        return text
+    return f"{text}; default: {default:g}" if isinstance(default, float) else f"{text}; default: {default}"
 
 
-def add_data(parser: argparse.ArgumentParser, what: str, batch_size: int | None, *, required: bool = True) -> None:
-    """Add the options that say which rows to work on, and how."""
-    parser.add_argument("--data", required=required, metavar="FILE[:KEY]", help=f"{what}: {FILES}")
-    add_columns(parser)
-    parser.add_argument(
-        "--batch-size",
-        type=whole_number,
-        default=batch_size,
-        metavar="N",
-        help=f"rows a step; default: {'256, or what memory allows' if batch_size is None else batch_size}",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+def derive(to: Container, known: Mapping[str, Parameter], *specs: str, **settings: Any) -> None:
+    """Add options that set parameters: names, defaults, kinds of values and help are the parameters' own.
 
+    A flag that is on by default becomes an option "--no-...", and one that takes several values may be repeated.
+
+    Args:
+        to: the parser or the group.
+        known: the parameters, by name.
+        specs: "name", "name VALUE" to call the value so, and "name VALUE: help" where the docstring speaks of Python.
+        settings: those of `add_argument` that are not the parameters'; `default=None` tells what is not given.
+    """
+    for spec in specs:
+        head, _, text = spec.partition(": ")
+        name, *value = head.split()
+        parameter = known[name]
+        own: dict[str, Any] = {"dest": name, "default": parameter.default, "action": "store"}
+        option = f"--{name.replace('_', '-')}"
+        kinds = re.split(r"\W+", parameter.kind)
+        if "bool" in kinds:
+            own["action"] = "store_false" if parameter.default else "store_true"
+            option = option.replace("--", "--no-") if parameter.default else option
+        elif "tuple" in kinds:
+            own |= {"action": "append", "default": []}
+            option = option.removesuffix("s")
+        elif kinds[0] == "Literal":
+            own["choices"] = re.findall(r"'([^']+)'", parameter.kind)
+        elif "int" in kinds:
+            own["type"] = natural_number if parameter.default == 0 else whole_number
+        elif "float" in kinds:
+            own["type"] = float
+        elif "str" in kinds:
+            own["type"] = str
+        text = _with_default(text or parameter.text, parameter.default)
+        add(to, f"{' '.join([option, *value])}: {text}", **own | settings)
+
+
+def values(args: argparse.Namespace, specs: Iterable[str]) -> dict[str, Any]:
+    """The values of the options that `derive` made of these specs, by the names of the parameters."""
+    return {name: getattr(args, name) for name in map(name_of, specs)}
+
+
+def name_of(spec: str) -> str:
+    """The name of the parameter that a spec of `derive` is about."""
+    return re.split(r"\W", spec)[0]
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+# Options of several commands ------------------------------------------------------------------------------------------
 
 FILES = ".npy; .npz and an array in it; a table, .csv, .tsv or .parquet"
 
 
-def add_columns(parser: argparse.ArgumentParser, *, ids: bool = True) -> None:
+def add_folder(parser: Container) -> None:
+    """Add the argument that names a saved detector."""
+    add(parser, "folder FOLDER: the guard's folder, as demur fit has saved it")
+
+
+def add_data(parser: Container, what: str, batch_size: int | None, *, required: bool = True) -> None:
+    """Add the options that say which rows to work on, and how."""
+    add(parser, f"--data FILE[:KEY]: {what}: {FILES}", required=required)
+    add_columns(parser)
+    steps = "rows a step" + ("; default: 256, or what memory allows" if batch_size is None else "")
+    add(parser, f"--batch-size N: {steps}", default=batch_size)
+    add(parser, "--quiet: no progress bar")
+
+
+def add_columns(parser: Container, *, ids: bool = True) -> None:
     """Add the options that say how rows are made of what is in a file."""
-    parser.add_argument(
-        "--column",
-        metavar="NAME,...",
-        help="the columns of a table that a row is made of, in order; default: those that the guard or the classifier "
-        "knows, otherwise all but --id and --label-column",
+    add(
+        parser,
+        "--column NAME,...: the columns of a table that a row is made of, in order; default: those that the guard or "
+        "the classifier knows, otherwise all but --id and --label-column",
     )
     if ids:
-        parser.add_argument(
-            "--id", metavar="NAME,...", help="columns that name the rows: kept in --out, and no part of the rows"
-        )
+        add(parser, "--id NAME,...: columns that name the rows: kept in --out, and no part of the rows")
     add_scale(parser)
 
 
-def add_scale(parser: argparse.ArgumentParser) -> None:
+def add_scale(parser: Container) -> None:
     """Add the option that scales data."""
-    parser.add_argument(
-        "--scale",
+    add(
+        parser,
+        "--scale FACTOR: multiply the data by this, as float32 (0.00392157 takes bytes to 0..1); the guard remembers "
+        "what demur fit was told, and 1 leaves data as they are",
         type=scale_factor,
-        metavar="FACTOR",
-        help="multiply the data by this, as float32 (0.00392157 takes bytes to 0..1); the guard remembers what demur "
-        "fit was told, and 1 leaves data as they are",
     )
 
 
-def add_labels(parser: argparse.ArgumentParser, what: str, *, required: bool = False) -> None:
+def add_labels(parser: Parser, what: str, *, required: bool = False) -> None:
     """Add the two ways to name true classes: a file of their own, or a column of the data."""
     which = parser.add_mutually_exclusive_group(required=required)
-    which.add_argument("--labels", metavar="FILE[:KEY]", help=f"{what}: an array, or a column of a table")
-    which.add_argument("--label-column", metavar="NAME", help="the same, in a column of the data")
+    add(which, f"--labels FILE[:KEY]: {what}: an array, or a column of a table")
+    add(which, "--label-column NAME: the same, in a column of the data")
 
 
-def add_scores(parser: argparse.ArgumentParser) -> None:
+def add_scores(parser: Container) -> None:
     """Add the options for scores that are ready."""
-    parser.add_argument(
-        "--scores",
-        metavar="FILE[:KEY]",
-        help="scores that are ready, in place of rows: an array or a column, by default instance_score, as demur score "
-        "writes it. Neither Keras nor the classifier is loaded",
+    add(
+        parser,
+        "--scores FILE[:KEY]: scores that are ready, in place of rows: an array or a column, by default "
+        "instance_score, as demur score writes it. Neither Keras nor the classifier is loaded",
     )
-    parser.add_argument(
-        "--predicted",
-        metavar="FILE[:KEY]",
-        help="with --scores, the classes that the classifier predicted, for a guard with a threshold for each; "
-        "default: the column no_defense beside the scores",
+    add(
+        parser,
+        "--predicted FILE[:KEY]: with --scores, the classes that the classifier predicted, for a guard with a "
+        "threshold for each; default: the column no_defense beside the scores",
     )
 
 
-def names_in(text: str | None) -> list[str] | None:
-    """Names with commas between them; one that holds a comma in quotation marks, as in CSV."""
-    return None if text is None else [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
+def add_bounds(parser: Container, what: str) -> None:
+    """Add the option that limits what numbers may become."""
+    add(parser, f"--bounds: {what}", action="store", type=float, nargs=2, metavar=("LOW", "HIGH"))
 
 
-def shows_bar(args: argparse.Namespace) -> bool:
-    """Whether a progress bar is wanted."""
-    return not args.quiet
+def add_classifier(parser: Parser) -> None:
+    """Add the options that name a classifier which is not in the guard's folder."""
+    group = parser.add_argument_group(
+        "the classifier", "For a guard whose classifier is no Keras model: its folder holds the companion alone"
+    )
+    add(group, "--classifier FILE: the classifier's file, as demur fit was given it")
+    add_module_and_trust(group)
+
+
+def add_module_and_trust(group: Container) -> None:
+    """Add what some formats of classifiers need to be read."""
+    add(
+        group,
+        "--module MODULE:FUNCTION: for .safetensors: what makes the PyTorch module, without arguments; it is "
+        "imported, from the current folder too",
+    )
+    add(
+        group,
+        "--trust TYPE: for .skops: a type in the file that skops does not trust by itself, and you do; may be repeated",
+        action="append",
+        default=[],
+    )
+
+
+# What comes next ------------------------------------------------------------------------------------------------------
 
 
 def show_next(args: argparse.Namespace, when: str, command: str, data: str = "", more: str = "") -> None:
@@ -133,62 +252,50 @@ def suffix_of(data: str | None) -> str:
 def classifier_options(args: argparse.Namespace) -> str:
     """The options that later commands need for a classifier which the guard's folder does not hold."""
     file: Path | None = args.classifier
-    given = []
-    if file is not None and file.suffix.lower() not in (
-        ".keras",
-        ".safetensors",
-    ):  # the folder has their weights
-        given += ["--classifier", str(file)]
+    named = []
+    if file is not None and file.suffix.lower() not in (".keras", ".safetensors"):  # the folder has their weights
+        named += ["--classifier", str(file)]
     if args.module is not None:
-        given += ["--module", args.module]
+        named += ["--module", args.module]
     for name in args.trust:
-        given += ["--trust", name]
-    return "".join(f" {shlex.quote(part)}" for part in given)
+        named += ["--trust", name]
+    return "".join(f" {shlex.quote(part)}" for part in named)
 
 
-def whole_number(text: str) -> int:
-    """Read a whole number of at least 1."""
-    return _integer(text, 1)
+# Values ---------------------------------------------------------------------------------------------------------------
+
+
+def names_in(text: str | None) -> list[str] | None:
+    """Names with commas between them; one that holds a comma in quotation marks, as in CSV."""
+    return None if text is None else [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
+
+
+def whole_number(text: str, least: int = 1) -> int:
+    """Read a whole number."""
+    return int(number(text, f"a whole number of at least {least}", lambda found: found >= least, int))
 
 
 def natural_number(text: str) -> int:
     """Read a whole number of at least 0."""
-    return _integer(text, 0)
+    return whole_number(text, 0)
 
 
-def hidden_layer(text: str) -> tuple[int | str, int]:
-    """Read `NAME=DIM`; a name that is a whole number is a layer's index."""
-    name, equals, dimension = text.rpartition("=")
-    if not (equals and name):
-        raise argparse.ArgumentTypeError(f"must be a layer and its output dimension, NAME=DIM; got {text!r}")
+def length(text: str) -> int | str:
+    """Read a number of inputs, or a time such as 10min."""
+    return int(text) if text.isdigit() else text
+
+
+def number(text: str, what: str, allows: Callable[[float], bool], kind: type[float] = float) -> float:
+    """Read a finite number of some kind."""
     try:
-        layer: int | str = int(name)
+        found = kind(text)
     except ValueError:
-        layer = name
-    return layer, _integer(dimension, 2)
-
-
-def class_list(text: str) -> list[str] | list[int]:
-    """Read what classes are called, with commas between them: whole numbers, if all of them are."""
-    names = [name.strip() for name in text.split(",")]
-    try:
-        return [int(name) for name in names]
-    except ValueError:
-        return names
-
-
-def _integer(text: str, least: int) -> int:
-    if not (text.isdecimal() and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}; got {text!r}")
-    return int(text)
+        found = math.nan
+    if not (math.isfinite(found) and allows(found)):
+        raise argparse.ArgumentTypeError(f"must be {what}; got {text!r}")
+    return found
 
 
 def scale_factor(text: str) -> float:
     """Read a finite number other than 0."""
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = math.nan
-    if not math.isfinite(factor) or factor == 0:
-        raise argparse.ArgumentTypeError(f"must be a finite number other than 0; got {text!r}")
-    return factor
+    return number(text, "a finite number other than 0", lambda factor: factor != 0)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from demur.cli.files import check_file
-from demur.cli.options import Commands, add_command
+from demur.cli.options import Commands, add, add_command
 
 REPORT = ((".html", ".htm"), "a report is")
 """How the file of a page may be called."""
@@ -19,15 +19,9 @@ def register(commands: Commands) -> None:
         "write an evaluation as one page for the browser",
         "The page is one file: it needs no network, no script and no other file, and prints well.",
     )
-    parser.add_argument("evaluation", type=Path, metavar="EVALUATION.json", help="what an evaluation was written to")
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        metavar="FILE.html",
-        help="where to write the page; default: the evaluation's name with .html",
-    )
-    parser.add_argument("--title", metavar="TEXT", help="of the page; default: the detector's name")
+    add(parser, "evaluation: what an evaluation was written to", action="store", type=Path, metavar="EVALUATION.json")
+    add(parser, "-o --out FILE.html: where to write the page; default: the evaluation's name with .html")
+    add(parser, "--title TEXT: of the page; default: the detector's name")
 
 
 def run(args: argparse.Namespace) -> int:

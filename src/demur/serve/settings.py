@@ -2,15 +2,37 @@
 
 import ipaddress
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from demur.errors import InvalidSetting
 
 
+class Range(NamedTuple):
+    """Numbers that are allowed: in words, and as a test."""
+
+    what: str
+    allows: Callable[[Any], bool]
+
+
+PORT = Range("a port, from 0 to 65535", lambda number: 0 <= number <= 65535)
+COUNT = Range("a whole number of at least 1", lambda number: number >= 1)
+POSITIVE = Range("a number above 0", lambda number: number > 0)
+RANGES = {
+    **dict.fromkeys(("port", "grpc_port"), PORT),
+    **dict.fromkeys(("max_batch", "max_queue", "max_depth", "max_connections", "threads", "cooldown", "every"), COUNT),
+    **dict.fromkeys(("max_body_mb", "max_json_mb", "head_seconds", "request_seconds", "idle_seconds"), POSITIVE),
+    "alpha": Range("the chance of a false alarm, above 0 and below 1", lambda number: 0 < number < 1),
+    "tolerance": Range("a share of the inputs, from 0 to below 1", lambda number: 0 <= number < 1),
+    "shutdown_seconds": Range("a number not below 0", lambda number: number >= 0),
+}
+"""Of the settings that are numbers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to serve; each is an option of `demur serve`.
+    """How to serve. `demur serve` makes its options, and what it says of them, of what is written here.
 
     Examples:
         >>> settings = Settings(paths=("guard.onnx",), port=0, max_batch=128)
@@ -19,40 +41,41 @@ class Settings:
 
     Attributes:
         paths: guards in ONNX files, or folders of saved detectors; NAME=PATH for one that is served by another name.
-        host: address to listen on.
-        port: 0 for any that is free.
-        allow_hosts: names that requests may call a server by that only this machine reaches, and that asks for no keys;
-            beside localhost.
-        grpc_port: of the same protocol over gRPC; None for none.
-        api_keys: file of hashed keys; None: everybody may ask.
-        tls_cert: PEM file with the certificate, and those above it.
-        tls_key: PEM file with its private key.
+        host: address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 all of its addresses.
+        port: to listen at, 0 for any that is free.
+        allow_hosts: where it listens on this machine alone and asks for no keys, let requests call it so, beside
+            localhost; may be repeated.
+        grpc_port: serve the same protocol over gRPC there.
+        api_keys: ask for a key; the file has a hash of each.
+        tls_cert: the certificate, and those above it, for https.
+        tls_key: the private key of the certificate.
         max_batch: rows that one pass through a guard takes.
         max_queue: rows that may wait, of a model, and rows of a request.
-        threads: that one pass may use; None for one a core.
+        threads: that one pass may use; default: one a core; 1 is quickest for a small guard.
         classifier: file of the classifier of a saved detector that was saved without it.
         module: what makes the classifier's PyTorch module, "package.module:function".
         trust: types in the classifier's .skops file that are trusted.
         max_body_mb: largest body of a request, in MiB, unpacked if it was compressed.
-        max_json_mb: most JSON in it, in MiB; larger tensors come as binary data.
+        max_json_mb: most JSON in a body, in MiB; larger tensors come as binary data.
         max_depth: deepest nesting of JSON.
         max_connections: open at once.
         head_seconds: until the head of a request has come whole.
-        request_seconds: until its body has come whole, and from then on until it is answered.
+        request_seconds: for a body to come whole, and then for an answer.
         idle_seconds: that a connection may stay open between two requests.
         allow_threshold: whether requests may bring a threshold of their own.
         monitor: whether to watch for harmful drift.
-        alpha: the chance that a monitor ever raises a false alarm.
+        alpha: chance that a monitor ever raises a false alarm.
         tolerance: share of the inputs that may be bad without an alarm.
-        every: how many inputs apart those are that the monitor looks at, where inputs depend on each other.
-        cooldown: inputs after an alarm until evidence is gathered anew; None: until somebody ends the alarm.
+        every: look at every N-th input alone, where inputs depend on those before.
+        cooldown: inputs after an alarm until evidence is gathered anew; default: the alarm stays until somebody ends
+            it.
         state: folder in which the monitors keep their state; None: none is kept.
-        webhooks: addresses that alarms are posted to.
+        webhooks: post alarms to this address, as CloudEvents; may be repeated.
         reload: whether to look for new files each second.
-        log_format: "text" for people, "json" for machines.
+        log_format: text for people, json for machines.
         access_log: whether each request is logged.
         otel: whether to trace requests with OpenTelemetry.
-        shutdown_seconds: to finish what was accepted.
+        shutdown_seconds: to finish what was accepted when told to end.
 
     Raises:
         InvalidSetting: a number is out of its range.
@@ -94,25 +117,10 @@ class Settings:
     shutdown_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("max_batch", "max_queue", "max_depth", "max_connections", "every"):
-            if getattr(self, name) < 1:
-                raise InvalidSetting(f"{name} is a whole number of at least 1; got {getattr(self, name)!r}")
-        if self.threads is not None and self.threads < 1:
-            raise InvalidSetting(f"threads is a whole number of at least 1, or None; got {self.threads!r}")
-        for name in ("max_body_mb", "max_json_mb", "head_seconds", "request_seconds", "idle_seconds"):
-            if not getattr(self, name) > 0:
-                raise InvalidSetting(f"{name} is a number above 0; got {getattr(self, name)!r}")
-        if not 0 < self.alpha < 1:
-            raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {self.alpha!r}")
-        if not 0 <= self.tolerance < 1:
-            raise InvalidSetting(f"tolerance is a share of the inputs, from 0 to below 1; got {self.tolerance!r}")
-        if self.cooldown is not None and self.cooldown < 1:
-            raise InvalidSetting(f"cooldown is a whole number of at least 1, or None; got {self.cooldown!r}")
-        if not self.shutdown_seconds >= 0:
-            raise InvalidSetting(f"shutdown_seconds is a number not below 0; got {self.shutdown_seconds!r}")
-        for name in ("port", "grpc_port"):
-            if not 0 <= (getattr(self, name) or 0) <= 65535:
-                raise InvalidSetting(f"{name} is a port, from 0 to 65535; got {getattr(self, name)!r}")
+        for name, (what, allows) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not allows(value):
+                raise InvalidSetting(f"{name} is {what}; got {value!r}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidSetting("TLS takes both a certificate and its key: pass tls_cert and tls_key")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from demur.cli import batch
 from demur.cli.data import classes_of, data_of, read_scores
 from demur.cli.files import check_output, write_table
-from demur.cli.guards import add_classifier, how_of, no_threshold, opened
-from demur.cli.options import Commands, add_command, add_data, add_scores, shows_bar
+from demur.cli.guards import how_of, no_threshold, opened
+from demur.cli.options import Commands, add, add_classifier, add_command, add_data, add_scores
 from demur.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -41,18 +41,17 @@ def register(commands: Commands) -> None:
     for name, (summary, more) in COMMANDS.items():
         parser = add_command(commands, name, run, summary, more)
         if name == "score":
-            parser.add_argument("folder", nargs="+", metavar="GUARD", help=f"{GUARD}; with --guard, the data")
+            add(parser, f"folder: {GUARD}; with --guard, the data", action="store", nargs="+", metavar="GUARD")
         else:
-            parser.add_argument("folder", type=Path, metavar="GUARD", help=GUARD)
+            add(parser, f"folder GUARD: {GUARD}")
         add_data(parser, "the inputs", batch_size=None if name == "score" else BATCH_SIZE, required=name == "correct")
         if name == "predict":
             add_scores(parser)
-        parser.add_argument(
-            "--out",
+        add(
+            parser,
+            "--out FILE: write one row an input to this .npz, .csv or .parquet file; without it, only a summary is "
+            f"shown{'; with --guard, a folder' if name == 'score' else ''}",
             type=str if name == "score" else Path,
-            metavar="FILE",
-            help="write one row an input to this .npz, .csv or .parquet file; without it, only a summary is shown"
-            + ("; with --guard, a folder" if name == "score" else ""),
         )
         if name == "score":
             batch.add_options(parser)
@@ -89,7 +88,7 @@ def _from_rows(args: argparse.Namespace) -> tuple[Any, "Arrays"]:
     from demur.guards.results import Result
 
     guard.check_scale(X)
-    options: dict[str, Any] = {"batch_size": args.batch_size, "verbose": shows_bar(args)}
+    options: dict[str, Any] = {"batch_size": args.batch_size, "verbose": not args.quiet}
     if args.command == "score":
         found: Any = Result.of(guard.meta, {"instance_score": guard.score(X, **options)})
     elif guard.threshold is None:

@@ -5,12 +5,24 @@ import re
 import shlex
 from pathlib import Path
 
-from demur.checks import plain
 from demur.cli.data import data_of
 from demur.cli.files import check_file, check_writable
-from demur.cli.guards import Document, add_classifier, live, no_threshold
-from demur.cli.options import FILES, Commands, add_columns, add_command, add_folder, add_labels, natural_number
+from demur.cli.guards import Document, live, no_threshold
+from demur.cli.options import (
+    FILES,
+    Commands,
+    add,
+    add_bounds,
+    add_classifier,
+    add_columns,
+    add_command,
+    add_folder,
+    add_labels,
+    derive,
+    values,
+)
 from demur.cli.report import REPORT
+from demur.cli.signatures import parameters
 
 NORMS = ("Linf", "L2", "L1")
 
@@ -25,45 +37,37 @@ def register(commands: Commands) -> None:
         "Writes evaluation.json to a folder, for demur report. Interrupted, the same command goes on where it stopped.",
     )
     add_folder(parser)
-    parser.add_argument(
-        "--data",
-        required=True,
-        metavar="FILE[:KEY]",
-        help=f"test inputs that neither fit nor threshold has seen: {FILES}",
-    )
+    known = parameters("evaluate")
+    add(parser, f"--data FILE[:KEY]: test inputs that neither fit nor threshold has seen: {FILES}", required=True)
     add_labels(parser, "their true classes", required=True)
-    parser.add_argument(
-        "--train", metavar="FILE[:KEY]", help="normal inputs, to compare with an ordinary autoencoder trained on them"
-    )
+    add(parser, "--train FILE[:KEY]: normal inputs, to compare with an ordinary autoencoder trained on them")
     add_columns(parser, ids=False)
-    parser.add_argument("--out", type=Path, default=Path("evaluation"), metavar="FOLDER", help="default: %(default)s")
-    parser.add_argument(
-        "--budget",
-        metavar="TIME",
-        help="how long it may take, such as 10min: threats are then tried on fewer inputs, or left out",
+    add(parser, "--out FOLDER: where to write", default=Path("evaluation"))
+    derive(
+        parser,
+        known,
+        "budget TIME: how long it may take, such as 10min: threats are then tried on fewer inputs, or left out",
+        type=str,
     )
-    parser.add_argument(
-        "--epsilon",
+    add(
+        parser,
+        "--epsilon NORM=SIZE: the largest change an attack may make, such as Linf=0.03; may be given for each of Linf, "
+        "L2 and L1",
         type=_epsilon,
         action="append",
-        metavar="NORM=SIZE",
-        help="the largest change an attack may make, such as Linf=0.03; may be given for each of Linf, L2 and L1",
     )
-    parser.add_argument(
-        "--bounds", type=float, nargs=2, metavar=("LOW", "HIGH"), help="the smallest and largest value in the inputs"
-    )
+    add_bounds(parser, "the smallest and largest value in the inputs")
     for name in ("attacks", "corruptions"):
-        parser.add_argument(
-            f"--{name}",
+        derive(
+            parser,
+            known,
+            f"{name} NAME,NAME: only these {name}, by name, or 'none'; default: all",
             type=_names,
-            default="default",
-            metavar="NAME,NAME",
-            help=f"only these {name}, by name, or 'none'; default: all",
         )
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write the page that demur report makes, too")
-    parser.add_argument("--class-names", metavar="NAME,NAME", help="what the classes are called, for the report")
-    parser.add_argument("--seed", type=natural_number, default=0, metavar="N", help="default: %(default)s")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add(parser, "--report FILE.html: write the page that demur report makes, too")
+    derive(parser, known, "class_names NAME,NAME: what the classes are called, for the report")
+    derive(parser, known, "seed N")
+    add(parser, "--quiet: no progress")
     add_classifier(parser)
 
 
@@ -85,16 +89,13 @@ def run(args: argparse.Namespace) -> int:
         detector,
         X,
         y,
-        attacks=args.attacks,
-        corruptions=args.corruptions,
         X_train=X_train,
-        budget=args.budget,
         epsilons=dict(args.epsilon or {}),
         bounds=None if args.bounds is None else tuple(args.bounds),
         class_names=None if args.class_names is None else args.class_names.split(","),
-        seed=args.seed,
         out=args.out,
         verbose=not args.quiet,
+        **values(args, ("attacks", "corruptions", "budget", "seed")),
     )
     print(f"\n{evaluation.summary()}\n\nwritten to {args.out / 'evaluation.json'}")
     if args.report is None:
@@ -116,6 +117,8 @@ def _names(text: str) -> list[str] | str | None:
 
 def _epsilon(text: str) -> tuple[str, float]:
     """Read `NORM=SIZE`."""
+    from demur.checks import plain
+
     name, _, size = text.partition("=")
     norm = {plain(norm): norm for norm in NORMS}.get(plain(name))
     if norm is None:

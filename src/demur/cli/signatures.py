@@ -1,0 +1,100 @@
+"""What functions and classes of demur can be told, read from their source: importing them would import Keras."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PACKAGE = Path(__file__).parents[1]
+SOURCES = {
+    "Settings": ("serve/settings.py", "Settings"),
+    "detector": ("detectors/model_distillation.py", "ModelDistillation"),
+    "fit": ("detectors/base.py", "Detector.fit"),
+    "infer_threshold": ("detectors/base.py", "Detector.infer_threshold"),
+    "export": ("detectors/base.py", "Detector.export"),
+    "calibrate_accuracy": ("drift/accuracy.py", "calibrate_accuracy"),
+    "test": ("drift/batch.py", "test"),
+    "Monitor": ("drift/monitor.py", "Monitor"),
+    "score": ("batch/scoring.py", "score"),
+    "evaluate": ("evaluation/running.py", "evaluate"),
+    "demo": ("demo.py", "main"),
+}
+"""What options set: files of the package, and the functions, methods and classes in them."""
+
+
+class Parameter(NamedTuple):
+    """A parameter of a function, or a field of a class.
+
+    Attributes:
+        kind: its annotation, as it is written.
+        default: None where it has none, or one that is not written as a literal.
+        text: the first sentence of what the docstring says of it.
+    """
+
+    kind: str
+    default: Any
+    text: str
+
+
+@functools.cache
+def parameters(source: str) -> dict[str, Parameter]:
+    """The parameters of what SOURCES names, by name: of a class, those of its `__init__`, or else its fields."""
+    path, place = SOURCES[source]
+    node: Any = _parsed(path)
+    assigned = [one for one in node.body if isinstance(one, ast.Assign)]
+    aliases = {target.id: one.value for one in assigned for target in one.targets if isinstance(target, ast.Name)}
+    for name in place.split("."):
+        node = _inside(node, name)
+    texts = _texts(ast.get_docstring(node, clean=False) or "")
+    if isinstance(node, ast.ClassDef):
+        node = _inside(node, "__init__")
+    found: list[tuple[Any, Any, Any]]
+    if isinstance(node, ast.ClassDef):
+        fields: list[Any] = [one for one in node.body if isinstance(one, ast.AnnAssign)]
+        found = [(one.target.id, one.annotation, one.value) for one in fields]
+    else:
+        names = [*node.args.args, *node.args.kwonlyargs]
+        defaults = [*node.args.defaults, *node.args.kw_defaults]
+        defaults = [None] * (len(names) - len(defaults)) + defaults
+        found = [(one.arg, one.annotation, value) for one, value in zip(names, defaults, strict=True)]
+    return {
+        name: Parameter(_kind(annotation, aliases), _value(default), texts.get(name, ""))
+        for name, annotation, default in found
+    }
+
+
+@functools.cache
+def _parsed(path: str) -> ast.Module:
+    return ast.parse((PACKAGE / path).read_text(encoding="utf-8"))
+
+
+def _inside(node: Any, name: str) -> Any:
+    """The function or the class of a name in a module or a class; of a class without `__init__`, the class."""
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    found = [one for one in node.body if isinstance(one, kinds) and one.name == name]
+    return found[0] if found or name != "__init__" else node
+
+
+def _kind(annotation: Any, aliases: dict[str, Any]) -> str:
+    """An annotation as text; for the name of a type that the same file defines, that type."""
+    if annotation is None:
+        return ""
+    return ast.unparse(aliases.get(annotation.id, annotation) if isinstance(annotation, ast.Name) else annotation)
+
+
+def _value(default: Any) -> Any:
+    try:
+        return None if default is None else ast.literal_eval(default)
+    except ValueError:  # a call or a name, which only running the code would tell
+        return None
+
+
+def _texts(docstring: str) -> dict[str, str]:
+    """The first sentence on each parameter, without backticks."""
+    section = re.search(r"^( *)(?:Args|Attributes):\n((?:\1 +.*\n|\n)*)", docstring, re.MULTILINE)
+    if section is None:
+        return {}
+    _, *parts = re.split(rf"^{section[1]}    (\w+): ", section[2], flags=re.MULTILINE)
+    whole = {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+    return {name: re.split(r"\.(?= |$)", text)[0].replace("`", "") for name, text in whole.items()}

@@ -1,0 +1,110 @@
+"""`demur threshold`: the score above which inputs are flagged, from normal data or from scores that are ready."""
+
+import argparse
+import shlex
+from typing import Any
+
+from demur.cli.data import classes_of, data_of, read_scores, read_values
+from demur.cli.files import check_writable
+from demur.cli.guards import Document, live
+from demur.cli.options import (
+    Commands,
+    add,
+    add_classifier,
+    add_command,
+    add_data,
+    add_folder,
+    add_labels,
+    add_scores,
+    derive,
+    show_next,
+    values,
+)
+from demur.cli.signatures import parameters
+
+RATE = (
+    "fpr RATE: false-positive rate to promise, such as 0.05: a conformal threshold, which holds on data like this",
+    "threshold_perc P: percentage of the data that shall not be flagged; promises nothing",
+    "margin NATS: added to the threshold",
+)
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "threshold",
+        threshold,
+        "set the score above which inputs are flagged, from normal data",
+        "Best from data that neither the classifier nor fit was trained on. The threshold is saved with the detector.",
+    )
+    add_folder(parser)
+    add_data(parser, "normal data", batch_size=256, required=False)
+    add_scores(parser)
+    known = parameters("infer_threshold")
+    derive(parser.add_mutually_exclusive_group(), known, *RATE[:2])
+    add_labels(parser, "true classes: only what the classifier gets right sets the threshold")
+    add(parser, "--by-class: a threshold for each class that is predicted")
+    derive(parser, known, RATE[2])
+    add_classifier(parser)
+
+
+def threshold(args: argparse.Namespace) -> int:
+    """Infer a detector's threshold and save it."""
+    check_writable(args.folder)
+    if (args.data is None) == (args.scores is None):
+        args.parser.error("one of the arguments --data and --scores is required")
+    document, unnamed = Document(args.folder), ""
+    if args.scores is not None:
+        found = _from_scores(args, document)
+        args.data = args.scores  # what comes next is likely to lie in a file of the same kind
+        unnamed = " --classifier CLASSIFIER" if document.lacks_classifier and args.classifier is None else ""
+    else:
+        how = document.how
+        data = data_of(args, args.data, how)
+        X, labels = data.rows(how), data.labels(args.labels)
+        detector = live(args.folder, args)
+        detector.infer_threshold(
+            X,
+            labels=labels,
+            groups="predicted" if args.by_class else None,
+            batch_size=args.batch_size,
+            verbose=not args.quiet,
+            **values(args, RATE),
+        )
+        detector.save(args.folder)
+        found = detector.calibration
+    from demur.guards.facts import promise
+
+    labelled = bool(args.labels or args.label_column)
+    print(f"threshold {promise(found.threshold, found, document.labels.all_names, labelled=labelled)}")
+    print(f"saved in {args.folder}")
+    show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))}", "NEW", f"{unnamed} --out answers.csv")
+    return 0
+
+
+def _from_scores(args: argparse.Namespace, document: Document) -> Any:
+    """Calibrate with scores that are ready: neither Keras nor the classifier is loaded."""
+    if args.label_column is not None:
+        args.parser.error("--label-column is a column of --data: with --scores, pass --labels FILE[:KEY]")
+    scores = read_scores(args.scores)
+    import numpy as np
+
+    from demur.guards.decision import calibrate
+    from demur.guards.folder import write
+    from demur.guards.results import Scored
+
+    labels = None if args.labels is None else read_values(args.labels)
+    needs_classes = args.by_class or labels is not None
+    predicted = classes_of(args, scores, document.labels) if needs_classes else np.zeros(len(scores), "int64")
+    found = calibrate(
+        Scored(scores, predicted, predicted, np.empty(0, "int64")),
+        **values(args, RATE),
+        labels=None if labels is None else document.labels.indices(labels, len(scores), "--labels"),
+        classes=document.classes if args.by_class else None,
+        name_of=document.labels.name_of,
+    )
+    kept = {name: entry for name, entry in document.files.items() if name != "calibration"}
+    fields = {**document.fields, "threshold": np.asarray(found.threshold).tolist()}
+    write(args.folder, fields, {}, {"calibration": found.as_arrays()}, keep=kept)
+    return found

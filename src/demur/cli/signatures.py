@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1]
 SOURCES = {
     "Settings": ("serve/settings.py", "Settings"),
     "detector": ("detectors/model_distillation.py", "ModelDistillation"),
-    "fit": ("detectors/base.py", "Detector.fit"),
+    "fit": ("network/fit.py", "Learner.fit"),
     "infer_threshold": ("detectors/base.py", "Detector.infer_threshold"),
     "export": ("detectors/base.py", "Detector.export"),
     "calibrate_accuracy": ("drift/accuracy.py", "calibrate_accuracy"),

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from documents import monitors, rows_and_labels, rule, watched
 from keras import layers
 
 from demur import AdversarialAE, ModelDistillation, drift, runtime
 from demur.evaluation import evaluate
+from tests.parity.documents import monitors, rows_and_labels, rule, watched
 
 DATA = Path(__file__).parent / "data" / "documents"
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documents import monitors, rows_and_labels, rule, watched
 
 from demur import drift, load_detector, runtime
 from demur.drift import Monitor
 from demur.evaluation.result import Evaluation
 from demur.guards import description, folder
 from demur.guards.facts import as_record
+from tests.parity.documents import monitors, rows_and_labels, rule, watched
 
 DATA = Path(__file__).parent / "data" / "documents"
 ROWS, _ = rows_and_labels(60, seed=1)

@@ -584,7 +584,7 @@ def test_options_have_the_defaults_of_what_they_set_and_a_text(source):
     module = importlib.import_module("demur." + path.removesuffix(".py").replace("/", "."))
     real = inspect.signature(operator.attrgetter(place)(module)).parameters
     read = signatures.parameters(source)
-    assert list(read) == list(real)
+    assert [name for name in read if name != "self"] == [name for name in real if name != "self"]
     for name, parameter in real.items():
         if isinstance(parameter.default, bool | int | float | str | tuple):
             assert read[name].default == parameter.default, name

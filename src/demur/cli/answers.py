@@ -20,26 +20,20 @@ if TYPE_CHECKING:
 BATCH_SIZE = 256
 GUARD = "the guard: its folder, or the .onnx file that demur export wrote"
 COMMANDS = {
-    "score": (
-        "score inputs: how far the detector's opinion is from the classifier's",
-        "Columns: instance_score, in nats. Needs no threshold.",
-    ),
-    "predict": (
-        "flag the inputs on which the classifier should not be trusted",
-        "Columns: is_adversarial, instance_score, p_value.",
-    ),
-    "correct": (
-        "flag inputs and give each its class: the detector's where flagged, the classifier's elsewhere",
-        "Columns: is_adversarial, instance_score, p_value, corrected, no_defense (the classifier's class), "
-        "defense (the detector's).",
-    ),
+    "score": """Score inputs: how far the detector's opinion is from the classifier's.
+        Columns: instance_score, in nats. Needs no threshold.""",
+    "predict": """Flag the inputs on which the classifier should not be trusted.
+        Columns: is_adversarial, instance_score, p_value.""",
+    "correct": """Flag inputs and give each its class: the detector's where flagged, the classifier's elsewhere.
+        Columns: is_adversarial, instance_score, p_value, corrected, no_defense (the classifier's class), defense (the
+        detector's).""",
 }
 
 
 def register(commands: Commands) -> None:
     """Add the commands to the parser."""
-    for name, (summary, more) in COMMANDS.items():
-        parser = add_command(commands, name, run, summary, more)
+    for name, text in COMMANDS.items():
+        parser = add_command(commands, run, name, text)
         if name == "score":
             add(parser, f"folder: {GUARD}; with --guard, the data", action="store", nargs="+", metavar="GUARD")
         else:

@@ -9,7 +9,6 @@ from typing import Any
 
 from demur.cli.guards import opened
 from demur.cli.options import Parser, add, derive, names_in, values
-from demur.cli.signatures import parameters
 
 OUTPUTS = "outputs NAME,...: what to write; default: all there is for each row"
 SETTINGS = (
@@ -34,11 +33,10 @@ def add_options(parser: Parser) -> None:
     )
     add(many, "--guard GUARD: an exported guard, .onnx, or the folder of a saved detector")
     add(many, "--scheduler ADDRESS: of a Dask cluster, tcp://host:8786; default: this machine")
-    known = parameters("score")
-    derive(many, known, OUTPUTS, type=names_in)
-    derive(many, known, "on_error: what becomes of rows that cannot be scored", choices=("raise", "skip"))
-    derive(many, known, *SETTINGS)
-    derive(many, known, "storage_options JSON: what the object store needs to know", type=_options)
+    derive(many, "score", OUTPUTS, type=names_in)
+    derive(many, "score", "on_error: what becomes of rows that cannot be scored", choices=("raise", "skip"))
+    derive(many, "score", *SETTINGS)
+    derive(many, "score", "storage_options JSON: what the object store needs to know", type=_options)
 
 
 def _options(text: str) -> dict[str, Any]:

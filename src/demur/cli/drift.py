@@ -8,26 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
+from demur.cli import options
 from demur.cli.data import How, data_of, read_predicted, read_scores, rows_of_records
 from demur.cli.files import check_writable
 from demur.cli.guards import how_of, opened
-from demur.cli.options import (
-    FILES,
-    Commands,
-    Parser,
-    add,
-    add_classifier,
-    add_columns,
-    add_command,
-    add_scale,
-    add_scores,
-    derive,
-    given,
-    length,
-    name_of,
-    values,
-)
-from demur.cli.signatures import parameters
 from demur.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -49,55 +33,41 @@ BEGIN = (
 """Options that a new state is begun with."""
 
 
-def register(commands: Commands) -> None:
+def register(commands: options.Commands) -> None:
     """Add the commands to the parser."""
-    parser = add_command(
-        commands,
-        "drift",
-        drift,
-        "test whether the scores of a batch are larger than those of normal data",
-        f"The exit status is 0 for no drift, {DRIFT} for drift.",
-    )
+    parser = options.add_command(commands, drift)
     _add_detector(parser)
-    add(parser, f"data FILE[:KEY]: the batch, unless --scores has it: {FILES}", nargs="?")
-    add_scores(parser)
-    add_columns(parser, ids=False)
-    derive(parser, parameters("test"), "alpha A: chance of a false alarm", "method: the test")
-    add(parser, "--json: print all figures as JSON instead of a sentence")
-    add_classifier(parser)
+    options.add(parser, f"data FILE[:KEY]: the batch, unless --scores has it: {options.FILES}", nargs="?")
+    options.add_scores(parser)
+    options.add_columns(parser, ids=False)
+    options.derive(parser, "test", "alpha A: chance of a false alarm", "method: the test")
+    options.add(parser, "--json: print all figures as JSON instead of a sentence")
+    options.add_classifier(parser)
 
-    parser = add_command(
-        commands,
-        "monitor",
-        monitor,
-        "watch a stream of rows or scores for drift, JSON lines in and out",
-        'Lines in: {"x": one row}, {"rows": several}, {"score": a number} or {"scores": several}, with "time" in '
-        'seconds and "id" if you like; with scores of a guard that has a threshold for each class, "predicted" too. '
-        "A row is a list of numbers or, of a table, an object by the names of columns; null stands for what is "
-        "missing. "
-        "Where there are scores alone, neither Keras nor the classifier is loaded. "
-        "Lines out say what is known after each. The state is read from and kept in a file, so the stream may be "
-        f"interrupted. The exit status is 0, or {DRIFT} if there is an alarm at the end.",
-    )
+    parser = options.add_command(commands, monitor)
     _add_detector(parser)
-    add(parser, "--state FILE.json: begun if it does not exist", required=True)
-    add_scores(parser)
-    add_scale(parser)
+    options.add(parser, "--state FILE.json: begun if it does not exist", required=True)
+    options.add_scores(parser)
+    options.add_scale(parser)
     begin = parser.add_argument_group("how a new state is begun")
-    known = parameters("Monitor")
     for spec in BEGIN:
-        more = {"type": length} if name_of(spec) in ("window", "cooldown") else {}
-        derive(begin, known, spec, default=None, **more)  # None: what is not asked for may be as the state has it
-    add_classifier(parser)
+        more = {"type": options.length} if options.name_of(spec) in ("window", "cooldown") else {}
+        options.derive(
+            begin, "Monitor", spec, default=None, **more
+        )  # None: what is not asked for may be as the state has it
+    options.add_classifier(parser)
 
 
-def _add_detector(parser: Parser) -> None:
+def _add_detector(parser: options.Parser) -> None:
     what = "the guard, calibrated by demur threshold: its folder, or the .onnx file that demur export wrote"
-    add(parser, f"--detector --calibration GUARD: {what}", required=True)
+    options.add(parser, f"--detector --calibration GUARD: {what}", required=True)
 
 
 def drift(args: argparse.Namespace) -> int:
-    """Test a batch and print the verdict."""
+    """Test whether the scores of a batch are larger than those of normal data.
+
+    The exit status is 0 for no drift, 3 for drift.
+    """
     if (args.data is None) == (args.scores is None):
         args.parser.error("one of the arguments FILE[:KEY] and --scores is required")
     guard: Any
@@ -118,7 +88,14 @@ def drift(args: argparse.Namespace) -> int:
 
 
 def monitor(args: argparse.Namespace) -> int:
-    """Watch standard input."""
+    """Watch a stream of rows or scores for drift, JSON lines in and out.
+
+    Lines in: {"x": one row}, {"rows": several}, {"score": a number} or {"scores": several}, with "time" in seconds and
+    "id" if you like; with scores of a guard that has a threshold for each class, "predicted" too. A row is a list of
+    numbers or, of a table, an object by the names of columns; null stands for what is missing. Where there are scores
+    alone, neither Keras nor the classifier is loaded. Lines out say what is known after each. The state is read from
+    and kept in a file, so the stream may be interrupted. The exit status is 0, or 3 if there is an alarm at the end.
+    """
     check_writable(args.state)
     ready = None if args.scores is None else [(1, _given(args))]
     watching = _begun(args)
@@ -143,10 +120,8 @@ def _begun(args: argparse.Namespace) -> "Monitor":
     """The monitor whose state is in the file, or a new one."""
     from demur.drift import Monitor
 
-    names = values(args, BEGIN)
-    asked = given(names)
-    from demur.cli.calibrated import Calibrated
-
+    names = options.values(args, BEGIN)
+    asked = options.given(names)
     detector = Calibrated(args.detector, args)
     if not args.state.exists():
         return Monitor(detector, **asked)

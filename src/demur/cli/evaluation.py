@@ -5,74 +5,50 @@ import re
 import shlex
 from pathlib import Path
 
+from demur.cli import options
 from demur.cli.data import data_of
 from demur.cli.files import check_file, check_writable
 from demur.cli.guards import Document, live, no_threshold
-from demur.cli.options import (
-    FILES,
-    Commands,
-    add,
-    add_bounds,
-    add_classifier,
-    add_columns,
-    add_command,
-    add_folder,
-    add_labels,
-    derive,
-    values,
-)
 from demur.cli.report import REPORT
-from demur.cli.signatures import parameters
 
 NORMS = ("Linf", "L2", "L1")
 
 
-def register(commands: Commands) -> None:
+def register(commands: options.Commands) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "evaluate",
-        run,
-        "tell how much a guard is worth: attackers who know it and who do not, corruption, cost",
-        "Writes evaluation.json to a folder, for demur report. Interrupted, the same command goes on where it stopped.",
-    )
-    add_folder(parser)
-    known = parameters("evaluate")
-    add(parser, f"--data FILE[:KEY]: test inputs that neither fit nor threshold has seen: {FILES}", required=True)
-    add_labels(parser, "their true classes", required=True)
-    add(parser, "--train FILE[:KEY]: normal inputs, to compare with an ordinary autoencoder trained on them")
-    add_columns(parser, ids=False)
-    add(parser, "--out FOLDER: where to write", default=Path("evaluation"))
-    derive(
-        parser,
-        known,
-        "budget TIME: how long it may take, such as 10min: threats are then tried on fewer inputs, or left out",
-        type=str,
-    )
-    add(
+    parser = options.add_command(commands, evaluate)
+    options.add_folder(parser)
+    rows = f"test inputs that neither fit nor threshold has seen: {options.FILES}"
+    options.add(parser, f"--data FILE[:KEY]: {rows}", required=True)
+    options.add_labels(parser, "their true classes", required=True)
+    options.add(parser, "--train FILE[:KEY]: normal inputs, to compare with an ordinary autoencoder trained on them")
+    options.add_columns(parser, ids=False)
+    options.add(parser, "--out FOLDER: where to write", default=Path("evaluation"))
+    budget = "how long it may take, such as 10min: threats are then tried on fewer inputs, or left out"
+    options.derive(parser, "evaluate", f"budget TIME: {budget}", type=str)
+    options.add(
         parser,
         "--epsilon NORM=SIZE: the largest change an attack may make, such as Linf=0.03; may be given for each of Linf, "
         "L2 and L1",
         type=_epsilon,
         action="append",
     )
-    add_bounds(parser, "the smallest and largest value in the inputs")
+    options.add_bounds(parser, "the smallest and largest value in the inputs")
     for name in ("attacks", "corruptions"):
-        derive(
-            parser,
-            known,
-            f"{name} NAME,NAME: only these {name}, by name, or 'none'; default: all",
-            type=_names,
-        )
-    add(parser, "--report FILE.html: write the page that demur report makes, too")
-    derive(parser, known, "class_names NAME,NAME: what the classes are called, for the report")
-    derive(parser, known, "seed N")
-    add(parser, "--quiet: no progress")
-    add_classifier(parser)
+        text = f"{name} NAME,NAME: only these {name}, by name, or 'none'; default: all"
+        options.derive(parser, "evaluate", text, type=_names)
+    options.add(parser, "--report FILE.html: write the page that demur report makes, too")
+    names = "class_names NAME,NAME: what the classes are called, for the report"
+    options.derive(parser, "evaluate", names, "seed N")
+    options.add(parser, "--quiet: no progress")
+    options.add_classifier(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Evaluate a detector, write the evaluation and say the gist of it."""
+def evaluate(args: argparse.Namespace) -> int:
+    """Tell how much a guard is worth: attackers who know it and who do not, corruption, cost.
+
+    Writes evaluation.json to a folder, for demur report. Interrupted, the same command goes on where it stopped.
+    """
     how = Document(args.folder).how
     data = data_of(args, args.data, how)
     X, y = data.rows(how), data.labels(args.labels)
@@ -83,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
     detector = live(args.folder, args)
     if detector.threshold is None:
         raise no_threshold(args.folder)
-    from demur.evaluation.running import evaluate
+    from demur.evaluation import running
 
-    evaluation = evaluate(
+    evaluation = running.evaluate(
         detector,
         X,
         y,
@@ -95,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         class_names=None if args.class_names is None else args.class_names.split(","),
         out=args.out,
         verbose=not args.quiet,
-        **values(args, ("attacks", "corruptions", "budget", "seed")),
+        **options.values(args, ("attacks", "corruptions", "budget", "seed")),
     )
     print(f"\n{evaluation.summary()}\n\nwritten to {args.out / 'evaluation.json'}")
     if args.report is None:

@@ -4,56 +4,40 @@ import argparse
 import shlex
 from typing import Any
 
+from demur.cli import options
 from demur.cli.data import data_of
 from demur.cli.files import check_file
 from demur.cli.guards import Document, live
-from demur.cli.options import (
-    FILES,
-    Commands,
-    add,
-    add_classifier,
-    add_columns,
-    add_command,
-    add_folder,
-    derive,
-    show_next,
-    values,
-)
-from demur.cli.signatures import parameters
 from demur.errors import InvalidSetting, WrongClassifier
 from demur.starting import start_keras
 
 
-def register(commands: Commands) -> None:
+def register(commands: options.Commands) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "export",
-        run,
-        "write a detector as one ONNX file: networks, threshold and calibration",
-        "It is compared with the detector before it is written. demur.runtime and demur serve run it without Keras.",
-    )
-    add_folder(parser)
-    add(parser, "-o --out FILE.onnx: where to write it", required=True)
-    known = parameters("export")
-    derive(parser, known, "opset N: ONNX operation set")
-    add(
+    parser = options.add_command(commands, export)
+    options.add_folder(parser)
+    options.add(parser, "-o --out FILE.onnx: where to write it", required=True)
+    options.derive(parser, "export", "opset N: ONNX operation set")
+    options.add(
         parser,
         "--data FILE[:KEY]: normal data: to compare on, and needed for less precision, whose threshold is inferred "
-        f"from it anew: {FILES}",
+        f"from it anew: {options.FILES}",
     )
-    add_columns(parser, ids=False)
+    options.add_columns(parser, ids=False)
     smaller = parser.add_argument_group("less precision")
     which = smaller.add_mutually_exclusive_group()
-    derive(which, known, "float16: half the size, and quicker where hardware has it")
-    derive(which, known, "int8: weights as bytes: a quarter of the size")
-    add(smaller, "--bad FILE[:KEY]: data that should be flagged, to measure the loss on")
-    derive(smaller, known, "max_loss SHARE: what may be lost of AUROC and of agreement")
-    add_classifier(parser)
+    options.derive(which, "export", "float16: half the size, and quicker where hardware has it")
+    options.derive(which, "export", "int8: weights as bytes: a quarter of the size")
+    options.add(smaller, "--bad FILE[:KEY]: data that should be flagged, to measure the loss on")
+    options.derive(smaller, "export", "max_loss SHARE: what may be lost of AUROC and of agreement")
+    options.add_classifier(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Write the file, and say what it is."""
+def export(args: argparse.Namespace) -> int:
+    """Write a detector as one ONNX file: networks, threshold and calibration.
+
+    It is compared with the detector before it is written. demur.runtime and demur serve run it without Keras.
+    """
     check_file(args.out, (".onnx",), "a guard is")
     if args.bad is not None and not (args.float16 or args.int8):
         raise InvalidSetting("--bad tells what less precision costs: pass --float16 or --int8 with it")
@@ -64,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         X=X,
         X_adversarial=bad,
-        **values(args, ("opset", "float16", "int8", "max_loss")),
+        **options.values(args, ("opset", "float16", "int8", "max_loss")),
     )
     print(f"{type(detector).__name__}, {written.precision}, {written.bytes / 1e6:,.2f} MB")
     if written.loss is None:
@@ -76,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if written.takes_reference:
         print("  takes the classifier's answers as the input 'reference'")
     print(f"written to {args.out}")
-    show_next(args, "in front of the classifier", f"serve {shlex.quote(str(args.out))}")
+    options.show_next(args, "in front of the classifier", f"serve {shlex.quote(str(args.out))}")
     return 0
 
 

@@ -29,19 +29,16 @@ OTHERS = {
 
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "info",
-        run,
-        "tell what a guard or an evaluation is: classifier, rows, threshold and what it promises, versions, sizes",
-        "Of a guard's folder, an exported .onnx file, or what demur evaluate wrote. Checksums are checked.",
-    )
+    parser = add_command(commands, info)
     add(parser, "path: a guard, or an evaluation", action="store", type=Path, metavar="FOLDER|FILE")
     add(parser, "--json: print figures as JSON instead of words")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print what there is to know."""
+def info(args: argparse.Namespace) -> int:
+    """Tell what a guard or an evaluation is: classifier, rows, threshold and what it promises, versions, sizes.
+
+    Of a guard's folder, an exported .onnx file, or what demur evaluate wrote. Checksums are checked.
+    """
     summary, record = told(args.path)
     print(json.dumps(record, indent=1) if args.json else summary)
     return 0

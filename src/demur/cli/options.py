@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from demur.cli.signatures import Parameter
+from demur.cli.signatures import parameters
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001
 """What `add_subparsers` returns; argparse has no public name for it."""
@@ -43,25 +43,38 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], summary: str, more: str
+    commands: Commands, run: Callable[[argparse.Namespace], int], name: str | None = None, text: str | None = None
 ) -> Parser:
-    """Add a command that `run` carries out; `args.parser` is its parser, for errors of usage."""
-    parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}")
+    """Add a command that is named and described as the function which carries it out; `args.parser` is its parser.
+
+    Args:
+        commands: of the command line.
+        run: the function.
+        name: another name than the function's.
+        text: another description than the function's docstring; the first line is what the list of commands says.
+    """
+    first, _, rest = (text or run.__doc__ or "").partition("\n")
+    name = name or run.__name__.replace("_", "-")
+    summary = f"{first[:1].lower()}{first[1:]}".removesuffix(".")
+    parser = commands.add_parser(name, help=summary, description=f"{first} {' '.join(rest.split())}")
     parser.set_defaults(run=run, parser=parser)
     return parser
 
 
-def add(to: Container, spec: str, **settings: Any) -> None:
-    """Add an argument or an option that is written down in one line.
-
-    The name of its value says how the value is read: N is a whole number; FILE, FOLDER and GUARD are paths.
+def add(to: Container, *specs: str, **settings: Any) -> None:
+    """Add arguments and options that are written down as they are shown.
 
     Args:
         to: the parser or the group.
-        spec: "-o --out FILE: help", "--quiet: help" for one that takes no value, or "folder FOLDER: help" for an
-            argument.
-        settings: those of `add_argument`.
+        specs: "-o --out FILE: help", "--quiet: help" for one that takes no value, or "folder FOLDER: help" for an
+            argument. The name of the value says how it is read: N is a whole number; FILE, FOLDER and so on are paths.
+        settings: those of `add_argument`, of each.
     """
+    for spec in specs:
+        _add(to, spec, dict(settings))
+
+
+def _add(to: Container, spec: str, settings: dict[str, Any]) -> None:
     head, _, text = spec.partition(": ")
     names = [word for word in head.split() if word.startswith("-")] or head.split()[:1]
     value = head.split()[-1]
@@ -82,21 +95,21 @@ def _with_default(text: str, default: Any) -> str:
     return f"{text}; default: {default:g}" if isinstance(default, float) else f"{text}; default: {default}"
 
 
-def derive(to: Container, known: Mapping[str, Parameter], *specs: str, **settings: Any) -> None:
+def derive(to: Container, source: str, *specs: str, **settings: Any) -> None:
     """Add options that set parameters: names, defaults, kinds of values and help are the parameters' own.
 
     A flag that is on by default becomes an option "--no-...", and one that takes several values may be repeated.
 
     Args:
         to: the parser or the group.
-        known: the parameters, by name.
+        source: whose parameters, by the name in `signatures.SOURCES`.
         specs: "name", "name VALUE" to call the value so, and "name VALUE: help" where the docstring speaks of Python.
         settings: those of `add_argument` that are not the parameters'; `default=None` tells what is not given.
     """
     for spec in specs:
         head, _, text = spec.partition(": ")
         name, *value = head.split()
-        parameter = known[name]
+        parameter = parameters(source)[name]
         own: dict[str, Any] = {"dest": name, "default": parameter.default, "action": "store"}
         option = f"--{name.replace('_', '-')}"
         kinds = re.split(r"\W+", parameter.kind)
@@ -177,8 +190,8 @@ def add_scale(parser: Container) -> None:
 def add_labels(parser: Parser, what: str, *, required: bool = False) -> None:
     """Add the two ways to name true classes: a file of their own, or a column of the data."""
     which = parser.add_mutually_exclusive_group(required=required)
-    add(which, f"--labels FILE[:KEY]: {what}: an array, or a column of a table")
-    add(which, "--label-column NAME: the same, in a column of the data")
+    labels = f"--labels FILE[:KEY]: {what}: an array, or a column of a table"
+    add(which, labels, "--label-column NAME: the same, in a column of the data")
 
 
 def add_scores(parser: Container) -> None:
@@ -187,9 +200,6 @@ def add_scores(parser: Container) -> None:
         parser,
         "--scores FILE[:KEY]: scores that are ready, in place of rows: an array or a column, by default "
         "instance_score, as demur score writes it. Neither Keras nor the classifier is loaded",
-    )
-    add(
-        parser,
         "--predicted FILE[:KEY]: with --scores, the classes that the classifier predicted, for a guard with a "
         "threshold for each; default: the column no_defense beside the scores",
     )

@@ -12,20 +12,17 @@ REPORT = ((".html", ".htm"), "a report is")
 
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "report",
-        run,
-        "write an evaluation as one page for the browser",
-        "The page is one file: it needs no network, no script and no other file, and prints well.",
-    )
+    parser = add_command(commands, report)
     add(parser, "evaluation: what an evaluation was written to", action="store", type=Path, metavar="EVALUATION.json")
     add(parser, "-o --out FILE.html: where to write the page; default: the evaluation's name with .html")
     add(parser, "--title TEXT: of the page; default: the detector's name")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Write the page, and show the summary of the evaluation."""
+def report(args: argparse.Namespace) -> int:
+    """Write an evaluation as one page for the browser.
+
+    The page is one file: it needs no network, no script and no other file, and prints well.
+    """
     path: Path = args.evaluation.with_suffix(".html") if args.out is None else args.out
     check_file(path, *REPORT)
     from demur.evaluation.result import Evaluation

@@ -9,7 +9,6 @@ from typing import Any
 
 from demur.cli.guards import classifier_file
 from demur.cli.options import Commands, add, add_classifier, add_command, derive, name_of, number, values
-from demur.cli.signatures import parameters
 
 GROUPS = {
     "who may ask, and where": (
@@ -53,18 +52,11 @@ GROUPS = {
 }
 """Options by their groups in the help: those of `Settings`, which are explained there, and two of the command alone."""
 SETTINGS = [spec for specs in GROUPS.values() for spec in specs if not spec.startswith("--")]
-EXAMPLE = "demur serve guard.onnx, then open http://127.0.0.1:8080 or point a client of the protocol there."
 
 
 def register(commands: Commands) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "serve",
-        run,
-        "serve guards over HTTP, in the Open Inference Protocol, with a page for people",
-        f"Each is served under the name of its file or folder. {EXAMPLE}",
-    )
+    parser = add_command(commands, serve)
     add(
         parser,
         "paths: a guard, as demur export has written it (no Keras is needed), or the folder of a saved detector; "
@@ -75,20 +67,23 @@ def register(commands: Commands) -> None:
     )
     add(parser, "--name NAME: to serve a single PATH under")
     add_classifier(parser)
-    known = parameters("Settings")
     for title, specs in GROUPS.items():
         group = parser.add_argument_group(title)
         for spec in specs:
             if spec.startswith("--"):
                 add(group, spec)
             elif spec.split()[-1] in ("N", "S", "MB"):
-                derive(group, known, spec, type=_number_for(name_of(spec), int if spec.endswith("N") else float))
+                derive(group, "Settings", spec, type=_number_for(name_of(spec), int if spec.endswith("N") else float))
             else:
-                derive(group, known, spec)
+                derive(group, "Settings", spec)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Serve until told to end."""
+def serve(args: argparse.Namespace) -> int:
+    """Serve guards over HTTP, in the Open Inference Protocol, with a page for people.
+
+    Each is served under the name of its file or folder. demur serve guard.onnx, then open http://127.0.0.1:8080 or
+    point a client of the protocol there.
+    """
     if args.new_key is not None:
         from demur.serve.transport.security import new_key
 

@@ -4,23 +4,10 @@ import argparse
 import shlex
 from typing import Any
 
+from demur.cli import options
 from demur.cli.data import classes_of, data_of, read_scores, read_values
 from demur.cli.files import check_writable
 from demur.cli.guards import Document, live
-from demur.cli.options import (
-    Commands,
-    add,
-    add_classifier,
-    add_command,
-    add_data,
-    add_folder,
-    add_labels,
-    add_scores,
-    derive,
-    show_next,
-    values,
-)
-from demur.cli.signatures import parameters
 
 RATE = (
     "fpr RATE: false-positive rate to promise, such as 0.05: a conformal threshold, which holds on data like this",
@@ -29,28 +16,24 @@ RATE = (
 )
 
 
-def register(commands: Commands) -> None:
+def register(commands: options.Commands) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "threshold",
-        threshold,
-        "set the score above which inputs are flagged, from normal data",
-        "Best from data that neither the classifier nor fit was trained on. The threshold is saved with the detector.",
-    )
-    add_folder(parser)
-    add_data(parser, "normal data", batch_size=256, required=False)
-    add_scores(parser)
-    known = parameters("infer_threshold")
-    derive(parser.add_mutually_exclusive_group(), known, *RATE[:2])
-    add_labels(parser, "true classes: only what the classifier gets right sets the threshold")
-    add(parser, "--by-class: a threshold for each class that is predicted")
-    derive(parser, known, RATE[2])
-    add_classifier(parser)
+    parser = options.add_command(commands, threshold)
+    options.add_folder(parser)
+    options.add_data(parser, "normal data", batch_size=256, required=False)
+    options.add_scores(parser)
+    options.derive(parser.add_mutually_exclusive_group(), "infer_threshold", *RATE[:2])
+    options.add_labels(parser, "true classes: only what the classifier gets right sets the threshold")
+    options.add(parser, "--by-class: a threshold for each class that is predicted")
+    options.derive(parser, "infer_threshold", RATE[2])
+    options.add_classifier(parser)
 
 
 def threshold(args: argparse.Namespace) -> int:
-    """Infer a detector's threshold and save it."""
+    """Set the score above which inputs are flagged, from normal data.
+
+    Best from data that neither the classifier nor fit was trained on. The threshold is saved with the detector.
+    """
     check_writable(args.folder)
     if (args.data is None) == (args.scores is None):
         args.parser.error("one of the arguments --data and --scores is required")
@@ -70,7 +53,7 @@ def threshold(args: argparse.Namespace) -> int:
             groups="predicted" if args.by_class else None,
             batch_size=args.batch_size,
             verbose=not args.quiet,
-            **values(args, RATE),
+            **options.values(args, RATE),
         )
         detector.save(args.folder)
         found = detector.calibration
@@ -79,7 +62,9 @@ def threshold(args: argparse.Namespace) -> int:
     labelled = bool(args.labels or args.label_column)
     print(f"threshold {promise(found.threshold, found, document.labels.all_names, labelled=labelled)}")
     print(f"saved in {args.folder}")
-    show_next(args, "with any data", f"correct {shlex.quote(str(args.folder))}", "NEW", f"{unnamed} --out answers.csv")
+    options.show_next(
+        args, "with any data", f"correct {shlex.quote(str(args.folder))}", "NEW", f"{unnamed} --out answers.csv"
+    )
     return 0
 
 
@@ -99,7 +84,7 @@ def _from_scores(args: argparse.Namespace, document: Document) -> Any:
     predicted = classes_of(args, scores, document.labels) if needs_classes else np.zeros(len(scores), "int64")
     found = calibrate(
         Scored(scores, predicted, predicted, np.empty(0, "int64")),
-        **values(args, RATE),
+        **options.values(args, RATE),
         labels=None if labels is None else document.labels.indices(labels, len(scores), "--labels"),
         classes=document.classes if args.by_class else None,
         name_of=document.labels.name_of,

@@ -6,24 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from demur.cli import options
 from demur.cli.data import How, data_of, how_for
 from demur.cli.files import check_writable
 from demur.cli.guards import load_model
-from demur.cli.options import (
-    Commands,
-    add,
-    add_bounds,
-    add_command,
-    add_data,
-    add_module_and_trust,
-    derive,
-    given,
-    name_of,
-    show_next,
-    values,
-    whole_number,
-)
-from demur.cli.signatures import parameters
 from demur.errors import InvalidSetting
 from demur.starting import check_there
 
@@ -45,32 +31,25 @@ SHOWN = 8
 """Columns that are named."""
 
 
-def register(commands: Commands) -> None:
+def register(commands: options.Commands) -> None:
     """Add the command to the parser."""
-    parser = add_command(
-        commands,
-        "fit",
-        fit,
-        "train a detector for a classifier, on normal data",
-        "The classifier stays as it is. No labels are needed.",
-    )
-    add(
+    parser = options.add_command(commands, fit)
+    options.add(
         parser,
         "classifier CLASSIFIER: its file: .keras, .onnx, .skops (scikit-learn), .json or .ubj (XGBoost), .txt "
         "(LightGBM) or .safetensors (PyTorch, with --module). Reading them runs no code in them",
     )
-    add_data(parser, "normal data to train on", batch_size=128)
-    add(parser, "--out FOLDER: where to save the detector", required=True)
-    add(parser, "--label-column NAME: a column of the data that is no part of the rows: no labels are needed")
-    add(
+    options.add_data(parser, "normal data to train on", batch_size=128)
+    options.add(parser, "--out FOLDER: where to save the detector", required=True)
+    options.add(parser, "--label-column NAME: a column of the data that is no part of the rows: no labels are needed")
+    options.add(
         parser,
         f"--detector: default: {AE} where gradients go through the classifier (Keras, PyTorch), otherwise "
         f"{DISTILLATION}",
         action="store",
         choices=[AE, DISTILLATION],
     )
-    training, detector = parameters("fit"), parameters("detector")
-    derive(parser, training, "epochs N: passes over the data")
+    options.derive(parser, "fit", "epochs N: passes over the data")
     more: dict[str, dict[str, Any]] = {
         "loss_type": {"choices": DIVERGENCES},
         "score_type": {"choices": DIVERGENCES},
@@ -78,28 +57,24 @@ def register(commands: Commands) -> None:
         "on_invalid": {"choices": ("raise", "flag")},
     }
     for spec in SETTINGS:
-        derive(parser, detector, spec, **more.get(name_of(spec), {}))
-    add(
+        options.derive(parser, "detector", spec, **more.get(options.name_of(spec), {}))
+    options.add(
         parser,
         "--robust EPSILON: also train on inputs that are changed, by at most this a number, against the companion: "
         "slower, and meant against attackers who know the guard",
-        type=float,
-    )
-    add(
-        parser,
         "--robust-l2 RADIUS: the same within a Euclidean radius; with both, inputs take turns",
         type=float,
     )
-    add_bounds(parser, "the smallest and largest number that --robust and --robust-l2 may make")
-    add(
+    options.add_bounds(parser, "the smallest and largest number that --robust and --robust-l2 may make")
+    options.add(
         parser,
         f"--companion MODEL.keras: an autoencoder ({AE}) or a student ({DISTILLATION}) of your own to train, instead "
         f"of the ready one; '{COPY}' is a student that starts as a copy of the classifier, for --robust",
     )
-    add_module_and_trust(parser.add_argument_group("the classifier"))
+    options.add_module_and_trust(parser.add_argument_group("the classifier"))
     own = parser.add_argument_group(f"only for {AE}")
-    derive(own, training, "w_recon W: weight of the reconstruction error", default=None)
-    add(
+    options.derive(own, "fit", "w_recon W: weight of the reconstruction error", default=None)
+    options.add(
         own,
         "--hidden-layer NAME=DIM: also compare this layer of the classifier, projected to DIM numbers; NAME may be "
         "its index (--hidden-layer=-2=20 counts from the end); may be given several times",
@@ -117,7 +92,7 @@ def hidden_layer(text: str) -> tuple[int | str, int]:
         layer: int | str = int(name)
     except ValueError:
         layer = name
-    return layer, whole_number(dimension, 2)
+    return layer, options.whole_number(dimension, 2)
 
 
 def class_list(text: str) -> list[str] | list[int]:
@@ -130,7 +105,10 @@ def class_list(text: str) -> list[str] | list[int]:
 
 
 def fit(args: argparse.Namespace) -> int:
-    """Train a detector and save it."""
+    """Train a detector for a classifier, on normal data.
+
+    The classifier stays as it is. No labels are needed.
+    """
     settings, training = _own_options(args)
     data = data_of(args, args.data)
     if args.companion not in (None, COPY):
@@ -175,7 +153,7 @@ def fit(args: argparse.Namespace) -> int:
         print(columns_line(data, how))
     print(f"saved in {args.out}")
     command = f"threshold {shlex.quote(str(args.out))}"
-    show_next(args, "with normal data that was held out", command, "HELD_OUT", " --fpr 0.05")
+    options.show_next(args, "with normal data that was held out", command, "HELD_OUT", " --fpr 0.05")
     return 0
 
 
@@ -214,7 +192,7 @@ def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, An
                 args.parser.error(f"{option} is an option of {AE}, and the detector is {args.detector}")
     if args.companion == COPY and args.detector != DISTILLATION:
         args.parser.error(f"--companion {COPY} is a student's, and the detector is {AE}: --detector {DISTILLATION}")
-    radii = given({"Linf": args.robust, "L2": args.robust_l2})
+    radii = options.given({"Linf": args.robust, "L2": args.robust_l2})
     if args.companion == COPY and not radii:
         args.parser.error(f"--companion {COPY} agrees with the classifier everywhere until it is trained with --robust")
     if args.bounds is not None and not radii:
@@ -222,6 +200,6 @@ def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, An
     layers = args.hidden_layer or []
     if len(dict(layers)) < len(layers):
         args.parser.error("--hidden-layer names a layer twice")
-    settings = {**values(args, SETTINGS), "hidden_layer_kld": dict(layers) or None}
+    settings = {**options.values(args, SETTINGS), "hidden_layer_kld": dict(layers) or None}
     robust = {"epsilon": radii, "bounds": args.bounds and tuple(args.bounds)} if radii else None
-    return given(settings), given({"w_recon": args.w_recon, "robust": robust})
+    return options.given(settings), options.given({"w_recon": args.w_recon, "robust": robust})

@@ -153,9 +153,9 @@ class Guard(Readable, abc.ABC):
         self,
         X: Any,
         *,
-        reference: Any = None,
         batch_size: int = 256,
         return_predictions: Literal[False] = False,
+        reference: Any = None,
         verbose: bool = False,
     ) -> Floats: ...
 
@@ -164,9 +164,9 @@ class Guard(Readable, abc.ABC):
         self,
         X: Any,
         *,
-        reference: Any = None,
         batch_size: int = 256,
         return_predictions: Literal[True],
+        reference: Any = None,
         verbose: bool = False,
     ) -> tuple[Floats, Floats, Floats]: ...
 
@@ -174,9 +174,9 @@ class Guard(Readable, abc.ABC):
         self,
         X: Any,
         *,
-        reference: Any = None,
         batch_size: int = 256,
         return_predictions: bool = False,
+        reference: Any = None,
         verbose: bool = False,
     ) -> Floats | tuple[Floats, Floats, Floats]:
         """Return how far the opinion is from the classifier's prediction: float32 `(n,)`, in nats.
@@ -215,12 +215,12 @@ class Guard(Readable, abc.ABC):
         self,
         X: Any,
         *,
-        reference: Any = None,
         batch_size: int = 256,
         return_instance_score: bool = True,
         control: Control = None,
         level: float = 0.05,
         threshold: Any = None,
+        reference: Any = None,
         verbose: bool = False,
     ) -> PredictResult:
         """Flag the instances whose score lies strictly above the threshold, or those that `control` picks.
@@ -267,13 +267,13 @@ class Guard(Readable, abc.ABC):
         self,
         X: Any,
         *,
-        reference: Any = None,
         batch_size: int = 256,
         return_instance_score: bool = True,
         return_all_predictions: bool = True,
         control: Control = None,
         level: float = 0.05,
         threshold: Any = None,
+        reference: Any = None,
         verbose: bool = False,
     ) -> CorrectResult:
         """Predict classes: the opinion's where an instance is flagged, the classifier's elsewhere.

@@ -51,8 +51,6 @@ class Learner(LiveGuard):
         X: Any,
         loss_fn: Any = None,
         *,
-        w_model: float = 1.0,
-        w_recon: float = 0.0,
         optimizer: Any = None,
         epochs: int = 20,
         batch_size: int = 128,
@@ -65,6 +63,8 @@ class Learner(LiveGuard):
         jit_compile: bool | str | None = None,
         steps_per_execution: int | None = None,
         robust: Robust | float | None = None,
+        w_model: float = 1.0,
+        w_recon: float = 0.0,
     ) -> Self:
         """Train the companion on normal data; the classifier stays as it is. Called again, training goes on.
 
@@ -81,9 +81,6 @@ class Learner(LiveGuard):
                 left.
             loss_fn: a Keras loss (name, instance or function of `y_true, y_pred`: the reference's and the opinion's
                 probabilities) that takes the place of `loss_type` during training.
-            w_model: weight of the prediction term.
-            w_recon: weight of the mean squared reconstruction error, scaled by the ratio of the two terms' standard
-                deviations over the batch; of an autoencoder.
             optimizer: a Keras optimizer: class, instance or name. Adam with a learning rate of 1e-3 by default.
             epochs: passes over `X`.
             batch_size: rows a step.
@@ -105,6 +102,9 @@ class Learner(LiveGuard):
             robust: trains on rows perturbed against the companion too: the largest change of a number, or a
                 `demur.Robust` with more settings. The classifier's prediction on the unchanged row is what it shall say
                 of them: meant against attackers who know the guard. A step takes about `2 + steps` times as long.
+            w_model: weight of the prediction term.
+            w_recon: weight of the mean squared reconstruction error, scaled by the ratio of the two terms' standard
+                deviations over the batch; of an autoencoder.
 
         Returns:
             The detector, with `.history`.

@@ -122,6 +122,8 @@ def _begun(args: argparse.Namespace) -> "Monitor":
 
     names = options.values(args, BEGIN)
     asked = options.given(names)
+    from demur.cli.calibrated import Calibrated
+
     detector = Calibrated(args.detector, args)
     if not args.state.exists():
         return Monitor(detector, **asked)

@@ -349,7 +349,11 @@ def asked(python: str, name: str, **environment: str) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", metavar="PYTHON", help="the interpreter of an environment with alibi-detect")
+    parser.add_argument(
+        "--peer",
+        metavar="PYTHON",
+        help="the interpreter of an environment with alibi-detect; without it, only what demur takes and returns is renewed",
+    )
     parser.add_argument("--describe", choices=("demur", "alibi-detect"), help=argparse.SUPPRESS)
     parser.add_argument("--only-saving", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -357,7 +361,14 @@ def main() -> int:
         logging.disable(logging.WARNING)
         print("\n" + json.dumps(described(arguments.describe, arguments.only_saving)))
         return 0
-    ours, theirs = asked(sys.executable, "demur"), asked(arguments.peer, "alibi-detect")
+    ours = asked(sys.executable, "demur")
+    if arguments.peer is None:
+        known = json.loads(FILE.read_text(encoding="utf-8"))
+        for key in ("versions", "arguments", "results"):
+            known[key]["demur"] = ours[key]
+        FILE.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        return 0
+    theirs = asked(arguments.peer, "alibi-detect")
     legacy = asked(arguments.peer, "alibi-detect", TF_USE_LEGACY_KERAS="1")
     differences = {
         name: float(np.abs(np.subtract(one, theirs["scores"][name])).max()) for name, one in ours["scores"].items()

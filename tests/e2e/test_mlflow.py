@@ -75,7 +75,8 @@ def assert_says(table, guard, X, **settings):
 
 
 def test_without_mlflow_it_says_what_to_install(monkeypatch):
-    monkeypatch.delitem(sys.modules, "demur.mlflow")
+    for name in ("demur.mlflow", "demur.integrations.mlflow"):
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mlflow.models", None)
     with pytest.raises(MissingExtra, match=r"pip install 'demur\[mlflow\]'"):
         importlib.import_module("demur.mlflow")

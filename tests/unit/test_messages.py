@@ -32,6 +32,8 @@ ELSEWHERE = {
     "leave one of allow_threshold and max_batch_time out": "e2e/test_mlserver.py::"
     "test_models_that_cannot_be_loaded_are_told_at_the_start",
     "leave the parameter out": "e2e/test_mlserver.py::test_over_http_errors_say_what_is_wrong",
+    "rename one of them, or uninstall the package": "e2e/test_packages.py::"
+    "test_two_packages_with_one_name_are_an_error_that_names_both",
     "queue is full": "serve/test_http.py::test_a_full_queue_is_a_503_that_says_when_to_come_again",
     "with --allow-host NAME": "serve/test_hosts.py::test_a_server_of_one_machine_answers_to_its_own_names_alone",
 }

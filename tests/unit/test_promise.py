@@ -47,7 +47,7 @@ class Replay:
 
 def rates_of_splits(name, fpr, groups, monkeypatch):
     detector, score, predicted = scored(name)
-    monkeypatch.setattr(detector, "_scoring", Replay(score, predicted))
+    monkeypatch.setattr(detector, "scoring", Replay(score, predicted))
     rng = np.random.default_rng(1)
     rates = []
     for _ in range(SPLITS):
@@ -80,7 +80,7 @@ def test_ties_only_lower_the_rate(monkeypatch):
     detector, score, predicted = scored("AdversarialAE")
     rounded = np.ceil(score / np.quantile(score, 0.8)).astype("float32")
     assert np.unique(rounded).size < 40
-    monkeypatch.setattr(detector, "_scoring", Replay(rounded, predicted))
+    monkeypatch.setattr(detector, "scoring", Replay(rounded, predicted))
     rng, rates = np.random.default_rng(2), []
     for _ in range(SPLITS):
         rows = np.zeros((len(score), 30), "float32")
@@ -96,7 +96,7 @@ def test_false_discoveries_stay_below_the_level(monkeypatch):
     detector, score, predicted = scored("ModelDistillation")
     # The second half of the rows are the first half's, with higher scores.
     every = np.concatenate([score, score + 3 * score.max()])
-    monkeypatch.setattr(detector, "_scoring", Replay(every, np.concatenate([predicted, predicted])))
+    monkeypatch.setattr(detector, "scoring", Replay(every, np.concatenate([predicted, predicted])))
     rng, level, shares, found = np.random.default_rng(3), 0.2, [], []
     for _ in range(SPLITS):
         order = rng.permutation(len(score))

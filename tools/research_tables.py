@@ -148,6 +148,12 @@ SOURCES = (
         "python benchmarks/compare_arguments.py --peer PYTHON",
         "",
     ),
+    Source(
+        "docs/results/planted-faults.json",
+        "Faults that the tests find",
+        "python tools/planted_faults.py --out docs/results/planted-faults.json",
+        "",
+    ),
     Source("docs/results/report-*.json", "[Read a report](../reading_a_report.md)", "python tools/pictures/report.py"),
     Source(
         "docs/results/tutorial-*.json",

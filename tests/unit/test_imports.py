@@ -45,6 +45,7 @@ def test_an_adapter_without_its_package_says_what_to_install(package, monkeypatc
         importlib.import_module(f"demur.{package}")
 
 
+@pytest.mark.slow
 def test_detectors_import_no_package_of_any_classifier():
     """Found by type, a classifier's framework is imported by whoever made the classifier."""
     others = {"torch", "flax", "equinox", "onnxruntime", "xgboost", "lightgbm", "polars", "pyod", "tenacity"}
@@ -168,6 +169,7 @@ assert tensorflow._available is None  # and who wants it may have it
 """
 
 
+@pytest.mark.slow
 def test_tensorflow_is_left_alone_on_another_backend(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}

@@ -62,6 +62,7 @@ def rates_of_splits(name, fpr, groups, monkeypatch):
     return np.array(rates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["AdversarialAE", "ModelDistillation"])
 @pytest.mark.parametrize("fpr", RATES)
 @pytest.mark.parametrize("groups", [None, "predicted"])

@@ -299,6 +299,7 @@ def test_names_are_text():
     assert "&lt;script&gt;" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -328,6 +329,7 @@ def test_without_its_packages_it_says_what_to_install(monkeypatch):
                 page(example())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(WrongType, match=r"Evaluation\.from_json reads it; got str"):
         write_report("evaluation.json", tmp_path / "r.html")
@@ -359,6 +361,7 @@ def written(tmp_path):
     return tmp_path / "evaluation.json"
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_prints_the_summary(written, tmp_path, capsys):
     assert cli.main(["report", str(written), "-o", str(tmp_path / "r.html"), "--title", "Mine"]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -367,6 +370,7 @@ def test_the_command_writes_the_page_and_prints_the_summary(written, tmp_path, c
     assert "<title>Mine</title>" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_command_names_the_page_after_the_evaluation(written):
     assert cli.main(["report", str(written)]) == 0
     assert written.with_suffix(".html").exists()
@@ -391,6 +395,7 @@ def test_the_command_says_what_is_wrong(written, tmp_path, capsys, source, out, 
     assert words in err
 
 
+@pytest.mark.slow
 def test_the_command_needs_no_keras(written, tmp_path):
     heavy = {"keras", "tensorflow", "torch", "jax", "sklearn", "pandas"}
     code = (

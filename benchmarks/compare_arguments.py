@@ -352,7 +352,7 @@ def main() -> int:
     parser.add_argument(
         "--peer",
         metavar="PYTHON",
-        help="the interpreter of an environment with alibi-detect; without it, only what demur takes and returns is renewed",
+        help="the interpreter of an environment with alibi-detect; without it, what demur takes and returns is renewed",
     )
     parser.add_argument("--describe", choices=("demur", "alibi-detect"), help=argparse.SUPPRESS)
     parser.add_argument("--only-saving", action="store_true", help=argparse.SUPPRESS)

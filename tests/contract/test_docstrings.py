@@ -30,7 +30,7 @@ ONCE = tuple(
     f"demur.{name}" for name in ("batch", "calibration", "datasets", "metrics", "mlflow", "plots", "report", "serve")
 )
 """What does not compute with Keras: its examples run on one backend."""
-ABSENT = {"demur.mlserver": "mlserver"}
+ABSENT = {"demur.integrations.mlserver": "mlserver"}
 """Modules that cannot be imported without a package that the development environment does not have."""
 
 matplotlib.use("agg")

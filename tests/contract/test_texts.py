@@ -55,7 +55,7 @@ def fit(detector, X, **settings):
 def detector():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # texts are what they look like
-        return fit(ModelDistillation(model=classifier()), texts(0)[0]).infer_threshold(texts(1)[0], fpr=0.1)
+        return fit(ModelDistillation(model=classifier()), texts(0)[0]).infer_threshold(texts(1, 5 * N)[0], fpr=0.1)
 
 
 def typos(text, seed):

@@ -170,13 +170,27 @@ def is_misfit(error: Exception) -> bool:
     return isinstance(error, WrongType) and type(error.__context__) is TypeError
 
 
+def arguments_of(cls: type) -> list[str]:
+    """What a class can be made with, by keyword: what its `__init__` takes, and what that passes on to the bases'."""
+    names: list[str] = []
+    for kind in cls.__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        parameters = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
+        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return list(dict.fromkeys(names))
+
+
 def _advice(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: str) -> str:
     parameters = list(inspect.signature(function).parameters.values())
     is_method = bool(parameters) and parameters[0].name == "self"
-    title = type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
+    is_init = function.__name__ == "__init__"
+    title = type(args[0]).__name__ if is_init else function.__name__
+    names = arguments_of(type(args[0])) if is_init else [p.name for p in parameters[is_method:]]
     if is_method:
         parameters, args = parameters[1:], args[1:]
-    names = [parameter.name for parameter in parameters]
     for name in kwargs:
         if name not in names:
             return f"{title} has no argument {name!r}: {_instead(name, names)}"

@@ -108,6 +108,7 @@ class AdversarialAE(Detector):
 
     companion_name: ClassVar[str] = "autoencoder"
     companion_argument: ClassVar[str] = "ae"
+    network_arguments: ClassVar[tuple[str, ...]] = ("encoder_net", "decoder_net", "model_hl")
     reconstructs: ClassVar[bool] = True
     needs_gradients: ClassVar[bool] = True
 
@@ -219,10 +220,7 @@ class AdversarialAE(Detector):
 
     @property
     def own_settings(self) -> dict[str, Any]:
-        return {
-            "hidden_layer_kld": list(self.hidden_layer_kld.items()),
-            "w_model_hl": self.w_model_hl,
-        }
+        return {**super().own_settings, "hidden_layer_kld": list(self.hidden_layer_kld.items())}
 
     @classmethod
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:

@@ -333,6 +333,7 @@ class Detector(Learner):
         """
         if not self.is_ready:
             raise NotFitted("there is nothing to save yet: the shape of the rows is not known before fit(X)")
+        storage.check_settings(self.own_settings)
         threshold = self.threshold.tolist() if isinstance(self.threshold, np.ndarray) else self.threshold
         document = {
             "detector": type(self).__name__,

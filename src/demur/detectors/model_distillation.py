@@ -108,7 +108,7 @@ class ModelDistillation(Detector):
         companion_preprocess: Any = None,
         classes: Any = None,
     ) -> None:
-        self.is_copy = isinstance(distilled_model, str) and bool(chosen(distilled_model, (COPY,), "distilled_model"))
+        self._is_copy = isinstance(distilled_model, str) and bool(chosen(distilled_model, (COPY,), "distilled_model"))
         super().__init__(
             model,
             companion=distilled_model,
@@ -126,18 +126,18 @@ class ModelDistillation(Detector):
             companion_preprocess=companion_preprocess,
             classes=classes,
         )
-        self.companion_is_given = self.companion_is_given and not self.is_copy
+        self.companion_is_given = self.companion_is_given and not self._is_copy
 
     def _given(self, companion: Any) -> Any:
-        return copy_of(self.model, self.companion_name) if self.is_copy else companion
+        return copy_of(self.model, self.companion_name) if self._is_copy else companion
 
     @property
     def learns_scales(self) -> bool:
-        return super().learns_scales and not self.is_copy
+        return super().learns_scales and not self._is_copy
 
     @property
     def _how_to_train(self) -> str:
-        return "call fit(X, robust=...)" if self.is_copy else super()._how_to_train
+        return "call fit(X, robust=...)" if self._is_copy else super()._how_to_train
 
     def _make_companion(self) -> None:
         super()._make_companion()
@@ -167,7 +167,7 @@ class ModelDistillation(Detector):
 
     def check_training(self, w_recon: float, robust: Any, preprocess_fn: Any) -> None:
         super().check_training(w_recon, robust, preprocess_fn)
-        if self.is_copy and not self.is_fitted and robust is None and preprocess_fn is None:
+        if self._is_copy and not self.is_fitted and robust is None and preprocess_fn is None:
             raise InvalidSetting(
                 "a copy of the classifier agrees with it on every row, and training on these alone changes nothing: "
                 "pass robust=, the largest change of a number that it shall resist, or leave the ready student"
@@ -176,8 +176,9 @@ class ModelDistillation(Detector):
     @property
     def own_settings(self) -> dict[str, Any]:
         return {
+            **super().own_settings,
             "companion_preprocess": "passthrough" if self.companion_preprocess == "passthrough" else None,
-            "is_copy": self.is_copy,
+            "is_copy": self._is_copy,
         }
 
     @classmethod
@@ -185,7 +186,7 @@ class ModelDistillation(Detector):
         settings = dict(settings)
         is_copy = settings.pop("is_copy", False)
         detector = super().from_parts(parts, settings)
-        detector.is_copy = is_copy
+        detector._is_copy = is_copy  # noqa: SLF001 - of its own class
         return detector
 
     def opinion(self, x: Tensor, training: bool) -> Opinion:

@@ -1,6 +1,7 @@
 """The models of a saved detector, in the folder that `demur.guards.folder` describes. No pickle."""
 
 import functools
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,18 @@ from demur.guards import folder
 from demur.guards.folder import Arrays
 from demur.network.companion import is_wrapped, save_module
 from demur.private import without_tensorflow
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raise InvalidSetting where a detector's own setting cannot be written as JSON."""
+    for name, value in settings.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise InvalidSetting(
+                f"{name} cannot be saved: {error}. Keep numbers, texts, or lists and dicts of them, in self.{name}: "
+                "float(...) and int(...) make such numbers of NumPy's"
+            ) from error
 
 
 def write(

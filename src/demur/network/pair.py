@@ -1,7 +1,6 @@
 """A classifier and its companion: their settings, how they get ready for rows, and their two views."""
 
 import abc
-import inspect
 import threading
 from typing import Any, ClassVar, Literal, Self
 
@@ -53,6 +52,8 @@ class Pair(Guard):
     """What the companion is called: in error messages, and as the argument's file in a saved folder."""
     companion_argument: ClassVar[str | None] = None
     """The argument of `__init__` that takes a companion of the caller's, and the attribute that holds the companion."""
+    network_arguments: ClassVar[tuple[str, ...]] = ()
+    """Other arguments of `__init__` that take networks: `parts` has these networks."""
     reconstructs: ClassVar[bool] = False
     """Whether the companion makes rows of rows."""
     needs_gradients: ClassVar[bool] = False
@@ -288,11 +289,20 @@ class Pair(Guard):
     def own_settings(self) -> dict[str, Any]:
         """The arguments of `__init__` that only this kind of detector has and that are no models, for JSON.
 
-        They are kept in attributes of the same names, unless a subclass says otherwise.
+        They are kept in attributes of the same names.
+
+        Raises:
+            InvalidSetting: one of them is not.
         """
-        own = inspect.signature(type(self).__init__).parameters.values()
-        known = {*inspect.signature(Pair.__init__).parameters, "threshold", self.companion_argument}
-        return {p.name: getattr(self, p.name) for p in own if p.kind is p.KEYWORD_ONLY and p.name not in known}
+        known = {*checks.arguments_of(Pair), "threshold", self.companion_argument, *self.network_arguments}
+        names = [name for name in checks.arguments_of(type(self)) if name not in known]
+        missing = [name for name in names if not hasattr(self, name)]
+        if missing:
+            raise InvalidSetting(
+                f"{type(self).__name__} takes {missing[0]}= and does not keep it, so it could not be saved: write "
+                f"self.{missing[0]} = {missing[0]} in __init__, before super().__init__(...)"
+            )
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_parts(cls, parts: dict[str, Any], settings: dict[str, Any]) -> Self:

@@ -1,22 +1,6 @@
 """From scores to thresholds, p-values and what they promise. NumPy only."""
 
-from demur.calibration.thresholds import (
-    Calibration,
-    ScoreDistribution,
-    Threshold,
-    benjamini_hochberg,
-    conformal_threshold,
-    instances_needed,
-    percentile_threshold,
-)
+from demur.calibration.thresholds import *  # noqa: F403
+from demur.calibration.thresholds import __all__
 
-__all__ = [
-    "Calibration",
-    "ScoreDistribution",
-    "Threshold",
-    "benjamini_hochberg",
-    "conformal_threshold",
-    "instances_needed",
-    "percentile_threshold",
-]
 __dir__ = __all__.copy

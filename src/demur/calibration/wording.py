@@ -43,11 +43,6 @@ def among(k: int, n: int, noun: str) -> str:
     return f"{f'{k:,}' if k else 'none'} of {count(n, noun)}"
 
 
-def be(k: int) -> str:
-    """The verb of `among`: one or none "is", several "are"."""
-    return "is" if k <= 1 else "are"
-
-
 def listed(words: Sequence[str], most: int = 3, noun: str = "other") -> str:
     """Words as a sentence lists them, and how many more there are: "a, b and 2 others"."""
     shown = list(words[:most])

@@ -25,7 +25,6 @@ from demur.rows.layout import (
     batches,
     compatible,
     describe_layout,
-    flat,
     is_table,
     mapped,
     row_count,
@@ -372,8 +371,3 @@ def check_arrays(layout: Layout, role: str) -> None:
             f"the {role} takes arrays, not texts: pass a function from texts to probabilities in its place, such as "
             "lambda texts: model.predict(tokenize(texts))"
         )
-
-
-def fields_of(layout: Layout) -> list[Field]:
-    """The arrays of a layout."""
-    return [] if isinstance(layout, Columns | Text) else flat(layout)

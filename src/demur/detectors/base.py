@@ -43,8 +43,8 @@ FOR_USERS = frozenset(
 class Detector(Learner):
     """A second opinion on a classifier: settings in `__init__`, data in methods, `fit` returns the detector.
 
-    A subclass names its companion and builds the two halves of its graph in `views`; it is then known to
-    `load_detector` and to the contract tests by its class name.
+    A subclass names its companion (`companion_name`), builds one (`build`) and says what the companion says of a batch
+    (`opinion`); `load_detector` and the contract tests then know it by the name of its class. See docs/extending.md.
 
     Examples:
         >>> isinstance(detector, Detector)

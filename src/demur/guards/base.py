@@ -28,7 +28,8 @@ FEW = 40
 class Guard(Readable, abc.ABC):
     """A second opinion on a classifier. A detector is a guard, and so is what `demur.runtime.load` returns.
 
-    A subclass says what it knows of itself and how it scores rows (`scored`). What follows from scores is said here.
+    A subclass has the facts (classes, threshold, calibration, ...) and scores rows (`scored`); flags, p-values and
+    corrected classes follow from the scores here.
 
     Examples:
         >>> isinstance(detector, Guard)
@@ -90,7 +91,7 @@ class Guard(Readable, abc.ABC):
     @property
     @abc.abstractmethod
     def description(self) -> Description:
-        """All that is known of it, as exported files and summaries say it."""
+        """All that is known of the guard, as exported files and summaries show it."""
 
     @property
     def detector(self) -> str:
@@ -316,7 +317,18 @@ class Guard(Readable, abc.ABC):
     def answered(
         self, X: Any, control: Control = None, level: float = 0.05, threshold: Any = None, **settings: Any
     ) -> tuple[Scored, PredictData, dict[str, Any]]:
-        """Score rows and flag them; last, by what. The settings are those of `scored`."""
+        """Score rows and flag them.
+
+        Args:
+            X: see `score`.
+            control: see `predict`.
+            level: see `predict`.
+            threshold: see `predict`.
+            settings: other arguments of `scored`.
+
+        Returns:
+            The scores, the flags, and the threshold or the level that the rows were flagged by.
+        """
         self.check_trained()
         check_control(control, level, self.calibration)
         limit = self.threshold if threshold is None else self._used_once(threshold)

@@ -1,4 +1,4 @@
-"""Guards that know themselves from a description."""
+"""Guards whose facts come from a description, which was read from a file or a folder."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from demur.rows.layout import Layout
 
 
 def told(name: str) -> Any:
-    """A property of a guard that its description says."""
+    """A property of a guard: the entry of that name in its description."""
     return property(lambda guard: getattr(guard.description, name))
 
 
 class DescribedGuard(Guard):
-    """A guard that knows itself from a description: of an exported file, or of a saved folder."""
+    """A guard whose facts are those of a description: of an exported file, or of a saved folder."""
 
     detector = told("detector")
     labels = told("labels")
@@ -32,7 +32,7 @@ class DescribedGuard(Guard):
 
     @property
     def description(self) -> Description:
-        """All that it says of itself."""
+        """All that is known of the guard."""
         return self._description
 
     @property

@@ -44,8 +44,7 @@ SHARED_SETTINGS = (
 class Pair(Guard):
     """A classifier and its companion, and how their two views of a prediction are compared.
 
-    A subclass says what its companion is (`companion_name`,
-    `build`) and what the companion's view of a batch is (`opinion`).
+    A subclass says what the companion is (`companion_name`, `build`) and what it says of a batch (`opinion`).
     """
 
     companion_name: ClassVar[str]

@@ -96,6 +96,18 @@ FAULTS = [
         ("tests/unit/test_drift.py::test_equal_scores_raise_no_more_false_alarms_than_said",),
     ),
     Fault(
+        "the variance of the drift test leaves equal scores out",
+        "((self.size + 1) - self.ties / (self.size * (self.size - 1)))",
+        "(self.size + 1)",
+        ("tests/unit/test_drift.py::test_equal_scores_count_as_scipy_counts_them",),
+    ),
+    Fault(
+        "a detector loses its own settings when it is saved",
+        "return {name: getattr(self, name) for name in names}",
+        "return {}",
+        ("tests/contract/test_own_detectors.py::test_own_settings_are_saved_loaded_and_copied",),
+    ),
+    Fault(
         "the server gives requests the answers of others",
         "array[start : start + size] for name",
         "array[len(array) - start - size : len(array) - start] for name",

@@ -69,6 +69,18 @@ def test_a_batch_is_compared_as_scipy_does():
     assert means[0]["p_value"] == pytest.approx(means[2]["p_value"], abs=0.01)
 
 
+@pytest.mark.parametrize("levels", [3, 10, 1000])
+def test_equal_scores_count_as_scipy_counts_them(levels):
+    """Many rows, so that the normal approximation decides: its variance is smaller where scores are equal."""
+    draws = np.random.default_rng(levels)
+    kept, batch = draws.integers(0, levels, 600), draws.integers(0, levels, 500)
+    calibration = Calibration({None: ScoreDistribution.of(kept.astype("float32"))}, 3.0, 0.05)
+    found = drift_test(calibration, scores=batch)["data"]
+    expected = mannwhitneyu(batch, kept, alternative="greater", method="asymptotic")
+    assert found["statistic"] == expected.statistic
+    assert found["p_value"] == pytest.approx(expected.pvalue, rel=1e-9)
+
+
 @pytest.mark.parametrize("method", ["mann-whitney", "ks", "permutation"])
 def test_only_larger_scores_are_drift(method):
     calibration = calibrated()

@@ -24,8 +24,8 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from demur._version import __version__
 from demur.calibration.held_out import is_by_chance
 from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
-from demur.rows.layout import layout_of
 from demur.rows.ranges import difference, ranges_of
+from demur.rows.rows import Rows
 
 OUT = Path(__file__).resolve().parent.parent / "docs/results/wrong-rows.json"
 KNOWN, SIZES, DRAWS, BATCH = 2048, (50, 200, 1000), 40, 64
@@ -40,7 +40,7 @@ RNG = np.random.default_rng(0)
 
 
 def ranges(X: Array) -> list[Any]:
-    return ranges_of(X, layout_of(X))
+    return ranges_of(Rows.unchecked(X))
 
 
 def some(X: Array, n: int) -> Array:

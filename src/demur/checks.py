@@ -103,7 +103,7 @@ def plain(name: Any) -> str:
 
 
 def meant(name: str, options: Iterable[str]) -> str | None:
-    """The option that a misspelt name is nearest to; None if it is near none."""
+    """The option that is nearest to a misspelt name; None if no option is near."""
     named = {plain(option): option for option in options}
     found = difflib.get_close_matches(plain(name), named, 1)
     return named[found[0]] if found else None
@@ -158,7 +158,7 @@ def explained_methods(cls: C) -> C:
 
 
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
-    """Warn, as of the line outside of demur from which the call came."""
+    """Warn at the line of the caller's code, outside demur."""
     level, frame = 1, sys._getframe()  # noqa: SLF001 - inspect.currentframe is the same and may be None
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("demur", "contextlib"):
         level, frame = level + 1, frame.f_back

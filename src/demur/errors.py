@@ -56,7 +56,7 @@ class DemurWarning(UserWarning):
 
 
 class DependentRows(DemurWarning):
-    """Scores depend on those of the rows before, and what is promised is for independent rows."""
+    """The scores of successive rows depend on each other; promised rates are for independent rows."""
 
 
 class WrongRows(DemurWarning):
@@ -83,7 +83,7 @@ class WrongType(DemurError, TypeError):
 
 
 class NoGradients(DemurError, TypeError):
-    """A detector needs gradients through the classifier, and there are none."""
+    """A detector needs gradients through the classifier, and the classifier has no gradients."""
 
 
 class ClassifierFailed(DemurError, RuntimeError):
@@ -170,11 +170,11 @@ class CorruptDetector(DemurError, ValueError):
 
 
 class CorruptEvaluation(DemurError, ValueError):
-    """What should be a written evaluation is none, or cannot be read; or its attacked rows belong to something else."""
+    """A file of an evaluation cannot be read, or its attacked rows belong to another evaluation."""
 
 
 class CorruptMonitor(DemurError, ValueError):
-    """What should be the state of a drift monitor is none, or one that cannot be read."""
+    """A file of a drift monitor's state cannot be read."""
 
 
 class WrongClassifier(DemurError, ValueError):

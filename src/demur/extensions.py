@@ -65,7 +65,7 @@ class Kind(Generic[T]):
         self._has_own = True
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything, found before it is pickled: modules fill the registry that they import, and never a copy."""
+        """Find all entries before pickling: modules add entries to the registry that they import, not to a copy."""
         self.find()
         return vars(self)
 
@@ -164,7 +164,7 @@ class OrderedRegistry(Kind[T], MutableSequence[T]):
         self.names, self._parts = names, list(known)
 
     def insert(self, index: int, part: T) -> None:
-        """Add a part; one that an entry point puts first comes after those that the caller put there."""
+        """Add a part; in front, parts of entry points come after parts that the caller has added."""
         self.admit(part)
         for other in self._parts:
             for name in sorted({*self.names(part)} & {*self.names(other)}):

@@ -34,8 +34,7 @@ def start_keras(for_file: Path | None = None, role: str = "classifier") -> None:
     if for_file is not None:
         check_there(for_file, role)
     choose_backend(None if for_file is None else NATIVE.get(for_file.suffix.lower()))
-    # TensorFlow's C++ side talks while it is imported, some of it whatever level is set. A level of the user's own
-    # means that it is wanted.
+    # TensorFlow's C++ side logs while it is imported, partly at any log level. A level that the user has set is kept.
     hush = contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _hushed()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with hush:
@@ -53,7 +52,7 @@ def check_there(file: Path, role: str) -> None:
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Hold back what is written to the process's standard error, by C++ too; it is shown after all if this fails."""
+    """Hold back the process's standard error, C++ included; show it if the code inside fails."""
     if sys.stderr is None:  # closed by whoever started the process
         yield
         return
@@ -86,7 +85,7 @@ def take_an_installed_backend() -> None:
 
 
 def _of_keras() -> str:
-    """The backend that Keras takes by itself: that of its settings file, or TensorFlow."""
+    """The backend that Keras chooses: the one in its settings file, or TensorFlow."""
     settings = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
     try:
         found = json.loads(settings.read_text(encoding="utf-8")).get("backend")

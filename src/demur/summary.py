@@ -15,7 +15,7 @@ NUMBER = 'style="text-align:right;padding:2px 0 2px 16px;font-variant-numeric:ta
 
 
 class Summary(str):
-    """A text that a prompt shows as it is printed, and a notebook as HTML.
+    """A text that a prompt shows as printed text and a notebook shows as HTML.
 
     Examples:
         >>> Summary("a guard", {"threshold": "0.3 nats"}, ["It flags little."])
@@ -87,7 +87,7 @@ class Readable:
 
 
 def _title(title: str) -> list[str]:
-    """A title of some lines is that of a copy."""
+    """The lines of a title; a title that has several lines already, as in a copy, is kept."""
     return title.splitlines() if "\n" in title else _wrapped(title, "", "  ")
 
 

@@ -96,7 +96,8 @@ def test_sparse_matrices_score_as_dense_ones(detector):
 def test_sparse_matrices_are_trained_on_without_becoming_dense(monkeypatch):
     from sklearn.linear_model import LogisticRegression
 
-    from demur.rows.layout import CHECK_ROWS, SparseRows
+    from demur.rows.arrays import SparseRows
+    from demur.rows.rows import CHECK_ROWS
 
     dense, (matrix, *_) = sparse()
     widest = []

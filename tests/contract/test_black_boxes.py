@@ -23,6 +23,7 @@ from demur.errors import (
     WrongType,
 )
 from demur.rows.row_sketch import row_keys
+from demur.rows.rows import Rows
 from tests.scaffold import sources
 
 
@@ -129,7 +130,8 @@ def test_a_cache_is_shared_by_detectors_and_processes(X, tmp_path):
         import numpy as np
         from demur.classifiers.answers import OnDisk
         from demur.rows.row_sketch import row_keys
-        keys = row_keys(np.load({str(tmp_path / "X.npy")!r}))
+        from demur.rows.rows import Rows
+        keys = row_keys(Rows.unchecked(np.load({str(tmp_path / "X.npy")!r})))
         print(len(OnDisk({str(cache)!r}, "v1 logits=False").get(keys)))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
@@ -302,10 +304,14 @@ def test_training_shows_how_far_the_classifiers_answers_are(X, capsys, monkeypat
 # What keeps answers -------------------------------------------------------------------------------------------------
 
 
+def keys_of(X):
+    return row_keys(Rows.unchecked(X))
+
+
 @pytest.mark.parametrize("make", [InMemory, None], ids=["memory", "disk"])
 def test_answers_are_kept_by_row(make, tmp_path, X):
     answers = make() if make else OnDisk(tmp_path / "a.sqlite", "v1")
-    keys = row_keys(X)
+    keys = keys_of(X)
     assert len(set(keys)) == len(X)
     answers.put({key: np.float32([i, -i]) for i, key in enumerate(keys[:40])})
     found = answers.get(keys)
@@ -316,17 +322,17 @@ def test_answers_are_kept_by_row(make, tmp_path, X):
 
 
 def test_keys_tell_rows_apart_by_value_shape_and_type(X):
-    keys = row_keys(X)
-    assert row_keys(X[::-1])[::-1] == keys
-    assert row_keys(X[10:20]) == keys[10:20]
-    assert row_keys(np.asfortranarray(X)) == keys
-    assert not set(row_keys(X.astype("float64"))) & set(keys)
-    assert not set(row_keys(X[:, :, None])) & set(keys)
-    assert row_keys({"a": X, "b": X}) != row_keys({"a": X, "b": X + 1})
+    keys = keys_of(X)
+    assert keys_of(X[::-1])[::-1] == keys
+    assert keys_of(X[10:20]) == keys[10:20]
+    assert keys_of(np.asfortranarray(X)) == keys
+    assert not set(keys_of(X.astype("float64"))) & set(keys)
+    assert not set(keys_of(X[:, :, None])) & set(keys)
+    assert keys_of({"a": X, "b": X}) != keys_of({"a": X, "b": X + 1})
 
 
 def test_many_rows_are_looked_up_and_kept(tmp_path):
     answers = OnDisk(tmp_path / "a.sqlite", "v1")
-    keys = row_keys(np.arange(2500.0)[:, None])
+    keys = keys_of(np.arange(2500.0)[:, None])
     answers.put({key: np.float32([0.5]) for key in keys})
     assert len(answers.get(keys)) == 2500

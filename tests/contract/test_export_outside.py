@@ -21,6 +21,7 @@ from demur.errors import (
     ShapeMismatch,
     WrongType,
 )
+from demur.rows.rows import Rows
 from tests.scaffold import models, sources
 from tests.scaffold.advice import advises
 
@@ -161,7 +162,7 @@ def test_the_encoder_of_a_table_is_in_the_file(tmp_path):
     X = frame()[["grown", "ash", "acid", "alcohol"]]  # put in order by name
     np.testing.assert_allclose(guard.score(X, reference=predict(X)), detector.score(X), rtol=1e-4, atol=1e-5)
     feed = guard.feed(frame(), predict(frame()))
-    np.testing.assert_allclose(feed["x"], detector.route.companion_rows(frame()), atol=1e-6)
+    np.testing.assert_allclose(feed["x"], detector.route.companion_rows(Rows.unchecked(frame())).raw, atol=1e-6)
     with pytest.raises(ShapeMismatch, match="it has no grown"):
         guard.score(X.drop(columns="grown"), reference=predict(X))
 

@@ -174,8 +174,8 @@ def test_preprocessing_reaches_streams():
 
 def test_whole_numbers_stay_so_until_a_batch_is_cast(detector):
     whole = (X * 16).astype("uint8")
-    assert as_source(whole, Field((8, 8, 1))).rows is whole
-    assert next(as_source(iter([whole]), Field((8, 8, 1))).draw(10)).dtype == "uint8"
+    assert as_source(whole, Field((8, 8, 1))).rows.raw is whole
+    assert next(as_source(iter([whole]), Field((8, 8, 1))).draw(10)).raw.dtype == "uint8"
     np.testing.assert_allclose(detector.score(iter([whole])), detector.score(whole.astype("float32")), atol=1e-4)
 
 

@@ -17,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from demur import ModelDistillation, load_detector
 from demur.errors import NonFinite, NotFitted, ShapeMismatch, WrongType
 from demur.rows.encoding import TableEncoder
+from demur.rows.rows import Rows
 from demur.testing.saving import loaded_as
 from tests.scaffold import sources
 from tests.scaffold.advice import advises
@@ -255,10 +256,10 @@ def test_arrays_given_to_an_estimator_are_standardised_too():
     """Trees do not care how large a number is; a student does."""
     X = sources.rows() * np.geomspace(1e-3, 1e3, 13)
     detector = fit(ModelDistillation(model=sources.forest()), X)
-    encoded = detector.route.companion_rows(X)
+    encoded = detector.route.companion_rows(Rows.unchecked(X)).raw
     np.testing.assert_allclose(encoded.std(axis=0), 1, atol=1e-3)
     as_they_are = fit(ModelDistillation(model=sources.forest(), companion_preprocess="passthrough"), X)
-    np.testing.assert_array_equal(as_they_are.route.companion_rows(X), X)
+    np.testing.assert_array_equal(as_they_are.route.companion_rows(Rows.unchecked(X)).raw, X)
 
 
 def test_an_encoder_may_be_given_and_is_saved_with_the_detector(tmp_path):

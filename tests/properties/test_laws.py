@@ -10,7 +10,7 @@ from keras import ops
 from demur.backends.divergence import cross_entropy, kl, log_probabilities, log_softmax, sharpen
 from demur.calibration.thresholds import percentile_threshold
 from demur.errors import NonFinite
-from demur.rows.layout import batches, check_rows, padded
+from demur.rows.rows import Rows, check_array
 
 relaxed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SHAPE = (5, 6)  # one shape, so that nothing is compiled twice
@@ -132,10 +132,9 @@ def test_threshold_grows_with_its_percentile_and_margin(scores, low, high):
 @given(st.integers(1, 60), st.integers(1, 30))
 def test_batches_are_the_rows_and_padding_only_repeats_the_last(n, batch_size):
     rows = np.arange(n)[:, None]
-    parts = list(batches(rows, batch_size))
-    np.testing.assert_array_equal(np.concatenate(parts), rows)
-    for part in parts:
-        full = padded(part, batch_size)
+    parts = list(Rows.unchecked(rows).batches(batch_size))
+    np.testing.assert_array_equal(Rows.joined(parts).raw, rows)
+    for part, full in ((batch.raw, batch.padded(batch_size).raw) for batch in parts):
         assert len(part) <= len(full) <= batch_size
         assert len(full) == batch_size or len(full) & (len(full) - 1) == 0
         np.testing.assert_array_equal(full[: len(part)], part)
@@ -151,4 +150,4 @@ def test_bad_rows_are_named_and_no_others(n, data):
     for row in bad:
         rows[row, data.draw(st.integers(0, 2))] = data.draw(st.sampled_from(values))
     with pytest.raises(NonFinite, match=f"in {len(bad)} of {n} rows: {', '.join(map(str, bad))};"):
-        check_rows(rows, (3,))
+        check_array(rows, (3,))

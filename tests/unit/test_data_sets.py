@@ -35,7 +35,7 @@ COLUMNS = Rows(lambda i: {"image": X[i], "label": Y[i]})
 def test_rows_are_taken_and_labels_left(rows):
     drawn = list(as_source(rows, ROWS).draw(4))
     assert max(map(len, drawn)) == 4
-    np.testing.assert_array_equal(np.concatenate(drawn), X)
+    np.testing.assert_array_equal(np.concatenate([batch.raw for batch in drawn]), X)
 
 
 @pytest.mark.parametrize("rows", [PAIRS, COLUMNS, (X, Y), DataSet(PAIRS, 3), iter([(X[:6], Y[:6]), (X[6:], Y[6:])])])
@@ -93,7 +93,7 @@ def test_several_inputs_are_rows_and_not_a_pair():
 def test_columns_go_by_name_to_a_classifier_that_takes_several():
     tokens = Rows(lambda i: {"ids": X[i], "mask": X[i] > 0, "label": Y[i], "idx": i})
     (rows,) = as_source(tokens, {"mask": ROWS, "ids": ROWS}).draw(10)
-    np.testing.assert_array_equal(rows["ids"], X)
+    np.testing.assert_array_equal(rows.raw["ids"], X)
     with advises(WrongType, "leave one column beside the labels, as select_columns([...]) does"):
         list(as_source(tokens, ROWS).draw(10))
     assert list(as_source(COLUMNS, ROWS).draw(10))
@@ -102,13 +102,13 @@ def test_columns_go_by_name_to_a_classifier_that_takes_several():
 def test_texts_may_come_one_at_a_time():
     texts = Rows(lambda i: {"text": f"text {i}", "label": i})
     (rows,) = as_source(texts, Text("list")).draw(10)
-    assert rows.tolist()[:2] == ["text 0", "text 1"]
+    assert rows.raw.tolist()[:2] == ["text 0", "text 1"]
 
 
 @pytest.mark.parametrize("rows", [PAIRS, COLUMNS, Rows(lambda i: X[i])])
 def test_the_first_row_tells_the_layout(rows):
     found, again = first_rows(rows)
-    np.testing.assert_array_equal(found, X[:1])
+    np.testing.assert_array_equal(found.raw, X[:1])
     assert again is rows
 
 

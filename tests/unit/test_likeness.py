@@ -6,7 +6,9 @@ import polars as pl
 import pytest
 
 from demur.classifiers.likeness import Probe
-from demur.rows.layout import flat, is_table
+from demur.rows.arrays import is_table
+from demur.rows.layout import flat
+from demur.rows.rows import Rows
 
 RNG = np.random.default_rng(0)
 FRAME = {
@@ -31,7 +33,7 @@ ROWS = {
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=list(ROWS))
 def test_made_up_rows_are_such_rows_and_are_kept(rows):
-    probe = Probe.like(rows)
+    probe = Probe.like(Rows.unchecked(rows))
     probe.answers = RNG.random((32, 3)).astype("float32")
     again = Probe.from_arrays(probe.as_arrays())
     assert type(again.rows) is type(rows)
@@ -52,10 +54,10 @@ def _parts(rows):
 
 def test_numbers_are_not_those_of_a_row():
     rows = RNG.normal(size=(50, 4))
-    assert not np.isin(Probe.like(rows).rows[1:-1], rows).any(axis=1).all()
+    assert not np.isin(Probe.like(Rows.unchecked(rows)).rows[1:-1], rows).any(axis=1).all()
 
 
 def test_what_cannot_be_made_up_is_not():
-    assert Probe.like(np.array(["some text", "more of it"])) is None
-    assert Probe.like(np.zeros((2, 1024, 1024, 3))) is None
-    assert Probe.like(pd.DataFrame({"when": pd.date_range("2026-01-01", periods=4)})) is None
+    assert Probe.like(Rows.unchecked(np.array(["some text", "more of it"]))) is None
+    assert Probe.like(Rows.unchecked(np.zeros((2, 1024, 1024, 3)))) is None
+    assert Probe.like(Rows.unchecked(pd.DataFrame({"when": pd.date_range("2026-01-01", periods=4)}))) is None

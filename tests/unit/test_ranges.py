@@ -6,15 +6,16 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
 from demur.evaluation.corruptions import TABLE_CORRUPTIONS, corrupt_table
-from demur.rows.layout import Field, layout_of
+from demur.rows.layout import Field
 from demur.rows.ranges import difference, ranges_of
+from demur.rows.rows import Rows
 
 UNITS = ("unit change", "column swap")
 """Corruptions that are a change of scale."""
 
 
 def ranges(X, **options):
-    return ranges_of(X, layout_of(X), **options)
+    return ranges_of(Rows.unchecked(X), **options)
 
 
 def halves(load):
@@ -119,11 +120,13 @@ def test_rows_of_several_arrays_are_told_by_the_array():
     rng = np.random.default_rng(0)
     layout = {"image": Field((8, 8, 1)), "about": Field((2,))}
     rows = {"image": rng.random((300, 8, 8, 1)), "about": rng.normal(size=(300, 2))}
-    known = ranges_of(rows, layout)
-    assert difference(known, ranges_of(rows, layout)) is None
-    said = difference(known, ranges_of({**rows, "image": 255 * rows["image"]}, layout))
+    known = ranges_of(Rows(rows, layout))
+    assert difference(known, ranges_of(Rows(rows, layout))) is None
+    said = difference(known, ranges_of(Rows({**rows, "image": 255 * rows["image"]}, layout)))
     assert said.startswith("the numbers of 'image' lie between 0 and 255")
-    assert "column 1 of 'about'" in difference(known, ranges_of({**rows, "about": rows["about"] * [1, 100]}, layout))
+    assert "column 1 of 'about'" in difference(
+        known, ranges_of(Rows({**rows, "about": rows["about"] * [1, 100]}, layout))
+    )
 
 
 def test_batches_of_one_kind_are_not_on_another_scale():
@@ -144,5 +147,5 @@ def test_batches_of_one_kind_are_not_on_another_scale():
 
 
 def test_texts_and_categories_have_no_scale():
-    assert ranges_of(pd.DataFrame({"kind": ["a", "b"]}), layout_of(pd.DataFrame({"kind": ["a", "b"]}))) == []
-    assert ranges_of(np.array(["a", "b"], object), layout_of(np.array(["a", "b"], object))) == []
+    assert ranges_of(Rows.unchecked(pd.DataFrame({"kind": ["a", "b"]}))) == []
+    assert ranges_of(Rows.unchecked(np.array(["a", "b"], object))) == []

@@ -70,7 +70,7 @@ class Backend:
         raise NotImplementedError(f"there are no gradients on {self.name}")
 
     def seeded(self, seed: int) -> contextlib.AbstractContextManager[None]:
-        """While it lasts, the backend's global generator starts at a seed; afterwards it is as it was."""
+        """Start the backend's global generator at a seed; afterwards restore its state."""
         return contextlib.nullcontext()
 
     def stateless(self) -> contextlib.AbstractContextManager[Any]:
@@ -129,7 +129,7 @@ def mapped_deep(function: Callable[[Any], Any], structure: Any) -> Any:
 
 
 def on_asking(asked: Callable[[], None], network: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A network that says when it is asked."""
+    """A network that calls a function whenever it is asked."""
 
     def call(x: Any) -> Any:
         asked()

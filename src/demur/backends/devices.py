@@ -15,7 +15,7 @@ Tensor = Any
 
 
 class Whole:
-    """A batch of which a step sees every row."""
+    """A batch on one device: each training step sees every row."""
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the batch."""
@@ -87,20 +87,20 @@ class Devices:
     count = 1
     """How many there are."""
     rank = 0
-    """The number of this process, among those that train together."""
+    """The number of this process among the processes that train together."""
     processes = 1
     """How many processes train together."""
     axes: tuple[int | None, ...] = (None,)
-    """The first axes of a batch as it is sent."""
+    """The leading axes of every array that is sent."""
     beside: tuple[str, ...] = ()
-    """What is sent beside the rows and their reference, in the shape of those axes."""
+    """Arrays that are sent beside the rows and their reference, with these leading axes as their shape."""
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Within it, training's own variables are made."""
         return contextlib.nullcontext()
 
     def own(self, chosen: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Of the rows of a batch, those that this process draws."""
+        """The rows of a batch that this process draws."""
         return chosen
 
     def sent(self, inputs: dict[str, Any], rows: int) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Devices:
         return value
 
     def weight(self, rows: Tensor) -> Tensor:
-        """How much a batch weighs in a metric that each device updates, of which it has so many rows."""
+        """The weight of a batch in a metric that each device updates, given the rows on each device."""
         return rows
 
     def all_rows(self, views: list[Tensor]) -> list[Tensor]:
@@ -124,7 +124,7 @@ class Devices:
         return views
 
     def start(self, trainer: Any, callbacks: Sequence[Any]) -> list[Any]:
-        """Get a trainer ready. Returns its callbacks, of which some are for the first process only."""
+        """Prepare a trainer and return the callbacks of this process; some are for the first process only."""
         return list(callbacks)
 
     def step(self, trainer: Any, arguments: Sequence[Any], usual: Callable[..., Any]) -> Any:
@@ -151,7 +151,7 @@ ONE = Devices()
 
 
 def spread(rows: int, devices: int) -> npt.NDArray[np.int64]:
-    """The numbers of a batch's rows on each device, `(devices, rows of a share)`: in order; `rows` where there is none.
+    """Which rows of a batch each device gets, `(devices, rows of a share)`, in order; `rows` stands for padding.
 
     The last shares may have fewer rows than the others, or none.
     """

@@ -127,7 +127,7 @@ def jeffreys(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def uncertainty(log_p: Tensor) -> Tensor:
-    """Minus the logarithm of each row's largest probability, in nats: `(n,)`; 0 where it is certain."""
+    """Minus the logarithm of each row's largest probability: `(n,)`, in nats; 0 where the classifier is certain."""
     return -ops.max(log_p, axis=-1)
 
 

@@ -11,7 +11,7 @@ ADVICE = (
 )
 
 _process: int | None = None
-"""The first process that computed, of this one and those that it was forked from."""
+"""The first process that computed: this one, or an ancestor that it was forked from."""
 
 
 def computing() -> None:

@@ -71,7 +71,7 @@ class Replicas(Devices):
 
 
 def replicas(companion: Any) -> Devices:
-    """The devices of the strategy under which a companion was made; one if there is none.
+    """The devices of the strategy under which a companion was made; one device if there was no strategy.
 
     Raises:
         InvalidSetting: of a strategy of another kind, or one that the companion was not made under.

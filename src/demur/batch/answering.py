@@ -11,7 +11,7 @@ from demur.errors import DemurError, InvalidSetting, NonFinite, NotCalibrated, R
 from demur.guards.base import Guard, check_guard
 from demur.guards.decision import correction
 from demur.guards.results import Scored
-from demur.rows.layout import Rows, batches, check_layout, finite_rows, is_table, row_count, taken
+from demur.rows.rows import Rows
 
 OnError = Literal["raise", "skip"]
 """What becomes of rows that cannot be answered: an error, or a row without an answer that says why."""
@@ -94,7 +94,7 @@ def _reason_against(guard: Guard, name: str) -> DemurError | None:
 
 def answers(
     guard: Guard,
-    X: Rows,
+    X: Any,
     outputs: Sequence[str] | None = None,
     *,
     batch_size: int = ROWS_AT_ONCE,
@@ -129,16 +129,16 @@ def answers(
     check_guard(guard)
     check_whole("batch_size", batch_size, 1)
     wanted = check_outputs(guard, outputs)
-    rows = check_layout(X, guard.layout, finite=False)
-    found = Answers({name: _space(guard, name, row_count(rows)) for name in wanted}, dict(faults or {}))
+    rows = Rows.of(X, guard.layout, finite=False)
+    found = Answers({name: _space(guard, name, len(rows)) for name in wanted}, dict(faults or {}))
     start = 0
-    for batch in batches(rows, batch_size):
-        usable = np.array([start + i for i in range(row_count(batch)) if start + i not in found.faults], int)
-        if len(usable) == row_count(batch):
+    for batch in rows.batches(batch_size):
+        usable = np.array([start + i for i in range(len(batch)) if start + i not in found.faults], int)
+        if len(usable) == len(batch):
             _answer(guard, batch, usable, found)
         elif len(usable):
-            _answer(guard, taken(batch, usable - start), usable, found)
-        start += row_count(batch)
+            _answer(guard, batch[usable - start], usable, found)
+        start += len(batch)
         if found.faults and on_error == "raise":
             raise RowsFailed({i if names is None else names[i]: reason for i, reason in found.faults.items()})
     return found
@@ -165,31 +165,31 @@ def _answer(guard: Guard, rows: Rows, numbers: npt.NDArray[np.int_], found: Answ
     try:
         answered = _asked(guard, rows, list(found.columns))
     except Exception as error:  # whatever a classifier, a runtime or a lack of memory raises
-        is_rejected = isinstance(error, NonFinite) and not is_table(rows) and not guard.takes_missing
-        if is_rejected and not (usable := finite_rows(rows)).all():
+        is_rejected = isinstance(error, NonFinite) and not rows.is_table and not guard.takes_missing
+        if is_rejected and not (usable := rows.are_finite()).all():
             found.faults.update(dict.fromkeys(numbers[~usable].tolist(), "it holds NaN or infinity"))
             if usable.any():
-                _answer(guard, taken(rows, usable), numbers[usable], found)
+                _answer(guard, rows[usable], numbers[usable], found)
             return
         if len(numbers) == 1:
             found.faults[int(numbers[0])] = _reason(error)
             return
         middle = len(numbers) // 2
         for half in (slice(0, middle), slice(middle, None)):
-            _answer(guard, taken(rows, half), numbers[half], found)
+            _answer(guard, rows[half], numbers[half], found)
         return
     for name, column in found.columns.items():
         column[numbers] = answered[name]
 
 
 def _asked(guard: Guard, rows: Rows, names: list[str]) -> Mapping[str, Any]:
-    n = row_count(rows)
+    n, X = len(rows), rows.raw
     if names == ["instance_score"]:
-        return {"instance_score": guard.score(rows, batch_size=n)}
+        return {"instance_score": guard.score(X, batch_size=n)}
     if guard.threshold is not None and not set(names) & set(DISTRIBUTIONS):
-        answer: Mapping[str, Any] = guard.correct(rows, batch_size=n)["data"]
+        answer: Mapping[str, Any] = guard.correct(X, batch_size=n)["data"]
         return answer
-    score, reference, opinion = guard.score(rows, batch_size=n, return_predictions=True)
+    score, reference, opinion = guard.score(X, batch_size=n, return_predictions=True)
     invalid = np.flatnonzero(~np.isfinite(score))
     scored = Scored(score, reference.argmax(axis=1), opinion.argmax(axis=1), invalid)
     data = correction(scored, guard.decided(scored, guard.threshold), guard.labels, all_predictions=True)

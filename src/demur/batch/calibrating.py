@@ -14,7 +14,7 @@ from demur.batch.tables import Reading
 from demur.calibration.thresholds import Calibration
 from demur.errors import NonFinite, ShapeMismatch, WrongType
 from demur.guards.decision import Groups, calibration_of, grouped
-from demur.rows.sources import SOME
+from demur.rows.rows import SOME
 
 TOGETHER = 16
 """Sketches that one task merges."""

@@ -11,7 +11,9 @@ from demur.batch.formats import Store
 from demur.batch.formats.base import ROW
 from demur.batch.tables import Batch, Faults, Reading, arrow, rows_of, stacked
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
-from demur.rows.layout import Field, Layout, Rows, batches, describe_layout, fits, flat, is_table, row_count
+from demur.rows.arrays import is_table
+from demur.rows.layout import Field, Layout, describe_layout, fits, flat
+from demur.rows.rows import Rows
 from demur.rows.texts import Text, as_texts
 
 INDEX = "index"
@@ -22,15 +24,16 @@ INDEX = "index"
 class ArrayRows:
     """Rows of a block; their ids are their numbers."""
 
-    rows: Rows
+    rows: Any
+    layout: Layout
     start: int
 
     def batches(self, store: Store, reading: Reading, size: int) -> Iterator[Batch]:  # noqa: ARG002 - there are no files
         """Cut the block."""
         start = self.start
-        for rows in batches(self.rows, size):
-            stop = start + row_count(rows)
-            yield Batch(arrow().table({ROW: np.arange(start, stop)}), reading.scaled(rows), {})
+        for rows in Rows(self.rows, self.layout).batches(size):
+            stop = start + len(rows)
+            yield Batch(arrow().table({ROW: np.arange(start, stop)}), reading.scaled(rows.raw), {})
             start = stop
 
 
@@ -45,7 +48,7 @@ class FrameRows:
         """Cut the partition."""
         if len(self.frame) == 0:  # an empty partition still has a schema
             yield Batch(frame_ids(self.frame, self.ids), None, {})
-        for frame in batches(self.frame, size):
+        for frame in (self.frame[start : start + size] for start in range(0, len(self.frame), size)):
             table = arrow().Table.from_pandas(frame, preserve_index=False)
             rows, faults = rows_of(table, reading, self.ids)
             yield Batch(frame_ids(frame, self.ids), rows, faults)
@@ -160,7 +163,7 @@ def _blocks(data: Any, layout: Layout) -> list[Any]:
         return tuple(parts) if isinstance(layout, tuple) else parts[0]
 
     return [
-        dask.delayed(ArrayRows)(structure(parts), start)
+        dask.delayed(ArrayRows)(structure(parts), layout, start)
         for parts, start, n in zip(blocks, starts, lengths, strict=False)
         if n
     ]

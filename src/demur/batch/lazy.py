@@ -11,7 +11,7 @@ from demur.batch.guards import Packed
 from demur.batch.job import ERROR, Job, answered, empty_table
 from demur.batch.tables import arrow
 from demur.private import columns_of
-from demur.rows.layout import check_layout
+from demur.rows.rows import Rows
 
 
 def lazily(job: Job, guard: Packed, data: Any, found: Found | None, ids: tuple[str, ...]) -> Any:
@@ -37,7 +37,7 @@ def first_look(job: Job, found: Found) -> Any:
     """Read one row, so that what is wrong with all of them is told at once; returns its ids."""
     batch = next(found.pieces[0].batches(job.store, job.reading, 1))
     if not batch.faults:
-        check_layout(batch.rows, job.reading.layout, "the data", finite=False)
+        Rows.of(batch.rows, job.reading.layout, "the data", finite=False)
     return batch.ids
 
 

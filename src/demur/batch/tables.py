@@ -10,7 +10,7 @@ import numpy.typing as npt
 from demur.batch.pictures import decoded
 from demur.errors import ShapeMismatch, WrongType
 from demur.extras import extra
-from demur.rows.layout import Columns, Field, Layout, Rows
+from demur.rows.layout import Columns, Field, Layout
 from demur.rows.texts import Text
 
 Faults = dict[int, str]
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
     ids: Any
     """A `pyarrow.Table`, `n` rows: what tells them apart."""
-    rows: Rows
+    rows: Any
     """`n` rows."""
     faults: Faults
 
@@ -42,7 +42,7 @@ class Reading(NamedTuple):
     scale: float | None = None
     channels_first: bool = False
 
-    def scaled(self, rows: Rows) -> Rows:
+    def scaled(self, rows: Any) -> Any:
         """Arrays, multiplied."""
         if self.scale is None or not isinstance(rows, np.ndarray):
             return rows
@@ -61,7 +61,7 @@ def arrow() -> Any:
     return pyarrow
 
 
-def rows_of(table: Any, reading: Reading, ids: Sequence[str] = ()) -> tuple[Rows, Faults]:
+def rows_of(table: Any, reading: Reading, ids: Sequence[str] = ()) -> tuple[Any, Faults]:
     """Make rows of a table's columns.
 
     A row that is one array is made of one column that holds arrays (lists, tensors, raw bytes of uint8 numbers, or
@@ -113,7 +113,7 @@ def rows_of(table: Any, reading: Reading, ids: Sequence[str] = ()) -> tuple[Rows
     return (dict(zip(layout, arrays, strict=True)) if isinstance(layout, dict) else tuple(arrays)), faults
 
 
-def rows_of_arrays(columns: Mapping[str, Any], reading: Reading, column: str) -> Rows:
+def rows_of_arrays(columns: Mapping[str, Any], reading: Reading, column: str) -> Any:
     """Make rows of a batch of columns that are arrays, `(n, ...)` each, as engines other than Arrow's hand them over.
 
     Args:

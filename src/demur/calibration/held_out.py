@@ -14,9 +14,9 @@ import numpy.typing as npt
 from demur import checks
 from demur.calibration.binomial import binomial_cdf
 from demur.errors import WrongRows
-from demur.rows.layout import CHECK_ROWS, Layout, Rows, batches, cast, flat, is_table, taken
 from demur.rows.ranges import Numbers, Range, difference, numbers_of
 from demur.rows.row_sketch import KEPT, RowSketch, row_hashes
+from demur.rows.rows import CHECK_ROWS, Rows
 
 SHARE = 0.05
 """Of the rows: from this share on, rows that are among the training rows too are told."""
@@ -82,15 +82,14 @@ class PassingRows:
     """Looks at rows as they pass, and forgets all but what is to be remembered, and numbers of a sample of them.
 
     Args:
-        layout: of the rows.
         channels_first: whether images are `(channels, height, width)`.
 
     Attributes:
         rows: how many there were so far.
     """
 
-    def __init__(self, layout: Layout, *, channels_first: bool = False) -> None:
-        self.layout, self.channels_first = layout, channels_first
+    def __init__(self, *, channels_first: bool = False) -> None:
+        self.channels_first = channels_first
         self._made: PassingRows | None = None
         self.restart()
 
@@ -104,9 +103,9 @@ class PassingRows:
 
     def add(self, rows: Rows) -> None:
         """Look at a batch."""
-        numbers = 1 if is_table(rows) else sum(np.asarray(array[:1]).size for array in flat(rows))
-        for part in batches(rows, max(1, min(CHECK_ROWS, TOGETHER // max(1, numbers)))):
-            batch = cast(part, self.layout)
+        numbers = 1 if rows.is_table else sum(np.asarray(array[:1]).size for array in rows.arrays)
+        for part in rows.batches(max(1, min(CHECK_ROWS, TOGETHER // max(1, numbers)))):
+            batch = part.cast()
             hashes = row_hashes(batch)
             self._hashes.append(hashes)
             self.rows += len(hashes)
@@ -115,7 +114,7 @@ class PassingRows:
             # Those of the smallest hashes: a sample of the distinct rows, in whatever order the rows come.
             chosen = np.flatnonzero(hashes <= self._highest)
             if len(chosen):
-                found = numbers_of(taken(batch, chosen), self.layout, channels_first=self.channels_first)
+                found = numbers_of(batch[chosen], channels_first=self.channels_first)
                 self._sample.append((hashes[chosen], found))
                 if sum(len(known) for known, _ in self._sample) > 4 * SAMPLE:
                     self._thin()
@@ -123,7 +122,7 @@ class PassingRows:
     def add_made(self, rows: Rows) -> None:
         """Look at what training makes of the rows, once of each."""
         if self._made is None:
-            self._made = PassingRows(self.layout, channels_first=self.channels_first)
+            self._made = PassingRows(channels_first=self.channels_first)
         if self._made.rows < self.rows:
             self._made.add(rows)
 

@@ -18,7 +18,7 @@ class Answers(Protocol):
     """Answers by row."""
 
     def get(self, keys: list[bytes]) -> dict[bytes, Answer]:
-        """Those of the keys that are known."""
+        """The answers that are known, by key."""
 
     def put(self, answers: dict[bytes, Answer]) -> None:
         """Keep answers."""
@@ -31,7 +31,7 @@ class InMemory:
         self.known: dict[bytes, Answer] = {}
 
     def get(self, keys: list[bytes]) -> dict[bytes, Answer]:
-        """Those of the keys that are known."""
+        """The answers that are known, by key."""
         return {key: self.known[key] for key in keys if key in self.known}
 
     def put(self, answers: dict[bytes, Answer]) -> None:
@@ -63,7 +63,7 @@ class OnDisk:
         return hashlib.blake2b(self.model + key, digest_size=20).digest()
 
     def get(self, keys: list[bytes]) -> dict[bytes, Answer]:
-        """Those of the keys that are known."""
+        """The answers that are known, by key."""
         by_name = {self._key(key): key for key in keys}
         names, found = list(by_name), {}
         with self._open() as database:

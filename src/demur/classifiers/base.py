@@ -15,22 +15,11 @@ from demur.backends.divergence import PROBABILITY_FLOOR, Tensor, log_probabiliti
 from demur.classifiers.answers import Answers
 from demur.classifiers.outputs import CLASSIFIER, ENOUGH, check_outputs, unwrapped
 from demur.errors import ClassifierFailed, DemurError, NoGraph, NonFinite, ShapeMismatch, WrongType
+from demur.rows.arrays import as_numpy
 from demur.rows.classes import Said, classes_said_by
-from demur.rows.layout import (
-    Columns,
-    Field,
-    Layout,
-    Rows,
-    as_numpy,
-    batches,
-    compatible,
-    describe_layout,
-    is_table,
-    mapped,
-    row_count,
-    taken,
-)
+from demur.rows.layout import Columns, Field, Layout, compatible, describe_layout, mapped
 from demur.rows.row_sketch import row_keys
+from demur.rows.rows import Rows
 from demur.rows.texts import Text, as_given
 
 
@@ -54,16 +43,16 @@ class Classifier:
     """
 
     kind: ClassVar[str] = "a classifier"
-    """What it is, for messages."""
+    """What messages call a classifier of this source."""
     in_graph: ClassVar[bool]
     """Whether gradients go through it, on the backend in use."""
     native: ClassVar[str] = ""
-    """The backend of Keras on which it would be in the graph, where it is not."""
+    """The backend of Keras on which such a classifier would be in the graph."""
     takes_tables: ClassVar[bool] = False
-    """Whether its rows are those of a table, whose columns a companion had better get standardised."""
+    """Whether the classifier takes tables, so that the companion gets standardised columns."""
 
     is_free: bool = False
-    """Whether it may be asked about a few rows more, to tell whether it is still the same."""
+    """Whether the classifier may be asked about a few extra rows, to tell whether it is still the same."""
 
     model: Any
     layout: Layout
@@ -151,7 +140,7 @@ class GraphClassifier(keras.layers.Layer, Classifier):  # type: ignore[misc]
         return probe(self.layout)
 
     def check_outputs(self, output: Any) -> None:
-        """Raise NotADistribution unless rows of what the model returned are what it is said to return."""
+        """Raise NotADistribution unless the model returned probabilities, or logits, as the settings say."""
         if not self.ends_visibly:
             check_outputs(output, self.role, are_logits=self.is_logits)
 
@@ -198,7 +187,7 @@ class BlackBoxClassifier(Classifier):
         self.classes = self.known_classes() or 0
 
     @abc.abstractmethod
-    def ask(self, rows: Rows) -> Any:
+    def ask(self, rows: Any) -> Any:
         """Return the model's probabilities (or logits) of rows: `(n, classes)`; or `(n,)`, `(n, 1)` of the second."""
 
     def known_classes(self) -> int | None:
@@ -210,7 +199,7 @@ class BlackBoxClassifier(Classifier):
         return layout if isinstance(layout, Columns | Text) else mapped(lambda field: Field(field.shape, None), layout)
 
     def log_probabilities(self, rows: Rows) -> npt.NDArray[np.float32]:
-        """Ask about rows, those that were not asked about before; float32 `(n, classes)`.
+        """Log-probabilities of rows, float32 `(n, classes)`; the model is asked about new rows only.
 
         Raises:
             ClassifierFailed: it raised, or did not answer in time. What it answered before is kept.
@@ -226,7 +215,7 @@ class BlackBoxClassifier(Classifier):
         size = self.ask_at_once or max(1, len(first))
         for start in range(0, len(first), size):
             chosen = np.asarray(first[start : start + size])
-            found = self._answered(rows if len(chosen) == len(keys) else taken(rows, chosen))
+            found = self._answered(rows if len(chosen) == len(keys) else rows[chosen])
             new = {keys[i]: log_p for i, log_p in zip(chosen, found, strict=True)}
             self.answers.put(new)
             known |= new
@@ -234,31 +223,31 @@ class BlackBoxClassifier(Classifier):
         return np.asarray(np.stack([known[key] for key in keys]))
 
     def _answered(self, rows: Rows) -> npt.NDArray[np.float32]:
-        if self.ask_at_once is None or row_count(rows) <= self.ask_at_once:
+        if self.ask_at_once is None or len(rows) <= self.ask_at_once:
             return self._asked(rows)
-        return np.concatenate([self._asked(batch) for batch in batches(rows, self.ask_at_once)])
+        return np.concatenate([self._asked(batch) for batch in rows.batches(self.ask_at_once)])
 
     def _asked(self, rows: Rows) -> npt.NDArray[np.float32]:
         try:
-            given = as_given(rows, self.layout) if isinstance(self.layout, Text) else rows
+            given = as_given(rows.raw, self.layout) if isinstance(self.layout, Text) else rows.raw
             output = as_numpy(unwrapped(self.ask(given)))
         except (KeyboardInterrupt, DemurError):
             raise
         except Exception as error:
             raise ClassifierFailed(
-                f"the {self.role}, {self.kind}, raised {type(error).__name__} on {row_count(rows)} rows: {error}. "
+                f"the {self.role}, {self.kind}, raised {type(error).__name__} on {len(rows)} rows: {error}. "
                 "What it answered before is kept: the same call goes on from there"
             ) from error
         if output.ndim == 1:
             output = output[:, None]
-        if output.ndim != 2 or len(output) != row_count(rows) or output.dtype.kind not in "fiub":
+        if output.ndim != 2 or len(output) != len(rows) or output.dtype.kind not in "fiub":
             raise ShapeMismatch(
-                f"the {self.role} must return probabilities (n, classes) of {row_count(rows)} rows; "
+                f"the {self.role} must return probabilities (n, classes) of {len(rows)} rows; "
                 f"got {output.dtype} of shape {output.shape}{_hint(rows, output)}"
             )
         output = output.astype("float64")
         if not np.isfinite(output).all():
-            raise NonFinite(f"the {self.role} returned NaN or infinity for some of {row_count(rows)} rows")
+            raise NonFinite(f"the {self.role} returned NaN or infinity for some of {len(rows)} rows")
         self._learn_classes(max(2, output.shape[1]))
         if not (self.ends_visibly or self._logits_checked):
             check_outputs(output, self.role, are_logits=self.is_logits)
@@ -276,11 +265,10 @@ class BlackBoxClassifier(Classifier):
 
 def _hint(rows: Rows, output: npt.NDArray[Any]) -> str:
     """What may be wrong if there is an answer for each column of a table and not for each row."""
-    if not is_table(rows) or output.shape[:1] != (rows.shape[1],):
+    if not rows.is_table or output.shape[:1] != (rows.raw.shape[1],):
         return ""
-    return (
-        f", as many as there are columns: a classifier of texts takes one column, such as X[{str(rows.columns[0])!r}]"
-    )
+    first = str(rows.raw.columns[0])
+    return f", as many as there are columns: a classifier of texts takes one column, such as X[{first!r}]"
 
 
 def log_softmax_of(logits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -9,7 +9,7 @@ from demur.classifiers.base import BlackBoxClassifier
 from demur.classifiers.outputs import EACH_LABEL
 from demur.classifiers.state import digest_of_state
 from demur.errors import ShapeMismatch
-from demur.rows.layout import Columns, Field, Layout, Rows
+from demur.rows.layout import Columns, Field, Layout
 
 
 class EstimatorClassifier(BlackBoxClassifier):
@@ -36,7 +36,7 @@ class EstimatorClassifier(BlackBoxClassifier):
         classes = getattr(self.model, "classes_", None)
         return None if classes is None else len(classes)
 
-    def ask(self, rows: Rows) -> Any:
+    def ask(self, rows: Any) -> Any:
         found = self.model.predict_proba(rows)
         if isinstance(found, list) and found and np.ndim(found[0]) == 2:
             raise ShapeMismatch(

@@ -14,7 +14,7 @@ from demur.classifiers.estimator import fingerprint
 from demur.errors import ClassifierFailed, DemurError, InvalidSetting, WrongType
 from demur.extras import extra
 from demur.rows.classes import Said
-from demur.rows.layout import Layout, Rows
+from demur.rows.layout import Layout
 
 
 class FunctionClassifier(BlackBoxClassifier):
@@ -30,12 +30,12 @@ class FunctionClassifier(BlackBoxClassifier):
     def title(self) -> str:
         return str(getattr(self.model, "__name__", type(self.model).__name__))
 
-    def ask(self, rows: Rows) -> Any:
+    def ask(self, rows: Any) -> Any:
         return self.model(rows)
 
     @classmethod
     def fingerprint_of(cls, model: Any) -> str | None:
-        """Of an estimator's method, that of the estimator; a function tells nothing of its own."""
+        """The fingerprint of the estimator that a method belongs to; None for a plain function."""
         owner = getattr(model, "__self__", None)
         return fingerprint(owner) if hasattr(owner, "predict_proba") else None
 
@@ -144,7 +144,7 @@ class PatientClassifier(BlackBoxClassifier):
     def fingerprint_of(cls, model: Any) -> str | None:
         return model.fingerprint or _source_of(model.predict).fingerprint_of(model.predict)
 
-    def ask(self, rows: Rows) -> Any:
+    def ask(self, rows: Any) -> Any:
         if not self.model.retries:
             return self._in_time(rows)
         import tenacity
@@ -157,7 +157,7 @@ class PatientClassifier(BlackBoxClassifier):
         )
         return attempts(self._in_time, rows)
 
-    def _in_time(self, rows: Rows) -> Any:
+    def _in_time(self, rows: Any) -> Any:
         if self.model.timeout is None:
             return self.inner.ask(rows)
         outcome: dict[str, Any] = {}

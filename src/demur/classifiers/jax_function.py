@@ -18,7 +18,7 @@ from demur.backends.divergence import Tensor
 from demur.classifiers.base import BlackBoxClassifier, GraphClassifier, digest_of, settle
 from demur.classifiers.outputs import class_count, single_output
 from demur.errors import NoGraph
-from demur.rows.layout import Layout, Rows, mapped
+from demur.rows.layout import Layout, mapped
 
 Pure = tuple[Callable[[Any, Any], Any], Any]
 """A function `parameters, x -> output`, and its parameters."""
@@ -221,7 +221,7 @@ class JaxBlackBox(BlackBoxClassifier):
     def known_classes(self) -> int | None:
         return class_count((None, *self.output_shape), self.role)
 
-    def ask(self, rows: Rows) -> Any:
+    def ask(self, rows: Any) -> Any:
         output = self.apply(mapped(lambda x, field: np.asarray(x, field.dtype), rows, self.taken))
         return np.asarray(single_output(output, self.role), "float32")
 

@@ -150,7 +150,7 @@ def _field_of(tensor: Any, vocabulary: int | None) -> Field:
 
 
 def vocabularies(graph: Any) -> dict[int, int]:
-    """How many tokens there are, of those inputs of a graph, by their place, that an Embedding reads.
+    """The size of the vocabulary, by the place of each input that an Embedding reads.
 
     An Embedding of its own, one inside a layer or model that takes the input as it is, and one behind a cast count.
     """
@@ -177,7 +177,7 @@ def vocabularies(graph: Any) -> dict[int, int]:
 
 
 def _vocabulary_within(operation: Any) -> int | None:
-    """How many tokens the largest Embedding of a layer takes: beside that of words, one of positions may stand."""
+    """The size of the largest Embedding in a layer: besides the words, positions may be embedded too."""
     layers = layers_within(operation) if isinstance(operation, keras.layers.Layer) else []
     return max((layer.input_dim for layer in layers if isinstance(layer, keras.layers.Embedding)), default=None)
 
@@ -274,7 +274,7 @@ def _computes(activation: Any, expected: Any) -> bool:
 
 
 def without_activation(layer: Any) -> Any:
-    """A view of a layer that shares its weights and leaves out its activation; the layer itself stays as it is."""
+    """A copy of a layer without its activation that shares the weights; the layer is not changed."""
     # copy.copy would not do: Keras layers copy by saving and loading, which makes weights of their own.
     view = object.__new__(type(layer))
     vars(view).update(vars(layer))

@@ -11,7 +11,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from demur.rows.layout import Rows, flat, is_table, mapped, taken
+from demur.rows.arrays import is_table
+from demur.rows.layout import flat
+from demur.rows.rows import Rows
 
 ROWS = 32
 LOOKED_AT = 1000
@@ -36,21 +38,21 @@ class Probe:
         answers: `(n, classes)`; None before it was asked.
     """
 
-    rows: Rows
+    rows: Any
     answers: Array | None = None
 
     @classmethod
     def like(cls, rows: Rows, seed: int = 0) -> Self | None:
         """Make up rows like these; None where they hold what cannot be made up."""
         rng = np.random.default_rng(seed)
-        some = taken(rows, slice(0, LOOKED_AT))
+        some = rows[:LOOKED_AT]
         try:
-            if is_table(some):
-                return cls(_table(some, rng))
-            size = _size(sum(np.asarray(array)[:1].nbytes for array in flat(some)))
-            if size == 0 or any(np.asarray(array).dtype.kind not in "biuf" for array in flat(some)):
+            if some.is_table:
+                return cls(_table(some.raw, rng))
+            size = _size(sum(np.asarray(array)[:1].nbytes for array in some.arrays))
+            if size == 0 or any(np.asarray(array).dtype.kind not in "biuf" for array in some.arrays):
                 return None
-            return cls(mapped(lambda array: _numbers(np.asarray(array), size, rng), some))
+            return cls(some.mapped(lambda array: _numbers(np.asarray(array), size, rng)).raw)
         except (TypeError, ValueError):
             return None
 

@@ -11,7 +11,8 @@ from demur.classifiers.base import BlackBoxClassifier
 from demur.errors import ShapeMismatch
 from demur.onnx.session import DTYPES, onnxruntime_module
 from demur.rows.classes import Name, Said
-from demur.rows.layout import Field, Layout, Rows, batches, mapped, row_count
+from demur.rows.layout import Field, Layout
+from demur.rows.rows import Rows, padded
 
 
 class OnnxClassifier(BlackBoxClassifier):
@@ -77,17 +78,18 @@ class OnnxClassifier(BlackBoxClassifier):
     def said(self) -> Said | None:
         return None if self.keys is None else (self.keys, False)
 
-    def ask(self, rows: Rows) -> Any:
+    def ask(self, rows: Any) -> Any:
         inputs = self.model.get_inputs()
         name, size = self.output.name, inputs[0].shape[0] if inputs[0].shape else None
-        parts = batches(rows, size) if isinstance(size, int) else [rows]
+        X = Rows(rows, self.layout)
+        parts = X.batches(size) if isinstance(size, int) else [X]
         return np.concatenate([self._run(part, name, size if isinstance(size, int) else None) for part in parts])
 
     def _run(self, rows: Rows, name: str, size: int | None) -> Any:
-        n = row_count(rows)
+        n = len(rows)
         if size is not None and n < size:
-            rows = mapped(lambda x: np.concatenate([x, np.repeat(x[-1:], size - n, axis=0)]), rows)
-        cast = mapped(lambda x, field: np.ascontiguousarray(x, field.dtype), rows, self.layout)
+            rows = rows.mapped(lambda x: padded(x, size))
+        cast = rows.cast().mapped(np.ascontiguousarray).raw
         inputs = cast if isinstance(cast, dict) else {self.model.get_inputs()[0].name: cast}
         (output,) = self.model.run([name], inputs)
         if isinstance(output, list):  # a map from class to probability for each row, as scikit-learn's converter likes

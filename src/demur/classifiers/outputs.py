@@ -1,4 +1,4 @@
-"""What a classifier returned: the one array that counts, and whether it is what the settings say. NumPy only."""
+"""Outputs of a classifier: which array holds the predictions, and whether the settings describe it. NumPy only."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ SAME = 1e-3
 ENOUGH = 16
 """Rows by which outputs from 0 to 1 are no coincidence."""
 CLASSIFIER = "classifier"
-"""What messages call the classifier; any other role is that of a network which only demur uses."""
+"""The role of the classifier in messages; other roles are networks that only demur uses."""
 LOGITS = "logits"
 """The entry of a dict, or the attribute of an object, that is taken where a model returns several."""
 

@@ -32,7 +32,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[Any, bytes]] = {}
-        """By identity: the object, so that it stays alive, and its digest; empty while it is being walked."""
+        """By identity: the object, kept alive, and its digest, which is empty while the object is being walked."""
 
     def digest(self, value: Any) -> bytes:
         if isinstance(value, PLAIN) and not isinstance(value, np.generic):

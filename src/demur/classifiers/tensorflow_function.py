@@ -14,7 +14,7 @@ from demur.backends.divergence import Tensor
 from demur.classifiers.base import BlackBoxClassifier, GraphClassifier, agreed, digest_of, settle
 from demur.classifiers.outputs import class_count, single_output
 from demur.errors import NoGraph, ShapeMismatch
-from demur.rows.layout import Field, Layout, Rows, mapped
+from demur.rows.layout import Field, Layout, mapped
 
 
 def is_saved(model: Any) -> bool:
@@ -94,7 +94,7 @@ def _layout_of(signature: Any) -> Layout | None:
 
 
 def fingerprint(model: Any) -> str | None:
-    """The SHA-256 of a model's variables, or of those that its function uses; None if there are none to be found."""
+    """The SHA-256 of the variables of a model or of its function; None if no variables are found."""
     model = loaded(model)
     variables = getattr(model, "variables", None)
     if not variables and hasattr(model, "get_concrete_function"):
@@ -202,10 +202,10 @@ class TensorFlowBlackBox(BlackBoxClassifier):
     def known_classes(self) -> int | None:
         return class_count((None, *self.output_shape), self.role)
 
-    def ask(self, rows: Rows) -> Any:
+    def ask(self, rows: Any) -> Any:
         return self._called(mapped(lambda x, field: np.asarray(x, field.dtype), rows, self.taken))
 
-    def _called(self, rows: Rows) -> Any:
+    def _called(self, rows: Any) -> Any:
         import tensorflow as tf
 
         return single_output(self.function(mapped(tf.constant, rows)), self.role).numpy()

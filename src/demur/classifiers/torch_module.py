@@ -16,7 +16,7 @@ from demur.backends.divergence import Tensor
 from demur.classifiers.base import BlackBoxClassifier, GraphClassifier, check_arrays, digest_of, settle
 from demur.classifiers.outputs import class_count, several_labels, single_output
 from demur.errors import NoGraph, NotADistribution, UnknownLayer, WrongType
-from demur.rows.layout import Field, Layout, Rows, flat, mapped, probe_rows
+from demur.rows.layout import Field, Layout, flat, mapped, probe_rows
 
 
 def is_module(model: Any) -> bool:
@@ -121,7 +121,7 @@ class TorchBlackBox(BlackBoxClassifier):
     def known_classes(self) -> int | None:
         return class_count((None, *self.reader.output_shape), self.role)
 
-    def ask(self, rows: Rows) -> Any:
+    def ask(self, rows: Any) -> Any:
         import torch
 
         cast = mapped(lambda x, field: torch.from_numpy(np.array(x, field.dtype, order="C")), rows, self.reader.layout)

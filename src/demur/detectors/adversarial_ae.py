@@ -23,16 +23,14 @@ from demur.network.scoring import joined, over_batches
 from demur.rows.layout import (
     Field,
     Layout,
-    Rows,
-    cast,
     compatible,
     describe,
     describe_layout,
     fits_either,
     flat,
     mapped,
-    taken,
 )
+from demur.rows.rows import Rows
 
 
 class AdversarialAE(Detector):
@@ -161,8 +159,8 @@ class AdversarialAE(Detector):
 
     def check_gradients(self, rows: Rows | None) -> None:
         layout = self.classifier.layout
-        rows = made_up(layout) if rows is None else taken(rows, slice(0, ROWS))
-        x = mapped(ops.convert_to_tensor, cast(rows, layout))
+        values = made_up(layout) if rows is None else rows[:ROWS].cast().raw
+        x = mapped(ops.convert_to_tensor, values)
         redrawn = self._redrawn(x, training=False)
         check_gradient_path(self._read, x, redrawn, layout, self.companion_name)
 
@@ -233,7 +231,7 @@ class AdversarialAE(Detector):
             head.set_weights(parts[f"head_{i}"].get_weights())
 
     def _read(self, x: Tensor) -> list[Tensor]:
-        """The classifier's log-probabilities and those of each head, in one pass through the classifier."""
+        """The log-probabilities of the classifier and of each head, in one pass through the classifier."""
         log_p, *features = self.classifier(x, training=False)
         heads = [log_softmax(head(f, training=False)) for head, f in zip(self._heads, features, strict=True)]
         return [log_p, *heads, *(hl(x, training=False)[0] for hl in self._model_hl)]

@@ -17,7 +17,7 @@ from demur.calibration.wording import count, number
 from demur.checks import is_number
 from demur.detectors import storage
 from demur.detectors.copying import copied, made_again, state_of
-from demur.errors import InvalidSetting, NotFitted, WrongType
+from demur.errors import InvalidSetting, WrongType
 from demur.export import Exported
 from demur.extensions import Registry
 from demur.guards.base import Guard
@@ -28,8 +28,8 @@ from demur.lazy import above
 from demur.network.fit import Learner
 from demur.network.live import LiveGuard
 from demur.network.pair import Pair
-from demur.network.routes import answered, is_own
-from demur.rows.layout import Field, as_array, from_json
+from demur.rows.arrays import as_array
+from demur.rows.layout import Field, from_json
 from demur.rows.sources import is_collection
 from demur.summary import Summary
 
@@ -151,11 +151,6 @@ class Detector(Learner):
             is_trained=self.is_trained,
         )
 
-    @property
-    def title(self) -> str:
-        name = self.classifier.title if self.is_ready else getattr(self.model, "name", type(self.model).__name__)
-        return f"{name}, {self._source_class.kind}"
-
     def summary(self) -> Summary:
         """What the detector is and what it promises, in some lines: a string, which a notebook shows as HTML.
 
@@ -174,9 +169,9 @@ class Detector(Learner):
 
     def __repr__(self) -> str:
         threshold = "not set" if self.threshold is None else np.array2string(np.asarray(self.threshold), precision=4)
-        title = self.classifier.title if self.is_ready else str(getattr(self.model, "name", type(self.model).__name__))
         agreement = "" if self.agreement is None else f", {self.agreement}"
-        return f"<{type(self).__name__} on {title!r}, inputs {self.input_shape}, threshold {threshold}{agreement}>"
+        found = f"on {self.classifier_title!r}, inputs {self.input_shape}, threshold {threshold}{agreement}"
+        return f"<{type(self).__name__} {found}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A detector like it on the same classifier, with a companion of its own."""
@@ -331,40 +326,7 @@ class Detector(Learner):
             NotADetector: the folder exists and holds something else.
             InvalidSetting: a model that is written holds a Python lambda, with which it could not be loaded.
         """
-        if not self.is_ready:
-            raise NotFitted("there is nothing to save yet: the shape of the rows is not known before fit(X)")
-        storage.check_settings(self.own_settings)
-        threshold = self.threshold.tolist() if isinstance(self.threshold, np.ndarray) else self.threshold
-        document = {
-            "detector": type(self).__name__,
-            "threshold": threshold,
-            "settings": self.settings,
-            "meta": dict(self.meta),
-            "classifier": {
-                "fingerprint": self.classifier.fingerprint(),
-                "source": type(self.classifier).__name__,
-                "title": self.title,
-                "classes": self.labels.as_json(),
-            },
-            "inputs": self.route.settings(),
-            "fitted": self.is_fitted,
-            "companion_is_given": self.companion_is_given,
-            "agreement": None if self.agreement is None else vars(self.agreement),
-            "uncertainty_weight": self.uncertainty_weight,
-            "companion_preprocess": is_own(self.companion_preprocess),
-            "table": self.table,
-            "scale": self.scale,
-            "versions": self.description.versions,
-        }
-        parts = {name: part for name, part in self.parts.items() if include_classifier or name != "classifier"}
-        learned = {
-            "calibration": self.calibration,
-            "harm": self.harm,
-            "probe": answered(self.route),
-            "trained_on": self.trained_on,
-        }
-        arrays = {name: part.as_arrays() for name, part in learned.items() if part is not None}
-        storage.write(Path(path), document, parts, arrays)
+        storage.save(self, Path(path), include_classifier=include_classifier)
 
     def export(
         self,

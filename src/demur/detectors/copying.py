@@ -1,4 +1,4 @@
-"""Copies of detectors: in memory, where the classifier is shared, and through pickle, where it is pickled too."""
+"""Copies of detectors. In memory the copies share the classifier; through pickle the classifier is pickled too."""
 
 import copy
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,9 @@ from demur.private import without_tensorflow
 
 if TYPE_CHECKING:
     from demur.detectors.base import Detector
+
+KEPT = ("said_before", "threshold", "calibration", "harm", "agreement", "table", "scale", "trained_on", "history")
+"""What a detector has learned, or was told, apart from its networks and settings."""
 
 
 def state_of(detector: "Detector") -> dict[str, Any]:
@@ -34,15 +37,7 @@ def state_of(detector: "Detector") -> dict[str, Any]:
         "companion_is_given": detector.companion_is_given,
         "uncertainty_weight": detector.uncertainty_weight,
         "probe": detector.route.probe if ready else None,
-        "said_before": detector.said_before,
-        "threshold": detector.threshold,
-        "calibration": detector.calibration,
-        "harm": detector.harm,
-        "table": detector.table,
-        "scale": detector.scale,
-        "trained_on": detector.trained_on,
-        "history": detector.history,
-        "agreement": detector.agreement,
+        "kept": {name: getattr(detector, name) for name in KEPT},
     }
 
 
@@ -56,15 +51,10 @@ def made_again(state: dict[str, Any]) -> "Detector":
         state["uncertainty_weight"],
         companion_is_given=state["companion_is_given"],
     )
-    detector.said_before = state["said_before"]
     if detector.is_ready and state["probe"] is not None:
         detector.route.probe = state["probe"]
-    detector.threshold = None if state["threshold"] is None else copy.copy(state["threshold"])
-    detector.calibration = state["calibration"]
-    detector.harm = state["harm"]
-    detector.agreement = state["agreement"]
-    detector.table, detector.scale, detector.trained_on = state["table"], state["scale"], state["trained_on"]
-    detector.history = copy.deepcopy(state["history"])
+    for name, value in state["kept"].items():
+        setattr(detector, name, copy.copy(value))
     return detector
 
 

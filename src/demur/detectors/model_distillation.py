@@ -13,7 +13,8 @@ from demur.network import nets
 from demur.network.companion import copy_of, ready_shape
 from demur.network.graph import Opinion
 from demur.network.pair import OnInvalid
-from demur.rows.layout import Field, Layout, Rows, cast, mapped, taken
+from demur.rows.layout import Field, Layout, mapped
+from demur.rows.rows import Rows
 
 COPY = "copy"
 """Stands for a student that starts as the classifier is."""
@@ -161,7 +162,7 @@ class ModelDistillation(Detector):
         was_checked = self._probabilities_checked
         super().check_classifier(rows)
         if not (was_checked or self._student.ends_visibly):
-            x = cast(self.route.companion_rows(taken(rows, slice(0, 32))), self.companion_layout)
+            x = self.route.companion_rows(rows[:32]).cast().raw
             output = self._student.outputs(mapped(ops.convert_to_tensor, x))[0]
             self._student.check_outputs(ops.convert_to_numpy(ops.cast(output, "float32")))
 

@@ -100,7 +100,7 @@ def _take_learned(detector: Detector, arrays: dict[str, Arrays]) -> Probe | None
 
 
 def _with_state(part: Any, module: Any, name: str) -> Any:
-    """A saved companion: a Keras model as it is, of a PyTorch module the one given, with the saved weights."""
+    """The saved companion: a Keras model, or the given PyTorch module with the saved weights."""
     if not isinstance(part, Path):
         return part
     if not is_module(module):

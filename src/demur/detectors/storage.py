@@ -1,4 +1,4 @@
-"""The models of a saved detector, in the folder that `demur.guards.folder` describes. No pickle."""
+"""A detector and its models in the folder that `demur.guards.folder` describes. No pickle."""
 
 import functools
 import json
@@ -8,19 +8,68 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from demur import backends
 from demur._version import __version__
 from demur.classifiers.files.keras_file import reason
 from demur.classifiers.torch_module import is_module
-from demur.errors import CorruptDetector, InvalidSetting
+from demur.errors import CorruptDetector, InvalidSetting, NotFitted
 from demur.guards import folder
 from demur.guards.folder import Arrays
 from demur.network.companion import is_wrapped, save_module
+from demur.network.fit import Learner
+from demur.network.routes import answered, is_own
 from demur.private import without_tensorflow
 
 
-def check_settings(settings: dict[str, Any]) -> None:
+def save(detector: Learner, path: Path, *, include_classifier: bool) -> None:
+    """Write a detector, whole or not at all; see `Detector.save`.
+
+    Models of Keras become one `.keras` file each, the state of a PyTorch module one `.safetensors` file, groups of
+    arrays one `.npz` file each; other models are left out.
+    """
+    if not detector.is_ready:
+        raise NotFitted("there is nothing to save yet: the shape of the rows is not known before fit(X)")
+    _check_settings(detector.own_settings)
+    threshold = detector.threshold.tolist() if isinstance(detector.threshold, np.ndarray) else detector.threshold
+    document = {
+        "detector": type(detector).__name__,
+        "threshold": threshold,
+        "settings": detector.settings,
+        "meta": dict(detector.meta),
+        "classifier": {
+            "fingerprint": detector.classifier.fingerprint(),
+            "source": type(detector.classifier).__name__,
+            "title": detector.title,
+            "classes": detector.labels.as_json(),
+        },
+        "inputs": detector.route.settings(),
+        "fitted": detector.is_fitted,
+        "companion_is_given": detector.companion_is_given,
+        "agreement": None if detector.agreement is None else vars(detector.agreement),
+        "uncertainty_weight": detector.uncertainty_weight,
+        "companion_preprocess": is_own(detector.companion_preprocess),
+        "table": detector.table,
+        "scale": detector.scale,
+        "versions": {"demur": __version__, "keras": keras.__version__, "backend": backends.current().name},
+    }
+    parts = {name: part for name, part in detector.parts.items() if include_classifier or name != "classifier"}
+    learned = {
+        "calibration": detector.calibration,
+        "harm": detector.harm,
+        "probe": answered(detector.route),
+        "trained_on": detector.trained_on,
+    }
+    arrays = {name: part.as_arrays() for name, part in learned.items() if part is not None}
+    with without_tensorflow():
+        for name, part in parts.items():
+            _check_no_lambda(name, part)
+        savers = {name: saver for name, part in parts.items() if (saver := _saver(part)) is not None}
+        folder.write(path, document, savers, arrays)
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
     """Raise InvalidSetting where a detector's own setting cannot be written as JSON."""
     for name, value in settings.items():
         try:
@@ -32,36 +81,10 @@ def check_settings(settings: dict[str, Any]) -> None:
             ) from error
 
 
-def write(
-    path: Path, document: dict[str, Any], models: dict[str, Any], arrays: dict[str, Arrays] | None = None
-) -> None:
-    """Write a document, its models and its arrays, whole or not at all.
-
-    Args:
-        path: the folder; made if it does not exist.
-        document: what `detector.json` shall hold, beside the format, the versions and the files.
-        models: models by name: of Keras, one `.keras` file each; of PyTorch, their state, one `.safetensors` file each.
-            Others are left out.
-        arrays: groups of arrays by name, one `.npz` file each.
-
-    Raises:
-        NotADetector: the folder exists and holds something else, or is a file.
-        InvalidSetting: a Keras model holds a Python lambda, with which it could be saved and not be loaded.
-    """
-    with without_tensorflow():
-        for name, model in models.items():
-            _check_no_lambda(name, model)
-    savers = {name: _saver(model) for name, model in models.items()}
-    versions = {"demur": __version__, "keras": keras.__version__, "backend": backends.current().name}
-    written = {name: saver for name, saver in savers.items() if saver is not None}
-    with without_tensorflow():
-        folder.write(path, {**document, "versions": versions}, written, arrays)
-
-
 def read(
     path: Path, custom_objects: dict[str, Any] | None = None, skip: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Arrays]]:
-    """Read what `write` wrote: the document, the Keras models and the arrays by name. Runs no code from the folder.
+    """Read what `save` wrote: the document, the Keras models and the arrays by name. Runs no code from the folder.
 
     Args:
         path: the folder.
@@ -89,7 +112,7 @@ def read(
 
 
 def _saver(model: Any) -> tuple[str, Callable[[Path], Any]] | None:
-    """How a model is written, and with which suffix; None if it is not."""
+    """The suffix of a model's file and what writes it; None for a model that is not written."""
     if is_wrapped(model) or is_module(model):
         module = model.module if is_wrapped(model) else model
         return "safetensors", functools.partial(save_module, module)

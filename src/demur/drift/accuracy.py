@@ -17,7 +17,7 @@ from demur.evaluation.target import Target
 from demur.evaluation.threats import corruptions_of
 from demur.extras import extra
 from demur.guards.results import Floats, Result
-from demur.rows.layout import check_layout, row_count, taken
+from demur.rows.rows import Rows
 from demur.rows.sources import collected
 
 FEWEST = 50
@@ -110,9 +110,10 @@ def calibrate_accuracy(
     if not (is_number(corrupted_share) and 0 <= corrupted_share <= 1):
         raise InvalidSetting(f"corrupted_share is a share of rows, 0 to 1; got {corrupted_share!r}")
     X = detector.ready_for(X)
-    X, found = collected(X, detector.classifier.layout, labels=y is None)
-    X = check_layout(X, detector.classifier.layout, finite=not detector.route.takes_missing)
-    labels = detector.labels.indices(found if y is None else y, row_count(X))
+    layout = detector.layout
+    given, found = collected(X, layout, labels=y is None)
+    X = Rows.of(given, layout, finite=not detector.route.takes_missing)
+    labels = detector.labels.indices(found if y is None else y, len(X))
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")
     clean = _judged(detector, X, labels, batch_size)
@@ -125,11 +126,11 @@ def calibrate_accuracy(
     limits = limits_of(clean.score, clean.probabilities, int(clean.wrong.sum()))
 
     chosen = np.random.default_rng(seed).permutation(len(labels))[:rows]
-    before, classes = taken(X, chosen), labels[chosen]
+    before, classes = X[chosen].raw, labels[chosen]
     shape = detector.input_shape if isinstance(detector.input_shape, tuple) else ()
     plain = all(isinstance(size, int) or size is None for size in shape) and hasattr(before, "dtype")
-    target = Target(detector, bounds_of(None, X, shape) if plain else (0.0, 1.0))
-    asked = corruptions_of(corruptions, target, X, X_train, [])
+    target = Target(detector, bounds_of(None, X.raw, shape) if plain else (0.0, 1.0))
+    asked = corruptions_of(corruptions, target, X.raw, X_train, [])
     if not asked:
         raise InvalidSetting(
             "nothing is known that could happen to such rows: pass corruptions={'name': function}, of rows, severity "

@@ -12,8 +12,8 @@ from demur.drift.evidence import Array, Observed
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotCalibrated, ShapeMismatch, WrongType
 from demur.guards.base import Guard
 from demur.lazy import above
+from demur.rows.arrays import as_array, row_list
 from demur.rows.classes import UNKNOWN
-from demur.rows.layout import as_array, row_list
 from demur.rows.sources import is_collection
 
 

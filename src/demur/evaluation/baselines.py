@@ -21,7 +21,8 @@ from demur.network.graph import compiled
 from demur.network.scoring import joined, over_batches
 from demur.private import functional_of, without_tensorflow
 from demur.rows.layout import Field
-from demur.rows.sources import SOME, as_source
+from demur.rows.rows import SOME
+from demur.rows.sources import as_source
 
 
 class Baseline(abc.ABC):

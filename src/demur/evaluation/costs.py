@@ -7,14 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from demur.classifiers import GraphClassifier
 from demur.evaluation.result import Cost
 from demur.evaluation.target import Target
 from demur.network.graph import Half, compiled
 from demur.network.scoring import over_batches
-from demur.rows.layout import row_count, taken
 from demur.rows.sources import as_source
 
 
@@ -29,12 +26,12 @@ def cost_of(target: Target, X: Any, *, batch: int = 256, repeats: int = 5, withi
         within: seconds after which each is timed once at least, but not repeated any more.
     """
     end = time.monotonic() + within
-    many = taken(X, np.arange(min(batch, row_count(X))))
-    one = taken(X, np.arange(1))
+    many = X[:batch]
+    one = X[:1]
     alone = _alone(target)
     found = {}
     for name, rows in (("one", one), ("batch", many)):
-        n = row_count(rows)
+        n = len(rows)
         contenders: dict[str, Callable[[Any], Any]] = {
             "classifier": alone,
             "guarded": functools.partial(target.detector.correct, batch_size=batch),
@@ -49,7 +46,7 @@ def cost_of(target: Target, X: Any, *, batch: int = 256, repeats: int = 5, withi
                 times[contender].append(1000 * (time.perf_counter() - started) / n)
         for contender, values in times.items():
             found[f"{contender}_{name}"] = statistics.median(values[1:])
-    return Cost(batch=row_count(many), **found)
+    return Cost(batch=len(many), **found)
 
 
 def _alone(target: Target) -> Callable[[Any], Any]:

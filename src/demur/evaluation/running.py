@@ -39,7 +39,7 @@ from demur.evaluation.target import Array, Target, Verdict
 from demur.evaluation.threats import Corruption, Threat, attacks_of, corruptions_of
 from demur.evaluation.trial import CHUNK, Scene, Trial, scored
 from demur.rows.classes import Classes
-from demur.rows.layout import check_layout, row_count, taken
+from demur.rows.rows import Rows
 from demur.rows.sources import collected
 
 SHARE = 0.1
@@ -119,22 +119,22 @@ def evaluate(
     started = time.monotonic()
     X, y = _checked(detector, X, y, resamples, seed)
     X_train = None if X_train is None else collected(X_train, detector.classifier.layout, "X_train")[0]
-    asked = _asked(detector, X, X_train, attacks, corruptions, baselines, epsilons, bounds, class_names)
+    asked = _asked(detector, X.raw, X_train, attacks, corruptions, baselines, epsilons, bounds, class_names)
     target, notes, seconds, folder = asked.target, asked.notes, _seconds(budget), _folder(out)
     with Reporter(verbose) as reporter:
         # One order for all threats, so that those tried on fewer rows are tried on the same ones.
-        order = np.random.default_rng(seed).permutation(row_count(X))
-        X, y = taken(X, order), y[order]
+        order = np.random.default_rng(seed).permutation(len(X))
+        X, y = X[order], y[order]
         threats: list[Threat] = [*asked.attacks, *asked.corruptions]
         reporter.say("timing the classifier and the guard ...")
         cost = cost_of(target, X, within=SHARE * seconds / 2)
         compared, slow = _baselines(asked, X_train, seed, reporter, LEARNING * seconds)
-        digest = digest_of_rows(X, y)
+        digest = digest_of_rows(X.raw, y)
         given, pace = len(y), None
         if seconds < math.inf:
             pace = _paced(target, X, compared, cost, resamples)
             used = min(given, pace.unchanged_rows(SHARE * seconds, len(threats)))
-            X, y = taken(X, np.arange(used)), y[:used]
+            X, y = X[:used], y[:used]
         unchanged = _unchanged(target, X, y, compared, reporter)
         with _told() as wrong_rows:
             detector.check_rows(X, unchanged.verdict.reference, y, X_train, y_train)
@@ -244,9 +244,9 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[
     check_whole("seed", seed, 0)
     X = detector.ready_for(X)
     X, labels = collected(X, detector.classifier.layout, labels=y is None)
-    X = check_layout(X, detector.classifier.layout, finite=not detector.route.takes_missing)
+    X = Rows.of(X, detector.layout, finite=not detector.route.takes_missing)
     y = labels if y is None else y
-    return X, detector.labels.indices(y, row_count(X))
+    return X, detector.labels.indices(y, len(X))
 
 
 class _Asked(NamedTuple):
@@ -277,7 +277,7 @@ def _asked(
 ) -> _Asked:
     notes: list[str] = []
     if X_train is not None:
-        check_layout(X_train, detector.classifier.layout, name="X_train", finite=not detector.route.takes_missing)
+        Rows.of(X_train, detector.layout, "X_train", finite=not detector.route.takes_missing)
     is_plain = _is_plain(detector)
     shape = tuple(detector.input_shape) if is_plain else ()
     target = Target(detector, bounds_of(bounds, X, shape) if is_plain else (0.0, 1.0))
@@ -371,10 +371,10 @@ def _unchanged(target: Target, X: Any, y: Array, compared: Sequence[Baseline], r
     verdicts, scores = [], []
     with reporter.counting("unchanged rows", len(y)) as count:
         for begin in range(0, len(y), 1024):
-            rows = taken(X, np.arange(begin, min(begin + 1024, len(y))))
+            rows = X[begin : begin + 1024].raw
             verdicts.append(target.verdict(rows))
             scores.append(scored(compared, rows, target.classifier_outputs(rows) if compared else []))
-            count(row_count(rows))
+            count(min(1024, len(y) - begin))
     verdict = Verdict(*map(np.concatenate, zip(*verdicts, strict=True)))
     by_name = {name: np.concatenate([part[name] for part in scores]) for name in scores[0]}
     return Unchanged(y, verdict, {OWN: verdict.score, **by_name})
@@ -382,7 +382,7 @@ def _unchanged(target: Target, X: Any, y: Array, compared: Sequence[Baseline], r
 
 def _paced(target: Target, X: Any, compared: Sequence[Baseline], cost: Cost, resamples: int) -> Pace:
     """What things take, measured on the first rows."""
-    rows = taken(X, np.arange(min(FEWEST, row_count(X))))
+    rows = X[:FEWEST].raw
 
     def scores() -> None:
         target.verdict(rows)
@@ -396,7 +396,7 @@ def _paced(target: Target, X: Any, compared: Sequence[Baseline], cost: Cost, res
     # Forward and back takes about two and a half times as long as forward alone.
     alone, guarded = (2.5e-3 * milliseconds for milliseconds in (cost.classifier_batch, cost.guarded_batch))
     a_pass: dict[Knowledge, float] = {"grey-box": alone, "black-box": alone, "white-box": guarded, "corruption": alone}
-    return Pace(max(0.0, first - again), a_pass, again / row_count(rows), a_figure)
+    return Pace(max(0.0, first - again), a_pass, again / min(FEWEST, len(X)), a_figure)
 
 
 def _timed(run: Callable[[], None], repeats: int) -> float:

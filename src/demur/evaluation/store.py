@@ -11,7 +11,8 @@ import numpy as np
 from demur.detectors.base import Detector
 from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.result import Knowledge
-from demur.rows.layout import flat, is_table
+from demur.rows.arrays import is_table
+from demur.rows.layout import flat
 
 
 class Store:

@@ -14,7 +14,8 @@ from demur.classifiers import GraphClassifier
 from demur.detectors.base import Detector
 from demur.network.graph import Half, compiled
 from demur.network.scoring import over_batches
-from demur.rows.layout import Field, cast
+from demur.rows.layout import Field
+from demur.rows.rows import Rows
 from demur.rows.sources import as_source
 
 Array = npt.NDArray[Any]
@@ -118,7 +119,7 @@ class Target:
         self.check_time()
         classifier = self.classifier
         if not isinstance(classifier, GraphClassifier):
-            return [classifier.log_probabilities(X)]
+            return [classifier.log_probabilities(Rows(X, self.layout))]
 
         def both(x: Tensor) -> list[Tensor]:
             return [classifier(x, training=False)[0], ops.cast(classifier.outputs(x)[0], "float32")]
@@ -140,7 +141,7 @@ class Target:
 
     def rows(self, X: Any) -> Array:
         """Rows as attacks change them: one array, float32."""
-        return np.array(cast(np.asarray(X), self.layout), "float32")
+        return np.array(Rows(np.asarray(X), self.layout).cast().raw, "float32")
 
     def clipped(self, x: Array) -> Array:
         """Rows within the bounds."""

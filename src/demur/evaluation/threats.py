@@ -15,7 +15,8 @@ from demur.evaluation.measuring import Description
 from demur.evaluation.norms import Norm
 from demur.evaluation.result import Knowledge
 from demur.evaluation.target import Target
-from demur.rows.layout import Field, is_table
+from demur.rows.arrays import is_table
+from demur.rows.layout import Field
 from demur.rows.texts import Text
 
 SEVERITIES = (1, 2, 3, 4, 5)

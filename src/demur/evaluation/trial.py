@@ -16,7 +16,7 @@ from demur.evaluation.measuring import Changed, Outcome, Unchanged, distances, e
 from demur.evaluation.store import Stores
 from demur.evaluation.target import Array, Target, TimeIsUp
 from demur.evaluation.threats import Corruption, Threat, described
-from demur.rows.layout import padded, taken
+from demur.rows.rows import padded, padded_size
 
 CHUNK = 128
 """Rows that are attacked together and kept on disk together."""
@@ -88,7 +88,7 @@ class Trial:
     def _part(self, rows: Array) -> Changed:
         started = time.monotonic()
         scene, target, unchanged = self.scene, self.scene.target, self.scene.unchanged
-        before, y = taken(scene.X, rows), unchanged.y[rows]
+        before, y = scene.X[rows].raw, unchanged.y[rows]
         changed, late, outputs = self._changed(before, y, unchanged.right[rows], int(rows[0]))
         verdict = target.verdict(changed)
         plain, most = target.is_one_array, _most_examples(self.threat)
@@ -134,7 +134,8 @@ def _attacked(threat: Attack, target: Target, x: Array, y: Array, seed: int) -> 
     """Attack rows; on JAX, which compiles for each number of rows, with the last one repeated up to a power of two."""
     if not current().counts_rows:
         return threat.run(target, x, y, seed=seed)
-    found = threat.run(target, padded(x, CHUNK), padded(y, CHUNK), seed=seed)
+    size = padded_size(len(x), CHUNK)
+    found = threat.run(target, padded(x, size), padded(y, size), seed=seed)
     return Attacked(found.x[: len(x)], None if found.late is None else found.late[: len(x)])
 
 

@@ -16,7 +16,8 @@ from demur.guards.description import REFERENCE
 from demur.guards.results import Scored
 from demur.network.live import LiveGuard
 from demur.onnx.runtime import ExportedGuard
-from demur.rows.layout import Field, Layout, Rows, cast, flat, mapped, row_count
+from demur.rows.layout import Field, Layout, mapped
+from demur.rows.rows import Rows
 
 TOLERANCE = 1e-5
 """How far scores and probabilities may be from the detector's; of a score above 1, that share of it."""
@@ -33,7 +34,7 @@ def made_up_rows(layout: Layout) -> Rows:
         dtype = np.dtype(field.dtype or "float32")
         return rng.random(shape).astype(dtype) if dtype.kind == "f" else rng.integers(0, 2, shape).astype(dtype)
 
-    return mapped(some, layout)
+    return Rows(mapped(some, layout), layout)
 
 
 class Asked(NamedTuple):
@@ -54,20 +55,20 @@ def asked(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> Asked
         rows: of the classifier; None for made-up rows, about which a classifier outside the file is not asked.
     """
     layout, classifier = detector.companion_layout, detector.classifier
-    if classifier.in_graph or not guard.takes_reference:
-        rows = made_up_rows(guard.layout) if rows is None else rows
-    if classifier.in_graph:
-        return Asked(guard.feed(rows), cast(rows, classifier.layout))
+    if rows is None and (classifier.in_graph or not guard.takes_reference):
+        rows = made_up_rows(guard.layout)
     if rows is None:
         x, answer = made_up_rows(layout), made_up_answer(classifier)
         log_p = answer if classifier.is_logits else np.log(answer)
-        feed = {**dict(zip(row_inputs(layout), flat(x), strict=True)), REFERENCE: answer}
+        feed = {**dict(zip(row_inputs(layout), x.arrays, strict=True)), REFERENCE: answer}
+    elif classifier.in_graph:
+        return Asked(guard.feed(rows.raw), Rows(rows.raw, classifier.layout).cast().raw)
     else:
-        x = cast(detector.route.companion_rows(rows), layout)
+        x = detector.route.companion_rows(rows).cast()
         log_p = classifier.log_probabilities(rows)
-        feed = guard.feed(rows if guard.layout == classifier.layout else x, reference_of(detector, guard, rows))
+        feed = guard.feed((rows if guard.layout == classifier.layout else x).raw, reference_of(detector, guard, rows))
     reference = sharpen(ops.convert_to_tensor(log_p), detector.temperature)
-    return Asked(feed, {"x": x, "reference": [ops.convert_to_numpy(reference)]})
+    return Asked(feed, {"x": x.raw, "reference": [ops.convert_to_numpy(reference)]})
 
 
 def made_up_answer(classifier: Any) -> npt.NDArray[np.float32]:
@@ -103,7 +104,7 @@ def check_same(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> 
     """
     largest = 0.0
     given = asked(detector, guard, rows)
-    n = row_count(given.feed)
+    n = len(given.feed)
     with in_float32(layers_of(detector)) as is_mixed:
         for size in sorted({min(size, n) for size in SIZES}):
             some = Asked(*mapped_deep(lambda array: array[:size], tuple(given)))  # noqa: B023

@@ -20,7 +20,7 @@ from demur.guards.results import Scored
 from demur.network.live import LiveGuard
 from demur.onnx.runtime import ExportedGuard
 from demur.onnx.session import onnxruntime_module
-from demur.rows.layout import Rows, batches, check_layout, is_table, mapped, row_count
+from demur.rows.rows import Rows
 
 MakeGuard: TypeAlias = Callable[[NetworkModel, Threshold, Calibration | None], ExportedGuard]
 """Writes a file and loads it."""
@@ -92,11 +92,7 @@ def reduced(
         LossTooLarge: more is lost.
         NotExportable: onnxruntime cannot convert or run the networks so.
     """
-    bad = (
-        noisy(rows)
-        if X_adversarial is None
-        else check_layout(X_adversarial, detector.classifier.layout, "X_adversarial")
-    )
+    bad = noisy(rows) if X_adversarial is None else Rows.of(X_adversarial, detector.classifier.layout, "X_adversarial")
     try:
         with quiet():
             smaller = network._replace(model=PRECISIONS[precision](network.model))
@@ -119,7 +115,7 @@ def reduced(
 
 def noisy(rows: Rows) -> Rows:
     """Rows with Gaussian noise, as wide as half of what each feature varies by; whole numbers come from other rows."""
-    if is_table(rows):
+    if rows.is_table:
         raise InvalidSetting("rows of a table get no noise: pass X_adversarial=, rows that should be flagged")
     rng = np.random.default_rng(0)
 
@@ -129,12 +125,12 @@ def noisy(rows: Rows) -> Rows:
         noise = rng.standard_normal(array.shape, dtype="float32") * (0.5 * array.std(axis=0, keepdims=True) + 1e-3)
         return np.asarray(array + noise, array.dtype)
 
-    return mapped(changed, rows)
+    return rows.mapped(changed)
 
 
 def answers(detector: LiveGuard, guard: ExportedGuard, rows: Rows) -> dict[str, npt.NDArray[Any]]:
     """All that a guard says of rows; what it compares by the names REFERENCE and OPINION."""
-    parts = [guard.run(asked(detector, guard, batch).feed, tuple(guard.outputs)) for batch in batches(rows, BATCH)]
+    parts = [guard.run(asked(detector, guard, batch).feed, tuple(guard.outputs)) for batch in rows.batches(BATCH)]
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return found | {REFERENCE: found[guard.compared[0]]}
 
@@ -188,7 +184,7 @@ def measured(
         auroc=auroc(live[0]["instance_score"], live[1]["instance_score"]),
         auroc_reduced=auroc(clean["instance_score"], bad["instance_score"]),
         agreement=float(np.concatenate(alike).mean()),
-        rows=row_count(rows) + row_count(bad_rows),
+        rows=len(rows) + len(bad_rows),
     )
 
 

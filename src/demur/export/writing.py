@@ -22,7 +22,7 @@ from demur.guards.description import LOGITS, PROBABILITIES, REFERENCE, Outside, 
 from demur.network.live import LiveGuard
 from demur.network.routes import PASSTHROUGH
 from demur.onnx.runtime import ExportedGuard
-from demur.rows.layout import check_layout, taken
+from demur.rows.rows import Rows
 
 OPSET = 18
 LEAST_OPSET = 13
@@ -80,8 +80,8 @@ def export(
         raise InvalidSetting("X_adversarial tells what less precision costs: pass float16=True or int8=True with it")
     if precision in PRECISIONS and X is None:
         raise InvalidSetting(f"{precision} needs X=, rows as infer_threshold takes them, to measure what it costs")
-    rows = None if X is None else check_layout(X, detector.classifier.layout)
-    if precision in PRECISIONS:
+    rows = None if X is None else Rows.of(X, detector.classifier.layout)
+    if precision in PRECISIONS and rows is not None:
         detector.check_rows(rows)
     network = with_classifier(network_of(detector, opset), detector)
     loss = None
@@ -93,12 +93,12 @@ def export(
             draft.write_bytes(_contents(detector, model, threshold, calibration, precision))
             return ExportedGuard(draft)
 
-        if precision in PRECISIONS:
+        if precision in PRECISIONS and rows is not None:
             loss = reduced(detector, network, precision, guard_of, rows, X_adversarial, max_loss)
             difference = None
         else:
             guard = guard_of(network, _threshold(detector), detector.calibration)
-            difference = check_same(detector, guard, None if rows is None else taken(rows, slice(0, max(SIZES))))
+            difference = check_same(detector, guard, None if rows is None else rows[: max(SIZES)])
         with draft.open("rb") as stream:
             os.fsync(stream.fileno())
         size = draft.stat().st_size

@@ -14,10 +14,12 @@ from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
 from demur.guards.decision import Control, check_control, correction, decide
 from demur.guards.description import Description
 from demur.guards.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
+from demur.rows.arrays import as_array, is_table
 from demur.rows.classes import Classes
-from demur.rows.layout import Layout, as_array, cast, check_layout, is_table
+from demur.rows.layout import Layout
 from demur.rows.ranges import ranges_of
-from demur.rows.sources import is_collection, is_stream, some_of
+from demur.rows.rows import Rows
+from demur.rows.sources import is_collection, is_stream
 from demur.summary import Readable
 
 FEW = 40
@@ -364,9 +366,9 @@ class Guard(Readable, abc.ABC):
         if self.trained_on is None or is_stream(X) or is_collection(X):
             return
         with np.errstate(over="ignore"):  # what is beyond float32 is told by those who score it
-            rows = cast(some_of(check_layout(X, self.layout, finite=False)), self.layout)
+            rows = Rows.of(X, self.layout, finite=False).some().cast()
         self.has_looked = True
-        found = ranges_of(rows, self.layout, channels_first=self.channels_first)
+        found = ranges_of(rows, channels_first=self.channels_first)
         warn_if_other(found, self.trained_on.ranges, may_be_alike=True)
 
     def _look_once(self, X: Any) -> None:

@@ -16,7 +16,8 @@ from demur.errors import NotExportable, ShapeMismatch, WrongType
 from demur.extras import extra
 from demur.guards.base import Guard
 from demur.onnx import runtime
-from demur.rows.layout import Field, is_table, mapped
+from demur.rows.arrays import is_table
+from demur.rows.layout import Field, mapped
 
 with extra("mlflow-skinny", "mlflow"):
     import mlflow.artifacts

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from demur.checks import is_number
 from demur.errors import DemurError, MissingExtra
 from demur.onnx import runtime
-from demur.rows.layout import Field, cast, check_layout, flat, mapped, row_list
+from demur.rows.arrays import row_list
+from demur.rows.layout import Field, flat, mapped
+from demur.rows.rows import Rows
 from demur.serve.serving.protocol import datatype_of, holds
 
 try:
@@ -134,9 +136,9 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
         try:
             # Beside what a classifier outside of the file answers, rows come as the graph takes them.
             layout = guard.inputs if guard.takes_reference else guard.layout
-            rows = mapped(lambda _: next(arrays), layout)
-            rows = check_layout(rows, layout, _name(guard), finite=guard.on_invalid == "raise")
-            return guard.checked(cast(rows, layout)) if guard.takes_reference else guard.feed(rows)
+            given = mapped(lambda _: next(arrays), layout)
+            rows = Rows.of(given, layout, _name(guard), finite=guard.on_invalid == "raise")
+            return guard.checked(rows.cast().raw) if guard.takes_reference else guard.feed(rows.raw)
         except DemurError as error:
             raise InferenceError(str(error)) from error
 

@@ -10,7 +10,7 @@ from demur.detectors.base import check_detector
 from demur.detectors.copying import trained
 from demur.errors import InvalidSetting, ThresholdNotSet
 from demur.extras import extra
-from demur.rows.layout import is_table
+from demur.rows.arrays import is_table
 from demur.rows.texts import are_texts
 
 with extra("scikit-learn", "sklearn"):

@@ -83,7 +83,7 @@ def copy_of(model: Any, name: str) -> Any:
 
 
 def _through_a_file(model: Any) -> Any:
-    """A copy of a Keras model without what it was compiled with, of which a plain copy fails if layers are frozen."""
+    """A copy of a Keras model without its compile settings: copying these fails where layers are frozen."""
     scope = keras.saving.custom_object_scope({type(model).__name__: type(model)})
     with tempfile.TemporaryDirectory() as folder, scope, without_tensorflow():
         file = Path(folder) / "model.keras"
@@ -92,7 +92,7 @@ def _through_a_file(model: Any) -> Any:
 
 
 def as_companion(companion: Any, name: str) -> Any:
-    """A companion as Keras trains it: a Keras model as it is, a PyTorch module wrapped.
+    """A companion that Keras can train: a Keras model unchanged, a PyTorch module wrapped.
 
     Raises:
         WrongType: a PyTorch module on another backend.

@@ -11,17 +11,19 @@ import numpy.typing as npt
 from demur.backends import ONE, Devices
 from demur.calibration.held_out import PassingRows
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch
-from demur.rows.layout import Layout, Rows, cast, check_layout, flat, is_table, row_count, taken
-from demur.rows.sources import SOME, Source
+from demur.rows.layout import Layout
+from demur.rows.rows import SOME, Rows
+from demur.rows.sources import Source
 
-Preprocess: TypeAlias = Callable[[Any], Any]
+Remake: TypeAlias = Callable[[Rows], Rows]
+"""What applies the caller's `preprocess_fn` to a batch of training rows."""
 Prepare: TypeAlias = Callable[[Rows], dict[str, Any]]
-"""What makes the trainer's inputs of a batch as it came: `x`, the companion's rows, and `reference` if it is known."""
+"""Makes the trainer's inputs from a batch: `x`, the companion's rows, and `reference` if it is known."""
 
 WHOLE = 2**62
 """A batch size that splits no batch."""
 SOME_BYTES = 64_000_000
-"""Size of those that are kept of a stream."""
+"""Bytes of the first rows of a stream that are kept."""
 
 
 class Drawn(keras.utils.PyDataset):  # type: ignore[misc]
@@ -91,7 +93,7 @@ class TrainingBatches(Drawn):
         self.rows, self.reference, self.size = rows, reference, batch_size
         self.reference_shapes = [view.shape[1:] for view in reference or ()]
         self.rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-        self.order = np.arange(row_count(rows)) if chosen is None else chosen.copy()
+        self.order = np.arange(len(rows)) if chosen is None else chosen.copy()
         self.on_epoch_end()
 
     def __len__(self) -> int:
@@ -102,7 +104,7 @@ class TrainingBatches(Drawn):
         # Sorted, so that rows on disk are read in one direction; the batch is the same set.
         chosen = np.sort(self.order[index * self.size : (index + 1) * self.size])
         own = self.devices.own(chosen)
-        inputs = self.prepare(taken(self.rows, own))
+        inputs = self.prepare(self.rows[own])
         if self.reference is not None:
             inputs["reference"] = tuple(view[own] for view in self.reference)
         return self.devices.sent(inputs, len(chosen))
@@ -186,7 +188,7 @@ class StreamBatches(Drawn):
         yield from self.kept
 
     def _inputs_of(self, batch: Rows) -> dict[str, Any]:
-        return self.devices.sent(self.prepare(batch), row_count(batch))
+        return self.devices.sent(self.prepare(batch), len(batch))
 
     def _drawn(self) -> Iterator[Rows]:
         """The source's batches; the first ones are kept."""
@@ -198,23 +200,16 @@ class StreamBatches(Drawn):
             if not self.has_ended:
                 self.passing.add(batch)
             if rows < SOME and size < SOME_BYTES:
-                self.kept.append(taken(batch, slice(0, SOME - rows)))
-                rows += row_count(self.kept[-1])
-                size += size_of(self.kept[-1])
+                self.kept.append(batch[: SOME - rows])
+                rows += len(self.kept[-1])
+                size += self.kept[-1].nbytes
             yield batch
         self.has_ended = True
 
 
-def size_of(rows: Rows) -> int:
-    """Bytes that rows take; of a table, about."""
-    return 8 * math.prod(rows.shape) if is_table(rows) else sum(part.nbytes for part in flat(rows))
-
-
-def preprocessed(preprocess_fn: Preprocess, x: Rows, layout: Layout, *, finite: bool = True) -> Rows:
-    """Apply the caller's function to a batch and check that it is still one."""
-    result = check_layout(preprocess_fn(x), layout, "the result of preprocess_fn", finite=finite)
-    if row_count(result) != row_count(x):
-        raise ShapeMismatch(
-            f"preprocess_fn must keep the number of rows; it made {row_count(result)} of {row_count(x)}"
-        )
-    return cast(result, layout)
+def preprocessed(preprocess_fn: Callable[[Any], Any], batch: Rows, *, finite: bool = True) -> Rows:
+    """Apply the caller's function to a batch and check the layout and number of the rows that it returns."""
+    result = Rows.of(preprocess_fn(batch.cast().raw), batch.layout, "the result of preprocess_fn", finite=finite)
+    if len(result) != len(batch):
+        raise ShapeMismatch(f"preprocess_fn must keep the number of rows; it made {len(result)} of {len(batch)}")
+    return result.cast()

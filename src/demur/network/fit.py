@@ -17,7 +17,7 @@ from demur.checks import check_whole
 from demur.errors import InvalidSetting, WrongType
 from demur.guards.results import Scored
 from demur.network import nets
-from demur.network.feeding import Drawn, StreamBatches, TrainingBatches, preprocessed
+from demur.network.feeding import Drawn, Remake, StreamBatches, TrainingBatches, preprocessed
 from demur.network.live import LiveGuard
 from demur.network.robustness import Robust, as_robust
 from demur.network.scoring import gathered, over_batches, spacious
@@ -30,14 +30,15 @@ from demur.network.training import (
     optimizer_of,
     steps_together,
 )
-from demur.rows.layout import Field, Layout, Rows, batches, cast, row_count, taken, with_columns
+from demur.rows.layout import Field, Layout
 from demur.rows.row_sketch import row_keys
-from demur.rows.sources import SOME, ArraySource, CheckedSource, DataSet, Source, is_data_set, some_of
+from demur.rows.rows import SOME, Rows, with_columns
+from demur.rows.sources import ArraySource, CheckedSource, DataSet, Source, is_data_set
 
 BALANCED_AT = 0.95
 """The quantile of training rows at which divergence and uncertainty weigh the same."""
 NO_DOUBT = 1e-3
-"""Nats of uncertainty that are none: a classifier that is surer of nearly all training rows than this."""
+"""Below this many nats of uncertainty the classifier counts as certain."""
 TINY = 1e-30
 NUMBERS_AHEAD, FEWEST_AHEAD = 2**22, 64
 """Numbers of training rows that are looked at before training, about, and rows at least."""
@@ -66,7 +67,7 @@ class Learner(LiveGuard):
         w_model: float = 1.0,
         w_recon: float = 0.0,
     ) -> Self:
-        """Train the companion on normal data; the classifier stays as it is. Called again, training goes on.
+        """Train the companion on normal data; the classifier is not changed. Called again, training goes on.
 
         How well the two agree on held-out rows is reported, and a warning says where it is too little to be of use.
         Training changes the scores, so an inferred threshold and the p-values are forgotten; one of your own stays.
@@ -132,42 +133,41 @@ class Learner(LiveGuard):
         show = bool(verbose)
 
         def in_memory(
-            source: Source,
-            preprocess_fn: Any,
+            rows: Rows,
+            remake: Remake | None,
             shuffle_seed: int | None,
             chosen: npt.NDArray[np.int64] | None = None,
             reference: list[npt.NDArray[Any]] | None = None,
         ) -> TrainingBatches:
-            if preprocess_fn is None and reference is None:
-                reference = self.all_references(source, max(batch_size, 256), show, devices)
+            if remake is None and reference is None:
+                reference = self.all_references(rows, max(batch_size, 256), show, devices)
             return TrainingBatches(
-                self.route.training_rows(source.rows) if preprocess_fn is None else source.rows,
+                self.route.training_rows(rows) if remake is None else rows,
                 reference,
                 batch_size=batch_size,
                 layout=self.companion_layout,
-                prepare=self.route.prepare(preprocess_fn, is_answered=reference is not None),
+                prepare=self.route.prepare(remake, is_answered=reference is not None),
                 shuffle_seed=shuffle_seed,
                 devices=devices,
                 chosen=chosen,
             )
 
         robust, passing = as_robust(robust, self.companion_layout), self.passing_rows(source.rows)
-        preprocess_fn = None if preprocess_fn is None else self._looked_at(preprocess_fn, passing)
-        self._look_ahead(source, preprocess_fn, robust, batch_size, devices)
+        remake = None if preprocess_fn is None else self._looked_at(preprocess_fn, passing)
+        self._look_ahead(source, remake, robust, batch_size, devices)
         with devices.scope():
             trainer = Trainer(self.companion, objective, named_metrics(log_metric), robust, devices)
         fixed = [part for part in self.parts.values() if part is not self.companion and hasattr(part, "parameters")]
-        is_stream = source.rows is None
-        asking = self.route.prepare(preprocess_fn, is_answered=False)
+        asking = self.route.prepare(remake, is_answered=False)
         batches = (
             StreamBatches(source, self.companion_layout, asking, epochs, devices, passing)
-            if is_stream
-            else in_memory(source, preprocess_fn, self.seed, chosen)
+            if source.rows is None
+            else in_memory(source.rows, remake, self.seed, chosen)
         )
         batches.reference_shapes = batches.reference_shapes or self.route.reference_shapes
         validation_batches = None
-        if held_out is None and len(aside):
-            held_out = ArraySource(taken(source.rows, aside))
+        if source.rows is not None and len(aside):
+            held_out = source.rows[aside]
         if held_out is not None:
             known = batches.reference if isinstance(batches, TrainingBatches) and len(aside) else None
             found = None if known is None else [view[aside] for view in known]
@@ -210,12 +210,11 @@ class Learner(LiveGuard):
                 f"w_recon weighs the error of a reconstruction, and a {self.companion_name} makes none: leave it out"
             )
 
-    def _looked_at(self, preprocess_fn: Any, passing: PassingRows) -> Callable[[Any], Any]:
-        """A `preprocess_fn`, what it makes of rows being looked at."""
+    def _looked_at(self, preprocess_fn: Callable[[Any], Any], passing: PassingRows) -> Remake:
+        """Apply a `preprocess_fn`, and look at the rows that it makes."""
 
-        def looked_at(batch: Any) -> Any:
-            finite = not self.route.takes_missing
-            rows = preprocessed(preprocess_fn, batch, self.classifier.layout, finite=finite)
+        def looked_at(batch: Rows) -> Rows:
+            rows = preprocessed(preprocess_fn, batch, finite=not self.route.takes_missing)
             passing.add_made(rows)
             return rows
 
@@ -227,7 +226,7 @@ class Learner(LiveGuard):
         return not (self.is_fitted or self.companion_is_given)
 
     def _look_ahead(
-        self, source: Source, preprocess_fn: Any, robust: Robust | None, batch_size: int, devices: Devices
+        self, source: Source, remake: Remake | None, robust: Robust | None, batch_size: int, devices: Devices
     ) -> None:
         """Have the numbers of some rows, as the companion takes them, fix its scales; check a perturbation's size."""
         layout = self.companion_layout
@@ -235,9 +234,9 @@ class Learner(LiveGuard):
             return
         size = math.prod(known or 1 for known in layout.shape)
         parts = source.first(min(SOME, max(FEWEST_AHEAD, NUMBERS_AHEAD // max(1, size))))
-        parts = [batch for part in parts for batch in batches(part, batch_size)]
-        made = parts if preprocess_fn is None else map(preprocess_fn, parts)
-        rows = [np.asarray(self.route.companion_rows(cast(part, self.classifier.layout))) for part in made]
+        parts = [batch for part in parts for batch in part.batches(batch_size)]
+        made = parts if remake is None else map(remake, parts)
+        rows = [np.asarray(self.route.companion_rows(part.cast()).raw) for part in made]
         if robust is not None:
             robust.check(rows)
         # Whatever else the rows hold, training complains of, by the numbers of the rows.
@@ -251,12 +250,10 @@ class Learner(LiveGuard):
             self.classifier.layout = self._layout = layout
 
     def _split(
-        self, source: Source, held_out: Source | None, share: float | None
+        self, source: Source, held_out: Rows | None, share: float | None
     ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]:
-        """The numbers of the rows to train on, None for all, and of those that are held out of them."""
+        """The numbers of the rows to train on, None for all, and the numbers of the rows that are held out."""
         none = np.zeros(0, "int64")
-        if held_out is not None and held_out.rows is None:
-            raise WrongType("validation_data is an array of inputs")
         if share is not None and held_out is not None:
             raise InvalidSetting("validation_data and validation_split are two ways to hold rows out: pass one of them")
         if share and source.rows is None:
@@ -266,13 +263,13 @@ class Learner(LiveGuard):
             )
         if held_out is not None or source.rows is None:
             return None, none
-        return split(row_count(source.rows), share, self.seed)
+        return split(len(source.rows), share, self.seed)
 
     def _learned(
         self,
         history: dict[str, list[float]],
         source: Source,
-        held_out: Source | None,
+        held_out: Rows | None,
         drawn: Drawn,
         devices: Devices,
         known: KnownRows,
@@ -283,7 +280,7 @@ class Learner(LiveGuard):
         self.trained_on = known if self.trained_on is None else self.trained_on.and_again(known)
         usual = self._set_balance(_usual_rows(source, drawn), devices, show)
         if held_out is not None:
-            usual = self.scored(some_of(held_out.rows), probabilities=True, flag_invalid=True, verbose=show)
+            usual = self.scored(held_out.some(), probabilities=True, flag_invalid=True, verbose=show)
         able = None if usual is None else np.isfinite(usual.score)
         self.agreement = None
         if usual is not None and able is not None and able.any():
@@ -295,8 +292,8 @@ class Learner(LiveGuard):
         if devices.processes == 1:
             return
         if source.rows is not None:
-            settings["the number of rows"] = row_count(source.rows)
-            settings["the rows"] = hashlib.sha256(b"".join(row_keys(some_of(source.rows)))).hexdigest()
+            settings["the number of rows"] = len(source.rows)
+            settings["the rows"] = hashlib.sha256(b"".join(row_keys(source.rows.some()))).hexdigest()
         devices.check_alike({**settings, "the classifier's weights": self.classifier.fingerprint()})
 
     def _set_balance(self, rows: Any, devices: Devices, show: bool) -> Scored | None:
@@ -326,27 +323,24 @@ class Learner(LiveGuard):
     def check_gradients(self, rows: Rows | None) -> None:
         """Check, before training, that gradients reach a companion which learns through the classifier."""
 
-    def all_references(
-        self, source: Source, batch_size: int, verbose: bool, devices: Devices
-    ) -> list[npt.NDArray[Any]]:
+    def all_references(self, rows: Rows, batch_size: int, verbose: bool, devices: Devices) -> list[npt.NDArray[Any]]:
         """The reference views' log-probabilities of all rows, computed once for all epochs."""
         network = self.route.reference(self.views, [part for part in self.layers if part is not self.companion])
-        rows: Any = source.rows
 
         def compute(part: slice) -> list[npt.NDArray[Any]]:
-            chosen = rows if part == slice(0, row_count(rows)) else taken(rows, part)  # sparse rows stay sparse
+            chosen = rows if part == slice(0, len(rows)) else rows[part]  # a sparse matrix stays sparse
             own = CheckedSource(ArraySource(chosen), self.check_classifier)
             passes = over_batches(network, own, batch_size, verbose)
             return gathered(passes, part.stop - part.start, spacious)
 
-        return devices.gathered(row_count(rows), compute, spacious)
+        return devices.gathered(len(rows), compute, spacious)
 
 
 def _usual_rows(source: Source, drawn: Drawn) -> Any:
     """Some of the rows that were trained on; None of a stream that gave none."""
     if isinstance(drawn, StreamBatches):
         return drawn.some_rows() if drawn.kept else None
-    return some_of(source.rows)
+    return None if source.rows is None else source.rows.some()
 
 
 def _check_fit(

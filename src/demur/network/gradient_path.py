@@ -1,4 +1,4 @@
-"""Whether gradients reach a companion that learns through the classifier: looked at once, before it is trained."""
+"""Whether gradients reach a companion that learns through the classifier: checked once, before training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +39,7 @@ def check_takes_floats(layout: Layout, name: str) -> None:
 
 
 def check_gradient_path(read: Callable[[Any], list[Tensor]], x: Any, redrawn: Any, layout: Layout, name: str) -> None:
-    """Raise NoGradients unless what the classifier says changes smoothly with what it is given.
+    """Raise NoGradients unless the classifier's answers change smoothly with its inputs.
 
     Where a classifier rounds its input, takes its argmax, detaches it or leaves the framework, JAX trains with
     gradients of zero and says nothing, and the others fail with messages of their own. A gradient that differs from
@@ -71,7 +71,7 @@ def check_gradient_path(read: Callable[[Any], list[Tensor]], x: Any, redrawn: An
 
 
 def made_up(layout: Layout) -> Any:
-    """A few random rows, for a stream, of which none shall be drawn for this alone."""
+    """A few random rows: for a stream, from which no batch shall be drawn just for this check."""
     rng = np.random.default_rng(0)
 
     def of(field: Field) -> npt.NDArray[Any]:

@@ -14,7 +14,8 @@ from demur.backends.divergence import Tensor, length, uncertainty
 from demur.backends.forks import computing
 from demur.checks import is_number
 from demur.errors import InvalidSetting
-from demur.rows.layout import Layout, Rows, cast, flat, padded, row_count
+from demur.rows.layout import Layout, flat
+from demur.rows.rows import Rows
 
 
 class Opinion(NamedTuple):
@@ -36,7 +37,7 @@ class Views(NamedTuple):
     loss: Callable[[Tensor, Tensor], Tensor]
     """What training minimises: `log reference, log opinion -> (n,)`, in nats."""
     divergence: Callable[[Tensor, Tensor], Tensor]
-    """The same of the score."""
+    """The divergence of the score: `log reference, log opinion -> (n,)`, in nats."""
     weights: Sequence[float]
     """Of each view, in the score and in the loss."""
     w_uncertainty: Any = None
@@ -92,7 +93,7 @@ class DetectorGraph(keras.Model):  # type: ignore[misc]
         return self.explained(x, reference)[0]
 
     def explained(self, x: Any, reference: list[Tensor]) -> tuple[list[Tensor], Any]:
-        """The same, and the companion's reconstruction of the batch; None where it makes none."""
+        """Score a batch as `judged` does; also return the companion's reconstruction, None if it makes none."""
         (score, *views), reconstruction = self.compared(x, reference)
         for part in [] if reconstruction is None else flat(reconstruction):
             # The classifier may hide what is wrong with its input: TensorFlow's fused ReLU turns NaN into 0.
@@ -101,7 +102,7 @@ class DetectorGraph(keras.Model):  # type: ignore[misc]
         return [score, *views], reconstruction
 
     def compared(self, x: Any, reference: list[Tensor]) -> tuple[list[Tensor], Any]:
-        """The same, of a score that may be finite where the reconstruction is not."""
+        """Score a batch as `explained` does, without looking for NaN in the reconstruction."""
         opinion, reconstruction = self.views.opinion(x, False)
         score = self.views.score(reference, opinion)
         return [score, ops.exp(reference[0]), ops.exp(opinion[0])], reconstruction
@@ -153,8 +154,8 @@ def compiled(network: Any, layout: Layout) -> Network:
     start = started(network, layout)
 
     def run(batch: Rows, batch_size: int) -> Callable[[], Outputs]:
-        n = row_count(batch)
-        outputs = start(cast(padded(batch, batch_size), layout))
+        n = len(batch)
+        outputs = start(batch.padded(batch_size).cast().raw)
         return lambda: [ops.convert_to_numpy(output)[:n] for output in outputs]
 
     return run
@@ -189,7 +190,7 @@ BALANCED: Literal["balanced"] = "balanced"
 
 
 def balanced_or_weight(w_uncertainty: Any, score_type: str) -> float | Literal["balanced"]:
-    """The weight of the classifier's own uncertainty in the score, as it is meant: None depends on the divergence.
+    """The weight of the classifier's own uncertainty in the score; None stands for the divergence's default.
 
     Raises:
         InvalidSetting: it is neither a weight, nor "balanced", nor None.

@@ -14,7 +14,7 @@ from demur.guards.results import Scored
 from demur.network.graph import DetectorGraph, Half, Network, compiled
 from demur.network.pair import Pair
 from demur.network.scoring import score_rows
-from demur.rows.layout import Rows, check_layout, row_count, taken
+from demur.rows.rows import Rows
 from demur.rows.sources import CheckedSource, Source, as_source, collected
 
 COMPARED = 10_000
@@ -76,26 +76,27 @@ class LiveGuard(Pair):
         """The graph, compiled."""
         return self.route.scoring(self.graph)
 
-    def in_memory(self, X: Any, name: str) -> Source:
+    def in_memory(self, X: Any, name: str) -> Rows:
         """Rows from the caller, checked, that can be reached in any order."""
-        return self.source(collected(X, self.classifier.layout, name)[0], name)
+        layout, finite = self.classifier.layout, not self.route.takes_missing
+        return Rows.of(collected(X, layout, name)[0], layout, name, finite=finite)
 
     def source(self, X: Any, name: str = "X", *, finite: bool = True) -> Source:
         """Rows from the caller, checked."""
         return as_source(X, self.classifier.layout, name, finite=finite and not self.route.takes_missing)
 
     def check_classifier(self, rows: Rows) -> None:
-        """Check, the first time, that the classifier returns for rows what it is said to return."""
+        """Check, the first time, that the classifier returns probabilities, or logits, as the settings say."""
         classifier = self.classifier
         if isinstance(classifier, GraphClassifier) and not (self._probabilities_checked or classifier.ends_visibly):
             half = Half(lambda x: classifier.outputs(x)[:1], self.layers)
-            outputs = compiled(half, classifier.layout)(taken(rows, slice(0, 32)), 32)()
+            outputs = compiled(half, classifier.layout)(rows[:32], 32)()
             classifier.check_outputs(outputs[0])
         self._probabilities_checked = True
 
     def passing_rows(self, rows: Rows | None = None) -> PassingRows:
-        """What looks at rows, those that are there already among them."""
-        passing = PassingRows(self.classifier.layout, channels_first=self.channels_first)
+        """Make an object that looks at rows as they pass; the rows given here count as passed."""
+        passing = PassingRows(channels_first=self.channels_first)
         if rows is not None:
             passing.add(rows)
         return passing
@@ -109,7 +110,7 @@ class LiveGuard(Pair):
         y_train: Any = None,
         batch_size: int = 256,
     ) -> None:
-        """Warn of rows and labels that are not what they should be: like those of `fit`, held out, each with its label.
+        """Warn of rows that are on another scale than the rows of `fit` or not held out, and of labels of other rows.
 
         Args:
             X: the rows, or what is known of them.
@@ -120,17 +121,17 @@ class LiveGuard(Pair):
             batch_size: rows a forward pass.
         """
         layout, wrong_trained = self.classifier.layout, None
-        rows = X if isinstance(X, KnownRows) else self.passing_rows(X).known()
+        rows = X if isinstance(X, KnownRows) else self.passing_rows(Rows.of(X, layout, finite=False)).known()
         held_out_of: dict[str, KnownRows] = {}
         if X_train is None and y_train is not None:
             raise InvalidSetting("y_train are the true classes of X_train: pass X_train too")
         if X_train is not None:
-            X_train = check_layout(collected(X_train, layout, "X_train")[0], layout, "X_train", finite=False)
-            held_out_of["the rows of X_train"] = self.passing_rows(X_train).known()
+            trained = Rows.of(collected(X_train, layout, "X_train")[0], layout, "X_train", finite=False)
+            held_out_of["the rows of X_train"] = self.passing_rows(trained).known()
         if y_train is not None:
-            true = self.labels.indices(y_train, row_count(X_train), "y_train")
+            true = self.labels.indices(y_train, len(trained), "y_train")
             some = np.random.default_rng(0).permutation(len(true))[:COMPARED]
-            scored = self.scored(taken(X_train, some), batch_size=batch_size, flag_invalid=self.on_invalid == "flag")
+            scored = self.scored(trained[some], batch_size=batch_size, flag_invalid=self.on_invalid == "flag")
             wrong_trained = scored.y != true[some]
         if self.trained_on is not None:
             warn_if_other(rows.ranges, self.trained_on.ranges)

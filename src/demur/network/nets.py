@@ -14,7 +14,8 @@ from keras import layers
 
 from demur.backends import current
 from demur.errors import ShapeMismatch, WrongType
-from demur.rows.layout import Field, Shape, check_layout, describe
+from demur.rows.layout import Shape, describe
+from demur.rows.rows import check_array
 
 __all__ = ["autoencoder", "random_head", "student", "token_student"]
 __dir__ = __all__.copy
@@ -22,7 +23,7 @@ __dir__ = __all__.copy
 SMALL_IMAGE = 64
 """Up to this many pixels a side an autoencoder squeezes through a dense code; beyond, it stays convolutional."""
 FARTHEST = 16.0
-"""The largest number that standardised rows have, of those that the scales are learned from."""
+"""Standardised numbers of the rows that scales are learned from are no larger than this."""
 
 
 @keras.saving.register_keras_serializable("demur")
@@ -78,11 +79,11 @@ def learn_scales(network: Any, rows: Any) -> None:
     """
     if not isinstance(network, keras.Model):
         raise WrongType(f"network is one that demur.nets made; got {type(network).__name__}")
-    set_scales(network, check_layout(rows, Field(tuple(network.input_shape[1:])), "rows"))
+    set_scales(network, check_array(rows, tuple(network.input_shape[1:]), "rows"))
 
 
 def set_scales(network: Any, rows: Any) -> None:
-    """The same for rows that nothing is known of: those that are not finite are left out."""
+    """Set the scales from rows that were not checked: rows that are not finite are left out."""
     for layer in (layer for layer in network.layers if isinstance(layer, Standardize)):
         x = np.moveaxis(np.asarray(rows, "float64"), layer.axis, -1)
         x = x.reshape(-1, x.shape[-1])

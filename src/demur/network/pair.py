@@ -21,7 +21,8 @@ from demur.network.companion import as_companion, check_companion
 from demur.network.graph import BALANCED, Balance, Opinion, Views, balanced_or_weight
 from demur.network.routes import InGraph, OutOfGraph, Route
 from demur.rows.classes import Classes, Name, Said, class_names, settled_classes
-from demur.rows.layout import Layout, Rows, as_layout, check_layout, compatible, describe_layout, layout_of, shapes_of
+from demur.rows.layout import Layout, as_layout, compatible, describe_layout, shapes_of
+from demur.rows.rows import Rows
 from demur.rows.sources import first_rows
 
 OnInvalid = Literal["raise", "flag"]
@@ -165,19 +166,15 @@ class Pair(Guard):
     ) -> None:
         """Read the classifier and make the companion for rows of a layout, or as they were saved."""
         classifier = self._read_classifier(layout)
-        self.route = (
-            OutOfGraph(
-                classifier,
-                self.companion,
-                self.companion_preprocess,
-                self.temperature,
-                rows=rows,
-                fitting=fitting,
-                saved=saved,
-            )
-            if isinstance(classifier, BlackBoxClassifier)
-            else InGraph(classifier)
-        )
+        if isinstance(classifier, BlackBoxClassifier):
+            route = OutOfGraph(classifier, self.companion_preprocess, self.temperature)
+            if saved is not None:
+                route.resume(saved)
+            elif rows is not None:
+                route.learn(rows, self.companion, fitting=fitting)
+            self.route = route
+        else:
+            self.route = InGraph(classifier)
         self.classifier, self._layout = classifier, classifier.layout
         self._check_classes()
         self._make_companion()
@@ -219,9 +216,8 @@ class Pair(Guard):
                 return X
             rows, X = first_rows(X)
             if self._layout is not None:
-                check_layout(rows, self._layout, finite=False)
-            layout = layout_of(rows)
-            self._prepare(layout, check_layout(rows, layout, finite=False), fitting=fitting)
+                Rows.of(rows, self._layout, finite=False)
+            self._prepare(rows.layout, rows, fitting=fitting)
             return X
 
     @property
@@ -244,6 +240,16 @@ class Pair(Guard):
         return "call fit(X)"
 
     # What a detector is made of -----------------------------------------------------------------------------------
+
+    @property
+    def classifier_title(self) -> str:
+        """What to call the classifier."""
+        return self.classifier.title if self.is_ready else str(getattr(self.model, "name", type(self.model).__name__))
+
+    @property
+    def title(self) -> str:
+        """The name of the classifier and its kind."""
+        return f"{self.classifier_title}, {self._source_class.kind}"
 
     @property
     def companion(self) -> Any:
@@ -360,7 +366,7 @@ class Pair(Guard):
 
     @property
     def uncertainty_weight(self) -> float:
-        """What the classifier's uncertainty is multiplied by in the score; "balanced", it is 0 before `fit`."""
+        """The weight of the classifier's uncertainty in the score; with "balanced" it is 0 before `fit`."""
         return float(self._w_uncertainty or 0.0) if self.balance is None else float(self.balance.weight.numpy())
 
     @property

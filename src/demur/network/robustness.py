@@ -170,7 +170,7 @@ def _some_way(x: Tensor) -> Tensor:
 
 
 def as_robust(robust: Any, layout: Layout) -> Robust | None:
-    """A `Robust` as it is, a number as its epsilon, None as none.
+    """The setting `robust=` as a `Robust`: a number is its epsilon; None stays None.
 
     Raises:
         InvalidSetting: it is none of these, or rows of the layout cannot be perturbed.

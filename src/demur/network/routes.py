@@ -16,30 +16,12 @@ from demur.classifiers.keras_model import known_layout
 from demur.classifiers.likeness import Probe
 from demur.errors import ClassifierFailed, NonFinite, NotFitted, ShapeMismatch, WrongType
 from demur.network.companion import is_wrapped
-from demur.network.feeding import Prepare, Preprocess, preprocessed
+from demur.network.feeding import Prepare, Remake
 from demur.network.graph import AnsweredGraph, DetectorGraph, Half, Network, Outputs, Views, compiled, started
 from demur.network.scoring import gathered, keep_apart, spacious
 from demur.rows.encoding import TableEncoder, lacking
-from demur.rows.layout import (
-    CHECK_ROWS,
-    Columns,
-    Field,
-    Layout,
-    Rows,
-    as_json,
-    batches,
-    cast,
-    check_layout,
-    compatible,
-    finite_rows,
-    from_json,
-    is_table,
-    layout_of,
-    mapped,
-    padded,
-    row_count,
-    taken,
-)
+from demur.rows.layout import Columns, Field, Layout, as_json, compatible, flat, from_json, mapped
+from demur.rows.rows import CHECK_ROWS, Rows, padded, padded_size
 from demur.rows.texts import Text
 
 PASSTHROUGH = "passthrough"
@@ -82,7 +64,7 @@ class InGraph:
         return compiled(graph, self.classifier.layout)
 
     def kept_apart(self, scoring: Network) -> Network:
-        """The same for rows that may hold NaN, which get NaN for a score."""
+        """`scoring` for rows that may hold NaN: the score of such a row is NaN."""
         return keep_apart(scoring)
 
     def reference(self, views: Views, parts: Sequence[Any]) -> Network:
@@ -95,15 +77,9 @@ class InGraph:
 
     training_rows = companion_rows
 
-    def prepare(self, preprocess_fn: Preprocess | None, *, is_answered: bool) -> Prepare:  # noqa: ARG002 - it is asked in the step
+    def prepare(self, remake: Remake | None, *, is_answered: bool) -> Prepare:  # noqa: ARG002 - it is asked in the step
         """What makes the trainer's inputs of a batch of the caller's rows."""
-        layout = self.classifier.layout
-
-        def inputs(batch: Rows) -> dict[str, Any]:
-            batch = cast(batch, layout)
-            return {"x": batch if preprocess_fn is None else preprocessed(preprocess_fn, batch, layout)}
-
-        return inputs
+        return lambda batch: {"x": (batch if remake is None else remake(batch)).cast().raw}
 
     def settings(self) -> dict[str, Any]:
         """What has been settled about the rows, as JSON can hold it."""
@@ -119,49 +95,48 @@ class OutOfGraph:
 
     Args:
         classifier: the classifier.
-        companion: the companion, if there is one yet.
         preprocess: what makes the companion's rows of the classifier's; None for the default.
         temperature: sharpens what the classifier answers.
-        rows: the first rows there are; not needed where something is saved.
-        fitting: whether they are training rows.
-        saved: what `settings` returned.
-
-    Raises:
-        NotFitted: how rows become numbers is learned from training rows, and there are none.
     """
 
-    def __init__(
-        self,
-        classifier: BlackBoxClassifier,
-        companion: Any,
-        preprocess: Any,
-        temperature: float,
-        *,
-        rows: Rows | None = None,
-        fitting: bool = False,
-        saved: dict[str, Any] | None = None,
-    ) -> None:
+    companion_layout: Layout
+
+    def __init__(self, classifier: BlackBoxClassifier, preprocess: Any, temperature: float) -> None:
         self.classifier, self.preprocess, self.temperature = classifier, preprocess, temperature
         self.encoder: TableEncoder | None = None
         self.probe: Probe | None = None
         if classifier.answers is None:
             classifier.answers = InMemory()
-        if saved is not None:
-            classifier.classes = saved["classes"]
-            self.encoder = None if saved["encoder"] is None else TableEncoder(saved["encoder"])
-            self.companion_layout = from_json(saved["companion"])
-            return
-        if isinstance(preprocess, TableEncoder):
-            self.encoder = copy.copy(preprocess)  # several detectors may have been given the same
-        elif preprocess is None and self._takes_a_table(rows):
+
+    def resume(self, saved: dict[str, Any]) -> None:
+        """Take what `settings` returned."""
+        self.classifier.classes = saved["classes"]
+        self.encoder = None if saved["encoder"] is None else TableEncoder(saved["encoder"])
+        self.companion_layout = from_json(saved["companion"])
+
+    def learn(self, rows: Rows, companion: Any, *, fitting: bool) -> None:
+        """Learn from the first rows there are how rows become numbers, and what the companion takes.
+
+        Args:
+            rows: the first rows.
+            companion: the companion, if there is one yet.
+            fitting: whether the rows are training rows.
+
+        Raises:
+            NotFitted: how rows become numbers is learned from training rows, and these are none.
+        """
+        classifier = self.classifier
+        if isinstance(self.preprocess, TableEncoder):
+            self.encoder = copy.copy(self.preprocess)  # several detectors may have been given the same
+        elif self.preprocess is None and self._takes_a_table(rows):
             self.encoder = TableEncoder()
         if self.encoder is not None and not self.encoder.is_fitted:
             if not fitting:
                 raise NotFitted(LEARN_FIRST)
-            self.encoder.fit(rows)
+            self.encoder.fit(rows.raw)
         if not classifier.classes:  # then an answer tells; one call, so that no answer is lost if it fails
-            self._answers(taken(rows, slice(0, min(32, classifier.ask_at_once or 32))))
-        self.companion_layout = _as_taken(layout_of(self.companion_rows(taken(rows, slice(0, 1)))), companion)
+            self._answers(rows[: min(32, classifier.ask_at_once or 32)])
+        self.companion_layout = _as_taken(Rows.unchecked(self._made(rows[:1])).layout, companion)
         self.probe = Probe.like(rows)
 
     @property
@@ -186,12 +161,13 @@ class OutOfGraph:
         start = started(graph, {"x": self.companion_layout, "reference": reference})
 
         def run(batch: Rows, batch_size: int) -> Callable[[], Outputs]:
-            n, x = row_count(batch), cast(self.companion_rows(batch), self.companion_layout)
-            is_finite = finite_rows(x)
+            n, x = len(batch), self.companion_rows(batch).cast()
+            is_finite = x.are_finite()
             log_p, _ = self._answers(batch, is_finite)
+            size = padded_size(n, batch_size)
             inputs = {
-                "x": padded(_finite(x, is_finite), batch_size),
-                "reference": tuple(padded(view, batch_size) for view in self._views(log_p)),
+                "x": _finite(x, is_finite).padded(batch_size).raw,
+                "reference": tuple(padded(view, size) for view in self._views(log_p)),
             }
             outputs = start(inputs)
 
@@ -205,7 +181,7 @@ class OutOfGraph:
         return run
 
     def kept_apart(self, scoring: Network) -> Network:
-        """The same for rows that may hold NaN: a table may always."""
+        """`scoring` itself: it takes rows that hold NaN."""
         return scoring
 
     def reference(self, views: Views, parts: Sequence[Any]) -> Network:  # noqa: ARG002 - a black box has one view
@@ -219,19 +195,22 @@ class OutOfGraph:
 
     def companion_rows(self, rows: Rows) -> Rows:
         """What the companion takes of rows that the classifier takes."""
+        return Rows(self._made(rows), self.companion_layout)
+
+    def _made(self, rows: Rows) -> Any:
+        """The arrays that the companion takes."""
         if self.encoder is not None:
-            return self.encoder.transform(rows)
+            return self.encoder.transform(rows.raw)
         if not is_own(self.preprocess):
-            if is_table(rows):
+            if rows.is_table:
                 raise WrongType("a table with columns needs a companion_preprocess that makes numbers of it")
-            return mapped(np.asarray, rows)
-        made = getattr(self.preprocess, "transform", self.preprocess)(rows)
+            return mapped(np.asarray, rows.raw)
+        made = getattr(self.preprocess, "transform", self.preprocess)(rows.raw)
         made = made.toarray() if hasattr(made, "toarray") else made  # what scikit-learn calls a sparse matrix
         made = mapped(np.asarray, made)
-        if row_count(made) != row_count(rows):
-            raise ShapeMismatch(
-                f"companion_preprocess must keep the number of rows; it made {row_count(made)} of {row_count(rows)}"
-            )
+        n = len(flat(made)[0])
+        if n != len(rows):
+            raise ShapeMismatch(f"companion_preprocess must keep the number of rows; it made {n} of {len(rows)}")
         return made
 
     def training_rows(self, rows: Rows) -> Rows:
@@ -242,22 +221,19 @@ class OutOfGraph:
         if self.encoder is None:
             return self._checked(rows, name)
         # A few rows at a time, and on disk if they are large: numbers take more room than words and categories.
-        parts = ([self.companion_rows(batch)] for batch in batches(rows, CHECK_ROWS))
-        made = gathered(parts, row_count(rows), spacious)[0]
-        return check_layout(made, self.companion_layout, name)
+        parts = ([self._made(batch)] for batch in rows.batches(CHECK_ROWS))
+        return Rows.of(gathered(parts, len(rows), spacious)[0], self.companion_layout, name)
 
-    def prepare(self, preprocess_fn: Preprocess | None, *, is_answered: bool) -> Prepare:
+    def prepare(self, remake: Remake | None, *, is_answered: bool) -> Prepare:
         """What makes the trainer's inputs of a batch: of `training_rows`, or of rows still to be asked about."""
-        layout = self.classifier.layout
 
         def answered(batch: Rows) -> dict[str, Any]:
-            return {"x": cast(mapped(np.asarray, batch), self.companion_layout)}
+            return {"x": Rows(batch.raw, self.companion_layout).mapped(np.asarray).cast().raw}
 
         def asking(batch: Rows) -> dict[str, Any]:
-            if preprocess_fn is not None:
-                batch = preprocessed(preprocess_fn, batch, layout, finite=not self.takes_missing)
+            batch = batch if remake is None else remake(batch)
             reference = tuple(self._views(self._all_answers(batch)))
-            return {"x": self._checked(batch, "a batch of X"), "reference": reference}
+            return {"x": self._checked(batch, "a batch of X").raw, "reference": reference}
 
         return answered if is_answered else asking
 
@@ -276,12 +252,12 @@ class OutOfGraph:
             self.classifier.answers = None
 
     def _takes_a_table(self, rows: Rows) -> bool:
-        """Whether columns are to become numbers; those of a function's rows do only if numbers are missing there."""
+        """Whether a `TableEncoder` makes the companion's rows: for tables, texts, and arrays that lack numbers."""
         layout = self.classifier.layout
         if not isinstance(layout, Field):
             return isinstance(layout, Columns | Text)
         is_row = len(layout.shape) == 1
-        return is_row and (self.classifier.takes_tables or not finite_rows(np.asarray(rows)).all())
+        return is_row and (self.classifier.takes_tables or not rows.mapped(np.asarray).are_finite().all())
 
     def _views(self, log_p: npt.NDArray[Any]) -> Outputs:
         """The reference views, log-probabilities, of what was answered."""
@@ -310,24 +286,24 @@ class OutOfGraph:
         found: dict[int, npt.NDArray[np.float32]] = {}
         for group, (chosen, is_whole) in enumerate(groups):
             try:
-                found[group] = self.classifier.log_probabilities(taken(rows, chosen))
+                found[group] = self.classifier.log_probabilities(rows[chosen])
             except (ClassifierFailed, NonFinite) as error:
                 if is_whole:
                     raise
                 failure = error
         if not self.classifier.classes and failure is not None:
             raise failure
-        log_p = np.full((row_count(rows), self.classifier.classes), np.nan, "float32")
+        log_p = np.full((len(rows), self.classifier.classes), np.nan, "float32")
         for group, answered in found.items():
             log_p[groups[group].rows] = answered
         return log_p, failure
 
     def _alike(self, rows: Rows, is_finite: npt.NDArray[np.bool_] | None) -> list["Alike"]:
         """Rows that lack the same values together: a classifier that fails on one of them fails on all."""
-        n = row_count(rows)
+        n = len(rows)
         marks = [np.zeros((n, 1), bool) if is_finite is None else ~is_finite[:, None]]
-        if self.takes_missing and (is_table(rows) or np.ndim(rows) in (1, 2)):
-            marks.append(lacking(rows))
+        if self.takes_missing and (rows.is_table or np.ndim(rows.raw) in (1, 2)):
+            marks.append(lacking(rows.raw))
         patterns, group = np.unique(np.concatenate(marks, axis=1), axis=0, return_inverse=True)
         chosen = [np.flatnonzero(group.reshape(-1) == i) for i in range(len(patterns))]
         return [Alike(part, not pattern.any()) for part, pattern in zip(chosen, patterns, strict=True)]
@@ -342,15 +318,14 @@ class OutOfGraph:
         if failure is not None:
             failed, reason = int(np.isnan(log_p).any(axis=1).sum()), str(failure.__cause__ or failure).splitlines()[0]
             raise NonFinite(
-                f"{failed} of {row_count(rows)} rows hold NaN or lack a value, and the classifier fails on them: "
+                f"{failed} of {len(rows)} rows hold NaN or lack a value, and the classifier fails on them: "
                 f"{reason}. Remove these rows or, if new rows will lack values too, impute them in the classifier's "
                 "own pipeline"
             ) from failure
         return log_p
 
     def _checked(self, rows: Rows, name: str) -> Rows:
-        made = cast(self.companion_rows(rows), self.companion_layout)
-        return check_layout(made, self.companion_layout, name)
+        return Rows.of(self.companion_rows(rows).cast(), self.companion_layout, name)
 
 
 class Alike(NamedTuple):
@@ -383,7 +358,7 @@ def asked(classifier: BlackBoxClassifier, probe: Probe) -> npt.NDArray[np.float3
     An answer with another number of classes comes as an array without rows.
     """
     try:
-        return np.asarray(np.exp(classifier.log_probabilities(probe.rows)))
+        return np.asarray(np.exp(classifier.log_probabilities(Rows(probe.rows, classifier.layout))))
     except ShapeMismatch:
         return np.zeros((0, 0), "float32")
     except Exception:  # made-up rows may be rows that it does not know what to say of
@@ -404,7 +379,7 @@ def _as_taken(made: Layout, companion: Any) -> Layout:
 
 
 def _finite(x: Rows, is_finite: npt.NDArray[np.bool_]) -> Rows:
-    """Rows with zeros in the place of those that hold NaN or infinity."""
+    """The rows, with zeros in place of every row that holds NaN or infinity."""
     if is_finite.all():
         return x
 
@@ -413,4 +388,4 @@ def _finite(x: Rows, is_finite: npt.NDArray[np.bool_]) -> Rows:
         array[~is_finite] = 0
         return array
 
-    return mapped(cleaned, x)
+    return x.mapped(cleaned)

@@ -12,11 +12,12 @@ from demur.errors import NonFinite
 from demur.guards.results import Scored
 from demur.network.graph import Network, Outputs
 from demur.progress import progress
-from demur.rows.layout import Rows, finite_rows, mapped, row_count, row_list
+from demur.rows.arrays import row_list
+from demur.rows.rows import Rows
 from demur.rows.sources import Source
 
 IN_MEMORY = 100_000_000
-"""Bytes up to which the reference of a data set is kept in memory while it is trained on."""
+"""Bytes up to which the classifier's answers for a data set are kept in memory during training."""
 
 
 def over_batches(network: Network, source: Source, batch_size: int, verbose: bool = False) -> Iterator[Outputs]:
@@ -58,7 +59,7 @@ def gathered(parts: Iterable[Outputs], n: int, allocate: Callable[[tuple[int, ..
 
 
 def spacious(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-    """Allocate an array, in a temporary file if it is large."""
+    """Allocate an array; a large one in a temporary file."""
     if math.prod(shape) * dtype.itemsize <= IN_MEMORY:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile() as file:  # stays while it is mapped, and is gone with the array
@@ -94,7 +95,7 @@ def score_rows(
 
     passes = over_batches(network, source, batch_size, verbose)
     parts = (kept(outputs) for outputs in passes)
-    score, y, y_opinion = joined(parts) if source.rows is None else gathered(parts, row_count(source.rows))
+    score, y, y_opinion = joined(parts) if source.rows is None else gathered(parts, len(source.rows))
     invalid = np.flatnonzero(~np.isfinite(score))
     if len(invalid) and not flag_invalid:
         raise NonFinite(
@@ -110,7 +111,7 @@ def keep_apart(network: Network) -> Network:
     """Pass the rows of a batch that hold NaN or infinity through the network on their own, and mark their scores."""
 
     def apart(x: Rows, batch_size: int) -> Callable[[], Outputs]:
-        is_finite = finite_rows(x)
+        is_finite = x.are_finite()
         if is_finite.all():
             return network(x, batch_size)
         outputs: Outputs = []
@@ -119,8 +120,7 @@ def keep_apart(network: Network) -> Network:
                 continue
             # As many rows as before, so that nothing is compiled for the occasion.
             spread = np.resize(np.flatnonzero(chosen), len(chosen))
-            filled = mapped(lambda array, spread=spread: array[spread], x)
-            found = [output[: chosen.sum()] for output in network(filled, batch_size)()]
+            found = [output[: chosen.sum()] for output in network(x[spread], batch_size)()]
             outputs = outputs or [np.empty((len(chosen), *output.shape[1:]), output.dtype) for output in found]
             for output, part in zip(outputs, found, strict=True):
                 output[chosen] = part

@@ -174,12 +174,12 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self.robust = robust
         self.shown = {"agreement": keras.metrics.CategoricalAccuracy(name="agreement"), **metrics}
         self.devices = devices
-        # On several devices Keras would weigh a batch's loss by the rows of a share, and not by those that count.
+        # On several devices Keras would weigh a batch's loss by all rows of a share; padding must not count.
         self.losses_shown = None if devices is ONE else keras.metrics.Mean(name="loss")
         self.built = companion.built
 
     def fit(self, x: Drawn, validation_data: Drawn | None = None, **kwargs: Any) -> Any:
-        """Train. If it fails, the companion keeps its weights, and an error in drawing a batch comes through as it is.
+        """Train. If training fails, the companion keeps its weights; errors in drawing a batch are not wrapped.
 
         TensorFlow wraps errors from its data pipeline in one of its own.
         """
@@ -217,7 +217,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         return {"loss": loss, "rows": rows, **{name: batch.counted(view) for name, view in views.items()}}
 
     def _loss_nearby(self, robust: Robust, x: Tensor, reference: list[Tensor], batch: Whole) -> Tensor:
-        """The mean score of the rows near by that the companion is least sure of: the reference stays that of `x`."""
+        """The mean score of neighbouring rows on which the companion is least sure, with the reference of `x`."""
         views = self.objective.views
         nearby = robust.perturbed(lambda x: views.losses(reference, views.opinion(x, False).log_probabilities), x)
         return batch.mean(views.losses(reference, views.opinion(nearby, True).log_probabilities))
@@ -254,7 +254,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
 
     @property
     def metrics(self) -> list[Any]:
-        """The trainer's own metrics; those that the companion was compiled with stay untouched."""
+        """The trainer's own metrics; the metrics that the companion was compiled with are not touched."""
         losses = [] if self.losses_shown is None else [self.losses_shown]
         return [*([self._loss_tracker] if self.compiled else []), *losses, *self.shown.values()]
 

@@ -17,8 +17,10 @@ from demur.errors import (
     WrongType,
 )
 from demur.guards.description import LOGITS, Outside
+from demur.rows.arrays import row_list
 from demur.rows.encoding import TableEncoder
-from demur.rows.layout import Rows, mapped, row_count, row_list, taken
+from demur.rows.layout import mapped
+from demur.rows.rows import Rows
 
 SUM_TOLERANCE = 1e-2
 """How far from 1 the probabilities of a row may sum: generous enough for float16."""
@@ -46,10 +48,10 @@ def asked(
         ClassifierFailed: the classifier raised an error.
         ShapeMismatch, NonFinite, NotADistribution: see `as_reference`.
     """
-    found = np.full((row_count(rows), classes), np.nan, "float32")
+    found = np.full((len(rows), classes), np.nan, "float32")
     for part in (able, ~able):
         chosen = np.flatnonzero(part)
-        some = rows if part.all() else taken(rows, chosen)
+        some = rows if part.all() else rows[chosen]
         with contextlib.suppress(*(() if part is able else (ClassifierFailed, NonFinite))):
             if len(chosen):
                 found[chosen] = as_reference(_answer(model, some), len(chosen), classes, answer, finite=finite)
@@ -58,13 +60,11 @@ def asked(
 
 def _answer(model: Any, rows: Rows) -> Any:
     try:
-        return getattr(model, "predict_proba", model)(rows)
+        return getattr(model, "predict_proba", model)(rows.raw)
     except DemurError:
         raise
     except Exception as error:
-        raise ClassifierFailed(
-            f"the classifier raised {type(error).__name__} on {row_count(rows)} rows: {error}"
-        ) from error
+        raise ClassifierFailed(f"the classifier raised {type(error).__name__} on {len(rows)} rows: {error}") from error
 
 
 def check_model(model: Any) -> None:
@@ -111,7 +111,7 @@ def as_reference(answers: Any, n: int, classes: int, answer: str, *, finite: boo
     return found
 
 
-def companion_rows(outside: Outside, preprocess: Any) -> Callable[[Rows], Rows]:
+def companion_rows(outside: Outside, preprocess: Any) -> Callable[[Any], Any]:
     """What makes the companion's rows of the caller's: the encoder in the file, or what the caller gives for it.
 
     Raises:
@@ -125,5 +125,5 @@ def companion_rows(outside: Outside, preprocess: Any) -> Callable[[Rows], Rows]:
     return (lambda rows: mapped(np.asarray, rows)) if made is None else (lambda rows: _dense(made(rows)))
 
 
-def _dense(made: Any) -> Rows:
+def _dense(made: Any) -> Any:
     return mapped(np.asarray, made.toarray() if hasattr(made, "toarray") else made)

@@ -25,19 +25,9 @@ from demur.guards.tensors import TensorGuard
 from demur.onnx.outside import NEEDED, as_reference, asked, check_model, companion_rows
 from demur.onnx.session import DTYPES, onnxruntime_module
 from demur.progress import progress
-from demur.rows.layout import (
-    Field,
-    Layout,
-    Rows,
-    as_array,
-    cast,
-    check_layout,
-    finite_rows,
-    flat,
-    row_count,
-    row_list,
-    shapes_of,
-)
+from demur.rows.arrays import as_array, row_list
+from demur.rows.layout import Field, Layout, shapes_of
+from demur.rows.rows import Rows
 from demur.rows.sources import as_source
 from demur.summary import Summary
 
@@ -223,32 +213,32 @@ class ExportedGuard(TensorGuard):
             )
         return Scored(score, y, y_opinion, invalid)
 
-    def feed(self, rows: Rows, reference: Any = None) -> dict[str, npt.NDArray[Any]]:
+    def feed(self, X: Any, reference: Any = None) -> dict[str, npt.NDArray[Any]]:
         """Rows as the graph takes them, encoded and cast, by the names of its inputs.
 
         Args:
-            rows: of `layout`.
+            X: rows of `layout`, checked already.
             reference: see `score`; it becomes an input, too.
 
         Raises:
             InvalidSetting: `reference` is missing, or given where the classifier is in the file.
             ShapeMismatch, NonFinite, NotADistribution: it does not hold the classifier's answers for these rows.
         """
-        outside = self._description.outside
+        outside, rows = self._description.outside, Rows(X, self.layout)
         if outside is None:
             if reference is not None:
                 self._check_outside("reference")
-            return dict(zip(self._description.inputs, flat(cast(rows, self.layout)), strict=True))
+            return dict(zip(self._description.inputs, rows.cast().arrays, strict=True))
         if reference is None and self._model is None:
             raise InvalidSetting(NEEDED)
-        made = cast(check_layout(self._companion_rows(rows), outside.companion, finite=False), outside.companion)
+        made = Rows.of(self._companion_rows(rows.raw), outside.companion, finite=False).cast()
         finite = self.on_invalid == "raise"
         answers = (
-            asked(self._model, rows, finite_rows(made), self.classes, outside.answer, finite=finite)
+            asked(self._model, rows, made.are_finite(), self.classes, outside.answer, finite=finite)
             if reference is None
-            else as_reference(reference, row_count(made), self.classes, outside.answer, finite=finite)
+            else as_reference(reference, len(made), self.classes, outside.answer, finite=finite)
         )
-        return {**dict(zip(self._description.inputs, flat(made), strict=True)), REFERENCE: answers}
+        return {**dict(zip(self._description.inputs, made.arrays, strict=True)), REFERENCE: answers}
 
     def checked(self, feed: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """See `TensorGuard.checked`."""
@@ -269,15 +259,15 @@ class ExportedGuard(TensorGuard):
         source = as_source(X, self.layout, finite=not flag_invalid)
         if reference is not None:
             reference = as_array(reference, "reference")
-            n = None if source.rows is None else row_count(source.rows)
+            n = None if source.rows is None else len(source.rows)
             if reference.shape[:1] != (n,):
                 given = "of X, as arrays or a table" if n is None else f"of {n} rows"
                 raise ShapeMismatch(f"reference must hold an answer for each {given}; got shape {reference.shape}")
         found, start = [], 0
         for batch in progress(source.draw(batch_size), source.count(batch_size), verbose):
-            answers = None if reference is None else reference[start : start + row_count(batch)]
-            found.append(self.run(self.feed(batch, answers), names))
-            start += row_count(batch)
+            answers = None if reference is None else reference[start : start + len(batch)]
+            found.append(self.run(self.feed(batch.raw, answers), names))
+            start += len(batch)
         return found[0] if len(found) == 1 else {name: np.concatenate([one[name] for one in found]) for name in names}
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.errors import InvalidSetting, ShapeMismatch
-from demur.rows.layout import Labels, as_array, row_list
+from demur.rows.arrays import as_array, row_list
+from demur.rows.layout import Labels
 
 Name: TypeAlias = str | int | float | bool
 """What one class is called."""
@@ -101,7 +102,7 @@ class Classes:
 
     @property
     def all_names(self) -> list[str]:
-        """What each of the classes is called, as text; () where it is not known how many there are."""
+        """The name of each class, as text; () where the number of classes is not known."""
         return [self.name_of(index) for index in range(self.count or 0)]
 
     def as_json(self) -> Any:
@@ -222,7 +223,7 @@ def settled_classes(given: tuple[Name, ...] | None, said: Said | None, count: in
 
 
 def _names(given: Any) -> tuple[Name, ...] | None:
-    """Names of classes as Python has them; None if they are none."""
+    """Names of classes as strings, integers or booleans of Python; None if they are anything else."""
     if isinstance(given, str | bytes | Mapping):
         return None
     try:

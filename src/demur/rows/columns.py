@@ -225,7 +225,7 @@ class LeftOut:
 
 
 def as_numbers(values: Values) -> Values | None:
-    """Values as numbers with NaN for those that are missing; None if they are no numbers. True and False are none."""
+    """Values as numbers, NaN for missing ones; None if a value is not a number. Booleans do not count as numbers."""
     if values.dtype.kind in "iuf":
         return values
     if values.dtype.kind != "O":
@@ -239,7 +239,7 @@ def as_numbers(values: Values) -> Values | None:
 
 
 def as_categories(values: Values) -> list[str]:
-    """Values as texts, `MISSING` where there is none."""
+    """Values as texts; a missing value is `MISSING`."""
     return [MISSING if is_missing(value) else str(value) for value in values]
 
 
@@ -269,7 +269,7 @@ def are_free_text(values: list[str]) -> bool:
 
 
 def are_names_of_rows(values: Values | list[str]) -> bool:
-    """Whether a column names rows, as ids do: whole numbers none of which repeats, or categories of which few do."""
+    """Whether a column looks like ids: whole numbers that never repeat, or categories that seldom do."""
     if isinstance(values, list):
         known = [value for value in values if value != MISSING]
         return len(known) >= FEWEST and len(set(known)) >= 0.9 * len(known)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from demur import checks
 from demur.errors import EmptyInput, InvalidSetting, NotFitted, ShapeMismatch, WrongType
+from demur.rows.arrays import as_array, is_table
 from demur.rows.columns import (
     Categories,
     LeftOut,
@@ -20,7 +21,6 @@ from demur.rows.columns import (
     as_numbers,
     is_lacking,
 )
-from demur.rows.layout import Rows, as_array, is_table
 
 Column: TypeAlias = Numbers | Categories | NGrams | LeftOut
 
@@ -83,7 +83,7 @@ class TableEncoder:
         """Whether missing values become numbers: encoders saved by earlier versions leave them as NaN."""
         return all(column.imputes for column in self.columns)
 
-    def fit(self, rows: Rows) -> Self:
+    def fit(self, rows: Any) -> Self:
         """Learn from training rows what the numbers are.
 
         Raises:
@@ -115,7 +115,7 @@ class TableEncoder:
         self._warn(doubts)
         return self
 
-    def transform(self, rows: Rows) -> npt.NDArray[np.float32]:
+    def transform(self, rows: Any) -> npt.NDArray[np.float32]:
         """Return the numbers: `(n, width)`; NaN in rows that hold infinity.
 
         Raises:
@@ -181,19 +181,19 @@ class TableEncoder:
             checks.warn(f"{'. '.join(said)}. {advice}")
 
 
-def lacking(rows: Rows) -> npt.NDArray[np.bool_]:
+def lacking(rows: Any) -> npt.NDArray[np.bool_]:
     """Where a table, an array `(n, features)` or texts `(n,)` lack a value: `(n, columns)`."""
     return np.stack([is_lacking(values) for _, values in _columns(rows)], axis=1)
 
 
 def _made_again(column: dict[str, Any]) -> Column:
-    """A column from its settings, of which each kind has one that the others lack."""
+    """A column from its settings; each kind of column has a setting that the other kinds lack."""
     kinds = {"mean": Numbers, "categories": Categories, "weights": NGrams}
     kind: Any = next((kind for setting, kind in kinds.items() if setting in column), LeftOut)
     return kind(**column)  # type: ignore[no-any-return]
 
 
-def _columns(rows: Rows) -> list[tuple[str, npt.NDArray[Any]]]:
+def _columns(rows: Any) -> list[tuple[str, npt.NDArray[Any]]]:
     if is_table(rows):
         return [(str(name), _values(rows[name])) for name in rows.columns]
     array = as_array(rows, "rows")

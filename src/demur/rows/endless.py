@@ -15,7 +15,7 @@ UNTOLD = 10_000
 
 
 def check_ends(stream: Any, name: str = "X") -> None:
-    """Raise InvalidSetting if a stream says that it is endless.
+    """Raise InvalidSetting if a stream is known to be endless.
 
     Args:
         stream: of batches.
@@ -29,7 +29,7 @@ def check_ends(stream: Any, name: str = "X") -> None:
 
 
 def _advice_for(stream: Any, name: str) -> str | None:
-    """How to end a stream that says that it is endless; None of any other."""
+    """How to end a stream that is known to be endless; None for any other stream."""
     if callable(getattr(stream, "cardinality", None)):  # tf.data.Dataset: -1 is tf.data.INFINITE_CARDINALITY
         return f"{name}.take(n)" if int(stream.cardinality()) == -1 else None
     if hasattr(stream, "num_batches") and hasattr(stream, "__getitem__"):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.rows.layout import Field, Layout, Rows, is_table
+from demur.rows.layout import Field
+from demur.rows.rows import Rows
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +32,7 @@ OF_IMAGES, OF_PALE_IMAGES = math.log2(2.5), math.log2(1 / 11)
 """An image that lost its contrast varies much less than others, and none can vary much more."""
 ROUNDING = 1e-6
 UNLIKELY, LIKELY = 60.0, 25.0
-"""Hotelling's T-squared of the channels in their own order, from which it is not theirs, and in that which is."""
+"""Hotelling's T-squared of the channels: the order is wrong above the first, another order right below the second."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Range:
         return float((self.quantiles[-1] - self.quantiles[0]).max(initial=0.0))
 
     def only(self, columns: tuple[str, ...]) -> "Range":
-        """That of some columns, in the order that they have here."""
+        """The range of some of the columns, in the order of `self.columns`."""
         if self.columns == columns or self.is_pooled:
             return self
         chosen = [i for i, name in enumerate(self.columns) if name in columns]
@@ -101,12 +102,12 @@ class Numbers:
     is_pooled: bool
 
     def taken(self, chosen: Array) -> "Numbers":
-        """Those of some rows."""
+        """The numbers of some rows."""
         return replace(self, values=self.values[chosen])
 
     @classmethod
     def joined(cls, parts: Sequence["Numbers"]) -> "Numbers":
-        """Those of several batches of rows, of one layout: of a table, the columns that are numeric in each."""
+        """The numbers of several batches of one layout; of tables, the columns that are numeric in every batch."""
         columns = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
         values = [part.values[..., [part.columns.index(name) for name in columns]] for part in parts]
         return replace(parts[0], columns=tuple(columns), values=np.concatenate(values))
@@ -125,7 +126,7 @@ class Numbers:
 
 
 def _quantiles(values: Array) -> Array:
-    """The quantiles at `LEVELS`, `(9, columns)`, of numbers `(n, columns)`; zeros where there are none."""
+    """The quantiles at `LEVELS`, `(9, columns)`, of numbers `(n, columns)`; zeros where no number is finite."""
     ordered = np.sort(values, axis=0)  # NaN comes last
     last = np.maximum(0, np.isfinite(values).sum(axis=0) - 1)
     places = np.array(LEVELS)[:, None] * last
@@ -134,26 +135,27 @@ def _quantiles(values: Array) -> Array:
     return np.asarray(np.nan_to_num(low + (places - below) * (high - low)))
 
 
-def ranges_of(rows: Rows, layout: Layout, *, channels_first: bool = False) -> list[Range]:
-    """The ranges of rows of a layout."""
-    return [part.range() for part in numbers_of(rows, layout, channels_first=channels_first)]
+def ranges_of(rows: Rows, *, channels_first: bool = False) -> list[Range]:
+    """The ranges of the numbers of rows."""
+    return [part.range() for part in numbers_of(rows, channels_first=channels_first)]
 
 
-def numbers_of(rows: Rows, layout: Layout, *, channels_first: bool = False) -> list[Numbers]:
-    """The numbers of rows of a layout: those of each array, or of a table's numeric columns; of texts none."""
-    if is_table(rows):
-        names = [str(name) for name in rows.columns]
-        columns = {str(name): np.asarray(rows[name]) for name in rows.columns}
+def numbers_of(rows: Rows, *, channels_first: bool = False) -> list[Numbers]:
+    """The numbers of rows: of each array, or of a table's numeric columns; of texts none."""
+    layout, values = rows.layout, rows.raw
+    if rows.is_table:
+        names = [str(name) for name in values.columns]
+        columns = {str(name): np.asarray(values[name]) for name in values.columns}
         numeric = [name for name in names if columns[name].dtype.kind in "uif"][:NUMBERS]
         if not numeric:
             return []
-        values = np.stack([columns[name].astype("float64") for name in numeric], axis=1)
-        return [Numbers("", tuple(map(repr, numeric)), values[:, None], False)]
+        numbers = np.stack([columns[name].astype("float64") for name in numeric], axis=1)
+        return [Numbers("", tuple(map(repr, numeric)), numbers[:, None], False)]
     if isinstance(layout, Field):
-        return list(_of_array(rows, layout, "", channels_first))
+        return list(_of_array(values, layout, "", channels_first))
     if isinstance(layout, dict | tuple):
         pairs = layout.items() if isinstance(layout, dict) else enumerate(layout)
-        return [part for key, field in pairs for part in _of_array(rows[key], field, repr(key), channels_first)]
+        return [part for key, field in pairs for part in _of_array(values[key], field, repr(key), channels_first)]
     return []
 
 
@@ -261,7 +263,7 @@ def _reach(part: Range) -> float:
 
 
 def _growth(before: Array, now: Array, spreads: Sequence[tuple[int, int]], rows: float, least: int = 1) -> Array:
-    """How many times as much each column varies, as a power of 2, `(columns,)`; NaN where it is not known.
+    """By what factor the spread of each column grew, as a power of 2, `(columns,)`; NaN where that is not known.
 
     Whichever part of the numbers is looked at, they vary so much more, or less, at least.
 
@@ -299,7 +301,7 @@ def _ends(before: Array, now: Array) -> str:
 
 
 def _other_order(before: Range, now: Range) -> str | None:
-    """Whether the channels would be those of the known rows in another order, and in their own cannot be."""
+    """Tell, in words, if the channels match the known rows only in another order; None if not."""
     width = len(before.means)
     if width < 2 or width != len(now.means):
         return None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.rows.layout import CHECK_ROWS, Rows, batches, flat, is_table, row_count
+from demur.rows.rows import CHECK_ROWS, Rows
 from demur.rows.texts import is_missing
 
 KEPT = 2**16
@@ -24,16 +24,17 @@ Hashes = npt.NDArray[np.uint64]
 
 def row_keys(rows: Rows) -> list[bytes]:
     """What tells one row from another, whatever rows are around it: 20 bytes each."""
-    if is_table(rows):
-        names = repr([str(name) for name in rows.columns]).encode()
-        records = rows.itertuples(index=False, name=None) if hasattr(rows, "itertuples") else rows.iter_rows()
+    if rows.is_table:
+        table = rows.raw
+        names = repr([str(name) for name in table.columns]).encode()
+        records = table.itertuples(index=False, name=None) if hasattr(table, "itertuples") else table.iter_rows()
         return [hashlib.blake2b(names + repr(tuple(map(_plain, r))).encode(), digest_size=20).digest() for r in records]
     # Objects, such as texts, by what they are: an array of them holds nothing but their addresses.
     arrays = [
         np.array([repr(_plain(value)).encode() for value in array], object)
         if array.dtype.kind == "O"
         else np.ascontiguousarray(array)
-        for array in flat(rows)
+        for array in rows.arrays
     ]
     start = hashlib.blake2b(repr([(str(a.dtype), a.shape[1:]) for a in arrays]).encode(), digest_size=20)
     keys = []
@@ -47,16 +48,17 @@ def row_keys(rows: Rows) -> list[bytes]:
 
 def row_hashes(rows: Rows) -> Hashes:
     """A hash of each row, `(n,)`: the same whatever type its numbers have, as long as they are the same in float32."""
-    keys = [key[:8] for batch in batches(rows, CHECK_ROWS) for key in row_keys(_canonical(batch))]
+    keys = [key[:8] for batch in rows.batches(CHECK_ROWS) for key in row_keys(_canonical(batch))]
     return np.frombuffer(b"".join(keys), "<u8").astype("uint64")
 
 
 def _canonical(rows: Rows) -> Rows:
     """Rows as arrays that are equal where the rows are."""
-    if is_table(rows):
-        columns = [_codes(np.asarray(rows[name])) for name in rows.columns]
-        return np.stack(columns, axis=1) if columns else np.zeros((row_count(rows), 0), "uint64")
-    return tuple(_numbers(np.asarray(array)) if array.dtype.kind in "buif" else array for array in flat(rows))
+    if rows.is_table:
+        columns = [_codes(np.asarray(rows.raw[name])) for name in rows.raw.columns]
+        codes = np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), "uint64")
+        return Rows(codes, rows.layout)
+    return rows.mapped(lambda array: _numbers(np.asarray(array)) if array.dtype.kind in "buif" else array)
 
 
 def _numbers(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -102,8 +104,8 @@ class RowSketch:
     was there.
 
     Examples:
-        >>> known = RowSketch.of(X_train)
-        >>> known.shared_with(RowSketch.of(X_train[:20])), known.shared_with(RowSketch.of(X_new))
+        >>> known, new = RowSketch.of(Rows.unchecked(X_train)), RowSketch.of(Rows.unchecked(X_new))
+        >>> known.shared_with(RowSketch.of(Rows.unchecked(X_train[:20]))), known.shared_with(new)
         ((20, 20), (0, 40))
 
     Attributes:
@@ -118,7 +120,7 @@ class RowSketch:
 
     @classmethod
     def of(cls, rows: Rows) -> "RowSketch":
-        """The sketch of rows: arrays, tables or texts, checked already."""
+        """The sketch of rows."""
         return cls.of_hashes(row_hashes(rows))
 
     @classmethod
@@ -147,7 +149,7 @@ class RowSketch:
         return self._joined(other, np.maximum, max(self.rows, other.rows))
 
     def distinct(self) -> "RowSketch":
-        """The same, as if each row had come once."""
+        """The sketch of these rows without repetitions."""
         return RowSketch(self.hashes, np.ones_like(self.counts), self.rows)
 
     def shared_with(self, other: "RowSketch") -> tuple[int, int]:

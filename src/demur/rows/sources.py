@@ -8,29 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
+from demur.rows.arrays import LIST, as_numpy, is_sparse, is_table
 from demur.rows.endless import check_ends, watched
-from demur.rows.layout import (
-    LIST,
-    Field,
-    Layout,
-    Rows,
-    as_numpy,
-    batches,
-    check_layout,
-    describe_layout,
-    fits,
-    flat,
-    is_sparse,
-    is_table,
-    layout_of,
-    mapped,
-    row_count,
-    taken,
-)
+from demur.rows.layout import Field, Layout, describe_layout, fits, flat, mapped
+from demur.rows.rows import Rows
 from demur.rows.texts import Text, are_texts
 
-SOME = 2048
-"""Rows that tell what scores, or numbers, are usual."""
 LABELS = ("label", "labels", "target", "targets", "y")
 """What columns with labels are called in data sets."""
 
@@ -69,29 +52,29 @@ def as_source(X: Any, layout: Layout, name: str = "X", *, finite: bool = True) -
 
     Raises:
         InvalidSetting: `X` is a stream that says that it never ends.
-        WrongType, ShapeMismatch, EmptyInput, NonFinite: see `check_layout`; for a stream, as it is drawn.
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: see `Rows.of`; for a stream, as it is drawn.
     """
     if not is_stream(X):
         X = X[0] if _is_pair(X, layout) else X
+        X = X.raw if isinstance(X, Rows) else X
         if isinstance(layout, Field) and not (hasattr(X, "__array__") or is_sparse(X)) and not are_texts(X):
             raise WrongType(
                 f"{name} must be an array of shape {describe_layout(layout)} or a stream of such batches; got "
                 f"{type(X).__name__}{LIST if isinstance(X, list) else ''}"
             )
-        return ArraySource(check_layout(X, layout, name, finite=finite))
+        return ArraySource(Rows.of(X, layout, name, finite=finite))
     check_ends(X, name)
     return StreamSource(DataSet(X) if is_data_set(X) else X, layout, name, finite=finite)
 
 
-def some_of(rows: Rows, n: int = SOME) -> Rows:
-    """At most n of the rows, spread evenly over all of them, and copied."""
-    every = row_count(rows)
-    return taken(rows, np.linspace(0, every - 1, min(n, every)).astype(int))
-
-
 def is_stream(X: Any) -> bool:
     """Whether `X` is a stream of batches rather than rows."""
-    if hasattr(X, "__array__") or is_sparse(X) or is_table(X) or isinstance(X, list | tuple | dict | str | bytes):
+    if (
+        isinstance(X, Rows | list | tuple | dict | str | bytes)
+        or hasattr(X, "__array__")
+        or is_sparse(X)
+        or is_table(X)
+    ):
         return False
     return hasattr(X, "__iter__") or _is_indexed(X) or is_data_set(X)
 
@@ -136,25 +119,11 @@ def collected(X: Any, layout: Layout, name: str = "X", *, labels: bool = False) 
     rows: list[Rows] = []
     found: list[Any] = []
     for batch in _batches_of(DataSet(X) if is_data_set(X) else X):
-        part = _rows_of(batch, layout, f"batch {len(rows)} of {name}", finite=False)
-        rows.append(part if is_table(part) else mapped(np.copy, part))
+        rows.append(_rows_of(batch, layout, f"batch {len(rows)} of {name}", finite=False).copied())
         found += [np.array(_labels_of(batch, name))] if labels else []
     if not rows:
         raise EmptyInput(f"{name} has no batches; pass at least one")
-    return _joined(rows), np.concatenate(found) if labels else None
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    """Batches as one."""
-    if hasattr(parts[0], "iloc"):
-        import pandas as pd
-
-        return pd.concat(parts)
-    if is_table(parts[0]):
-        import polars as pl
-
-        return pl.concat(parts)
-    return mapped(lambda *arrays: np.concatenate(arrays), *parts)
+    return Rows.joined(rows).raw, np.concatenate(found) if labels else None
 
 
 def is_collection(X: Any) -> bool:
@@ -164,7 +133,7 @@ def is_collection(X: Any) -> bool:
 
 
 def first_rows(X: Any, name: str = "X") -> tuple[Rows, Any]:
-    """Return the first rows there are, and `X` as it can be drawn from still: for what learns its layout from rows.
+    """Return the first rows there are, in the layout that they are seen to have, and `X`, still to be drawn from.
 
     Raises:
         InvalidSetting: `X` is a stream that says that it never ends.
@@ -182,20 +151,20 @@ def first_rows(X: Any, name: str = "X") -> tuple[Rows, Any]:
         rows, name = _inputs_of(batch, None), f"batch 0 of {name}"
     else:
         rows = X
-    if is_table(rows) or are_texts(rows):
-        return rows, X
-    is_array = hasattr(rows, "__array__") or is_sparse(rows)
-    if isinstance(rows, list) or not (isinstance(rows, tuple | dict) or is_array):
+    is_array = isinstance(rows, Rows | tuple | dict) or hasattr(rows, "__array__") or is_sparse(rows)
+    if not (is_array or is_table(rows) or are_texts(rows)):
         raise WrongType(
             f"{name} must be an array, a tuple or dict of arrays, a DataFrame, texts or a stream of such batches; got "
             f"{type(rows).__name__}{LIST if isinstance(rows, list) else ''}"
         )
-    arrays = mapped(as_numpy, rows)
-    return check_layout(arrays, layout_of(arrays), name, finite=False), X
+    found = rows if isinstance(rows, Rows) else Rows.unchecked(rows)
+    return Rows.of(found, found.layout, name, finite=False), X
 
 
 def _inputs_of(batch: Any, layout: Layout | None) -> Any:
     """The inputs of a stream's batch, which may hold labels too."""
+    if isinstance(batch, Rows):
+        return batch.raw
     if are_texts(batch):
         return batch
     if isinstance(batch, tuple | list) and len(batch):
@@ -231,7 +200,7 @@ def _rows_of(batch: Any, layout: Layout, name: str, *, finite: bool) -> Rows:
             f"{name} is a single row, of shape {np.shape(x)}, and batches of rows are wanted: batch the stream, as "
             "dataset.batch(32) or DataLoader(dataset, batch_size=32) does"
         )
-    return check_layout(x, layout, name, finite=finite)
+    return Rows.of(x, layout, name, finite=finite)
 
 
 def _labels_of(batch: Any, name: str) -> Any:
@@ -289,19 +258,19 @@ class ArraySource:
 
     def draw(self, batch_size: int) -> Iterator[Rows]:
         """Yield slices."""
-        return batches(self._rows, batch_size)
+        return self._rows.batches(batch_size)
 
     def first(self, n: int) -> list[Rows]:
         """Some of the rows, spread evenly over all of them."""
-        return [some_of(self._rows, n)]
+        return [self._rows.some(n)]
 
     def count(self, batch_size: int) -> int | None:
         """How many slices there are."""
-        return math.ceil(row_count(self._rows) / batch_size)
+        return math.ceil(len(self._rows) / batch_size)
 
 
 class StreamSource:
-    """An iterable of batches. A batch is never put together with another, only split if it is larger than asked for."""
+    """An iterable of batches. Batches are never joined; a batch that is larger than asked for is split."""
 
     rows: Rows | None = None
 
@@ -314,7 +283,7 @@ class StreamSource:
         drawn, stream = 0, _batches_of(self.stream)
         stream = watched(stream, self.name) if self.count(batch_size) is None else stream
         for drawn, batch in enumerate(stream, start=1):
-            yield from batches(self._checked(batch, drawn - 1), batch_size)
+            yield from self._checked(batch, drawn - 1).batches(batch_size)
         if not drawn:
             raise EmptyInput(f"{self.name} has no batches; pass at least one")
 
@@ -322,7 +291,7 @@ class StreamSource:
         """The first batches, at least one."""
         found: list[Rows] = []
         stream = _batches_of(self.stream)
-        while sum(map(row_count, found)) < n and (batch := next(stream, None)) is not None:
+        while sum(map(len, found)) < n and (batch := next(stream, None)) is not None:
             found.append(self._checked(batch, len(found)))
         if not self.again:
             self.stream = itertools.chain(found, self.stream)
@@ -330,8 +299,7 @@ class StreamSource:
 
     def _checked(self, batch: Any, number: int) -> Rows:
         """The rows of a batch, copied, as a stream may fill one buffer again and again."""
-        rows = _rows_of(batch, self.layout, f"batch {number} of {self.name}", finite=self.finite)
-        return rows if is_table(rows) else mapped(np.copy, rows)
+        return _rows_of(batch, self.layout, f"batch {number} of {self.name}", finite=self.finite).copied()
 
     def count(self, batch_size: int) -> int | None:  # noqa: ARG002 - batches are as large as the stream makes them
         """What the stream says of its own length."""
@@ -364,7 +332,7 @@ def _indexed(stream: Any) -> Iterator[Any]:
 
 
 class CheckedSource:
-    """A source whose first batch is checked as it is drawn, and each looked at, if somebody wants to."""
+    """A source that calls `check` on its first batch, and `look`, if given, on every batch."""
 
     def __init__(
         self, source: Source, check: Callable[[Rows], None], look: Callable[[Rows], None] | None = None

@@ -11,14 +11,14 @@ import numpy as np
 from demur._version import __version__
 from demur.errors import NotFitted, ThresholdNotSet
 from demur.summary import WIDTH
-from demur.testing.shared import TOLERANCE, MakeDetector, Rows, assert_same_scores, made, own_classes
+from demur.testing.shared import TOLERANCE, Array, MakeDetector, assert_same_scores, made, own_classes
 
 LINES = 40
 META_KEYS = {"name", "detector_type", "data_type", "online", "version"}
 
 
 def check_scores_equal_the_definition(
-    make_detector: MakeDetector, X: Rows, definition: Callable[[Any, Rows], tuple[Rows, Rows]]
+    make_detector: MakeDetector, X: Array, definition: Callable[[Any, Array], tuple[Array, Array]]
 ) -> None:
     """The score of an unsaturated input is the published one, to 1e-5.
 
@@ -38,7 +38,7 @@ def check_scores_equal_the_definition(
     )
 
 
-def check_batching_is_invisible(make_detector: MakeDetector, X: Rows) -> None:
+def check_batching_is_invisible(make_detector: MakeDetector, X: Array) -> None:
     """A row scores the same in a batch of any size and on its own, and results come in the order of the rows."""
     detector, rows = made(make_detector), X[:21]
     expected = [detector.score(row[None])[0] for row in rows]
@@ -49,7 +49,7 @@ def check_batching_is_invisible(make_detector: MakeDetector, X: Rows) -> None:
         assert_same_scores(scores, expected, f"batch_size={batch_size} gives other scores than one row at a time")
 
 
-def check_rows_are_independent(make_detector: MakeDetector, X: Rows) -> None:
+def check_rows_are_independent(make_detector: MakeDetector, X: Array) -> None:
     """Permuting the rows permutes everything that is said of them, and repeating one repeats it."""
     detector = made(make_detector)
     order = np.random.default_rng(0).permutation(len(X))
@@ -60,7 +60,7 @@ def check_rows_are_independent(make_detector: MakeDetector, X: Rows) -> None:
         assert_same_scores(permuted, result[order], "what is said of a row depends on the rows around it")
 
 
-def check_any_threads_may_share_a_detector(make_detector: MakeDetector, X: Rows) -> None:
+def check_any_threads_may_share_a_detector(make_detector: MakeDetector, X: Array) -> None:
     """Threads that score with one detector, which nothing was asked of yet, each get what one alone gets."""
     detector = made(make_detector)
     parts = [X[start:] for start in range(8)]
@@ -70,14 +70,14 @@ def check_any_threads_may_share_a_detector(make_detector: MakeDetector, X: Rows)
         assert_same_scores(scores, detector.score(part), "threads that share a detector disturb each other")
 
 
-def check_arrays_may_be_read_only(make_detector: MakeDetector, X: Rows) -> None:
+def check_arrays_may_be_read_only(make_detector: MakeDetector, X: Array) -> None:
     """An array that cannot be written to, as a file mapped into memory, scores like any other and without a warning."""
     detector, rows = made(make_detector), X.copy()
     rows.flags.writeable = False
     assert_same_scores(detector.score(rows), detector.score(X), "a read-only array scores otherwise")
 
 
-def check_numbers_score_as_their_float32(make_detector: MakeDetector, X: Rows) -> None:
+def check_numbers_score_as_their_float32(make_detector: MakeDetector, X: Array) -> None:
     """Integers and other floats are cast to float32 and never rescaled; the memory's layout does not matter."""
     detector = made(make_detector)
     whole = np.rint(np.abs(X) / np.abs(X).max() * 9)
@@ -94,7 +94,7 @@ def check_numbers_score_as_their_float32(make_detector: MakeDetector, X: Rows) -
     )
 
 
-def check_predictions_are_distributions(make_detector: MakeDetector, X: Rows) -> None:
+def check_predictions_are_distributions(make_detector: MakeDetector, X: Array) -> None:
     """`score(return_predictions=True)` returns the scores and two arrays of probabilities `(n, classes)`, float32."""
     detector = made(make_detector)
     result = detector.score(X, return_predictions=True)
@@ -108,7 +108,7 @@ def check_predictions_are_distributions(make_detector: MakeDetector, X: Rows) ->
         np.testing.assert_allclose(y.sum(axis=-1), 1, atol=TOLERANCE, err_msg=f"rows of {name} do not sum to 1")
 
 
-def _refusal(method: Any, X: Rows, error: type[Exception]) -> str | None:
+def _refusal(method: Any, X: Array, error: type[Exception]) -> str | None:
     """What a method's error of a kind says, if it comes before any forward pass; None if there is no such error."""
     with mock.patch.object(keras.layers.Layer, "__call__", _forward_pass):
         try:
@@ -118,7 +118,7 @@ def _refusal(method: Any, X: Rows, error: type[Exception]) -> str | None:
     return None
 
 
-def check_threshold_is_required_first(make_detector: MakeDetector, X: Rows) -> None:
+def check_threshold_is_required_first(make_detector: MakeDetector, X: Array) -> None:
     """Without a threshold, `predict` and `correct` raise ThresholdNotSet before any forward pass."""
     detector = made(make_detector)
     assert detector.threshold is None, f"a fresh detector has a threshold, {detector.threshold}; it is to have none"
@@ -129,7 +129,7 @@ def check_threshold_is_required_first(make_detector: MakeDetector, X: Rows) -> N
         assert "infer_threshold" in message, f"the error does not say what to do: {message}"
 
 
-def check_an_untrained_companion_is_not_asked(make_detector: MakeDetector, X: Rows) -> None:
+def check_an_untrained_companion_is_not_asked(make_detector: MakeDetector, X: Array) -> None:
     """A detector that made its companion by itself raises NotFitted, before any forward pass, until `fit` was called.
 
     That is so for all that scores: with and without a threshold. A companion that the caller gave may have been trained
@@ -152,7 +152,7 @@ def _forward_pass(layer: Any, *_args: Any, **_kwargs: Any) -> None:
     raise AssertionError(f"{layer.name} was called")
 
 
-def check_flagged_is_strictly_above_the_threshold(make_detector: MakeDetector, X: Rows) -> None:
+def check_flagged_is_strictly_above_the_threshold(make_detector: MakeDetector, X: Array) -> None:
     """Flagged means a score strictly above the threshold; a score at it is not flagged."""
     detector = made(make_detector)
     scores = detector.score(X)
@@ -167,7 +167,7 @@ def check_flagged_is_strictly_above_the_threshold(make_detector: MakeDetector, X
         assert (detector.correct(X)["data"]["is_adversarial"] == expected).all(), "correct flags others than predict"
 
 
-def check_predict_and_correct_return_what_they_promise(make_detector: MakeDetector, X: Rows) -> None:
+def check_predict_and_correct_return_what_they_promise(make_detector: MakeDetector, X: Array) -> None:
     """`predict` and `correct` return `{"meta", "data"}`, with the keys and types documented, and None where not asked.
 
     Flags are bool, scores float32, p-values float64, classes int64 or of the type of their names, all of shape `(n,)`.
@@ -191,7 +191,7 @@ def check_predict_and_correct_return_what_they_promise(make_detector: MakeDetect
     _check_result(detector.correct(X, return_all_predictions=False), without, X)
 
 
-def _check_result(result: Any, kinds: dict[str, str | None], X: Rows) -> None:
+def _check_result(result: Any, kinds: dict[str, str | None], X: Array) -> None:
     assert set(result) == {"meta", "data"}, f"a result has the keys {sorted(result)} instead of meta and data"
     assert set(result["meta"]) == META_KEYS, f"meta has the keys {sorted(result['meta'])}"
     assert set(result["data"]) == set(kinds), f"data has the keys {sorted(result['data'])} instead of {sorted(kinds)}"
@@ -205,7 +205,7 @@ def _check_result(result: Any, kinds: dict[str, str | None], X: Rows) -> None:
             assert value.shape == (len(X),), f"{name} has shape {value.shape}, not {(len(X),)}"
 
 
-def check_a_detector_and_its_results_print_in_a_few_lines(make_detector: MakeDetector, X: Rows) -> None:
+def check_a_detector_and_its_results_print_in_a_few_lines(make_detector: MakeDetector, X: Array) -> None:
     """A detector and its results print as summaries of at most 80 columns, and results of any length are short."""
     detector = made(make_detector)
     detector.infer_threshold(X, threshold_perc=50)
@@ -221,7 +221,7 @@ def check_a_detector_and_its_results_print_in_a_few_lines(make_detector: MakeDet
         assert len(repr(one)) < LINES * WIDTH, f"the repr of {type(one).__name__} has {len(repr(one))} characters"
 
 
-def check_correct_takes_the_opinion_where_flagged(make_detector: MakeDetector, X: Rows) -> None:
+def check_correct_takes_the_opinion_where_flagged(make_detector: MakeDetector, X: Array) -> None:
     """`corrected` is `defense` where an instance is flagged and `no_defense` elsewhere.
 
     `no_defense` is the class that the classifier itself predicts, `defense` that of the opinion.
@@ -239,7 +239,7 @@ def check_correct_takes_the_opinion_where_flagged(make_detector: MakeDetector, X
     assert (defense == opinion).all(), "defense is not the class of y_opinion"
 
 
-def check_meta_is_a_copy(make_detector: MakeDetector, X: Rows) -> None:
+def check_meta_is_a_copy(make_detector: MakeDetector, X: Array) -> None:
     """`meta` holds exactly name, detector_type, data_type, online and version; changing it changes no detector."""
     detector = made(make_detector).infer_threshold(X)
     meta = dict(detector.meta)
@@ -254,7 +254,7 @@ def check_meta_is_a_copy(make_detector: MakeDetector, X: Rows) -> None:
         assert detector.meta == meta, "changing a result's meta changes the detector's"
 
 
-def check_any_scale_and_temperature_give_a_score(make_detector: MakeDetector, X: Rows) -> None:
+def check_any_scale_and_temperature_give_a_score(make_detector: MakeDetector, X: Array) -> None:
     """For temperatures from 0.01 to 100, and inputs far out of scale, no score is NaN."""
     rows = np.concatenate([X, X * 1e4, -X * 1e4, np.zeros_like(X)]).astype("float32")
     for temperature in (0.01, 1.0, 100.0):

@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from demur.testing.shared import (
+    Array,
     MakeDetector,
-    Rows,
     added_loss,
     assert_same_scores,
     divergences,
@@ -26,7 +26,7 @@ from demur.testing.shared import (
 )
 
 
-def check_fit_learns(make_detector: MakeDetector, X: Rows) -> None:
+def check_fit_learns(make_detector: MakeDetector, X: Array) -> None:
     """`fit` returns the detector, keeps one loss an epoch in `.history`, and lowers the loss and the divergences."""
     detector = made(make_detector)
     assert detector.history is None, "a fresh detector has a history"
@@ -45,7 +45,7 @@ def check_fit_learns(make_detector: MakeDetector, X: Rows) -> None:
     assert after < before, f"the mean divergence of the training data goes from {before:.4g} to {after:.4g}"
 
 
-def check_every_weight_of_the_companion_moves(make_detector: MakeDetector, X: Rows) -> None:
+def check_every_weight_of_the_companion_moves(make_detector: MakeDetector, X: Array) -> None:
     """`fit` trains every trainable weight of the companion, and leaves its layers' `trainable` flags as they are."""
     detector = made(make_detector)
     variables = list(detector.companion.trainable_variables)
@@ -63,7 +63,7 @@ def _values(variables: Any) -> dict[str, Any]:
     return {f"{v.path} ({i})": np.array(ops.convert_to_numpy(v)) for i, v in enumerate(variables)}
 
 
-def check_the_companion_trains_in_training_mode(make_detector: MakeDetector, X: Rows) -> None:
+def check_the_companion_trains_in_training_mode(make_detector: MakeDetector, X: Array) -> None:
     """The companion's Dropout and BatchNorm are live in `fit`, and off when scoring."""
     detector = made(make_detector)
     companion = detector.companion
@@ -83,13 +83,13 @@ def check_the_companion_trains_in_training_mode(make_detector: MakeDetector, X: 
         assert np.array_equal(value, statistics[path]), f"scoring moves {path}"
 
 
-def check_a_seed_gives_one_result(make_detector: MakeDetector, X: Rows) -> None:
+def check_a_seed_gives_one_result(make_detector: MakeDetector, X: Array) -> None:
     """Made, fitted and asked twice, a detector of one seed gives the same scores."""
     first, second = (fitted(make_detector, X, epochs=2, optimizer=None).score(X) for _ in range(2))
     assert_same_scores(first, second, "two detectors of one seed, fitted on the same data, disagree")
 
 
-def check_loss_is_the_mean_divergence(make_detector: MakeDetector, X: Rows) -> None:
+def check_loss_is_the_mean_divergence(make_detector: MakeDetector, X: Array) -> None:
     """By default, training minimises the mean divergence of its data; what a model adds to its loss comes on top.
 
     Where the companion computes something else in training mode, that holds for the loss of validation data.
@@ -104,7 +104,7 @@ def check_loss_is_the_mean_divergence(make_detector: MakeDetector, X: Rows) -> N
     assert_same_scores(loss, expected, "the loss is not the mean divergence")
 
 
-def check_loss_fn_takes_the_place_of_the_divergence(make_detector: MakeDetector, X: Rows) -> None:
+def check_loss_fn_takes_the_place_of_the_divergence(make_detector: MakeDetector, X: Array) -> None:
     """A Keras loss, given by name, as an instance or as a function, is minimised instead of the divergence.
 
     It is computed on the probabilities of each view and summed with the views' weights.
@@ -126,7 +126,7 @@ def check_loss_fn_takes_the_place_of_the_divergence(make_detector: MakeDetector,
         assert_same_scores(found, expected, f"loss_fn={loss_fn!r} is not what is minimised")
 
 
-def check_optimizer_is_the_one_given(make_detector: MakeDetector, X: Rows) -> None:
+def check_optimizer_is_the_one_given(make_detector: MakeDetector, X: Array) -> None:
     """An optimizer may be a class, an instance or a name; an instance is the one that takes the steps."""
     rows = X[: len(X) // 16 * 16]
     instance = keras.optimizers.Adam(1e-3)
@@ -141,7 +141,7 @@ def check_optimizer_is_the_one_given(make_detector: MakeDetector, X: Rows) -> No
     assert steps == len(rows) // 16, f"the optimizer instance took {steps} steps; {len(rows)} rows take 1 for each 16"
 
 
-def check_validation_data_is_reported(make_detector: MakeDetector, X: Rows) -> None:
+def check_validation_data_is_reported(make_detector: MakeDetector, X: Array) -> None:
     """With `validation_data`, the history has a `val_loss` for each epoch, that of the detector in inference mode."""
     rows, held_out = X[:16], X[-10:]
     detector = fitted(make_detector, rows, epochs=2, validation_data=held_out)
@@ -155,7 +155,7 @@ def check_validation_data_is_reported(make_detector: MakeDetector, X: Rows) -> N
     )
 
 
-def check_log_metric_is_reported(make_detector: MakeDetector, X: Rows) -> None:
+def check_log_metric_is_reported(make_detector: MakeDetector, X: Array) -> None:
     """`log_metric` takes a metric, a `(name, metric)` pair or a list of them, of the opinion against the reference."""
 
     def distance(y_true: Any, y_pred: Any) -> Any:
@@ -186,7 +186,7 @@ def check_log_metric_is_reported(make_detector: MakeDetector, X: Rows) -> None:
     assert set(detector.history) == {"loss", "agreement", "agree"}, f"one metric makes {sorted(detector.history)}"
 
 
-def check_callbacks_are_called(make_detector: MakeDetector, X: Rows) -> None:
+def check_callbacks_are_called(make_detector: MakeDetector, X: Array) -> None:
     """Keras callbacks are called at their moments, with the losses."""
     calls: list[str] = []
     told: list[Any] = []
@@ -207,7 +207,7 @@ def check_callbacks_are_called(make_detector: MakeDetector, X: Rows) -> None:
     assert told == detector.history["loss"], f"callbacks are told {told}, the history {detector.history['loss']}"
 
 
-def check_early_stopping_stops(make_detector: MakeDetector, X: Rows) -> None:
+def check_early_stopping_stops(make_detector: MakeDetector, X: Array) -> None:
     """EarlyStopping stops training, and can put the best weights back."""
     stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss", min_delta=1e9, patience=1, restore_best_weights=True, mode="min"
@@ -219,7 +219,7 @@ def check_early_stopping_stops(make_detector: MakeDetector, X: Rows) -> None:
     assert_same_scores(loss, losses[0], "the first epoch's weights are not put back")
 
 
-def check_checkpoints_hold_the_companion(make_detector: MakeDetector, X: Rows) -> None:
+def check_checkpoints_hold_the_companion(make_detector: MakeDetector, X: Array) -> None:
     """A ModelCheckpoint writes the companion: a model that Keras loads, or weights that the companion loads."""
     with tempfile.TemporaryDirectory() as folder:
         model, weights = Path(folder) / "companion.keras", Path(folder) / "companion.weights.h5"
@@ -239,13 +239,13 @@ def check_checkpoints_hold_the_companion(make_detector: MakeDetector, X: Rows) -
         )
 
 
-def check_a_preprocess_fn_sees_each_training_batch(make_detector: MakeDetector, X: Rows) -> None:
+def check_a_preprocess_fn_sees_each_training_batch(make_detector: MakeDetector, X: Array) -> None:
     """A `preprocess_fn` is applied to each training batch as it is drawn, before both views, and to no other data."""
     X = X[: len(X) // 16 * 16]
-    seen: list[Rows] = []
+    seen: list[Array] = []
     rng = np.random.default_rng(0)
 
-    def random_scale(x: Rows) -> Rows:
+    def random_scale(x: Array) -> Array:
         seen.append(x)
         return x * rng.uniform(0.2, 0.8, (len(x), *[1] * (x.ndim - 1)))  # a float64: cast back
 
@@ -267,7 +267,7 @@ def check_a_preprocess_fn_sees_each_training_batch(make_detector: MakeDetector, 
         assert_same_scores(detector.history["loss"], [expected], "preprocess_fn is not applied to both views")
 
 
-def check_verbose_is_obeyed(make_detector: MakeDetector, X: Rows) -> None:
+def check_verbose_is_obeyed(make_detector: MakeDetector, X: Array) -> None:
     """`verbose=False` prints nothing, `verbose=True` Keras's progress bar."""
     detector = made(make_detector)
     said: dict[bool, str] = {}

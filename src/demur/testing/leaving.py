@@ -12,10 +12,10 @@ import numpy as np
 
 from demur.classifiers import source_of
 from demur.private import hooks_of, layers_within
-from demur.testing.shared import MakeDetector, Rows, fit, made
+from demur.testing.shared import Array, MakeDetector, fit, made
 
 
-def check_classifier_is_untouched(make_detector: MakeDetector, X: Rows) -> None:
+def check_classifier_is_untouched(make_detector: MakeDetector, X: Array) -> None:
     """After any call the classifier is as it was before.
 
     That is its weights, its BatchNorm statistics and random states, every layer's own `trainable` flag, the state of
@@ -135,11 +135,11 @@ def _same(value: Any, other: Any) -> bool:
     return type(value) is type(other) and bool(value == other)
 
 
-def check_arrays_are_unchanged(make_detector: MakeDetector, X: Rows) -> None:
+def check_arrays_are_unchanged(make_detector: MakeDetector, X: Array) -> None:
     """No call writes to the arrays it is given, not even through a `preprocess_fn` that writes to its batch."""
     rows, held_out = X.copy(), X[::-1].copy()
 
-    def in_place(x: Rows) -> Rows:
+    def in_place(x: Array) -> Array:
         x *= 0.5
         return x
 
@@ -153,7 +153,7 @@ def check_arrays_are_unchanged(make_detector: MakeDetector, X: Rows) -> None:
     assert np.array_equal(held_out, X[::-1]), "validation_data has been written to"
 
 
-def check_global_random_state_is_unchanged(make_detector: MakeDetector, X: Rows) -> None:
+def check_global_random_state_is_unchanged(make_detector: MakeDetector, X: Array) -> None:
     """Making, fitting and scoring draw nothing from Python's and NumPy's global generators, and never seed them."""
     found = random.getstate(), np.random.get_state()
     random.seed(20261123)  # a state that no usual seed would make

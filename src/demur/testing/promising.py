@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from demur.errors import NonFinite, NoPower, NotCalibrated, TooFewInstances
-from demur.testing.shared import MakeDetector, Rows, assert_same_scores, made, own_classes
+from demur.testing.shared import Array, MakeDetector, assert_same_scores, made, own_classes
 
 
-def check_p_values_are_their_definition(make_detector: MakeDetector, X: Rows) -> None:
+def check_p_values_are_their_definition(make_detector: MakeDetector, X: Array) -> None:
     """A p-value is `(1 + #{calibration scores >= s}) / (n + 1)`, and no instance of the calibration data gets less."""
     detector = made(make_detector).infer_threshold(X)
     reference = detector.score(X)
@@ -20,7 +20,7 @@ def check_p_values_are_their_definition(make_detector: MakeDetector, X: Rows) ->
     np.testing.assert_allclose(data["p_value"], expected, err_msg="p-values are not their definition")
 
 
-def check_fpr_is_kept_on_the_calibration_data(make_detector: MakeDetector, X: Rows) -> None:
+def check_fpr_is_kept_on_the_calibration_data(make_detector: MakeDetector, X: Array) -> None:
     """With `fpr`, the threshold is the `ceil((n + 1)(1 - fpr))`-th smallest score; too few scores are an error."""
     detector = made(make_detector).infer_threshold(X, fpr=0.25)
     ordered = np.sort(detector.score(X))
@@ -30,7 +30,7 @@ def check_fpr_is_kept_on_the_calibration_data(make_detector: MakeDetector, X: Ro
     assert detector.threshold == ordered[k - 1], "a calibration that fails changes the threshold"
 
 
-def check_labels_choose_what_calibrates(make_detector: MakeDetector, X: Rows) -> None:
+def check_labels_choose_what_calibrates(make_detector: MakeDetector, X: Array) -> None:
     """With `labels`, only instances that the classifier gets right calibrate."""
     detector = made(make_detector)
     predicted = detector.score(X, return_predictions=True)[1].argmax(axis=-1)
@@ -40,7 +40,7 @@ def check_labels_choose_what_calibrates(make_detector: MakeDetector, X: Rows) ->
     assert detector.threshold == detector.score(X)[1::2].max(), "labels do not choose what calibrates"
 
 
-def check_groups_have_thresholds_of_their_own(make_detector: MakeDetector, X: Rows) -> None:
+def check_groups_have_thresholds_of_their_own(make_detector: MakeDetector, X: Array) -> None:
     """With `groups="predicted"`, each predicted class has its own threshold and p-values, or the error names it."""
     detector = made(make_detector)
     score, y, _ = detector.score(X, return_predictions=True)
@@ -62,7 +62,7 @@ def check_groups_have_thresholds_of_their_own(make_detector: MakeDetector, X: Ro
         assert np.isclose(data["p_value"][row], expected), "a p-value is not of its own class"
 
 
-def check_fdr_control_needs_calibration(make_detector: MakeDetector, X: Rows) -> None:
+def check_fdr_control_needs_calibration(make_detector: MakeDetector, X: Array) -> None:
     """`control="fdr"` flags by p-values and not by the threshold, and is an error before calibration."""
     detector = made(make_detector)
     detector.threshold, detector.calibration = 0.0, None
@@ -75,7 +75,7 @@ def check_fdr_control_needs_calibration(make_detector: MakeDetector, X: Rows) ->
     assert not flagged.any(), "normal data is flagged under fdr control, as the threshold would have it"
 
 
-def check_fit_forgets_what_was_inferred(make_detector: MakeDetector, X: Rows) -> None:
+def check_fit_forgets_what_was_inferred(make_detector: MakeDetector, X: Array) -> None:
     """Training changes the scores: an inferred threshold and the p-values are forgotten, a given threshold stays."""
     detector: Any = made(make_detector).infer_threshold(X)
     detector.fit(X, epochs=1, verbose=False)
@@ -87,7 +87,7 @@ def check_fit_forgets_what_was_inferred(make_detector: MakeDetector, X: Rows) ->
     assert detector.threshold == 0.25, "fit forgets a threshold that was set by hand"
 
 
-def check_invalid_rows_are_an_error(make_detector: MakeDetector, X: Rows) -> None:
+def check_invalid_rows_are_an_error(make_detector: MakeDetector, X: Array) -> None:
     """By default NaN or infinity is an error that names the rows, in every method."""
     detector: Any = made(make_detector).infer_threshold(X)
     threshold = detector.threshold
@@ -101,7 +101,7 @@ def check_invalid_rows_are_an_error(make_detector: MakeDetector, X: Rows) -> Non
     assert detector.threshold == threshold, "a calibration that fails changes the threshold"
 
 
-def check_invalid_rows_can_be_flagged(make_detector: MakeDetector, X: Rows) -> None:
+def check_invalid_rows_can_be_flagged(make_detector: MakeDetector, X: Array) -> None:
     """With `on_invalid="flag"`, rows with NaN are flagged and listed, keep the classifier's class, and cost no other.
 
     Their score is infinite and their p-value the smallest there is.
@@ -135,7 +135,7 @@ def check_invalid_rows_can_be_flagged(make_detector: MakeDetector, X: Rows) -> N
         detector.on_invalid = setting
 
 
-def check_a_network_that_returns_nan_never_passes(make_detector: MakeDetector, X: Rows) -> None:
+def check_a_network_that_returns_nan_never_passes(make_detector: MakeDetector, X: Array) -> None:
     """NaN out of a network is treated as NaN in the data: an error that names the rows, or flags."""
     detector = made(make_detector).infer_threshold(X)
     weights = detector.companion.get_weights()

@@ -12,10 +12,10 @@ import keras
 import numpy as np
 
 from demur.detectors.loading import load_detector
-from demur.testing.shared import MakeDetector, Rows, assert_same_scores, fit, made
+from demur.testing.shared import Array, MakeDetector, assert_same_scores, fit, made
 
 
-def check_save_and_load_give_the_same_detector(make_detector: MakeDetector, X: Rows) -> None:
+def check_save_and_load_give_the_same_detector(make_detector: MakeDetector, X: Array) -> None:
     """Saved and loaded, round after round, a detector scores the same to 1e-6 and keeps its settings and threshold.
 
     The folder holds `detector.json`, `.keras` files, which in turn hold JSON and HDF5, `.safetensors` files of what
@@ -74,7 +74,7 @@ def _check_files(path: Path) -> None:
                 assert kinds <= set("biufU"), f"{name} holds more than numbers and text"
 
 
-def check_save_replaces_the_old_detector(make_detector: MakeDetector, X: Rows) -> None:
+def check_save_replaces_the_old_detector(make_detector: MakeDetector, X: Array) -> None:
     """Saving over a detector leaves the new one alone in the folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "detector"
@@ -92,7 +92,7 @@ def check_save_replaces_the_old_detector(make_detector: MakeDetector, X: Rows) -
         assert loaded.threshold == detector.threshold, "saving over a detector keeps the old threshold"
 
 
-def check_a_failed_save_leaves_the_old_detector(make_detector: MakeDetector, X: Rows) -> None:
+def check_a_failed_save_leaves_the_old_detector(make_detector: MakeDetector, X: Array) -> None:
     """A save that fails half-way leaves the detector that was there as it was, and nothing where nothing was."""
     detector = made(make_detector).infer_threshold(X, threshold_perc=80)
     saved, calls = keras.Model.save, []

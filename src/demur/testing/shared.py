@@ -11,11 +11,11 @@ from keras import ops
 from demur.detectors.base import Detector
 from demur.private import layers_within
 from demur.rows.classes import Classes
-from demur.rows.layout import cast
+from demur.rows.rows import Rows
 
-Rows: TypeAlias = npt.NDArray[Any]
+Array: TypeAlias = npt.NDArray[Any]
 MakeDetector: TypeAlias = Callable[[], Detector]
-Check: TypeAlias = Callable[[MakeDetector, Rows], None]
+Check: TypeAlias = Callable[[MakeDetector, Array], None]
 
 TOLERANCE = 1e-5
 """How far two float32 computations of one score may be apart, in nats, on values of order 1."""
@@ -28,12 +28,12 @@ def made(make_detector: MakeDetector) -> Any:
     return detector
 
 
-def fitted(make_detector: MakeDetector, X: Rows, **arguments: Any) -> Any:
+def fitted(make_detector: MakeDetector, X: Array, **arguments: Any) -> Any:
     """Return a fresh detector, fitted for one short epoch unless told otherwise."""
     return fit(make_detector(), X, **arguments)
 
 
-def fit(detector: Any, X: Rows, **arguments: Any) -> Any:
+def fit(detector: Any, X: Array, **arguments: Any) -> Any:
     """Call `fit` for one short and silent epoch, with the optimizer that is quickest to compile, or as told."""
     detector.fit(X, **{"epochs": 1, "batch_size": 16, "verbose": False, "optimizer": "sgd", **arguments})
     detector.trained_on = None  # checks have no other rows to calibrate on
@@ -50,27 +50,28 @@ def assert_same_scores(scores: Any, expected: Any, what: str, tolerance: float =
     np.testing.assert_allclose(scores, expected, rtol=tolerance, atol=tolerance, err_msg=what)
 
 
-def added_loss(companion: Any, X: Rows) -> float:
+def added_loss(companion: Any, X: Array) -> float:
     """What a companion's regularisers add to the loss on `X`, in inference mode."""
     companion(ops.convert_to_tensor(X), training=False)
     return sum(float(ops.convert_to_numpy(term)) for term in companion.losses)
 
 
-def log_views(detector: Any, X: Rows) -> tuple[list[Rows], list[Rows]]:
+def log_views(detector: Any, X: Array) -> tuple[list[Array], list[Array]]:
     """The log-probabilities of each view, in inference mode: the reference's and the opinion's."""
-    reference = detector.route.reference(detector.views, detector.layers)(X, len(X))()
-    x = ops.convert_to_tensor(cast(detector.route.companion_rows(X), detector.companion_layout))
+    rows = Rows.of(X, detector.layout, finite=False)
+    reference = detector.route.reference(detector.views, detector.layers)(rows, len(X))()
+    x = ops.convert_to_tensor(detector.route.companion_rows(rows).cast().raw)
     opinion = detector.views.opinion(x, False).log_probabilities
     return reference, [ops.convert_to_numpy(view) for view in opinion]
 
 
-def divergences(detector: Any, X: Rows) -> Rows:
+def divergences(detector: Any, X: Array) -> Array:
     """What training minimises of each row, in inference mode, in nats."""
     reference, opinion = ([ops.convert_to_tensor(view) for view in views] for views in log_views(detector, X))
     return np.asarray(ops.convert_to_numpy(detector.views.losses(reference, opinion)))
 
 
-def own_classes(detector: Any, X: Rows) -> Rows:
+def own_classes(detector: Any, X: Array) -> Array:
     """The classes that the classifier itself predicts; what is no Keras model is asked as the detector asks it."""
     labels: Classes = detector.labels
     if not isinstance(detector.model, keras.Model):

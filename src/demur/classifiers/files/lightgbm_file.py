@@ -10,7 +10,6 @@ from demur.classifiers.files.base import Asked
 from demur.classifiers.files.trees import Trees
 from demur.errors import WrongType
 from demur.extras import extra
-from demur.rows.layout import Rows
 
 CLASSES = ("binary", "multiclass", "multiclassova", "cross_entropy")
 """Objectives whose predictions are classes."""
@@ -36,7 +35,7 @@ class LightgbmFile(Trees):
         )
         self.booster_ = booster
 
-    def predict_proba(self, rows: Rows) -> Any:
+    def predict_proba(self, rows: Any) -> Any:
         """Probabilities, `(n, classes)`."""
         found = np.asarray(self.booster_.predict(self.prepared(rows)))
         return np.column_stack([1 - found, found]) if found.ndim == 1 else found

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from demur.errors import ShapeMismatch
-from demur.rows.layout import Rows, is_table
+from demur.rows.arrays import is_table
 
 
 class Trees:
@@ -43,7 +43,7 @@ class Trees:
             raise ShapeMismatch(f"the classifier was trained on columns that the table lacks: {', '.join(missing)}")
         return [by_name[name] for name in self.names]
 
-    def prepared(self, rows: Rows) -> Rows:
+    def prepared(self, rows: Any) -> Any:
         """Rows as the trees take them: of a table their columns, in their order, with their categories.
 
         Raises:

@@ -8,7 +8,6 @@ from demur.classifiers.files.base import Asked
 from demur.classifiers.files.trees import Trees
 from demur.errors import WrongType
 from demur.extras import extra
-from demur.rows.layout import Rows
 
 CLASSES = ("binary:", "multi:", "reg:logistic")
 """How the names of objectives begin whose predictions are classes."""
@@ -28,7 +27,7 @@ class XgboostFile(Trees):
         """The trees."""
         return self.model.get_booster()
 
-    def predict_proba(self, rows: Rows) -> Any:
+    def predict_proba(self, rows: Any) -> Any:
         """Probabilities, `(n, classes)`."""
         return self.model.predict_proba(self.prepared(rows))
 

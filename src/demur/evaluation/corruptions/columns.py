@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.errors import EmptyInput, ShapeMismatch
-from demur.rows.layout import check_rows, is_table
+from demur.rows.arrays import is_table
+from demur.rows.rows import check_array
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def columns_of(X: Any, name: str = "X") -> list[Column]:
         WrongType, ShapeMismatch, EmptyInput, NonFinite: it is neither, or holds no rows or, as an array, NaN.
     """
     if not is_table(X):
-        return [_column(values) for values in check_rows(X, (None,), name).T]
+        return [_column(values) for values in check_array(X, (None,), name).T]
     if len(X) == 0:
         raise EmptyInput(f"{name} has no rows; pass at least one")
     return [_column(series(X, i)) for i in range(X.shape[1])]

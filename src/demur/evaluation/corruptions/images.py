@@ -11,7 +11,7 @@ from demur.errors import InvalidSetting, ShapeMismatch
 from demur.evaluation.corruptions.draws import Draws, check_asked
 from demur.extensions import Registry
 from demur.extras import extra
-from demur.rows.layout import batches, check_rows
+from demur.rows.rows import check_array
 
 Images: TypeAlias = npt.NDArray[np.float32]
 """`(n, height, width, channels)`, in [0, 1]."""
@@ -103,8 +103,8 @@ def corrupt(X: npt.NDArray[Any], *, name: str, severity: int, seed: int = 0, sta
     images = _checked(X)
     found = CORRUPTIONS[name]
     level = found.level(images.shape[1:], severity)
-    results = []
-    for batch in batches(images, max(1, PIXELS_TOGETHER // int(np.prod(images.shape[1:])))):
+    results, size = [], max(1, PIXELS_TOGETHER // int(np.prod(images.shape[1:])))
+    for batch in (images[i : i + size] for i in range(0, len(images), size)):
         draws = Draws(name, seed, start, len(batch))
         results.append(np.clip(found.change(batch.astype("float32"), level, draws), 0, 1).astype("float32"))
         start += len(batch)
@@ -112,7 +112,7 @@ def corrupt(X: npt.NDArray[Any], *, name: str, severity: int, seed: int = 0, sta
 
 
 def _checked(X: Any) -> npt.NDArray[Any]:
-    images = check_rows(X, (None, None, None))
+    images = check_array(X, (None, None, None))
     height, width, channels = images.shape[1:]
     if channels not in (1, 3):
         raise ShapeMismatch(

@@ -12,7 +12,8 @@ from demur._version import __version__
 from demur.checks import is_number
 from demur.errors import DemurError
 from demur.guards.tensors import TensorGuard
-from demur.rows.layout import Field, fits, row_list
+from demur.rows.arrays import row_list
+from demur.rows.layout import Field, fits
 from demur.serve.serving.batching import Arrays, Batcher
 from demur.serve.serving.live import verdicts
 from demur.serve.serving.models import POLL_SECONDS, Models, Served, version_of

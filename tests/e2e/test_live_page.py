@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from demur.rows.layout import Field
-from demur.serve.transport.security import Keys
+from demur.serve.transport.access import Keys
 from demur.serve.watching.summary import SECONDS
 from tests.scaffold.chromium import Browser, opened
 from tests.scaffold.serve_fakes import SHAPE, FakeGuard, Running, images

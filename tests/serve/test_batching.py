@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from demur.serve.serving.batching import Batcher
+from demur.serve.serving.batcher import Batcher
 from demur.serve.serving.protocol import ProtocolError
 from tests.scaffold.serve_fakes import POISON, FakeGuard, held, images
 

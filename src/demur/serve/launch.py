@@ -20,8 +20,8 @@ from demur.serve.settings import Settings
 
 if TYPE_CHECKING:
     from demur.serve.serving.models import Models
-    from demur.serve.transport.security import Keys
-    from demur.serve.watching.tracing import Tracer
+    from demur.serve.transport.access import Keys
+    from demur.serve.watching.logs import Tracer
 
 logger = logging.getLogger("demur.serve.launch")
 
@@ -130,7 +130,7 @@ class Host:
 
     async def _serve(self) -> None:
         from demur.serve.serving.service import Service
-        from demur.serve.transport.hosts import HostNames
+        from demur.serve.transport.access import HostNames
         from demur.serve.transport.http import build_app
 
         self.loop = asyncio.get_running_loop()
@@ -179,9 +179,8 @@ class Host:
         settings = self.settings
         tls = None if settings.tls_cert is None or settings.tls_key is None else (settings.tls_cert, settings.tls_key)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        server = await grpc.start(
-            self.service, f"{host}:{settings.grpc_port}", keys=self._keys, tls=tls, tracer=self._tracer
-        )
+        server = grpc.Server(self.service, self._keys, self._tracer)
+        await server.start(f"{host}:{settings.grpc_port}", tls)
         self.grpc_port = server.port
         return server
 
@@ -205,7 +204,7 @@ def _uvicorn(app: Any, settings: Settings) -> Any:
     """The server of uvicorn, which leaves signals and logs to others."""
     import uvicorn
 
-    from demur.serve.transport.limits import protocol_class
+    from demur.serve.transport.connections import protocol_class
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -246,9 +245,9 @@ def run(settings: Settings, listener: socket.socket, ready: Callable[[], None] |
     """
     check_packages()
     from demur.serve.serving.models import Models, load_guard
-    from demur.serve.transport.security import Keys
+    from demur.serve.transport.access import Keys
     from demur.serve.watching import logs
-    from demur.serve.watching.tracing import Tracer
+    from demur.serve.watching.logs import Tracer
 
     with listener:
         keys = None if settings.api_keys is None else Keys.read(settings.api_keys)

@@ -10,7 +10,7 @@ import numpy as np
 
 from demur.errors import DetectorNotFound, InvalidSetting, NotADetector
 from demur.guards.tensors import TensorGuard
-from demur.serve.serving.batching import Batcher
+from demur.serve.serving.batcher import Batcher
 from demur.serve.serving.protocol import Array
 
 logger = logging.getLogger("demur.serve.models")
@@ -35,7 +35,7 @@ def load_guard(path: Path, threads: int | None = None, load_model: Callable[[], 
         DetectorNotFound, NotADetector, CorruptDetector, MissingExtra: see `demur.errors`.
     """
     if path.is_dir():
-        from demur.serve.serving.live import ServedDetector
+        from demur.serve.serving.detector import ServedDetector
 
         return ServedDetector(path, load_model)
     if not path.exists():

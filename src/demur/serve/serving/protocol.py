@@ -1,7 +1,7 @@
-"""What is asked and answered in the Open Inference Protocol, version 2, whatever the transport. NumPy and orjson only.
+"""Requests and answers of the Open Inference Protocol, version 2, over any transport. NumPy and orjson only.
 
-The protocol: https://github.com/kserve/open-inference-protocol. `bodies` has its messages over HTTP, `open_inference`
-those over gRPC.
+The protocol: https://github.com/kserve/open-inference-protocol. `transport.bodies` has the messages of HTTP,
+`transport.messages` those of gRPC.
 """
 
 import math
@@ -25,25 +25,23 @@ DATATYPES: dict[str, np.dtype[Any]] = {
 NAMES = {dtype.newbyteorder("="): name for name, dtype in DATATYPES.items()}
 IS_LITTLE = sys.byteorder == "little"
 MAX_DIMENSIONS = 32
-"""Of a tensor; NumPy knows no more than 64."""
+"""Most dimensions of a tensor; NumPy's limit is 64."""
 CLIENT_GONE = 499
 """The status, in logs and metrics, of a request whose client did not wait for its answer; nginx calls it so, too."""
 
 
 class ProtocolError(Exception):
-    """A request that gets an error for an answer.
+    """A request that is answered with an error.
 
     Args:
         status: of HTTP.
-        message: for whoever sent the request.
-        retry_after: seconds after which it may be worth to try again.
+        message: for the sender of the request.
+        retry_after: seconds after which another try may succeed.
     """
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
-        self.status = status
-        self.message = message
-        self.retry_after = retry_after
+        self.status, self.message, self.retry_after = status, message, retry_after
 
 
 class Wanted(NamedTuple):
@@ -55,13 +53,16 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True)
 class InferRequest:
-    """What is asked.
+    """A request for inference.
 
     Attributes:
-        id: to be given back.
         inputs: `(n, ...)`, by name.
-        outputs: what is wanted; nothing for all that the guard returns by default.
+        id: to be given back.
+        outputs: the outputs that are wanted; none for those that the guard returns by default.
         parameters: of the request; "threshold" and "binary_data_output" mean something here.
+
+    Raises:
+        ProtocolError: an output is wanted twice.
     """
 
     inputs: dict[str, Array]
@@ -69,17 +70,21 @@ class InferRequest:
     outputs: tuple[Wanted, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if len({output.name for output in self.outputs}) != len(self.outputs):
+            raise ProtocolError(400, "an output is asked for twice")
+
 
 @dataclass(slots=True)
 class InferResponse:
-    """What is answered.
+    """The answer to a request for inference.
 
     Attributes:
-        model: its name.
+        model: name of the model.
         version: of the guard that answered.
         id: of the request.
         outputs: `(n, ...)`, by name.
-        rows: how many there were.
+        rows: how many rows were judged.
         flagged: how many of them were flagged.
     """
 
@@ -95,7 +100,7 @@ def dtype_of(datatype: Any) -> np.dtype[Any]:
     """NumPy's type for a datatype of the protocol.
 
     Raises:
-        ProtocolError: there is none, or it is not of numbers.
+        ProtocolError: there is no such datatype, or it is not of numbers.
     """
     dtype = DATATYPES.get(datatype) if isinstance(datatype, str) else None
     if dtype is None:
@@ -109,56 +114,72 @@ def datatype_of(dtype: Any) -> str:
     return NAMES.get(dtype) or NAMES[dtype.newbyteorder("=")]
 
 
-# Tensors --------------------------------------------------------------------------------------------------------------
+class Tensor:
+    """What a request says of an input before the numbers are looked at.
 
-
-def count_of(shape: Any, name: str) -> int:
-    """How many numbers an input of this shape has.
-
-    Raises:
-        ProtocolError: it is no shape.
-    """
-    if (
-        not isinstance(shape, list)
-        or len(shape) > MAX_DIMENSIONS
-        or not all(type(size) is int and 0 <= size < 2**63 for size in shape)
-    ):
-        raise ProtocolError(
-            400,
-            f"shape of input {shown(name)} is a list of at most {MAX_DIMENSIONS} sizes: whole numbers, none of them "
-            f"negative; got {shown(shape)}",
-        )
-    return math.prod(shape)
-
-
-def shaped(array: Array, shape: list[int], name: str) -> Array:
-    """The numbers of an input in its shape, which has as many.
+    Args:
+        name: of the input.
+        datatype: as the protocol calls it.
+        shape: a list of sizes.
 
     Raises:
-        ProtocolError: there is no such array: beside a size of 0, others can be any.
+        ProtocolError: the datatype or the shape is not valid.
     """
-    try:
-        return array.reshape(shape)
-    except ValueError:
-        raise ProtocolError(400, f"shape of input {shown(name)} has sizes beyond any array's") from None
 
+    def __init__(self, name: str, datatype: Any, shape: Any) -> None:
+        self.name, self.shape, self.dtype = name, shape, dtype_of(datatype)
+        if (
+            not isinstance(shape, list)
+            or len(shape) > MAX_DIMENSIONS
+            or not all(type(size) is int and 0 <= size < 2**63 for size in shape)
+        ):
+            raise ProtocolError(
+                400,
+                f"shape of {self} is a list of at most {MAX_DIMENSIONS} sizes: whole numbers, none of them negative; "
+                f"got {shown(shape)}",
+            )
+        self.count = math.prod(shape)
 
-def from_bytes(data: bytes | memoryview, name: str, dtype: np.dtype[Any]) -> Array:
-    """The numbers of an input, flat, from the bytes that the protocol has them as; not copied if that can be.
+    def __str__(self) -> str:
+        return f"input {shown(self.name)}"
 
-    Raises:
-        ProtocolError: they are no truth values, and should be.
-    """
-    array: Array = np.frombuffer(data, dtype)
-    if dtype.kind == "b" and (array.view(np.uint8) > 1).any():
-        raise ProtocolError(400, f"input {shown(name)} is BOOL, whose bytes are 0 or 1")
-    if IS_LITTLE and array.flags.aligned:
-        return array
-    return array.astype(dtype.newbyteorder("="))
+    def check_bytes(self, size: Any, what: str) -> None:
+        """Raise ProtocolError unless so many bytes are those of the tensor."""
+        expected = self.count * self.dtype.itemsize
+        if type(size) is not int or size != expected:
+            raise ProtocolError(
+                400,
+                f"{what} of {self} must be {expected} bytes, for {datatype_of(self.dtype)} of shape {self.shape}; "
+                f"got {shown(size)}",
+            )
+
+    def from_bytes(self, data: bytes | memoryview) -> Array:
+        """The tensor from its bytes, row after row, the lowest byte first; not copied if that can be.
+
+        Raises:
+            ProtocolError: the tensor is BOOL, and a byte is neither 0 nor 1.
+        """
+        array: Array = np.frombuffer(data, self.dtype)
+        if self.dtype.kind == "b" and (array.view(np.uint8) > 1).any():
+            raise ProtocolError(400, f"{self} is BOOL, whose bytes are 0 or 1")
+        if not (IS_LITTLE and array.flags.aligned):
+            array = array.astype(self.dtype.newbyteorder("="))
+        return self.shaped(array)
+
+    def shaped(self, array: Array) -> Array:
+        """The numbers, `(count,)`, in the tensor's shape.
+
+        Raises:
+            ProtocolError: no array can have the shape: beside a size of 0, others can be any.
+        """
+        try:
+            return array.reshape(self.shape)
+        except ValueError:
+            raise ProtocolError(400, f"shape of {self} has sizes beyond any array's") from None
 
 
 def to_bytes(array: Array) -> bytes:
-    """A tensor as the protocol has it: row after row, the lowest byte first."""
+    """The bytes of a tensor: row after row, the lowest byte first."""
     return array.tobytes() if IS_LITTLE else array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
@@ -173,7 +194,7 @@ def holds(array: Array, dtype: np.dtype[Any]) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value of a request as an error message shows it: its beginning."""
+    """The beginning of a value of a request, for an error message."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     if value is None:

@@ -1,9 +1,8 @@
-"""What the server does, whatever the transport: checks requests, runs them, and says what is served."""
+"""What the server does over any transport: checks requests, runs them, and describes what is served."""
 
 import asyncio
 import logging
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from demur.checks import is_number
 from demur.errors import DemurError
 from demur.guards.tensors import TensorGuard
 from demur.rows.layout import Field, fits, row_list
-from demur.serve.serving.batching import Arrays, Batcher
-from demur.serve.serving.live import verdicts
+from demur.serve.serving.batcher import Arrays, Batcher
+from demur.serve.serving.detector import verdicts
 from demur.serve.serving.models import POLL_SECONDS, Models, Served, version_of
 from demur.serve.serving.protocol import (
     CLIENT_GONE,
@@ -36,7 +35,7 @@ EXTENSIONS = ["binary_tensor_data"]
 
 
 class Service:
-    """The models, and what is done with them. To be made and used in one event loop.
+    """The models, and what is done with them; made and used in one event loop.
 
     Examples:
         >>> from demur.serve.models import Models, load_guard
@@ -46,7 +45,7 @@ class Service:
 
     Args:
         models: what is served.
-        settings: see there.
+        settings: how; None for the defaults.
 
     Attributes:
         telemetry: counts what happens.
@@ -60,21 +59,8 @@ class Service:
         self.is_stopping = False
         self._polling: asyncio.Task[None] | None = None
         self._refreshing = asyncio.Lock()
-        state = None if self.settings.state is None else Path(self.settings.state)
         for served in models.values():
-            served.watch = Watch(
-                served.guard,
-                served.name,
-                self.telemetry,
-                state=state,
-                webhooks=self.settings.webhooks,
-                monitor=self.settings.monitor,
-                alpha=self.settings.alpha,
-                tolerance=self.settings.tolerance,
-                cooldown=self.settings.cooldown,
-                every=self.settings.every,
-                version=served.version,
-            )
+            served.watch = Watch(served.guard, served.name, self.telemetry, self.settings, version=served.version)
             served.batcher = self._batcher(served)
 
     def _batcher(self, served: Served) -> Batcher:
@@ -83,7 +69,7 @@ class Service:
         def observe(guard: TensorGuard, feed: Arrays, outputs: Arrays, threshold: float | None) -> None:
             if guard is not served.guard:
                 return  # the last requests to a guard that was replaced say nothing about the new one
-            if threshold is not None:  # what one request asked for is no verdict of the guard's
+            if threshold is not None:  # the verdicts are the request's: find those of the guard
                 scores, classes, others = (outputs[key] for key in ("instance_score", "no_defense", "defense"))
                 flagged, corrected = verdicts(scores, classes, others, guard.threshold)
                 outputs = outputs | {"is_adversarial": flagged, "corrected": corrected}
@@ -100,32 +86,24 @@ class Service:
 
     # Health and metadata ------------------------------------------------------------------------------------------
 
-    def is_live(self) -> bool:
-        """Whether the server runs."""
-        return True
-
     def is_ready(self) -> bool:
-        """Whether it takes requests: models are there from the start, so until it shuts down."""
+        """Whether the server takes requests: models are there from the start, so until the server shuts down."""
         return not self.is_stopping
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
-        """Whether a model takes requests.
-
-        Raises:
-            ProtocolError: there is no such model or version.
-        """
+        """Whether a model takes requests; ProtocolError if there is no such model or version."""
         self.served(name, version)
         return self.is_ready()
 
     def server_metadata(self) -> dict[str, Any]:
-        """What the protocol says of a server."""
+        """The server as the protocol describes it."""
         return {"name": "demur", "version": __version__, "extensions": EXTENSIONS}
 
     def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
-        """What the protocol says of a model; sizes that may be any are -1.
+        """A model as the protocol describes it; sizes that may be any are -1.
 
-        Where the guard knows what the classes are called, `classes` lists their names, which the protocol does not
-        have: the tensors `corrected`, `no_defense` and `defense` are indices in it.
+        Beyond the protocol, `classes` lists the names of the classes, where the guard knows them: the tensors
+        `corrected`, `no_defense` and `defense` are indices in that list.
 
         Raises:
             ProtocolError: there is no such model or version.
@@ -137,8 +115,8 @@ class Service:
             "name": name,
             "versions": [served.version],
             "platform": "onnx_onnxv1" if served.path.suffix.lower() == ".onnx" else "keras",
-            "inputs": [_described(name, field) for name, field in guard.inputs.items()],
-            "outputs": [_described(name, field) for name, field in guard.outputs.items()],
+            "inputs": _described(guard.inputs),
+            "outputs": _described(guard.outputs),
             **called,
         }
 
@@ -164,12 +142,12 @@ class Service:
 
         Args:
             name: of the model.
-            version: of the model; None for the one that is served.
+            version: of the model; None for any.
             request: what is asked. Numbers of another type than the guard's are cast, never rescaled.
-            protocol: that it came by, for the metrics.
+            protocol: of the transport, for the metrics.
 
         Raises:
-            ProtocolError: it cannot be answered.
+            ProtocolError: there is no answer; the message says why.
         """
         begun = time.perf_counter()
         status = 500
@@ -208,7 +186,7 @@ class Service:
         return InferResponse(name, version_of(guard), request.id, chosen, rows, flagged)
 
     def _feed(self, guard: TensorGuard, inputs: dict[str, Array]) -> tuple[Arrays, int]:
-        """The arrays as the guard takes them, and how many rows they have."""
+        """The arrays, cast to what the guard takes, and how many rows they have."""
         if inputs.keys() != guard.inputs.keys():
             raise ProtocolError(
                 400, f"the inputs are {', '.join(guard.inputs)}; got {', '.join(name[:80] for name in inputs)}"
@@ -242,7 +220,7 @@ class Service:
     # Living -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to look for new files, unless the settings say otherwise."""
+        """Look for new files from now on, unless the settings say otherwise."""
         if self.settings.reload and self._polling is None:
             self._polling = asyncio.get_running_loop().create_task(self._poll())
 
@@ -255,7 +233,7 @@ class Service:
                 logger.exception("looking for new files failed")
 
     async def refresh(self, *, force: bool = False) -> list[str]:
-        """Serve what has been written anew; see `Models.refresh`."""
+        """Serve the files that were written anew; see `Models.refresh`."""
         async with self._refreshing:
             replaced = await self.models.refresh(force=force)
             for name in replaced:
@@ -265,7 +243,7 @@ class Service:
             return replaced
 
     async def close(self) -> None:
-        """Finish what was accepted, and save what the monitors know."""
+        """Finish what was accepted, and save the state of the monitors."""
         self.is_stopping = True
         if self._polling is not None:
             self._polling.cancel()
@@ -276,8 +254,11 @@ class Service:
                 await asyncio.to_thread(served.watch.close)
 
 
-def _described(name: str, field: Field) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype_of(field.dtype or "float32"), "shape": _shape(field)}
+def _described(fields: dict[str, Field]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "datatype": datatype_of(field.dtype or "float32"), "shape": _shape(field)}
+        for name, field in fields.items()
+    ]
 
 
 def _shape(field: Field) -> list[int]:
@@ -285,7 +266,7 @@ def _shape(field: Field) -> list[int]:
 
 
 def _cast(name: str, array: Array, field: Field) -> Array:
-    """An input as the guard takes it: of its type, and shape."""
+    """An input, cast to the type that the guard takes."""
     if array.ndim == 0 or not fits(array.shape[1:], field.shape):
         hint = f"; a single row is sent as {[1, *array.shape]}" if fits(array.shape, field.shape) else ""
         raise ProtocolError(400, f"input {name!r} must have shape {_shape(field)}; got {list(array.shape)}{hint}")
@@ -293,9 +274,9 @@ def _cast(name: str, array: Array, field: Field) -> Array:
     if array.dtype == dtype:
         return array
     if dtype.kind in "iu" and not holds(array, dtype):
-        raise ProtocolError(400, f"input {name!r} is of whole numbers in the range of {datatype_of(dtype)}")
+        raise ProtocolError(400, f"input {name!r} must be whole numbers in the range of {datatype_of(dtype)}")
     if dtype.kind == "b" and not np.isin(array, (0, 1)).all():
-        raise ProtocolError(400, f"input {name!r} is BOOL: 0 and 1, or true and false")
+        raise ProtocolError(400, f"input {name!r} must be BOOL: 0 and 1, or true and false")
     with np.errstate(over="ignore"):  # what is beyond the range becomes infinite, and is told as a row
         return array.astype(dtype)
 
@@ -306,5 +287,5 @@ def _check_judged(scores: Array) -> None:
         raise ProtocolError(
             400,
             f"{len(invalid)} of {len(scores)} rows cannot be judged: {row_list(invalid)}; they hold NaN, infinity or "
-            "numbers beyond float32, or the networks return such for them",
+            "numbers beyond float32, or the networks return such numbers for them",
         )

@@ -1,4 +1,4 @@
-"""The service over HTTP, as a Starlette application; `front` is what each request goes through first."""
+"""The service over HTTP, as a Starlette application; each request passes `front` first."""
 
 import asyncio
 from http import HTTPStatus
@@ -18,11 +18,9 @@ from demur.serve.serving.models import one_row
 from demur.serve.serving.protocol import ProtocolError, datatype_of, error_body
 from demur.serve.serving.service import Service
 from demur.serve.transport import page
-from demur.serve.transport.front import Front, Plain
-from demur.serve.transport.hosts import HostNames
-from demur.serve.transport.inference import FIGURES, JSON, answer
-from demur.serve.transport.security import Keys
-from demur.serve.watching.tracing import Tracer
+from demur.serve.transport.access import HostNames, Keys
+from demur.serve.transport.front import FIGURES, JSON, Front, Plain, answer
+from demur.serve.watching.logs import Tracer
 
 OPENAPI = Path(__file__).with_name("openapi.json")
 """The description of the routes, without what depends on the models: for clients that are generated, and fuzzers."""
@@ -40,10 +38,10 @@ def build_app(
         'Starlette'
 
     Args:
-        service: what answers.
+        service: answers.
         keys: who may ask; None for everybody.
         hosts: names that requests may call the server by; None for any.
-        tracer: makes spans of requests; None for none.
+        tracer: makes spans of requests; None for no spans.
     """
     app = Starlette(
         routes=[*_routes(service), *page.routes(service)],
@@ -65,7 +63,7 @@ def _routes(service: Service) -> list[Plain]:
         return _json(service.server_metadata())
 
     async def live(_: Request) -> Response:
-        return _json({"live": service.is_live()})
+        return _json({"live": True})
 
     async def ready(_: Request) -> Response:
         is_ready = service.is_ready()
@@ -83,14 +81,14 @@ def _routes(service: Service) -> list[Plain]:
     async def reset(request: Request) -> Response:
         name, _ = _model(request)
         watch = service.served(name).watch
-        # What is not said to be JSON can be sent by a form on any site's page, without the browser asking here first.
+        # A form on any site's page can send other types, without the browser asking here first.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise ProtocolError(415, "ending an alarm takes the header Content-Type: application/json")
-        await asyncio.to_thread(watch.reset)  # which looks at what came, and writes a file
+        await asyncio.to_thread(watch.reset)  # it counts what came, and writes a file
         return _json({"name": name, "alarm": False})
 
     async def metrics(request: Request) -> Response:
-        # The figures are asked of threads that may be at work on them.
+        # Other threads may be at work on the figures, and hold their locks.
         body, content_type = await asyncio.to_thread(service.telemetry.exposition, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 

@@ -1,6 +1,7 @@
 """What the server tells Prometheus: requests, batches, what was flagged, scores, and drift."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -57,7 +58,7 @@ class Telemetry:
         self._told: dict[str, tuple[str, ...]] = {}
         self._scores = _Scores()
         self.registry.register(self._scores)
-        self._recent: dict[str, _Recent] = {}
+        self._times: dict[str, deque[float]] = {}
         self._children: dict[Any, Any] = {}
         self._before: list[Callable[[], None]] = []
 
@@ -70,7 +71,7 @@ class Telemetry:
         self._told[model] = (model, version, str(guard.detector), str(guard.sha256))
         self._info.labels(*self._told[model]).set(1)
         self._scores.bounds(model, score_bounds(guard.calibration, guard.threshold))
-        self._recent.setdefault(model, _Recent())
+        self._times.setdefault(model, deque(maxlen=KEPT_SECONDS))
         for counter in (self._inputs, self._flagged, self._invalid, self._alarms):
             counter.labels(model)  # a figure that is 0 is there, so that rates can be taken of it
 
@@ -85,8 +86,8 @@ class Telemetry:
         model = model if model in self._told else OTHER
         self._child(self._requests, model, protocol, str(status)).inc()
         self._child(self._seconds, model, protocol).observe(seconds)
-        if status in (0, 200) and model in self._recent:  # 0 is OK in gRPC
-            self._recent[model].add(seconds)
+        if status in (0, 200) and model in self._times:  # 0 is OK in gRPC
+            self._times[model].append(seconds)
 
     def batch(self, model: str, size: int, seconds: float) -> None:
         """A batch went through the runtime."""
@@ -133,7 +134,8 @@ class Telemetry:
 
     def times(self, model: str) -> dict[str, float | None]:
         """Of the last 1,024 requests answered: the 50th and 99th percentile of their times, in seconds."""
-        return self._recent[model].percentiles() if model in self._recent else {"p50": None, "p99": None}
+        times = list(self._times.get(model, ()))
+        return {f"p{share}": float(np.percentile(times, share)) if times else None for share in (50, 99)}
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body for `/metrics` and its content type: OpenMetrics where the `Accept` header asks for it."""
@@ -149,25 +151,6 @@ class Telemetry:
         if child is None:
             child = self._children[key] = metric.labels(*labels)
         return child
-
-
-class _Recent:
-    """The times of the last requests, in constant memory."""
-
-    def __init__(self) -> None:
-        self._seconds = np.zeros(KEPT_SECONDS, "float32")
-        self._count = 0
-
-    def add(self, seconds: float) -> None:
-        self._seconds[self._count % KEPT_SECONDS] = seconds
-        self._count += 1
-
-    def percentiles(self) -> dict[str, float | None]:
-        seconds = self._seconds[: self._count]
-        if not len(seconds):
-            return {"p50": None, "p99": None}
-        middle, late = np.percentile(seconds, (50, 99))
-        return {"p50": float(middle), "p99": float(late)}
 
 
 class _Scores:

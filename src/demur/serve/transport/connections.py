@@ -1,14 +1,13 @@
-"""What one client can take: the size of a body, the time it takes, connections that are open, heads that never end."""
+"""What uvicorn's connections lack: limits on how many there are, on heads that never end, and on answers not read."""
 
 import asyncio
 import contextlib
-import zlib
-from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from demur.serve.serving.protocol import ProtocolError, error_body
+from demur.serve.serving.protocol import error_body
 from demur.serve.settings import Settings
 
 MAX_HEAD = 65_536
@@ -17,94 +16,6 @@ LINGER_SECONDS = 0.5
 """How long connections between two requests stay open when the server shuts down: what is on its way still arrives."""
 GONE = "demur.gone"
 """In the scope: a function to be called when the client has gone."""
-DECOMPRESSORS = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
-IN_LOOP = 65_536
-"""Bytes of a compressed body that are unpacked without a thread."""
-
-Receive = Callable[[], Awaitable[Any]]
-
-
-class Gone(Exception):
-    """The client has closed the connection."""
-
-
-# Bodies ---------------------------------------------------------------------------------------------------------------
-
-
-async def read_body(receive: Receive, declared: int | None, limit: int, seconds: float) -> bytes:
-    """Read the body of a request.
-
-    A body that is too large is read to its end all the same, but not kept, unless it is much too large: closing a
-    connection on which data arrive would lose the answer.
-
-    Args:
-        receive: of ASGI.
-        declared: the `Content-Length`, if there is one.
-        limit: most bytes.
-        seconds: until it has come whole.
-
-    Raises:
-        ProtocolError: it is too large, or took too long.
-        Gone: the client has.
-    """
-    too_large = ProtocolError(413, f"the body is larger than {limit} bytes")
-    if declared is not None and declared > 2 * limit:
-        raise too_large
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Gone
-                chunk: bytes = message.get("body", b"")
-                size += len(chunk)
-                if size <= limit:
-                    chunks.append(chunk)
-                elif size > 2 * limit:
-                    raise too_large
-                else:
-                    chunks.clear()
-                if not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        raise ProtocolError(408, f"the body did not come whole within {seconds:g} seconds") from None
-    if size > limit:
-        raise too_large
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """A body as it was before it was compressed.
-
-    Raises:
-        ProtocolError: it is compressed in another way, is damaged, or is too large: no more than that is unpacked.
-    """
-    encoding = encoding.strip().lower()
-    if encoding in (b"", b"identity"):
-        return body
-    if encoding not in DECOMPRESSORS:
-        raise ProtocolError(415, f"Content-Encoding is gzip, deflate or none; got {encoding[:80].decode('latin-1')}")
-    if len(body) <= IN_LOOP and limit <= 1024 * IN_LOOP:
-        return _unpacked(body, DECOMPRESSORS[encoding], limit)
-    return await asyncio.to_thread(_unpacked, body, DECOMPRESSORS[encoding], limit)
-
-
-def _unpacked(body: bytes, window: int, limit: int) -> bytes:
-    parts = zlib.decompressobj(window)
-    try:
-        whole = parts.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise ProtocolError(400, f"the body is not compressed as Content-Encoding says: {error}") from None
-    if len(whole) > limit:
-        raise ProtocolError(413, f"the body, unpacked, is larger than {limit} bytes")
-    if not parts.eof or parts.unused_data:
-        raise ProtocolError(400, "the compressed body ends too early, or more follows it")
-    return whole
-
-
-# Connections ----------------------------------------------------------------------------------------------------------
 
 
 def protocol_class(settings: Settings) -> type[asyncio.Protocol]:
@@ -242,7 +153,7 @@ class Impatient:
             return
         body = error_body(message)
         lines = [
-            f"HTTP/1.1 {status} {REASONS[status]}",
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
             "content-type: application/json",
             f"content-length: {len(body)}",
         ]
@@ -255,11 +166,3 @@ class Impatient:
         if handle is not None:
             handle.cancel()
             setattr(self, timer, None)
-
-
-REASONS = {
-    400: "Bad Request",
-    408: "Request Timeout",
-    431: "Request Header Fields Too Large",
-    503: "Service Unavailable",
-}

@@ -1,27 +1,48 @@
-"""Messages of gRPC to requests, and answers to messages of gRPC."""
+"""Messages of the Open Inference Protocol over gRPC: their classes, to requests, and from answers.
+
+The classes live in a descriptor pool of their own: clients and other servers in the same process bring messages of the
+same names, which protobuf's common pool would not take twice.
+"""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from demur.extras import extra
 from demur.serve.serving.protocol import (
     Array,
     InferRequest,
     InferResponse,
     ProtocolError,
+    Tensor,
     Wanted,
-    count_of,
     datatype_of,
-    dtype_of,
-    from_bytes,
     holds,
-    shaped,
     shown,
     to_bytes,
 )
-from demur.serve.transport.open_inference import MESSAGES
 
+with extra("protobuf", "grpc"):
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+SERVICE = "inference.GRPCInferenceService"
+PROTO = Path(__file__).with_name("proto") / "open_inference_grpc.proto"
+DESCRIPTORS = PROTO.with_suffix(".binpb")
+"""The compiled PROTO; the README.md beside it says how it is made."""
+
+
+def _messages() -> dict[str, Any]:
+    """The classes of the protocol's messages by name, without the package's."""
+    pool = descriptor_pool.DescriptorPool()
+    (file,) = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file
+    pool.AddSerializedFile(file.SerializeToString())
+    found = pool.FindFileByName(file.name).message_types_by_name
+    return {name: message_factory.GetMessageClass(descriptor) for name, descriptor in found.items()}
+
+
+MESSAGES = _messages()
 CONTENTS = {
     "BOOL": "bool_contents",
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
@@ -31,14 +52,14 @@ CONTENTS = {
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
 }
-"""The field of `InferTensorContents` that a datatype's numbers are in; FP16 has none."""
+"""The field of `InferTensorContents` for the numbers of a datatype; FP16 has no field."""
 
 
 def read_request(message: Any) -> InferRequest:
     """Read a `ModelInferRequest`.
 
     Raises:
-        ProtocolError: it cannot be one; the message says what is wrong.
+        ProtocolError: the message says what is wrong.
     """
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
@@ -46,13 +67,18 @@ def read_request(message: Any) -> InferRequest:
             400, f"raw_input_contents holds one tensor for each of the {len(message.inputs)} inputs; got {len(raw)}"
         )
     inputs: dict[str, Array] = {}
-    for place, tensor in enumerate(message.inputs):
-        if tensor.name in inputs:
-            raise ProtocolError(400, f"input {shown(tensor.name)} is there twice")
-        inputs[tensor.name] = _tensor(tensor, raw[place] if raw else None)
+    for place, entry in enumerate(message.inputs):
+        if entry.name in inputs:
+            raise ProtocolError(400, f"input {shown(entry.name)} is there twice")
+        tensor = Tensor(entry.name, entry.datatype, list(entry.shape))
+        if not raw:
+            inputs[entry.name] = tensor.shaped(_from_contents(entry.contents, tensor))
+            continue
+        if entry.HasField("contents"):
+            raise ProtocolError(400, f"{tensor} has contents, and there are raw_input_contents: send one of them")
+        tensor.check_bytes(len(raw[place]), "raw contents")
+        inputs[entry.name] = tensor.from_bytes(raw[place])
     wanted = tuple(Wanted(output.name, binary=True) for output in message.outputs)
-    if len(set(wanted)) != len(wanted):
-        raise ProtocolError(400, "an output is asked for twice")
     return InferRequest(inputs, message.id or None, wanted, _parameters(message.parameters))
 
 
@@ -61,7 +87,7 @@ def write_response(response: InferResponse, request: Any) -> Any:
     message = MESSAGES["ModelInferResponse"](
         model_name=response.model, model_version=response.version, id=response.id or ""
     )
-    # A message holds tensors of one form only, and FP16 has no other.
+    # A message holds tensors of one form only, and FP16 has no typed form.
     raw = bool(request.raw_input_contents) or any(array.dtype == np.float16 for array in response.outputs.values())
     for name, array in response.outputs.items():
         datatype = datatype_of(array.dtype)
@@ -73,41 +99,22 @@ def write_response(response: InferResponse, request: Any) -> Any:
     return message
 
 
-def _tensor(tensor: Any, raw: bytes | None) -> Array:
-    dtype = dtype_of(tensor.datatype)
-    name, shape = tensor.name, list(tensor.shape)
-    count = count_of(shape, name)
-    if raw is None:
-        return shaped(_from_contents(tensor.contents, name, dtype, count), shape, name)
-    if tensor.HasField("contents"):
-        raise ProtocolError(
-            400, f"input {shown(name)} has contents, and there are raw_input_contents: send one of them"
-        )
-    if len(raw) != count * dtype.itemsize:
-        raise ProtocolError(
-            400,
-            f"raw contents of input {shown(name)} must be {count * dtype.itemsize} bytes, for {tensor.datatype} of "
-            f"shape {shape}; got {len(raw)}",
-        )
-    return shaped(from_bytes(raw, name, dtype), shape, name)
-
-
-def _from_contents(contents: Any, name: str, dtype: np.dtype[Any], count: int) -> Array:
-    datatype = datatype_of(dtype)
+def _from_contents(contents: Any, tensor: Tensor) -> Array:
+    datatype, dtype = datatype_of(tensor.dtype), tensor.dtype.newbyteorder("=")
     field = CONTENTS.get(datatype)
     if field is None:
-        raise ProtocolError(400, f"input {shown(name)} is {datatype}, which is sent in raw_input_contents only")
+        raise ProtocolError(400, f"{tensor} is {datatype}, which is sent in raw_input_contents only")
     numbers = getattr(contents, field)
-    if len(numbers) != count:
+    if len(numbers) != tensor.count:
         raise ProtocolError(
-            400, f"{field} of input {shown(name)} must hold {count} numbers, as its shape says; got {len(numbers)}"
+            400, f"{field} of {tensor} must hold {tensor.count} numbers, as its shape says; got {len(numbers)}"
         )
     # Small whole numbers come in 32 bits, whatever they are said to be.
-    wide = {"int_contents": np.dtype("int32"), "uint_contents": np.dtype("uint32")}.get(field, dtype.newbyteorder("="))
+    wide = {"int_contents": np.dtype("int32"), "uint_contents": np.dtype("uint32")}.get(field, dtype)
     array: Array = np.array(numbers, wide)
     if wide.itemsize > dtype.itemsize and not holds(array, dtype):
-        raise ProtocolError(400, f"{field} of input {shown(name)} must be in the range of {datatype}")
-    return array.astype(dtype.newbyteorder("="), copy=False)
+        raise ProtocolError(400, f"{field} of {tensor} must be in the range of {datatype}")
+    return array.astype(dtype, copy=False)
 
 
 def _parameters(given: Any) -> dict[str, Any]:

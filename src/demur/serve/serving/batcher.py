@@ -43,17 +43,20 @@ class Job:
 class Batcher:
     """Runs the requests for one model, those that wait at the same time together.
 
-    A request that finds nothing running is run at once. While a batch runs, requests gather, and form the next one. No
-    timer is involved: nobody waits for others to come. A guard that takes long gathers more: its batches are larger.
+    A request that finds nothing running is run at once. While a batch runs, requests gather, and form the next one.
+    There is no timer: nobody waits for others to come. While a slow guard runs, more requests gather.
 
-    All methods are called in one event loop; guards run in a thread of the batcher's own.
+    All methods are called in one event loop; guards run in one thread of the batcher.
+
+    Attributes:
+        waiting: how many rows wait.
 
     Args:
         name: of the model.
         max_batch: rows that one pass takes.
         max_queue: rows that may wait.
-        observe: called in the thread, after the answers are on their way, with the guard, a batch, what came of it and
-            the threshold that took the place of the guard's own, if one did.
+        observe: called in the thread, after the answers are on their way, with the guard, a batch, the outputs, and
+            the threshold of the requests, if they have one.
         ran: called in the thread with the rows and the seconds of each pass.
         waits: called in the event loop with the number of rows that wait, whenever it changes.
     """
@@ -70,7 +73,6 @@ class Batcher:
     ) -> None:
         self.max_batch, self.max_queue = max_batch, max_queue
         self.waiting = 0
-        """Rows that wait."""
         self._observe, self._ran, self._waits = observe, ran, waits
         self._jobs: deque[Job] = deque()
         self._is_running = False
@@ -78,7 +80,7 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        # A guard that never returns must not keep the process from its end.
+        # A daemon: a guard that never returns must not keep the process from its end.
         threading.Thread(target=self._work_on, name=f"demur-{name}", daemon=True).start()
 
     async def run(
@@ -90,16 +92,14 @@ class Batcher:
         extra: tuple[str, ...] = (),
         threshold: float | None = None,
     ) -> Arrays:
-        """Run rows through a guard, with others that wait or alone.
-
-        If it is cancelled before its batch starts, the rows are not run.
+        """Run rows through a guard, with others that wait or alone; not if cancelled before the batch starts.
 
         Args:
-            guard: what runs them.
+            guard: runs the rows.
             feed: `(rows, ...)` by name.
             rows: how many.
-            extra: outputs that are wanted beside the guard's default ones.
-            threshold: to be used in place of the guard's own.
+            extra: outputs that are wanted beside the guard's default outputs.
+            threshold: to be used in place of the guard's threshold.
 
         Returns:
             The guard's default outputs, and at least those of `extra`.
@@ -125,7 +125,7 @@ class Batcher:
         return await job.future
 
     async def close(self) -> None:
-        """Take no more, finish what was taken, and have all of it looked at."""
+        """Take no more rows, finish those that were taken, and have all of them observed."""
         self._is_closed = True
         await self._idle.wait()
         ended = asyncio.Event()
@@ -149,10 +149,7 @@ class Batcher:
         self._tasks.put(functools.partial(self._work, batch, asyncio.get_running_loop()))
 
     def _taken(self) -> list[Job]:
-        """Take from the queue what the next batch is: what waits longest, and what fits to it.
-
-        Those whose sender has gone are dropped.
-        """
+        """Take the next batch from the queue: the oldest job and others of its kind. Cancelled jobs are dropped."""
         batch: list[Job] = []
         others: deque[Job] = deque()
         rows = 0
@@ -187,7 +184,7 @@ class Batcher:
             outputs = self._passes(batch, feed)
             answers = [*_parts(outputs, [job.rows for job in batch])]
             seen = [(batch[0], feed, outputs)]
-        except BaseException as error:  # whoever waits must hear of it, whatever it is
+        except BaseException as error:  # every request must get an answer, whatever the error is
             # One bad request shall not spoil the others.
             answers = [error] if len(batch) == 1 else [self._alone(job) for job in batch]
             found = zip(batch, answers, strict=True)
@@ -209,12 +206,10 @@ class Batcher:
             return error
 
     def _passes(self, batch: list[Job], feed: Arrays) -> Arrays:
-        """Run a batch; one that is larger than a pass may be, in several passes."""
+        """Run a batch, in several passes if it is too large for one."""
         guard = batch[0].guard
-        wanted: tuple[str, ...] = guard.default_outputs
-        extra = {name: None for job in batch for name in job.extra}
-        if extra:  # what costs something is computed only where one of the requests asks for it
-            wanted = (*wanted, *extra)
+        # Outputs that are not among the default ones cost time: they are computed only where a request asks for them.
+        wanted = (*guard.default_outputs, *{name: None for job in batch for name in job.extra})
         rows = sum(job.rows for job in batch)
         found = []
         for start in range(0, rows, self.max_batch):
@@ -246,7 +241,6 @@ class Batcher:
 
 
 def _joined(parts: list[Arrays]) -> Arrays:
-    """Arrays one after the other, by name."""
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -254,9 +248,6 @@ def _joined(parts: list[Arrays]) -> Arrays:
 
 def _parts(arrays: Arrays, sizes: list[int]) -> Iterable[Arrays]:
     """The rows of each request."""
-    if len(sizes) == 1:
-        yield arrays
-        return
     start = 0
     for size in sizes:
         yield {name: array[start : start + size] for name, array in arrays.items()}

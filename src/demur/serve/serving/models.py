@@ -16,7 +16,7 @@ from demur.serve.serving.protocol import Array
 logger = logging.getLogger("demur.serve.models")
 
 DOCUMENT = "detector.json"
-"""In the folder of a saved detector: names all its other files, with their checksums."""
+"""The file of a saved detector's folder that lists all others, with their checksums."""
 VERSION_LENGTH = 12
 POLL_SECONDS = 1.0
 
@@ -28,7 +28,7 @@ def load_guard(path: Path, threads: int | None = None, load_model: Callable[[], 
 
     Args:
         path: the file or folder.
-        threads: that a pass of one from a file may use; None for one a core.
+        threads: threads that a pass of an ONNX guard may use; None for one a core.
         load_model: loads the classifier of a detector that was saved without it.
 
     Raises:
@@ -41,14 +41,14 @@ def load_guard(path: Path, threads: int | None = None, load_model: Callable[[], 
     if not path.exists():
         raise DetectorNotFound(f"there is no guard at {path}: no such file; detector.export({path.name!r}) writes one")
     if path.suffix.lower() != ".onnx":
-        raise NotADetector(f"{path} is no .onnx file, and no folder of a saved detector")
+        raise NotADetector(f"{path} is no .onnx file, and not the folder of a saved detector")
     from demur.onnx import runtime
 
     return runtime.load(path, threads=threads)
 
 
 def stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file is written anew; None if it is not there."""
+    """A value that changes when a file is written anew; None if there is no file."""
     try:
         found = (path / DOCUMENT if path.is_dir() else path).stat()
     except OSError:
@@ -57,24 +57,15 @@ def stamp(path: Path) -> tuple[int, ...] | None:
 
 
 def one_row(guard: TensorGuard) -> dict[str, Array]:
-    """What a guard takes, as one row of zeros; of a size that may be any, 1."""
+    """One row of zeros for a guard; sizes that may be any are 1."""
     return {
         name: np.zeros((1, *(size or 1 for size in field.shape)), field.dtype or "float32")
         for name, field in guard.inputs.items()
     }
 
 
-def warm_up(guard: TensorGuard) -> None:
-    """Run one row, so that what is made at the first pass is made before anybody waits for it."""
-    guard.run(one_row(guard))
-
-
 def named(text: str) -> tuple[str, Path]:
-    """The name that a model is served by, and its path, from a path or NAME=PATH.
-
-    Raises:
-        InvalidSetting: the name is none.
-    """
+    """The name of a model and the path, from a path or NAME=PATH; InvalidSetting if NAME or PATH is empty."""
     name, sign, rest = text.partition("=")
     if not sign or "/" in name or Path(text).exists():  # a path may hold such a sign, too
         path = Path(text)
@@ -89,27 +80,27 @@ class Served:
 
     Attributes:
         name: in addresses.
-        path: where its guard comes from.
-        guard: the one that new requests go to.
-        batcher: runs them.
-        watch: looks at what comes of them; None if nobody does.
+        path: where the guard comes from.
+        guard: answers new requests.
+        seen: the stamp of the file that was last loaded, even if that failed.
+        batcher: runs the requests; the service makes it, in the event loop.
+        watch: looks at the answers; the service makes it.
     """
 
     def __init__(self, name: str, path: Path, guard: TensorGuard, seen: tuple[int, ...] | None = None) -> None:
         self.name, self.path, self.guard = name, path, guard
         self.seen = stamp(path) if seen is None else seen
-        """The stamp of the file that was last loaded, whether it could be or not."""
-        self.batcher: Batcher = None  # type: ignore[assignment]  # made by the service, in the event loop
+        self.batcher: Batcher = None  # type: ignore[assignment]
         self.watch: Any = None
 
     @property
     def version(self) -> str:
-        """What tells this guard from others: the beginning of its checksum."""
+        """The version of the guard: the beginning of its checksum."""
         return version_of(self.guard)
 
 
 def version_of(guard: TensorGuard) -> str:
-    """The version that a guard is served as."""
+    """The version of a guard: the beginning of its checksum."""
     return str(guard.sha256)[:VERSION_LENGTH]
 
 
@@ -134,18 +125,18 @@ class Models(Mapping[str, Served]):
         """Load guards, each served under the name of its file or folder, and run each once.
 
         Args:
-            paths: to them; NAME=PATH for one that is served under another name.
-            load: what loads one.
+            paths: of the guards; NAME=PATH to serve a guard under another name.
+            load: loads one guard.
 
         Raises:
-            InvalidSetting: no paths, or two of one name.
+            InvalidSetting: there are no paths, or two guards have one name.
             DetectorNotFound, NotADetector, CorruptDetector, MissingExtra: see `demur.errors`.
         """
         found = []
         for name, path in map(named, map(str, paths)):
             seen = stamp(path)
             guard = load(path)
-            warm_up(guard)
+            guard.run(one_row(guard))  # the first pass is slow: nobody shall wait for it
             found.append(Served(name, path, guard, seen))
         return cls(found, load)
 
@@ -161,15 +152,12 @@ class Models(Mapping[str, Served]):
     # Replacing ----------------------------------------------------------------------------------------------------
 
     async def refresh(self, *, force: bool = False) -> list[str]:
-        """Load what has been written anew; what cannot be loaded changes nothing.
+        """Load the files that were written anew, and return the names of the models that have a new guard.
 
-        Requests that have begun end with the guard that they began with.
+        A file that cannot be loaded changes nothing. Requests that have begun end with the guard that they began with.
 
         Args:
-            force: load also what looks the same.
-
-        Returns:
-            The names of the models that have a new guard.
+            force: load also files that look the same.
         """
         replaced = []
         for served in self.values():
@@ -179,7 +167,7 @@ class Models(Mapping[str, Served]):
             served.seen = seen
             try:
                 guard = await asyncio.to_thread(self._ready, served)
-            except Exception as error:  # whatever is wrong with it, what is served stays
+            except Exception as error:  # whatever is wrong with the new file, the old guard stays
                 logger.error("model %s: the new file is not served, the old one is still: %s", served.name, error)
                 continue
             if guard is None:
@@ -190,9 +178,9 @@ class Models(Mapping[str, Served]):
         return replaced
 
     def _ready(self, served: Served) -> Any:
-        """A new guard that has run once; None if it is the same again."""
+        """The guard of a new file, after a first run; None if it is the same guard."""
         guard = self._load(served.path)
         if guard.sha256 == served.guard.sha256:
             return None
-        warm_up(guard)
+        guard.run(one_row(guard))
         return guard

@@ -11,7 +11,7 @@ from demur.serve.serving.protocol import error_body
 from demur.serve.settings import Settings
 
 MAX_HEAD = 65_536
-"""Bytes of a request's head."""
+"""Most bytes of a request's head."""
 LINGER_SECONDS = 0.5
 """How long connections between two requests stay open when the server shuts down: what is on its way still arrives."""
 GONE = "demur.gone"
@@ -19,10 +19,7 @@ GONE = "demur.gone"
 
 
 def protocol_class(settings: Settings) -> type[asyncio.Protocol]:
-    """The protocol that uvicorn shall speak on each connection: its own, and less patient.
-
-    uvicorn has no limit on the time that a head takes, on its size, or on the time that an answer takes to be read.
-    """
+    """The protocol that uvicorn speaks on each connection, with the limits of `Impatient`."""
     base: Any = H11Protocol
     with contextlib.suppress(ImportError):
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -32,19 +29,21 @@ def protocol_class(settings: Settings) -> type[asyncio.Protocol]:
 
 
 class Impatient:
-    """What is added to a protocol of uvicorn: a mixin. What it overrides is what asyncio and uvicorn call."""
+    """A mixin for a protocol of uvicorn; it overrides methods that asyncio and uvicorn call.
+
+    uvicorn limits neither the time and size of a head nor the time in which a client reads an answer.
+    """
 
     limits: Settings
     cycle: Any
     connections: set[Any]
-    flow: Any
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
 
     _head: asyncio.TimerHandle | None = None
-    """Until when the head of a request must have come."""
+    """Ends a connection whose head has not come in time."""
     _stalled: asyncio.TimerHandle | None = None
-    """Until when the client must have read some of the answer."""
+    """Ends a connection whose client does not read the answer."""
     _answered: Any = None
     """The request that is being answered, where others may have come after it on the same connection."""
     _head_bytes = 0
@@ -59,7 +58,7 @@ class Impatient:
         """A client has connected."""
         super().connection_made(transport)  # type: ignore[misc]
         if len(self.connections) > self.limits.max_connections:
-            self._refuse(503, f"{self.limits.max_connections} connections are open already", retry_after=1)
+            self._refuse(503, f"{self.limits.max_connections} connections are open already", "retry-after: 1")
             return
         self._wait_for_head()
 
@@ -74,7 +73,7 @@ class Impatient:
         super().data_received(data)  # type: ignore[misc]
         if self._is_busy:
             self._head_bytes = 0
-            self._no_longer("_head")
+            self._head = _cancelled(self._head)
         elif self._head_bytes > MAX_HEAD:
             self._refuse(431, f"the head of a request is larger than {MAX_HEAD} bytes")
 
@@ -89,10 +88,9 @@ class Impatient:
         cycle = self._answered or self.cycle
         gone = None
         if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True  # which uvicorn sets of the last request that came, not of the one it answers
+            cycle.disconnected = True  # uvicorn sets this of the last request that came, not of the one it answers
             gone = cycle.scope.get(GONE)
-        self._no_longer("_head")
-        self._no_longer("_stalled")
+        self._head, self._stalled = _cancelled(self._head), _cancelled(self._stalled)
         super().connection_lost(exc)  # type: ignore[misc]
         if gone is not None:
             gone()
@@ -102,7 +100,7 @@ class Impatient:
         super()._start_asgi_task(cycle, app)  # type: ignore[misc]
 
     def shutdown(self) -> None:
-        """The server ends: what comes within a moment is answered still."""
+        """The server ends: what comes within a moment is still answered."""
         self._is_ending = True
         if self._is_busy:
             super().shutdown()  # type: ignore[misc]
@@ -116,17 +114,17 @@ class Impatient:
     def pause_writing(self) -> None:
         """The client reads more slowly than answers come."""
         super().pause_writing()  # type: ignore[misc]
-        self._no_longer("_stalled")
+        _cancelled(self._stalled)
         self._stalled = self.loop.call_later(self.limits.request_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """The client has caught up."""
         super().resume_writing()  # type: ignore[misc]
-        self._no_longer("_stalled")
+        self._stalled = _cancelled(self._stalled)
 
     def timeout_keep_alive_handler(self) -> None:
-        """There was no other request."""
-        if self.transport.get_write_buffer_size():  # whoever does not read would hold the connection for ever
+        """No other request came."""
+        if self.transport.get_write_buffer_size():  # a client that does not read would hold the connection for ever
             self.transport.abort()
         else:
             super().timeout_keep_alive_handler()  # type: ignore[misc]
@@ -147,7 +145,7 @@ class Impatient:
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, message: str, retry_after: int | None = None) -> None:
+    def _refuse(self, status: int, message: str, *headers: str) -> None:
         """Answer without a request, and close."""
         if self.transport.is_closing():
             return
@@ -156,13 +154,15 @@ class Impatient:
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
             "content-type: application/json",
             f"content-length: {len(body)}",
+            "connection: close",
+            *headers,
         ]
-        lines += ["connection: close"] + ([] if retry_after is None else [f"retry-after: {retry_after}"])
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
 
-    def _no_longer(self, timer: str) -> None:
-        handle = getattr(self, timer)
-        if handle is not None:
-            handle.cancel()
-            setattr(self, timer, None)
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """Cancel a timer, if there is one; None takes its place."""
+    if timer is not None:
+        timer.cancel()
+    return None

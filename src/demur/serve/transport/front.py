@@ -4,10 +4,12 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,6 +29,12 @@ OPEN = re.compile(r"/|/static/[^/]*|/v2/health/(live|ready)")
 """Paths that need no key: they hold no data."""
 FIGURES = "demur.figures"
 """In the scope: what the log and the trace say of the request."""
+
+
+def as_json(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer in JSON; arrays may be in the document."""
+    body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, headers=headers, media_type="application/json")
 
 
 class Plain(Route):

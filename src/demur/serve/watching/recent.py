@@ -1,4 +1,4 @@
-"""The last flagged inputs, to be looked at: few, small, and made ready beside serving."""
+"""The last flagged inputs, to be looked at: few, small, and drawn beside serving."""
 
 import struct
 import threading

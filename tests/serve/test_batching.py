@@ -22,6 +22,7 @@ class Batches:
             max_batch=max_batch,
             max_queue=max_queue,
             observe=lambda guard, feed, outputs, threshold: self.observed.append((len(feed["x"]), threshold)),
+            ran=lambda *_: None,
             waits=self.waiting.append,
         )
 

@@ -46,11 +46,11 @@ PLATFORM = "onnx_onnxv1"
 class GuardRuntime(MLModel):  # type: ignore[misc]
     """Answers requests of the Open Inference Protocol with what a guard says of each row.
 
-    `parameters.uri` is the guard's file, or a folder with a `guard.onnx` in it. In `parameters.extra` may stand:
+    `parameters.uri` is the guard's file, or a folder with a `guard.onnx`. `parameters.extra` may have:
 
     - `allow_threshold`: true lets requests bring a threshold, in nats, as the parameter `threshold`. It cannot go with
       MLServer's adaptive batching, which merges the parameters of several requests into one.
-    - `threads`: that one pass may use; by default one a core, in each of MLServer's workers.
+    - `threads`: threads that one pass may use; by default one a core, in each of MLServer's workers.
 
     Examples:
         >>> settings = {"name": "digits", "implementation": "demur.mlserver.GuardRuntime",
@@ -59,11 +59,7 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
     """
 
     async def load(self) -> bool:
-        """Load the guard.
-
-        Raises:
-            MLServerError: there is none at the URI, or a setting makes no sense.
-        """
+        """Load the guard; MLServerError if there is no guard at the URI, or a setting is wrong."""
         path = await get_model_uri(self._settings, wellknown_filenames=[FILE])
         extra = self._settings.parameters.extra or {}
         self._allows_threshold = extra.get("allow_threshold", False)
@@ -84,7 +80,7 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
         return True
 
     async def metadata(self) -> MetadataModelResponse:
-        """Inputs and outputs, and which guard this is."""
+        """The inputs and outputs of the guard, and which guard it is."""
         found = await super().metadata()
         found.platform = found.platform or PLATFORM
         threshold, names = self.guard.threshold, self.guard.labels.names
@@ -97,11 +93,7 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
         return found
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Answer a request.
-
-        Raises:
-            InferenceError: it cannot be answered; the message says why.
-        """
+        """Answer a request; InferenceError, with the reason, if there is no answer."""
         guard = self.guard
         names = [output.name for output in payload.outputs or ()] or list(guard.default_outputs)
         unknown = [name for name in names if name not in guard.outputs]
@@ -109,7 +101,7 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
             raise InferenceError(f"there is no output {unknown[0][:80]!r}; there are {', '.join(guard.outputs)}")
         threshold = self._threshold(payload.parameters)
         feed = self._feed(payload.inputs)
-        # The score is looked at, asked for or not. onnxruntime lets other threads work, and this one goes on to listen.
+        # The score is needed below, asked for or not. onnxruntime lets other threads work, so this one can listen.
         found = await asyncio.to_thread(guard.run, feed, list(dict.fromkeys([*names, "instance_score"])), threshold)
         invalid = np.flatnonzero(~np.isfinite(found["instance_score"]))
         if len(invalid) and guard.on_invalid == "raise":
@@ -132,7 +124,7 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
             raise InferenceError(f"the inputs are {', '.join(guard.inputs)}; got {got}")
         arrays = (_decoded(given[name], field) for name, field in guard.inputs.items())
         try:
-            # Beside what a classifier outside of the file answers, rows come as the graph takes them.
+            # Beside the answers of a classifier outside of the file, rows come as the graph takes them.
             layout = guard.inputs if guard.takes_reference else guard.layout
             rows = mapped(lambda _: next(arrays), layout)
             rows = check_layout(rows, layout, _name(guard), finite=guard.on_invalid == "raise")
@@ -152,7 +144,7 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
 
 
 def _name(guard: runtime.ExportedGuard) -> str:
-    """What messages call the rows: the one input, or all of them."""
+    """What messages call the rows: the name of the one input, or all of them."""
     return next(iter(guard.inputs)) if len(flat(guard.layout)) == 1 else "the inputs"
 
 
@@ -162,7 +154,6 @@ def _described(name: str, field: Field) -> MetadataTensor:
 
 
 def _decoded(entry: RequestInput, field: Field) -> Array:
-    """An input as an array."""
     name, datatype = entry.name, Datatype(entry.datatype).value  # it may come as a string
     if datatype == "BYTES":
         raise InferenceError(f"input {name!r} holds numbers, {datatype_of(field.dtype or 'float32')}; got BYTES")

@@ -83,11 +83,7 @@ class Host:
         listener: where connections wait; None to listen as the settings say.
         keys: who may ask; None for everybody.
         tracer: makes spans; None for no spans.
-        ready: called once requests can come.
-
-    Attributes:
-        port: where HTTP is served.
-        grpc_port: where gRPC is served, once it is.
+        ready: called once requests can come; `port` and `grpc_port` are known then.
     """
 
     def __init__(

@@ -22,15 +22,10 @@ STEADY_SECONDS = 60.0
 
 
 class Supervisor:
-    """Owns the listening socket, and keeps a child process serving on it; see `demur.serve.__main__`.
+    """Owns the listening socket, and keeps a child process serving on it: `demur.serve.__main__`."""
 
-    Args:
-        settings: how to serve.
-        command: what starts the child.
-    """
-
-    def __init__(self, settings: Settings, command: tuple[str, ...] = (sys.executable, "-m", "demur.serve")) -> None:
-        self.settings, self._command = settings, command
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self._child: asyncio.subprocess.Process | None = None
         self._is_stopping = False
 
@@ -68,7 +63,7 @@ class Supervisor:
         listener = self._listener.fileno()
         try:
             child = await asyncio.create_subprocess_exec(
-                *self._command,
+                *(sys.executable, "-m", "demur.serve"),
                 str(listener),
                 str(writing),
                 stdin=asyncio.subprocess.PIPE,

@@ -48,17 +48,17 @@ class Batcher:
 
     All methods are called in one event loop; guards run in one thread of the batcher.
 
-    Attributes:
-        waiting: how many rows wait.
-
     Args:
         name: of the model.
-        max_batch: rows that one pass takes.
-        max_queue: rows that may wait.
+        max_batch: most rows of one pass.
+        max_queue: most rows that may wait.
         observe: called in the thread, after the answers are on their way, with the guard, a batch, the outputs, and
             the threshold of the requests, if they have one.
         ran: called in the thread with the rows and the seconds of each pass.
         waits: called in the event loop with the number of rows that wait, whenever it changes.
+
+    Attributes:
+        waiting: how many rows wait.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class Batcher:
         *,
         max_batch: int,
         max_queue: int,
-        observe: Callable[[Any, Arrays, Arrays, float | None], None] | None = None,
-        ran: Callable[[int, float], None] | None = None,
-        waits: Callable[[int], None] | None = None,
+        observe: Callable[[Any, Arrays, Arrays, float | None], object],
+        ran: Callable[[int, float], object],
+        waits: Callable[[int], object],
     ) -> None:
         self.max_batch, self.max_queue = max_batch, max_queue
         self.waiting = 0
@@ -98,11 +98,8 @@ class Batcher:
             guard: runs the rows.
             feed: `(rows, ...)` by name.
             rows: how many.
-            extra: outputs that are wanted beside the guard's default outputs.
+            extra: outputs that are wanted beside the guard's default outputs; others may come, too.
             threshold: to be used in place of the guard's threshold.
-
-        Returns:
-            The guard's default outputs, and at least those of `extra`.
 
         Raises:
             ProtocolError: the queue is full, or closed.
@@ -136,8 +133,7 @@ class Batcher:
 
     def _count(self, rows: int) -> None:
         self.waiting += rows
-        if self._waits is not None:
-            self._waits(self.waiting)
+        self._waits(self.waiting)
 
     def _next(self) -> None:
         """Start the next batch, if anything waits."""
@@ -191,8 +187,6 @@ class Batcher:
             seen = [(job, job.feed, answer) for job, answer in found if isinstance(answer, dict)]
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
             loop.call_soon_threadsafe(self._finish, batch, answers)
-        if self._observe is None:
-            return
         try:
             for job, fed, came in seen:
                 self._observe(job.guard, fed, came, job.threshold)
@@ -221,8 +215,7 @@ class Batcher:
                     raise asyncio.CancelledError
                 part = {name: array[start : start + self.max_batch] for name, array in feed.items()}
             found.append(guard.run(part, wanted, batch[0].threshold))
-            if self._ran is not None:
-                self._ran(min(self.max_batch, rows - start), time.perf_counter() - begun)
+            self._ran(min(self.max_batch, rows - start), time.perf_counter() - begun)
         return _joined(found)
 
     # In the event loop --------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ Loader = Callable[[Path], Any]
 
 
 def load_guard(path: Path, threads: int | None = None, load_model: Callable[[], Any] | None = None) -> Any:
-    """Load a guard from an ONNX file, or a detector from its folder, which takes Keras.
+    """Load a guard from an ONNX file, or a detector from a folder, which takes Keras.
 
     Args:
         path: the file or folder.
@@ -76,15 +76,11 @@ def named(text: str) -> tuple[str, Path]:
 
 
 class Served:
-    """A model that is served.
+    """A model that is served; the service adds the batcher and the watch, in the event loop.
 
     Attributes:
-        name: in addresses.
-        path: where the guard comes from.
         guard: answers new requests.
         seen: the stamp of the file that was last loaded, even if that failed.
-        batcher: runs the requests; the service makes it, in the event loop.
-        watch: looks at the answers; the service makes it.
     """
 
     def __init__(self, name: str, path: Path, guard: TensorGuard, seen: tuple[int, ...] | None = None) -> None:
@@ -104,19 +100,19 @@ def version_of(guard: TensorGuard) -> str:
     return str(guard.sha256)[:VERSION_LENGTH]
 
 
-class Models(Mapping[str, Served]):
-    """The models by name."""
+class Models(dict[str, Served]):
+    """The models by name; InvalidSetting if there are none, or two have one name."""
 
     def __init__(self, served: Iterable[Served], load: Loader = load_guard) -> None:
-        self._served: dict[str, Served] = {}
+        super().__init__()
         for one in served:
-            if one.name in self._served:
+            if one.name in self:
                 raise InvalidSetting(
-                    f"{self._served[one.name].path} and {one.path} are both called {one.name}: rename one of them, or "
-                    "write NAME=PATH"
+                    f"{self[one.name].path} and {one.path} are both called {one.name}: rename one of them, or write "
+                    "NAME=PATH"
                 )
-            self._served[one.name] = one
-        if not self._served:
+            self[one.name] = one
+        if not self:
             raise InvalidSetting("there is nothing to serve: name a guard")
         self._load = load
 
@@ -139,17 +135,6 @@ class Models(Mapping[str, Served]):
             guard.run(one_row(guard))  # the first pass is slow: nobody shall wait for it
             found.append(Served(name, path, guard, seen))
         return cls(found, load)
-
-    def __getitem__(self, name: str) -> Served:
-        return self._served[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._served)
-
-    def __len__(self) -> int:
-        return len(self._served)
-
-    # Replacing ----------------------------------------------------------------------------------------------------
 
     async def refresh(self, *, force: bool = False) -> list[str]:
         """Load the files that were written anew, and return the names of the models that have a new guard.

@@ -31,13 +31,7 @@ CLIENT_GONE = 499
 
 
 class ProtocolError(Exception):
-    """A request that is answered with an error.
-
-    Args:
-        status: of HTTP.
-        message: for the sender of the request.
-        retry_after: seconds after which another try may succeed.
-    """
+    """A request that is answered with an error: a status of HTTP, and the seconds until another try may succeed."""
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -53,16 +47,13 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True)
 class InferRequest:
-    """A request for inference.
+    """A request for inference; ProtocolError if an output is wanted twice.
 
     Attributes:
         inputs: `(n, ...)`, by name.
         id: to be given back.
         outputs: the outputs that are wanted; none for those that the guard returns by default.
         parameters: of the request; "threshold" and "binary_data_output" mean something here.
-
-    Raises:
-        ProtocolError: an output is wanted twice.
     """
 
     inputs: dict[str, Array]
@@ -80,9 +71,6 @@ class InferResponse:
     """The answer to a request for inference.
 
     Attributes:
-        model: name of the model.
-        version: of the guard that answered.
-        id: of the request.
         outputs: `(n, ...)`, by name.
         rows: how many rows were judged.
         flagged: how many of them were flagged.
@@ -97,11 +85,7 @@ class InferResponse:
 
 
 def dtype_of(datatype: Any) -> np.dtype[Any]:
-    """NumPy's type for a datatype of the protocol.
-
-    Raises:
-        ProtocolError: there is no such datatype, or it is not of numbers.
-    """
+    """NumPy's type for a datatype of the protocol; ProtocolError if there is none, or it is not of numbers."""
     dtype = DATATYPES.get(datatype) if isinstance(datatype, str) else None
     if dtype is None:
         raise ProtocolError(400, f"datatype is one of {', '.join(DATATYPES)}; got {shown(datatype)}")
@@ -115,16 +99,7 @@ def datatype_of(dtype: Any) -> str:
 
 
 class Tensor:
-    """What a request says of an input before the numbers are looked at.
-
-    Args:
-        name: of the input.
-        datatype: as the protocol calls it.
-        shape: a list of sizes.
-
-    Raises:
-        ProtocolError: the datatype or the shape is not valid.
-    """
+    """The name, datatype and shape of an input; ProtocolError if the datatype or the shape is not valid."""
 
     def __init__(self, name: str, datatype: Any, shape: Any) -> None:
         self.name, self.shape, self.dtype = name, shape, dtype_of(datatype)
@@ -154,11 +129,7 @@ class Tensor:
             )
 
     def from_bytes(self, data: bytes | memoryview) -> Array:
-        """The tensor from its bytes, row after row, the lowest byte first; not copied if that can be.
-
-        Raises:
-            ProtocolError: the tensor is BOOL, and a byte is neither 0 nor 1.
-        """
+        """The tensor from bytes, row after row, the lowest byte first; not copied if that can be."""
         array: Array = np.frombuffer(data, self.dtype)
         if self.dtype.kind == "b" and (array.view(np.uint8) > 1).any():
             raise ProtocolError(400, f"{self} is BOOL, whose bytes are 0 or 1")
@@ -167,14 +138,10 @@ class Tensor:
         return self.shaped(array)
 
     def shaped(self, array: Array) -> Array:
-        """The numbers, `(count,)`, in the tensor's shape.
-
-        Raises:
-            ProtocolError: no array can have the shape: beside a size of 0, others can be any.
-        """
+        """The numbers, `(count,)`, in the tensor's shape."""
         try:
             return array.reshape(self.shape)
-        except ValueError:
+        except ValueError:  # beside a size of 0, others can be any
             raise ProtocolError(400, f"shape of {self} has sizes beyond any array's") from None
 
 

@@ -104,9 +104,6 @@ class Service:
 
         Beyond the protocol, `classes` lists the names of the classes, where the guard knows them: the tensors
         `corrected`, `no_defense` and `defense` are indices in that list.
-
-        Raises:
-            ProtocolError: there is no such model or version.
         """
         served = self.served(name, version)
         guard = served.guard
@@ -121,11 +118,7 @@ class Service:
         }
 
     def served(self, name: str, version: str | None = None) -> Served:
-        """A model.
-
-        Raises:
-            ProtocolError: there is no such model or version.
-        """
+        """A model; ProtocolError if there is no such model or version."""
         served = self.models.get(name)
         if served is None:
             raise ProtocolError(404, f"there is no model {shown(name)}; there are {', '.join(self.models)}")
@@ -138,16 +131,9 @@ class Service:
     async def infer(
         self, name: str, version: str | None, request: InferRequest, *, protocol: str = "http"
     ) -> InferResponse:
-        """Answer a request.
+        """Answer a request to a model, with None for any version; ProtocolError if there is no answer.
 
-        Args:
-            name: of the model.
-            version: of the model; None for any.
-            request: what is asked. Numbers of another type than the guard's are cast, never rescaled.
-            protocol: of the transport, for the metrics.
-
-        Raises:
-            ProtocolError: there is no answer; the message says why.
+        Numbers of another type than the guard's are cast, never rescaled. `protocol` is for the metrics.
         """
         begun = time.perf_counter()
         status = 500

@@ -4,8 +4,9 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from demur.errors import InvalidSetting
 from demur.serve.serving.protocol import ProtocolError, shown
@@ -68,6 +69,13 @@ class Keys:
             if hmac.compare_digest(digest, expected):
                 holder = name
         return holder
+
+    def admit(self, headers: Mapping[bytes, bytes], figures: dict[str, Any], where: str) -> None:
+        """Note the holder of a request's key in the figures; ProtocolError, with where keys go, if there is none."""
+        holder = self.holder(headers.get(b"authorization", b""))
+        if holder is None:
+            raise ProtocolError(401, f"this needs a valid key{where}: Bearer KEY")
+        figures["key"] = holder
 
 
 def new_key(name: str) -> tuple[str, str]:

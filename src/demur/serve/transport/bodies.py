@@ -187,11 +187,7 @@ def read_request(
 
 
 def is_deeper(text: bytes, most: int) -> bool:
-    """Whether JSON is nested deeper than `most` levels, without parsing it. The text need not be valid JSON.
-
-    Raises:
-        ProtocolError: the text has so many escapes that looking at them would take long.
-    """
+    """Whether JSON is nested deeper than `most` levels, without parsing it. The text need not be valid JSON."""
     if b"\\" in text:
         if text.count(b"\\") > MOST_ESCAPES:
             raise ProtocolError(400, f"the JSON has more than {MOST_ESCAPES} escaped characters")
@@ -329,11 +325,7 @@ def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
 
 
 def write_response(response: InferResponse, request: InferRequest) -> tuple[bytes, int | None]:
-    """Write an answer in the form that the request asks for.
-
-    Returns:
-        The body, and the bytes of JSON in it where binary tensors follow.
-    """
+    """The body of an answer, as the request asks for it, and how many bytes are JSON where binary tensors follow."""
     binary = {output.name: output.binary for output in request.outputs}
     everything = _flag(request.parameters, "binary_data_output", default=False)
     outputs: list[dict[str, Any]] = []

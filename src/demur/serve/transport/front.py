@@ -53,12 +53,7 @@ class Plain(Route):
 class Front:
     """What happens to each request before and after it is answered: request ids, keys, errors, logs and traces.
 
-    Args:
-        app: answers all but requests for inference.
-        service: answers requests for inference.
-        keys: who may ask; None for everybody.
-        hosts: names that requests may call the server by; None for any.
-        tracer: makes spans; None for no spans.
+    The `app` answers all but requests for inference.
     """
 
     def __init__(
@@ -83,7 +78,10 @@ class Front:
         scope[GONE] = exchange.gone
         with self._journal.span(method, path, headers) as span:
             try:
-                self._admit(path, headers, figures)
+                if self._hosts is not None:
+                    self._hosts.check(headers.get(b"host", b""), headers.get(b"origin", b""))
+                if self._keys is not None and not OPEN.fullmatch(path):
+                    self._keys.admit(headers, figures, ": Authorization")
                 asked = INFER.fullmatch(path) if method == "POST" else None
                 if asked is None:
                     await self._app(scope, receive, exchange.send)
@@ -110,16 +108,6 @@ class Front:
                     route="" if span is None else _route(scope),
                 )
 
-    def _admit(self, path: str, headers: dict[bytes, bytes], figures: dict[str, Any]) -> None:
-        if self._hosts is not None:
-            self._hosts.check(headers.get(b"host", b""), headers.get(b"origin", b""))
-        if self._keys is None or OPEN.fullmatch(path):
-            return
-        holder = self._keys.holder(headers.get(b"authorization", b""))
-        if holder is None:
-            raise ProtocolError(401, "this needs a valid key: Authorization: Bearer KEY")
-        figures["key"] = holder
-
 
 def _route(scope: Scope) -> str:
     is_infer = INFER.fullmatch(scope["path"])
@@ -130,7 +118,7 @@ def _route(scope: Scope) -> str:
 async def answer(
     service: Service, scope: Scope, receive: Receive, name: str, version: str | None
 ) -> tuple[bytes, Headers]:
-    """Answer one request for inference: a body, and headers.
+    """The body and the headers of the answer to one request for inference.
 
     Raises:
         ProtocolError: there is no answer.
@@ -154,12 +142,7 @@ async def answer(
 
 
 class Exchange:
-    """One request and its answer.
-
-    Args:
-        send: of ASGI.
-        request_id: goes out with the answer.
-        service: says whether the server is about to stop.
+    """One request and the answer.
 
     Attributes:
         status: of the answer; 0 before the answer has begun.

@@ -51,11 +51,6 @@ DEAD_SECONDS = 20
 class Server:
     """Answers calls over gRPC; what happens before and after each is as over HTTP.
 
-    Args:
-        service: what answers.
-        keys: who may ask; None for everybody.
-        tracer: makes spans of calls; None for no spans.
-
     Attributes:
         port: where the server listens, once it does.
         is_closing: whether calls are refused, except those that ask for health.
@@ -129,8 +124,10 @@ class Server:
         reply, status, path = b"", CLIENT_GONE, f"/{SERVICE}/{method}"
         with self._journal.span("POST", path, headers) as span:
             try:
-                if method not in OPEN:
-                    self._admit(headers, figures)
+                if method not in OPEN and self.is_closing:
+                    raise ProtocolError(503, "the server is shutting down", retry_after=RETRY_SECONDS)
+                if method not in OPEN and self._keys is not None:
+                    self._keys.admit(headers, figures, ", in the metadata: authorization")
                 message = _parsed(method, await self._read(context))
                 reply = (await self._answer(method, message, figures)).SerializeToString()
                 status = 200
@@ -153,16 +150,6 @@ class Server:
             trailing += (("grpc-retry-pushback-ms", str(1000 * found.retry_after)),)
         await context.abort(CODES.get(found.status, Code.INTERNAL), found.message[:MAX_DETAILS], trailing)
         raise AssertionError("abort raises")
-
-    def _admit(self, headers: dict[bytes, bytes], figures: dict[str, Any]) -> None:
-        if self.is_closing:
-            raise ProtocolError(503, "the server is shutting down", retry_after=RETRY_SECONDS)
-        if self._keys is None:
-            return
-        holder = self._keys.holder(headers.get(b"authorization", b""))
-        if holder is None:
-            raise ProtocolError(401, "this needs a valid key, in the metadata: authorization: Bearer KEY")
-        figures["key"] = holder
 
     async def _read(self, context: Any) -> bytes:
         seconds = self._service.settings.request_seconds

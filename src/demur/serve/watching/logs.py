@@ -59,12 +59,7 @@ def _moment(seconds: int) -> str:
 
 
 def set_up(style: Literal["text", "json"], *, access: bool) -> None:
-    """Send the server's logs to standard error. For the process that serves, not for those that embed a server.
-
-    Args:
-        style: of the lines.
-        access: whether each request is logged.
-    """
+    """Send the server's logs to standard error. For the process that serves, not for those that embed a server."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     for name, level in ((ROOT, logging.INFO), ("uvicorn.error", logging.WARNING)):
@@ -114,14 +109,7 @@ class Tracer:
             yield one
 
     def answered(self, span: Any, route: str, status: int, figures: Mapping[str, Any]) -> None:
-        """Say what became of a request.
-
-        Args:
-            span: of the request.
-            route: the name of the span; there should be few different ones.
-            status: of HTTP.
-            figures: of the request.
-        """
+        """Complete the span of a request; the route names the span, and there should be few different routes."""
         if route:
             span.update_name(route)
         span.set_attribute("http.response.status_code", status)
@@ -147,11 +135,7 @@ def _exporting() -> Any:
 
 
 class Journal:
-    """Gives each request an id, a line in the log and a span.
-
-    Args:
-        tracer: makes the spans; None for no spans.
-    """
+    """Gives each request an id, a line in the log and, with a tracer, a span."""
 
     def __init__(self, tracer: Tracer | None) -> None:
         self._tracer = tracer

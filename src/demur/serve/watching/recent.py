@@ -45,11 +45,6 @@ class Recent:
     """Keeps the last flagged inputs of one model.
 
     `offer` is called beside serving and only copies a few rows; `work` does the rest, on another thread.
-
-    Args:
-        guard: makes the reconstructions.
-        keep: how many inputs.
-        clock: seconds.
     """
 
     def __init__(self, guard: TensorGuard, keep: int, clock: Callable[[], float]) -> None:
@@ -63,13 +58,7 @@ class Recent:
         self._lock = threading.Lock()
 
     def offer(self, feed: Mapping[str, Array], outputs: Mapping[str, Array], flagged: Array) -> None:
-        """Copy some of the flagged inputs, and one that was not flagged.
-
-        Args:
-            feed: arrays of rows, by input.
-            outputs: what the guard said of them.
-            flagged: `(n,)`.
-        """
+        """Copy some of the flagged inputs, `(n,)`, and one that was not flagged."""
         with self._lock:
             room = self._keep - len(self._offered)
             shown = image_input(self._guard, feed)

@@ -110,6 +110,45 @@ class Trace:
         return self._points + last
 
 
+class Stream:
+    """What came since a guard is served: counts, rates, scores, and the evidence for drift."""
+
+    def __init__(self, guard: TensorGuard) -> None:
+        calibration, edges = guard.calibration, log_edges(guard.calibration, guard.threshold)
+        self.count = self.flagged = self.invalid = 0
+        self.rates, self.lately, self.trace = Rates(), Lately(edges), Trace()
+        self._calibration: dict[str, Any] | None = None
+        self._shares: list[float] | None = None
+        if calibration is not None:
+            size = sum(one.n for one in calibration.ordinary.values())
+            self._calibration = {"size": size, "promised": calibration.fpr, "rate": calibration_rate(calibration)}
+            scores, counts = weighted(calibration.ordinary.values())
+            found = np.bincount(binned(scores.astype("float64"), edges), weights=counts, minlength=len(edges) - 1)
+            self._shares = (found / counts.sum()).tolist()
+
+    def add(self, now: float, scores: npt.NDArray[Any], flagged: npt.NDArray[np.bool_]) -> None:
+        """Take in finite scores, `(n,)`, and verdicts, `(n,)`."""
+        raised = int(np.count_nonzero(flagged))
+        self.count += len(scores)
+        self.flagged += raised
+        self.rates.add(now, len(scores), raised)
+        self.lately.add(scores, flagged)
+
+    def figures(self, now: float) -> dict[str, Any]:
+        """What the page shows."""
+        counts, flagged = self.rates.series(now)
+        edges, live = self.lately.edges.tolist(), self.lately.histogram().tolist()
+        return {
+            "calibration": self._calibration,
+            "count": self.count,
+            "flagged": self.flagged,
+            "invalid": self.invalid,
+            "lately": {"count": len(self.lately), "flagged": self.lately.flagged},
+            "rates": {"seconds": SECONDS, "counts": counts, "flagged": flagged},
+            "histogram": {"edges": edges, "live": live, "calibration": self._shares},
+        }
+
+
 def binned(scores: npt.NDArray[Any], edges: Edges) -> Counts:
     """The bin of each score; a score equal to an upper edge, such as the threshold, is in the bin below it."""
     return np.clip(np.searchsorted(edges, scores) - 1, 0, len(edges) - 2)
@@ -185,29 +224,6 @@ def picture_input(guard: TensorGuard) -> dict[str, Any] | None:
         return None
     kind, height, width, channels = found
     return {"name": name, "kind": kind, "height": height, "width": width, "channels": channels, "dtype": str(one.dtype)}
-
-
-def of_calibration(calibration: Calibration, edges: Edges) -> tuple[dict[str, Any], list[float]]:
-    """The figures of a calibration, and the share of its scores in each bin."""
-    scores, counts = weighted(calibration.ordinary.values())
-    found = np.bincount(binned(scores.astype("float64"), edges), weights=counts, minlength=len(edges) - 1)
-    size = sum(one.n for one in calibration.ordinary.values())
-    figures = {"size": size, "promised": calibration.fpr, "rate": calibration_rate(calibration)}
-    return figures, (found / counts.sum()).tolist()
-
-
-def of_stream(now: float, rates: Rates, lately: Lately, normal: list[float] | None) -> dict[str, Any]:
-    """What came; `normal` is the share of the calibration scores in each bin."""
-    counts, flagged = rates.series(now)
-    return {
-        "lately": {"count": len(lately), "flagged": lately.flagged},
-        "rates": {"seconds": SECONDS, "counts": counts, "flagged": flagged},
-        "histogram": {
-            "edges": lately.edges.tolist(),
-            "live": lately.histogram().tolist(),
-            "calibration": normal,
-        },
-    }
 
 
 def of_monitor(monitor: Monitor, trace: Trace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import itertools
 import json
 import logging
 import threading
@@ -24,16 +25,7 @@ from demur.serve.settings import Settings
 from demur.serve.watching.alarms import Webhook, cloud_event
 from demur.serve.watching.logs import FIELDS
 from demur.serve.watching.recent import Recent
-from demur.serve.watching.summary import (
-    Lately,
-    Rates,
-    Trace,
-    log_edges,
-    of_calibration,
-    of_guard,
-    of_monitor,
-    of_stream,
-)
+from demur.serve.watching.summary import Stream, of_guard, of_monitor
 from demur.serve.watching.telemetry import Telemetry
 
 logger = logging.getLogger("demur.serve.watch")
@@ -53,13 +45,7 @@ STEP = 1_000
 class StateFile:
     """The file in which a drift monitor's state outlives the server: `<name>.json` in a folder, made if missing.
 
-    Args:
-        folder: where the file is, whatever the model's name.
-        name: of the model.
-        clock: seconds since 1970.
-
-    Raises:
-        InvalidSetting: the folder cannot be made.
+    The file is in the folder whatever the model's name is. Raises InvalidSetting if the folder cannot be made.
     """
 
     def __init__(self, folder: Path, name: str, clock: Callable[[], float]) -> None:
@@ -100,10 +86,8 @@ class StateFile:
     def _set_aside(self, why: str, because: str) -> None:
         path = cast("Path", self._path)  # `resumed` has looked
         moment = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC).strftime("%Y%m%dT%H%M%S")
-        number, aside = 1, path.with_name(f"{path.stem}.{why}-{moment}.json")
-        while aside.exists():
-            number += 1
-            aside = path.with_name(f"{path.stem}.{why}-{moment}-{number}.json")
+        names = (f"{path.stem}.{why}-{moment}{f'-{n}' if n > 1 else ''}.json" for n in itertools.count(1))
+        aside = next(one for one in map(path.with_name, names) if not one.exists())
         try:
             path.rename(aside)
         except OSError as error:
@@ -123,8 +107,8 @@ class Watch:
         guard: the model's guard.
         name: of the model.
         telemetry: where the watch counts.
-        settings: `monitor`, `alpha`, `tolerance`, `cooldown`, `every`, `state` and `webhooks` say what is watched.
-        keep: how many flagged inputs are kept to be looked at.
+        settings: `monitor` to `webhooks` say what is watched.
+        keep: how many flagged inputs the page can show.
         version: of the model.
         clock: seconds since 1970.
 
@@ -165,12 +149,7 @@ class Watch:
 
     def _begin(self, guard: TensorGuard) -> None:
         """Start counting for a guard."""
-        calibration = guard.calibration
-        self._calibration = calibration
-        self._count = self._flagged = self._invalid = 0
-        self._rates, self._trace = Rates(), Trace()
-        self._lately = Lately(log_edges(calibration, guard.threshold))
-        self._normal = None if calibration is None else of_calibration(calibration, self._lately.edges)
+        self._calibration, self._stream = guard.calibration, Stream(guard)
         self._take(guard)
         self._monitor, self._why = self._watching()
         self._latest = 0.0
@@ -236,13 +215,9 @@ class Watch:
         now = self._clock()
         valid = np.isfinite(scores)
         self._telemetry.judged(self.name, scores, flagged)
-        self._invalid += int(np.count_nonzero(~valid))
-        scores, flagged, predicted = scores[valid], flagged[valid], predicted[valid]
-        raised = int(np.count_nonzero(flagged))
-        self._count += len(scores)
-        self._flagged += raised
-        self._rates.add(now, len(scores), raised)
-        self._lately.add(scores, flagged)
+        self._stream.invalid += int(np.count_nonzero(~valid))
+        scores, predicted = scores[valid], predicted[valid]
+        self._stream.add(now, scores, flagged[valid])
         monitor = self._monitor
         if monitor is None:
             return
@@ -262,7 +237,7 @@ class Watch:
     def _tell(self) -> None:
         """Tell the page and the telemetry where the evidence for drift stands."""
         if (monitor := self._monitor) is not None:
-            self._trace.add(monitor.count, monitor.log_evidence)
+            self._stream.trace.add(monitor.count, monitor.log_evidence)
             limit = float(np.log(monitor.limit))
             self._telemetry.drift(self.name, monitor.log_evidence, limit, alarm=monitor.alarm)
 
@@ -381,7 +356,7 @@ class Watch:
                 "method": monitor.method,
                 "alpha": monitor.alpha,
                 "tolerance": monitor.tolerance,
-                "flagged_rate": self._lately.flagged / max(len(self._lately), 1),
+                "flagged_rate": self._stream.lately.flagged / max(len(self._stream.lately), 1),
                 "alarms": monitor.alarm_count,
             }
             logger.warning(
@@ -398,25 +373,20 @@ class Watch:
         """What the page shows, for JSON; what is infinite or unknown is None."""
         self.flush()
         with self._lock:
-            now = self._clock()
+            now, monitor = self._clock(), self._monitor
             low, high = self._recent.range()
+            drift = {"watched": False, "why": self._why} if monitor is None else of_monitor(monitor, self._stream.trace)
             return {
                 "model": self.name,
                 "version": self.version,
                 "time": now,
                 "since": self._since,
                 **of_guard(self.guard),
+                **self._stream.figures(now),
                 "range": {"low": low, "high": high, "seen": self._recent.has_seen},
-                "calibration": None if self._normal is None else self._normal[0],
-                "count": self._count,
-                "flagged": self._flagged,
-                "invalid": self._invalid,
-                **of_stream(now, self._rates, self._lately, None if self._normal is None else self._normal[1]),
-                "drift": of_monitor(self._monitor, self._trace)
-                if self._monitor is not None
-                else {"watched": False, "why": self._why},
+                "drift": drift,
                 "recent": self._recent.entries(),
-                "speed": {"inputs": self._rates.per_second(now), **self._telemetry.times(self.name)},
+                "speed": {"inputs": self._stream.rates.per_second(now), **self._telemetry.times(self.name)},
             }
 
     def picture(self, number: int, which: str) -> bytes | None:

@@ -4,16 +4,21 @@
 """
 
 import asyncio
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from demur.checks import is_number
 from demur.errors import DemurError, MissingExtra
+from demur.guards.tensors import Array
 from demur.onnx import runtime
 from demur.rows.layout import Field, cast, check_layout, flat, mapped, row_list
-from demur.serve.serving.protocol import datatype_of, holds
+from demur.serve.serving.protocol import (
+    BadRequest,
+    check_outputs,
+    datatype_of,
+    described,
+    holds,
+    threshold_of,
+)
 
 try:
     from mlserver import MLModel
@@ -35,8 +40,6 @@ except ImportError:
 
 __all__ = ["GuardRuntime"]
 __dir__ = __all__.copy
-
-Array = npt.NDArray[Any]
 
 FILE = "guard.onnx"
 """What is loaded where the URI is a folder."""
@@ -75,8 +78,8 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
             self.guard = await asyncio.to_thread(runtime.load, path, threads=extra.get("threads"))
         except (DemurError, OSError) as error:
             raise MLServerError(str(error), 422) from error
-        self.inputs = [_described(name, field) for name, field in self.guard.inputs.items()]
-        self.outputs = [_described(name, field) for name, field in self.guard.outputs.items()]
+        self.inputs = [MetadataTensor(**entry) for entry in described(self.guard.inputs)]
+        self.outputs = [MetadataTensor(**entry) for entry in described(self.guard.outputs)]
         return True
 
     async def metadata(self) -> MetadataModelResponse:
@@ -96,11 +99,12 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
         """Answer a request; InferenceError, with the reason, if there is no answer."""
         guard = self.guard
         names = [output.name for output in payload.outputs or ()] or list(guard.default_outputs)
-        unknown = [name for name in names if name not in guard.outputs]
-        if unknown:
-            raise InferenceError(f"there is no output {unknown[0][:80]!r}; there are {', '.join(guard.outputs)}")
-        threshold = self._threshold(payload.parameters)
-        feed = self._feed(payload.inputs)
+        try:
+            check_outputs(names, guard)
+            threshold = threshold_of(getattr(payload.parameters, "threshold", None), is_allowed=self._allows_threshold)
+            feed = self._feed(payload.inputs)
+        except (BadRequest, DemurError) as error:
+            raise InferenceError(str(error)) from error
         # The score is needed below, asked for or not. onnxruntime lets other threads work, so this one can listen.
         found = await asyncio.to_thread(guard.run, feed, list(dict.fromkeys([*names, "instance_score"])), threshold)
         invalid = np.flatnonzero(~np.isfinite(found["instance_score"]))
@@ -123,34 +127,13 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
             got = ", ".join(entry.name[:80] for entry in inputs) or "none"
             raise InferenceError(f"the inputs are {', '.join(guard.inputs)}; got {got}")
         arrays = (_decoded(given[name], field) for name, field in guard.inputs.items())
-        try:
-            # Beside the answers of a classifier outside of the file, rows come as the graph takes them.
-            layout = guard.inputs if guard.takes_reference else guard.layout
-            rows = mapped(lambda _: next(arrays), layout)
-            rows = check_layout(rows, layout, _name(guard), finite=guard.on_invalid == "raise")
-            return guard.checked(cast(rows, layout)) if guard.takes_reference else guard.feed(rows)
-        except DemurError as error:
-            raise InferenceError(str(error)) from error
-
-    def _threshold(self, parameters: Parameters | None) -> float | None:
-        threshold = getattr(parameters, "threshold", None)
-        if threshold is None:
-            return None
-        if not self._allows_threshold:
-            raise InferenceError("the threshold is set by the operator of this server: leave the parameter out")
-        if isinstance(threshold, bool) or not is_number(threshold):
-            raise InferenceError(f"the parameter threshold is a finite number of nats; got {str(threshold)[:80]!r}")
-        return float(threshold)
-
-
-def _name(guard: runtime.ExportedGuard) -> str:
-    """What messages call the rows: the name of the one input, or all of them."""
-    return next(iter(guard.inputs)) if len(flat(guard.layout)) == 1 else "the inputs"
-
-
-def _described(name: str, field: Field) -> MetadataTensor:
-    shape = [-1, *(-1 if size is None else size for size in field.shape)]
-    return MetadataTensor(name=name, datatype=datatype_of(field.dtype or "float32"), shape=shape)
+        # Beside the answers of a classifier outside of the file, rows come as the graph takes them.
+        layout = guard.inputs if guard.takes_reference else guard.layout
+        rows = mapped(lambda _: next(arrays), layout)
+        # Messages name the one input, or all of them.
+        name = next(iter(guard.inputs)) if len(flat(guard.layout)) == 1 else "the inputs"
+        rows = check_layout(rows, layout, name, finite=guard.on_invalid == "raise")
+        return guard.checked(cast(rows, layout)) if guard.takes_reference else guard.feed(rows)
 
 
 def _decoded(entry: RequestInput, field: Field) -> Array:

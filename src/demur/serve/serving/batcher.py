@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from demur.guards.tensors import TensorGuard
-from demur.serve.serving.protocol import Array, ProtocolError
+from demur.guards.tensors import Arrays, TensorGuard
+from demur.serve.serving.protocol import ProtocolError
 
 logger = logging.getLogger("demur.serve.batching")
 
-Arrays = dict[str, Array]
 RETRY_SECONDS = 1
 
 

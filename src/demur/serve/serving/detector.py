@@ -11,11 +11,10 @@ import numpy as np
 from demur.errors import NotADetector, ThresholdNotSet
 from demur.guards.decision import correction, decide
 from demur.guards.results import Scored
-from demur.guards.tensors import TensorGuard
+from demur.guards.tensors import Array, TensorGuard
 from demur.rows.layout import Columns, Field, Layout, finite_rows
 from demur.rows.texts import Text
 from demur.serve.serving.models import DOCUMENT
-from demur.serve.serving.protocol import Array
 
 ON_DEMAND = ("reference", "opinion", "reconstruction")
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from demur.errors import DetectorNotFound, InvalidSetting, NotADetector
-from demur.guards.tensors import TensorGuard
+from demur.guards.tensors import Array, TensorGuard
 from demur.serve.serving.batcher import Batcher
-from demur.serve.serving.protocol import Array
 
 logger = logging.getLogger("demur.serve.models")
 

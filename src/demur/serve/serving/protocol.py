@@ -6,14 +6,16 @@ The protocol: https://github.com/kserve/open-inference-protocol. `transport.bodi
 
 import math
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
-Array = npt.NDArray[Any]
+from demur.checks import is_number
+from demur.guards.tensors import Array, TensorGuard
+from demur.rows.layout import Field
 
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"),
@@ -36,6 +38,13 @@ class ProtocolError(Exception):
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status, self.message, self.retry_after = status, message, retry_after
+
+
+class BadRequest(ProtocolError):
+    """A request that is wrong: status 400."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(400, message)
 
 
 class Wanted(NamedTuple):
@@ -63,7 +72,7 @@ class InferRequest:
 
     def __post_init__(self) -> None:
         if len({output.name for output in self.outputs}) != len(self.outputs):
-            raise ProtocolError(400, "an output is asked for twice")
+            raise BadRequest("an output is asked for twice")
 
 
 @dataclass(slots=True)
@@ -88,7 +97,7 @@ def dtype_of(datatype: Any) -> np.dtype[Any]:
     """NumPy's type for a datatype of the protocol; ProtocolError if there is none, or it is not of numbers."""
     dtype = DATATYPES.get(datatype) if isinstance(datatype, str) else None
     if dtype is None:
-        raise ProtocolError(400, f"datatype is one of {', '.join(DATATYPES)}; got {shown(datatype)}")
+        raise BadRequest(f"datatype is one of {', '.join(DATATYPES)}; got {shown(datatype)}")
     return dtype
 
 
@@ -108,8 +117,7 @@ class Tensor:
             or len(shape) > MAX_DIMENSIONS
             or not all(type(size) is int and 0 <= size < 2**63 for size in shape)
         ):
-            raise ProtocolError(
-                400,
+            raise BadRequest(
                 f"shape of {self} is a list of at most {MAX_DIMENSIONS} sizes: whole numbers, none of them negative; "
                 f"got {shown(shape)}",
             )
@@ -122,8 +130,7 @@ class Tensor:
         """Raise ProtocolError unless so many bytes are those of the tensor."""
         expected = self.count * self.dtype.itemsize
         if type(size) is not int or size != expected:
-            raise ProtocolError(
-                400,
+            raise BadRequest(
                 f"{what} of {self} must be {expected} bytes, for {datatype_of(self.dtype)} of shape {self.shape}; "
                 f"got {shown(size)}",
             )
@@ -132,7 +139,7 @@ class Tensor:
         """The tensor from bytes, row after row, the lowest byte first; not copied if that can be."""
         array: Array = np.frombuffer(data, self.dtype)
         if self.dtype.kind == "b" and (array.view(np.uint8) > 1).any():
-            raise ProtocolError(400, f"{self} is BOOL, whose bytes are 0 or 1")
+            raise BadRequest(f"{self} is BOOL, whose bytes are 0 or 1")
         if not (IS_LITTLE and array.flags.aligned):
             array = array.astype(self.dtype.newbyteorder("="))
         return self.shaped(array)
@@ -142,7 +149,38 @@ class Tensor:
         try:
             return array.reshape(self.shape)
         except ValueError:  # beside a size of 0, others can be any
-            raise ProtocolError(400, f"shape of {self} has sizes beyond any array's") from None
+            raise BadRequest(f"shape of {self} has sizes beyond any array's") from None
+
+
+def described(fields: Mapping[str, Field]) -> list[dict[str, Any]]:
+    """Inputs or outputs of a guard as the protocol describes them; sizes that may be any are -1."""
+    return [
+        {"name": name, "datatype": datatype_of(field.dtype or "float32"), "shape": shape_of(field)}
+        for name, field in fields.items()
+    ]
+
+
+def shape_of(field: Field) -> list[int]:
+    """The shape of an input or output of a guard, with the rows; sizes that may be any are -1."""
+    return [-1, *(-1 if size is None else size for size in field.shape)]
+
+
+def check_outputs(names: Iterable[str], guard: TensorGuard) -> None:
+    """Raise BadRequest if a guard lacks one of the outputs."""
+    for name in names:
+        if name not in guard.outputs:
+            raise BadRequest(f"there is no output {shown(name)}; there are {', '.join(guard.outputs)}")
+
+
+def threshold_of(threshold: Any, *, is_allowed: bool) -> float | None:
+    """The threshold of a request, in nats; BadRequest if it is not a number, or may not be there."""
+    if threshold is None:
+        return None
+    if not is_allowed:
+        raise BadRequest("the threshold is set by the operator of this server: leave the parameter out")
+    if isinstance(threshold, bool) or not is_number(threshold):
+        raise BadRequest(f"the parameter threshold is a finite number of nats; got {shown(threshold)}")
+    return float(threshold)
 
 
 def to_bytes(array: Array) -> bytes:

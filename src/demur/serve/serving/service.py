@@ -8,22 +8,25 @@ from typing import Any
 import numpy as np
 
 from demur._version import __version__
-from demur.checks import is_number
 from demur.errors import DemurError
-from demur.guards.tensors import TensorGuard
+from demur.guards.tensors import Array, Arrays, TensorGuard
 from demur.rows.layout import Field, fits, row_list
-from demur.serve.serving.batcher import Arrays, Batcher
+from demur.serve.serving.batcher import Batcher
 from demur.serve.serving.detector import verdicts
 from demur.serve.serving.models import POLL_SECONDS, Models, Served, version_of
 from demur.serve.serving.protocol import (
     CLIENT_GONE,
-    Array,
+    BadRequest,
     InferRequest,
     InferResponse,
     ProtocolError,
+    check_outputs,
     datatype_of,
+    described,
     holds,
+    shape_of,
     shown,
+    threshold_of,
 )
 from demur.serve.settings import Settings
 from demur.serve.watching.telemetry import Telemetry
@@ -112,8 +115,8 @@ class Service:
             "name": name,
             "versions": [served.version],
             "platform": "onnx_onnxv1" if served.path.suffix.lower() == ".onnx" else "keras",
-            "inputs": _described(guard.inputs),
-            "outputs": _described(guard.outputs),
+            "inputs": described(guard.inputs),
+            "outputs": described(guard.outputs),
             **called,
         }
 
@@ -156,10 +159,8 @@ class Service:
         feed, rows = self._feed(guard, request.inputs)
         names = tuple(output.name for output in request.outputs) or guard.default_outputs
         extra = tuple(output for output in names if output not in guard.default_outputs)
-        unknown = [output for output in extra if output not in guard.outputs]
-        if unknown:
-            raise ProtocolError(400, f"there is no output {shown(unknown[0])}; there are {', '.join(guard.outputs)}")
-        threshold = self._threshold(request.parameters)
+        check_outputs(extra, guard)
+        threshold = threshold_of(request.parameters.get("threshold"), is_allowed=self.settings.allow_threshold)
         try:
             async with asyncio.timeout(self.settings.request_seconds):
                 outputs = await served.batcher.run(guard, feed, rows, extra=extra, threshold=threshold)
@@ -174,34 +175,22 @@ class Service:
     def _feed(self, guard: TensorGuard, inputs: dict[str, Array]) -> tuple[Arrays, int]:
         """The arrays, cast to what the guard takes, and how many rows they have."""
         if inputs.keys() != guard.inputs.keys():
-            raise ProtocolError(
-                400, f"the inputs are {', '.join(guard.inputs)}; got {', '.join(name[:80] for name in inputs)}"
-            )
+            raise BadRequest(f"the inputs are {', '.join(guard.inputs)}; got {', '.join(name[:80] for name in inputs)}")
         feed = {name: _cast(name, inputs[name], field) for name, field in guard.inputs.items()}
         sizes = {len(array) for array in feed.values()}
         if len(sizes) > 1:
-            raise ProtocolError(400, f"the inputs must have as many rows; got {', '.join(map(str, sorted(sizes)))}")
+            raise BadRequest(f"the inputs must have as many rows; got {', '.join(map(str, sorted(sizes)))}")
         rows = sizes.pop()
         if rows == 0:
-            raise ProtocolError(400, "there are no rows; send at least one")
+            raise BadRequest("there are no rows; send at least one")
         if rows > self.settings.max_queue:
             raise ProtocolError(413, f"a request may have {self.settings.max_queue} rows; got {rows}: send several")
         if guard.takes_reference:
             try:
                 feed = guard.checked(feed)
             except DemurError as error:
-                raise ProtocolError(400, str(error)) from None
+                raise BadRequest(str(error)) from None
         return feed, rows
-
-    def _threshold(self, parameters: dict[str, Any]) -> float | None:
-        threshold = parameters.get("threshold")
-        if threshold is None:
-            return None
-        if not self.settings.allow_threshold:
-            raise ProtocolError(400, "the threshold is set by the operator of this server: leave the parameter out")
-        if isinstance(threshold, bool) or not is_number(threshold):
-            raise ProtocolError(400, f"the parameter threshold is a finite number of nats; got {shown(threshold)}")
-        return float(threshold)
 
     # Living -------------------------------------------------------------------------------------------------------
 
@@ -240,29 +229,18 @@ class Service:
                 await asyncio.to_thread(served.watch.close)
 
 
-def _described(fields: dict[str, Field]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "datatype": datatype_of(field.dtype or "float32"), "shape": _shape(field)}
-        for name, field in fields.items()
-    ]
-
-
-def _shape(field: Field) -> list[int]:
-    return [-1, *(-1 if size is None else size for size in field.shape)]
-
-
 def _cast(name: str, array: Array, field: Field) -> Array:
     """An input, cast to the type that the guard takes."""
     if array.ndim == 0 or not fits(array.shape[1:], field.shape):
         hint = f"; a single row is sent as {[1, *array.shape]}" if fits(array.shape, field.shape) else ""
-        raise ProtocolError(400, f"input {name!r} must have shape {_shape(field)}; got {list(array.shape)}{hint}")
+        raise BadRequest(f"input {name!r} must have shape {shape_of(field)}; got {list(array.shape)}{hint}")
     dtype = np.dtype(field.dtype or "float32")
     if array.dtype == dtype:
         return array
     if dtype.kind in "iu" and not holds(array, dtype):
-        raise ProtocolError(400, f"input {name!r} must be whole numbers in the range of {datatype_of(dtype)}")
+        raise BadRequest(f"input {name!r} must be whole numbers in the range of {datatype_of(dtype)}")
     if dtype.kind == "b" and not np.isin(array, (0, 1)).all():
-        raise ProtocolError(400, f"input {name!r} must be BOOL: 0 and 1, or true and false")
+        raise BadRequest(f"input {name!r} must be BOOL: 0 and 1, or true and false")
     with np.errstate(over="ignore"):  # what is beyond the range becomes infinite, and is told as a row
         return array.astype(dtype)
 
@@ -270,8 +248,7 @@ def _cast(name: str, array: Array, field: Field) -> Array:
 def _check_judged(scores: Array) -> None:
     invalid = np.flatnonzero(~np.isfinite(scores))
     if len(invalid):
-        raise ProtocolError(
-            400,
+        raise BadRequest(
             f"{len(invalid)} of {len(scores)} rows cannot be judged: {row_list(invalid)}; they hold NaN, infinity or "
             "numbers beyond float32, or the networks return such numbers for them",
         )

@@ -15,8 +15,9 @@ import numpy as np
 import orjson
 from starlette.types import Receive
 
+from demur.guards.tensors import Array
 from demur.serve.serving.protocol import (
-    Array,
+    BadRequest,
     InferRequest,
     InferResponse,
     ProtocolError,
@@ -71,7 +72,7 @@ async def received(settings: Settings, headers: Headers, receive: Receive) -> In
     if encoding not in (b"", b"identity"):
         body = await _unpacked(body, encoding, settings.max_body)
     if length and not (length.isdigit() and len(length) < 20):
-        raise ProtocolError(400, f"{HEADER_LENGTH} is a number of bytes; got {length[:80].decode('latin-1')!r}")
+        raise BadRequest(f"{HEADER_LENGTH} is a number of bytes; got {length[:80].decode('latin-1')!r}")
     read = functools.partial(
         read_request,
         body,
@@ -128,11 +129,11 @@ async def _unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
         else:
             whole = await asyncio.to_thread(parts.decompress, body, limit + 1)
     except zlib.error as error:
-        raise ProtocolError(400, f"the body is not compressed as Content-Encoding says: {error}") from None
+        raise BadRequest(f"the body is not compressed as Content-Encoding says: {error}") from None
     if len(whole) > limit:
         raise ProtocolError(413, f"the body, unpacked, is larger than {limit} bytes")
     if not parts.eof or parts.unused_data:
-        raise ProtocolError(400, "the compressed body ends too early, or more follows it")
+        raise BadRequest("the compressed body ends too early, or more follows it")
     return whole
 
 
@@ -157,9 +158,7 @@ def read_request(
         head, binary = body, memoryview(b"")
     else:
         if not 0 <= header_length <= len(body):
-            raise ProtocolError(
-                400, f"Inference-Header-Content-Length is {header_length}, and the body has {len(body)} bytes"
-            )
+            raise BadRequest(f"Inference-Header-Content-Length is {header_length}, and the body has {len(body)} bytes")
         head, binary = body[:header_length], memoryview(body)[header_length:]
     if len(head) > max_json:
         raise ProtocolError(
@@ -168,21 +167,21 @@ def read_request(
     document = _document(head, max_depth)
     given = document.get("inputs")
     if not isinstance(given, list) or not given:
-        raise ProtocolError(400, "inputs is a list of at least one tensor, with name, shape, datatype and data")
+        raise BadRequest("inputs is a list of at least one tensor, with name, shape, datatype and data")
     inputs: dict[str, Array] = {}
     used = 0
     for entry in given:
         name = _name(entry, "an input")
         if name in inputs:
-            raise ProtocolError(400, f"input {shown(name)} is there twice")
+            raise BadRequest(f"input {shown(name)} is there twice")
         inputs[name], size = _tensor(entry, name, binary[used:])
         used += size
     if used != len(binary):
-        raise ProtocolError(400, f"the inputs take {used} bytes of binary data, and the body has {len(binary)}")
+        raise BadRequest(f"the inputs take {used} bytes of binary data, and the body has {len(binary)}")
     parameters = _parameters(document, "the request")
     identifier = document.get("id")
     if identifier is not None and not isinstance(identifier, str):
-        raise ProtocolError(400, f"id is a string; got {shown(identifier)}")
+        raise BadRequest(f"id is a string; got {shown(identifier)}")
     return InferRequest(inputs, identifier, _wanted(document.get("outputs"), parameters), parameters)
 
 
@@ -190,7 +189,7 @@ def is_deeper(text: bytes, most: int) -> bool:
     """Whether JSON is nested deeper than `most` levels, without parsing it. The text need not be valid JSON."""
     if b"\\" in text:
         if text.count(b"\\") > MOST_ESCAPES:
-            raise ProtocolError(400, f"the JSON has more than {MOST_ESCAPES} escaped characters")
+            raise BadRequest(f"the JSON has more than {MOST_ESCAPES} escaped characters")
         text = ESCAPES.sub(b"", text)
     structure = np.frombuffer(STRINGS.sub(b"", text.translate(None, NOT_STRUCTURE)), np.uint8)
     depth = 0
@@ -205,20 +204,20 @@ def is_deeper(text: bytes, most: int) -> bool:
 def _document(text: bytes, max_depth: int) -> dict[str, Any]:
     # Only a text with so many brackets can be nested so deep: most bodies are flat, and not looked at twice.
     if text.count(b"[") + text.count(b"{") > max_depth and is_deeper(text, max_depth):
-        raise ProtocolError(400, f"the JSON is nested deeper than {max_depth} levels")
+        raise BadRequest(f"the JSON is nested deeper than {max_depth} levels")
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise ProtocolError(400, f"the body is not JSON (which has no NaN or infinity): {error}") from None
+        raise BadRequest(f"the body is not JSON (which has no NaN or infinity): {error}") from None
     if not isinstance(document, dict):
-        raise ProtocolError(400, f"the body is a JSON object with inputs; got {shown(document)}")
+        raise BadRequest(f"the body is a JSON object with inputs; got {shown(document)}")
     return document
 
 
 def _name(entry: Any, what: str) -> str:
     name = entry.get("name") if isinstance(entry, dict) else None
     if not isinstance(name, str):
-        raise ProtocolError(400, f"{what} is an object with a name; got {shown(entry)}")
+        raise BadRequest(f"{what} is an object with a name; got {shown(entry)}")
     return name
 
 
@@ -227,7 +226,7 @@ def _parameters(entry: dict[str, Any], what: str) -> dict[str, Any]:
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        raise ProtocolError(400, f"parameters of {what} is an object; got {shown(parameters)}")
+        raise BadRequest(f"parameters of {what} is an object; got {shown(parameters)}")
     return parameters
 
 
@@ -237,12 +236,12 @@ def _tensor(entry: dict[str, Any], name: str, binary: memoryview) -> tuple[Array
     size = _parameters(entry, str(tensor)).get("binary_data_size")
     if (size is None) != ("data" in entry):
         both = "has neither data nor" if size is None else "has both data and"
-        raise ProtocolError(400, f"{tensor} {both} the parameter binary_data_size")
+        raise BadRequest(f"{tensor} {both} the parameter binary_data_size")
     if size is None:
         return tensor.shaped(_from_json(entry["data"], tensor)), 0
     tensor.check_bytes(size, "binary_data_size")
     if size > len(binary):
-        raise ProtocolError(400, f"{tensor} takes {size} bytes of binary data, and {len(binary)} are left")
+        raise BadRequest(f"{tensor} takes {size} bytes of binary data, and {len(binary)} are left")
     return tensor.from_bytes(binary[:size]), size
 
 
@@ -250,16 +249,14 @@ def _from_json(data: Any, tensor: Tensor) -> Array:
     """The numbers of a tensor, from lists that are flat or nested as the shape says."""
     flat = _flat(data, tensor.shape)
     if flat is None or len(flat) != tensor.count:
-        raise ProtocolError(
-            400,
+        raise BadRequest(
             f"data of {tensor} is a list of {tensor.count} numbers, or lists nested as its shape, {tensor.shape}",
         )
     dtype = tensor.dtype
     array = _numbers(flat, dtype)
     if array is None:
         kind = {"b": "true and false", "i": "whole numbers in its range", "u": "whole numbers in its range"}
-        raise ProtocolError(
-            400,
+        raise BadRequest(
             f"data of {tensor} must be {kind.get(dtype.kind, 'numbers')}, as its datatype is {datatype_of(dtype)}",
         )
     return array
@@ -305,7 +302,7 @@ def _wanted(outputs: Any, parameters: dict[str, Any]) -> tuple[Wanted, ...]:
     if outputs is None:
         return ()
     if not isinstance(outputs, list):
-        raise ProtocolError(400, f"outputs is a list of objects with a name; got {shown(outputs)}")
+        raise BadRequest(f"outputs is a list of objects with a name; got {shown(outputs)}")
     wanted = []
     for entry in outputs:
         name = _name(entry, "an output")
@@ -317,7 +314,7 @@ def _wanted(outputs: Any, parameters: dict[str, Any]) -> tuple[Wanted, ...]:
 def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
-        raise ProtocolError(400, f"the parameter {name} is true or false; got {shown(value)}")
+        raise BadRequest(f"the parameter {name} is true or false; got {shown(value)}")
     return value
 
 

@@ -1,11 +1,10 @@
 """What uvicorn's connections lack: limits on how many there are, on heads that never end, and on answers not read."""
 
 import asyncio
-import contextlib
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from demur.serve.serving.protocol import error_body
 from demur.serve.settings import Settings
@@ -20,12 +19,7 @@ GONE = "demur.gone"
 
 def protocol_class(settings: Settings) -> type[asyncio.Protocol]:
     """The protocol that uvicorn speaks on each connection, with the limits of `Impatient`."""
-    base: Any = H11Protocol
-    with contextlib.suppress(ImportError):
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-        base = HttpToolsProtocol
-    return type("Connection", (Impatient, base), {"limits": settings})
+    return type("Connection", (Impatient, AutoHTTPProtocol), {"limits": settings})
 
 
 class Impatient:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from demur.errors import InvalidSetting
 from demur.extras import extra
 from demur.serve.serving.batcher import RETRY_SECONDS
-from demur.serve.serving.protocol import CLIENT_GONE, ProtocolError
+from demur.serve.serving.protocol import CLIENT_GONE, BadRequest, ProtocolError
 from demur.serve.serving.service import Service
 from demur.serve.settings import Settings
 from demur.serve.transport.access import Keys
@@ -159,7 +159,7 @@ class Server:
         except TimeoutError:
             raise ProtocolError(408, f"the message did not come whole within {seconds:g} seconds") from None
         if not isinstance(message, bytes):  # gRPC's mark for the end of the stream
-            raise ProtocolError(400, "the call ended without a message, or with one that is too large")
+            raise BadRequest("the call ended without a message, or with one that is too large")
         return message
 
     # The methods --------------------------------------------------------------------------------------------------
@@ -232,4 +232,4 @@ def _parsed(method: str, message: bytes) -> Any:
     try:
         return request.FromString(message)
     except DecodeError:
-        raise ProtocolError(400, f"the message is no {request.DESCRIPTOR.name}") from None
+        raise BadRequest(f"the message is no {request.DESCRIPTOR.name}") from None

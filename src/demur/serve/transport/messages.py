@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from demur.extras import extra
+from demur.guards.tensors import Array
 from demur.serve.serving.protocol import (
-    Array,
+    BadRequest,
     InferRequest,
     InferResponse,
-    ProtocolError,
     Tensor,
     Wanted,
     datatype_of,
@@ -63,19 +63,19 @@ def read_request(message: Any) -> InferRequest:
     """
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
-        raise ProtocolError(
-            400, f"raw_input_contents holds one tensor for each of the {len(message.inputs)} inputs; got {len(raw)}"
+        raise BadRequest(
+            f"raw_input_contents holds one tensor for each of the {len(message.inputs)} inputs; got {len(raw)}"
         )
     inputs: dict[str, Array] = {}
     for place, entry in enumerate(message.inputs):
         if entry.name in inputs:
-            raise ProtocolError(400, f"input {shown(entry.name)} is there twice")
+            raise BadRequest(f"input {shown(entry.name)} is there twice")
         tensor = Tensor(entry.name, entry.datatype, list(entry.shape))
         if not raw:
             inputs[entry.name] = tensor.shaped(_from_contents(entry.contents, tensor))
             continue
         if entry.HasField("contents"):
-            raise ProtocolError(400, f"{tensor} has contents, and there are raw_input_contents: send one of them")
+            raise BadRequest(f"{tensor} has contents, and there are raw_input_contents: send one of them")
         tensor.check_bytes(len(raw[place]), "raw contents")
         inputs[entry.name] = tensor.from_bytes(raw[place])
     wanted = tuple(Wanted(output.name, binary=True) for output in message.outputs)
@@ -103,17 +103,15 @@ def _from_contents(contents: Any, tensor: Tensor) -> Array:
     datatype, dtype = datatype_of(tensor.dtype), tensor.dtype.newbyteorder("=")
     field = CONTENTS.get(datatype)
     if field is None:
-        raise ProtocolError(400, f"{tensor} is {datatype}, which is sent in raw_input_contents only")
+        raise BadRequest(f"{tensor} is {datatype}, which is sent in raw_input_contents only")
     numbers = getattr(contents, field)
     if len(numbers) != tensor.count:
-        raise ProtocolError(
-            400, f"{field} of {tensor} must hold {tensor.count} numbers, as its shape says; got {len(numbers)}"
-        )
+        raise BadRequest(f"{field} of {tensor} must hold {tensor.count} numbers, as its shape says; got {len(numbers)}")
     # Small whole numbers come in 32 bits, whatever they are said to be.
     wide = {"int_contents": np.dtype("int32"), "uint_contents": np.dtype("uint32")}.get(field, dtype)
     array: Array = np.array(numbers, wide)
     if wide.itemsize > dtype.itemsize and not holds(array, dtype):
-        raise ProtocolError(400, f"{field} of {tensor} must be in the range of {datatype}")
+        raise BadRequest(f"{field} of {tensor} must be in the range of {datatype}")
     return array.astype(dtype, copy=False)
 
 

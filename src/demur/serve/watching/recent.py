@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.guards.tensors import TensorGuard
-
-Array = npt.NDArray[Any]
+from demur.guards.tensors import Array, TensorGuard
 
 LARGEST_ROW = 16 << 20
 """Bytes of the largest input that is kept."""

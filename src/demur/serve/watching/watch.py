@@ -13,14 +13,13 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import numpy as np
-import numpy.typing as npt
 
 from demur.atomic import write_text
 from demur.calibration.thresholds import Calibration
 from demur.drift.monitor import Alarm, Monitor
 from demur.drift.reference import fingerprint
 from demur.errors import CorruptMonitor, InvalidSetting, MissingExtra, WrongDetector
-from demur.guards.tensors import TensorGuard
+from demur.guards.tensors import Array, TensorGuard
 from demur.serve.settings import Settings
 from demur.serve.watching.alarms import Webhook, cloud_event
 from demur.serve.watching.logs import FIELDS
@@ -29,8 +28,6 @@ from demur.serve.watching.summary import Stream, of_guard, of_monitor
 from demur.serve.watching.telemetry import Telemetry
 
 logger = logging.getLogger("demur.serve.watch")
-
-Array = npt.NDArray[Any]
 
 PAUSE = 0.2
 """Seconds between two rounds of the watch's thread."""

@@ -121,7 +121,7 @@ def load_model(model_uri: str | Path) -> runtime.ExportedGuard:
     folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=str(model_uri)))
     flavors = Model.load(str(folder)).flavors
     if FLAVOR not in flavors:
-        raise WrongType(f"{model_uri} is no guard: it has the flavors {', '.join(flavors)}")
+        raise WrongType(f"{model_uri} is not a guard: it has the flavors {', '.join(flavors)}")
     return runtime.load(folder / flavors[FLAVOR]["data"])
 
 

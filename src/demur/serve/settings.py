@@ -26,7 +26,7 @@ RANGES: dict[str, Range] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to serve. `demur serve` makes its options, and what it says of them, of what is written here.
+    """How to serve. The options of `demur serve`, and their help, are made from this class.
 
     Examples:
         >>> settings = Settings(paths=("guard.onnx",), port=0, max_batch=128)

@@ -1,4 +1,4 @@
-"""Requests that wait together are run together: adaptive batching without a timer."""
+"""Adaptive batching without a timer: requests that wait at the same time are run together."""
 
 import asyncio
 import contextlib
@@ -40,10 +40,10 @@ class Job:
 
 
 class Batcher:
-    """Runs the requests for one model, those that wait at the same time together.
+    """Runs the requests for one model; requests that wait at the same time are run together.
 
-    A request that finds nothing running is run at once. While a batch runs, requests gather, and form the next one.
-    There is no timer: nobody waits for others to come. While a slow guard runs, more requests gather.
+    A request that finds nothing running is run at once. While a batch runs, requests gather, and form the next batch.
+    There is no timer: no request waits for others to come.
 
     All methods are called in one event loop; guards run in one thread of the batcher.
 

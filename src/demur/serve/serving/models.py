@@ -66,7 +66,7 @@ def one_row(guard: TensorGuard) -> dict[str, Array]:
 def named(text: str) -> tuple[str, Path]:
     """The name of a model and the path, from a path or NAME=PATH; InvalidSetting if NAME or PATH is empty."""
     name, sign, rest = text.partition("=")
-    if not sign or "/" in name or Path(text).exists():  # a path may hold such a sign, too
+    if not sign or "/" in name or Path(text).exists():  # a path may have an equals sign, too
         path = Path(text)
         return path.resolve().name if path.is_dir() else path.stem, path
     if not name or not rest:

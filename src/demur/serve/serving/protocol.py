@@ -1,7 +1,7 @@
 """Requests and answers of the Open Inference Protocol, version 2, over any transport. NumPy and orjson only.
 
 The protocol: https://github.com/kserve/open-inference-protocol. `transport.bodies` has the messages of HTTP,
-`transport.messages` those of gRPC.
+`transport.grpc` has the messages of gRPC.
 """
 
 import math

@@ -38,7 +38,7 @@ EXTENSIONS = ["binary_tensor_data"]
 
 
 class Service:
-    """The models, and what is done with them; made and used in one event loop.
+    """Answers requests to the models; made and used in one event loop.
 
     Examples:
         >>> from demur.serve.models import Models, load_guard
@@ -72,7 +72,7 @@ class Service:
         def observe(guard: TensorGuard, feed: Arrays, outputs: Arrays, threshold: float | None) -> None:
             if guard is not served.guard:
                 return  # the last requests to a guard that was replaced say nothing about the new one
-            if threshold is not None:  # the verdicts are the request's: find those of the guard
+            if threshold is not None:  # the verdicts follow the threshold of the request: watch the guard's instead
                 scores, classes, others = (outputs[key] for key in ("instance_score", "no_defense", "defense"))
                 flagged, corrected = verdicts(scores, classes, others, guard.threshold)
                 outputs = outputs | {"is_adversarial": flagged, "corrected": corrected}
@@ -241,7 +241,7 @@ def _cast(name: str, array: Array, field: Field) -> Array:
         raise BadRequest(f"input {name!r} must be whole numbers in the range of {datatype_of(dtype)}")
     if dtype.kind == "b" and not np.isin(array, (0, 1)).all():
         raise BadRequest(f"input {name!r} must be BOOL: 0 and 1, or true and false")
-    with np.errstate(over="ignore"):  # what is beyond the range becomes infinite, and is told as a row
+    with np.errstate(over="ignore"):  # numbers beyond the range become infinite, and the row is reported
         return array.astype(dtype)
 
 

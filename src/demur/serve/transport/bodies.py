@@ -288,7 +288,7 @@ def _numbers(flat: list[Any], dtype: np.dtype[Any]) -> Array | None:
     if dtype.kind == "b" or not types <= {int, float}:
         return np.array(flat, bool) if dtype.kind == "b" and types <= {bool} else None
     if dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what is beyond the range of a float becomes infinite, and is told as a row
+        with np.errstate(over="ignore"):  # numbers beyond the range become infinite, and the row is reported
             return np.array(flat, native)
     try:
         array = np.array(flat, "float64" if float in types else "uint64" if dtype.kind == "u" else "int64")

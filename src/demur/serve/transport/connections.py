@@ -1,4 +1,4 @@
-"""What uvicorn's connections lack: limits on how many there are, on heads that never end, and on answers not read."""
+"""Limits that uvicorn's connections lack: on their number, on heads that never end, and on answers not read."""
 
 import asyncio
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from demur.serve.settings import Settings
 MAX_HEAD = 65_536
 """Most bytes of a request's head."""
 LINGER_SECONDS = 0.5
-"""How long connections between two requests stay open when the server shuts down: what is on its way still arrives."""
+"""How long idle connections stay open when the server shuts down: requests on their way still arrive."""
 GONE = "demur.gone"
 """In the scope: a function to be called when the client has gone."""
 

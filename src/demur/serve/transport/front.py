@@ -1,4 +1,4 @@
-"""What each request over HTTP passes first, whatever it asks for; requests for inference are answered here."""
+"""The middleware of all HTTP requests: ids, keys, errors, logs and traces; and the answers to inference requests."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ logger = logging.getLogger("demur.serve.front")
 
 JSON, BINARY = b"application/json", b"application/octet-stream"
 INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
-"""What nearly all requests are for: they do not pass the router."""
+"""The path of nearly all requests: they do not pass the router."""
 OPEN = re.compile(r"/|/static/[^/]*|/v2/health/(live|ready)")
 """Paths that need no key: they hold no data."""
 FIGURES = "demur.figures"

@@ -1,6 +1,7 @@
 """The service over gRPC: the same protocol as over HTTP, in the same event loop."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
@@ -8,23 +9,44 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from demur.errors import InvalidSetting
 from demur.extras import extra
+from demur.guards.tensors import Array
 from demur.serve.serving.batcher import RETRY_SECONDS
-from demur.serve.serving.protocol import CLIENT_GONE, BadRequest, ProtocolError
+from demur.serve.serving.protocol import (
+    CLIENT_GONE,
+    BadRequest,
+    InferRequest,
+    InferResponse,
+    ProtocolError,
+    Tensor,
+    Wanted,
+    datatype_of,
+    holds,
+    shown,
+    to_bytes,
+)
 from demur.serve.serving.service import Service
 from demur.serve.settings import Settings
 from demur.serve.transport.access import Keys
 from demur.serve.transport.connections import LINGER_SECONDS
-from demur.serve.transport.messages import MESSAGES, SERVICE, read_request, write_response
 from demur.serve.watching.logs import Journal, Tracer
 
 with extra("grpcio", "grpc"):
     import grpc
     import grpc.aio
+with extra("protobuf", "grpc"):
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     from google.protobuf.message import DecodeError
 
 logger = logging.getLogger("demur.serve.grpc")
+
+SERVICE = "inference.GRPCInferenceService"
+PROTO = Path(__file__).with_name("proto") / "open_inference_grpc.proto"
+DESCRIPTORS = PROTO.with_suffix(".binpb")
+"""The compiled PROTO; the README.md beside it says how it is made."""
 
 Code = grpc.StatusCode
 CODES = {
@@ -46,6 +68,32 @@ MAX_DETAILS = 2000
 """Characters of an error: it travels in a header, and headers have a limit."""
 DEAD_SECONDS = 20
 """A connection that does not answer a ping for so long is closed."""
+CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+}
+"""The field of `InferTensorContents` for the numbers of a datatype; FP16 has no field."""
+
+
+def _messages() -> dict[str, Any]:
+    """The classes of the protocol's messages by name.
+
+    They live in a descriptor pool of their own: clients and other servers in the same process bring messages of the
+    same names, which protobuf's common pool would not take twice.
+    """
+    pool = descriptor_pool.DescriptorPool()
+    (file,) = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file
+    pool.AddSerializedFile(file.SerializeToString())
+    found = pool.FindFileByName(file.name).message_types_by_name
+    return {name: message_factory.GetMessageClass(descriptor) for name, descriptor in found.items()}
+
+
+MESSAGES = _messages()
 
 
 class Server:
@@ -92,8 +140,8 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Take no more calls, finish those that began; cut off what still runs after `grace` seconds."""
         linger = min(LINGER_SECONDS, grace)
-        # A call that comes just as gRPC stops is told that it was cancelled, as if by the client. So clients are told
-        # first, by an error that means "elsewhere, or later".
+        # gRPC answers a call that comes just as it stops as if the client had cancelled it. So clients first get an
+        # error that means "elsewhere, or later".
         self.is_closing = True
         await asyncio.sleep(linger)
         await self._server.stop(grace - linger)
@@ -114,7 +162,7 @@ class Server:
 
     async def _call(self, method: str, context: Any) -> bytes:
         begun = time.perf_counter()
-        # As HTTP has them; what is binary is not for this server.
+        # As HTTP has them; this server reads no binary metadata.
         headers = {
             name.encode(): value.encode() for name, value in context.invocation_metadata() if isinstance(value, str)
         }
@@ -217,7 +265,7 @@ def _options(settings: Settings) -> Sequence[tuple[str, int]]:
 def _credentials(certificate: str, key: str) -> Any:
     pair = Path(key).read_bytes(), Path(certificate).read_bytes()
     try:
-        # gRPC itself would say nothing but that it cannot listen; a key that takes a password is no key for it.
+        # gRPC would say only that it cannot listen, also for a key with a password.
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         raise InvalidSetting(
@@ -233,3 +281,78 @@ def _parsed(method: str, message: bytes) -> Any:
         return request.FromString(message)
     except DecodeError:
         raise BadRequest(f"the message is no {request.DESCRIPTOR.name}") from None
+
+
+# Messages -------------------------------------------------------------------------------------------------------------
+
+
+def read_request(message: Any) -> InferRequest:
+    """Read a `ModelInferRequest`.
+
+    Raises:
+        ProtocolError: the message says what is wrong.
+    """
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise BadRequest(
+            f"raw_input_contents holds one tensor for each of the {len(message.inputs)} inputs; got {len(raw)}"
+        )
+    inputs: dict[str, Array] = {}
+    for place, entry in enumerate(message.inputs):
+        if entry.name in inputs:
+            raise BadRequest(f"input {shown(entry.name)} is there twice")
+        tensor = Tensor(entry.name, entry.datatype, list(entry.shape))
+        if not raw:
+            inputs[entry.name] = tensor.shaped(_from_contents(entry.contents, tensor))
+            continue
+        if entry.HasField("contents"):
+            raise BadRequest(f"{tensor} has contents, and there are raw_input_contents: send one of them")
+        tensor.check_bytes(len(raw[place]), "raw contents")
+        inputs[entry.name] = tensor.from_bytes(raw[place])
+    wanted = tuple(Wanted(output.name, binary=True) for output in message.outputs)
+    return InferRequest(inputs, message.id or None, wanted, _parameters(message.parameters))
+
+
+def write_response(response: InferResponse, request: Any) -> Any:
+    """Write a `ModelInferResponse`: with raw contents where the `ModelInferRequest` has such, typed ones elsewhere."""
+    message = MESSAGES["ModelInferResponse"](
+        model_name=response.model, model_version=response.version, id=response.id or ""
+    )
+    # A message holds tensors of one form only, and FP16 has no typed form.
+    raw = bool(request.raw_input_contents) or any(array.dtype == np.float16 for array in response.outputs.values())
+    for name, array in response.outputs.items():
+        datatype = datatype_of(array.dtype)
+        tensor = message.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        if raw:
+            message.raw_output_contents.append(to_bytes(array))
+        else:
+            getattr(tensor.contents, CONTENTS[datatype]).extend(array.ravel().tolist())
+    return message
+
+
+def _from_contents(contents: Any, tensor: Tensor) -> Array:
+    datatype, dtype = datatype_of(tensor.dtype), tensor.dtype.newbyteorder("=")
+    field = CONTENTS.get(datatype)
+    if field is None:
+        raise BadRequest(f"{tensor} is {datatype}, which is sent in raw_input_contents only")
+    numbers = getattr(contents, field)
+    if len(numbers) != tensor.count:
+        raise BadRequest(f"{field} of {tensor} must hold {tensor.count} numbers, as its shape says; got {len(numbers)}")
+    # Small whole numbers come in 32 bits, whatever they are said to be.
+    wide = {"int_contents": np.dtype("int32"), "uint_contents": np.dtype("uint32")}.get(field, dtype)
+    array: Array = np.array(numbers, wide)
+    if wide.itemsize > dtype.itemsize and not holds(array, dtype):
+        raise BadRequest(f"{field} of {tensor} must be in the range of {datatype}")
+    return array.astype(dtype, copy=False)
+
+
+def _parameters(given: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, parameter in given.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        found[name] = None if choice is None else getattr(parameter, choice)
+    if isinstance(found.get("threshold"), str):
+        # Some clients can send whole numbers and strings, but no others.
+        with contextlib.suppress(ValueError):  # the service says what is wrong with it
+            found["threshold"] = float(found["threshold"])
+    return found

@@ -84,7 +84,7 @@ class Tracer:
     The standard variables, such as `OTEL_EXPORTER_OTLP_ENDPOINT`, say where spans are sent.
 
     Args:
-        provider: of OpenTelemetry; None for one that exports by OTLP over HTTP.
+        provider: of OpenTelemetry; None for a provider that exports by OTLP over HTTP.
 
     Raises:
         MissingExtra: OpenTelemetry is not installed.

@@ -56,7 +56,7 @@ class Recent:
         self._lock = threading.Lock()
 
     def offer(self, feed: Mapping[str, Array], outputs: Mapping[str, Array], flagged: Array) -> None:
-        """Copy some of the flagged inputs, `(n,)`, and one that was not flagged."""
+        """Copy some of the flagged inputs, and one input that was not flagged; `flagged` is `(n,)`."""
         with self._lock:
             room = self._keep - len(self._offered)
             shown = image_input(self._guard, feed)

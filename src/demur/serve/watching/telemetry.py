@@ -29,7 +29,7 @@ KEPT_SECONDS = 1024
 
 
 class Telemetry:
-    """Counts what happens, in a registry of its own, so that several servers can live in one process."""
+    """The metrics, in a registry for each server, so that several servers can live in one process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -10,13 +10,14 @@ import numpy as np
 from demur.errors import DemurError, MissingExtra
 from demur.guards.tensors import Array
 from demur.onnx import runtime
-from demur.rows.layout import Field, cast, check_layout, flat, mapped, row_list
+from demur.rows.layout import Field, cast, check_layout, flat, mapped
 from demur.serve.serving.protocol import (
     BadRequest,
+    check_judged,
     check_outputs,
+    check_whole,
     datatype_of,
     described,
-    holds,
     threshold_of,
 )
 
@@ -103,15 +104,11 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
             check_outputs(names, guard)
             threshold = threshold_of(getattr(payload.parameters, "threshold", None), is_allowed=self._allows_threshold)
             feed = self._feed(payload.inputs)
+            # The score is checked, asked for or not. onnxruntime lets other threads work, so this one can listen.
+            found = await asyncio.to_thread(guard.run, feed, list({*names, "instance_score"}), threshold)
+            check_judged(found["instance_score"], guard)
         except (BadRequest, DemurError) as error:
             raise InferenceError(str(error)) from error
-        # The score is needed below, asked for or not. onnxruntime lets other threads work, so this one can listen.
-        found = await asyncio.to_thread(guard.run, feed, list(dict.fromkeys([*names, "instance_score"])), threshold)
-        invalid = np.flatnonzero(~np.isfinite(found["instance_score"]))
-        if len(invalid) and guard.on_invalid == "raise":
-            raise InferenceError(
-                f"{len(invalid)} rows cannot be judged: {row_list(invalid)}; the networks return NaN or infinity there"
-            )
         return InferenceResponse(
             id=payload.id,
             model_name=self.name,
@@ -125,7 +122,7 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
         given = {entry.name: entry for entry in inputs}
         if given.keys() != guard.inputs.keys() or len(given) < len(inputs):
             got = ", ".join(entry.name[:80] for entry in inputs) or "none"
-            raise InferenceError(f"the inputs are {', '.join(guard.inputs)}; got {got}")
+            raise BadRequest(f"the inputs are {', '.join(guard.inputs)}; got {got}")
         arrays = (_decoded(given[name], field) for name, field in guard.inputs.items())
         # Beside the answers of a classifier outside of the file, rows come as the graph takes them.
         layout = guard.inputs if guard.takes_reference else guard.layout
@@ -138,15 +135,14 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
 
 def _decoded(entry: RequestInput, field: Field) -> Array:
     name, datatype = entry.name, Datatype(entry.datatype).value  # it may come as a string
+    wanted = np.dtype(field.dtype or "float32")
     if datatype == "BYTES":
-        raise InferenceError(f"input {name!r} holds numbers, {datatype_of(field.dtype or 'float32')}; got BYTES")
+        raise BadRequest(f"input {name!r} holds numbers, {datatype_of(wanted)}; got BYTES")
     try:
         array: Array = NumpyCodec.decode_input(entry)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InferenceError(f"input {name!r} is not {datatype} of shape {entry.shape}: {str(error)[:200]}") from error
-    wanted = np.dtype(field.dtype or "float32")
-    if wanted.kind in "iu" and not holds(array, wanted):
-        raise InferenceError(f"input {name!r} is of whole numbers in the range of {datatype_of(wanted)}")
+        raise BadRequest(f"input {name!r} is not {datatype} of shape {entry.shape}: {str(error)[:200]}") from error
+    check_whole(name, array, wanted)
     return array
 
 

@@ -15,7 +15,7 @@ import orjson
 
 from demur.checks import is_number
 from demur.guards.tensors import Array, TensorGuard
-from demur.rows.layout import Field
+from demur.rows.layout import Field, row_list
 
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"),
@@ -181,6 +181,22 @@ def threshold_of(threshold: Any, *, is_allowed: bool) -> float | None:
     if isinstance(threshold, bool) or not is_number(threshold):
         raise BadRequest(f"the parameter threshold is a finite number of nats; got {shown(threshold)}")
     return float(threshold)
+
+
+def check_whole(name: str, array: Array, dtype: np.dtype[Any]) -> None:
+    """Raise BadRequest if an input of whole numbers has other numbers, or some outside the range of the type."""
+    if dtype.kind in "iu" and not holds(array, dtype):
+        raise BadRequest(f"input {name!r} must be whole numbers in the range of {datatype_of(dtype)}")
+
+
+def check_judged(scores: Array, guard: TensorGuard) -> None:
+    """Raise BadRequest if a guard that does not flag such rows could not judge some; scores `(n,)`."""
+    invalid = np.flatnonzero(~np.isfinite(scores))
+    if len(invalid) and guard.on_invalid == "raise":
+        raise BadRequest(
+            f"{len(invalid)} of {len(scores)} rows cannot be judged: {row_list(invalid)}; they hold NaN, infinity or "
+            "numbers beyond float32, or the networks return such numbers for them"
+        )
 
 
 def to_bytes(array: Array) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from demur._version import __version__
 from demur.errors import DemurError
 from demur.guards.tensors import Array, Arrays, TensorGuard
-from demur.rows.layout import Field, fits, row_list
+from demur.rows.layout import Field, fits
 from demur.serve.serving.batcher import Batcher
 from demur.serve.serving.detector import verdicts
 from demur.serve.serving.models import POLL_SECONDS, Models, Served, version_of
@@ -20,10 +20,10 @@ from demur.serve.serving.protocol import (
     InferRequest,
     InferResponse,
     ProtocolError,
+    check_judged,
     check_outputs,
-    datatype_of,
+    check_whole,
     described,
-    holds,
     shape_of,
     shown,
     threshold_of,
@@ -166,8 +166,7 @@ class Service:
                 outputs = await served.batcher.run(guard, feed, rows, extra=extra, threshold=threshold)
         except TimeoutError:
             raise ProtocolError(504, f"there was no answer within {self.settings.request_seconds:g} seconds") from None
-        if guard.on_invalid == "raise":
-            _check_judged(outputs["instance_score"])
+        check_judged(outputs["instance_score"], guard)
         chosen = {output: outputs[output] for output in names}
         flagged = int(np.count_nonzero(outputs["is_adversarial"]))
         return InferResponse(name, version_of(guard), request.id, chosen, rows, flagged)
@@ -237,18 +236,8 @@ def _cast(name: str, array: Array, field: Field) -> Array:
     dtype = np.dtype(field.dtype or "float32")
     if array.dtype == dtype:
         return array
-    if dtype.kind in "iu" and not holds(array, dtype):
-        raise BadRequest(f"input {name!r} must be whole numbers in the range of {datatype_of(dtype)}")
+    check_whole(name, array, dtype)
     if dtype.kind == "b" and not np.isin(array, (0, 1)).all():
         raise BadRequest(f"input {name!r} must be BOOL: 0 and 1, or true and false")
     with np.errstate(over="ignore"):  # numbers beyond the range become infinite, and the row is reported
         return array.astype(dtype)
-
-
-def _check_judged(scores: Array) -> None:
-    invalid = np.flatnonzero(~np.isfinite(scores))
-    if len(invalid):
-        raise BadRequest(
-            f"{len(invalid)} of {len(scores)} rows cannot be judged: {row_list(invalid)}; they hold NaN, infinity or "
-            "numbers beyond float32, or the networks return such numbers for them",
-        )

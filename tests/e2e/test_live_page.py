@@ -65,8 +65,8 @@ def seen(running, name, n=400, seed=7, factor=1.0):
 
 def before(running, name, seconds):
     """Move what a watch saw into the past."""
-    rates = running.service.models[name].watch._rates
-    rates._counts = np.roll(rates._counts, -seconds // SECONDS, axis=0)
+    rates = running.service.models[name].watch._stream.rates
+    rates._parts = {part - seconds // SECONDS: counts for part, counts in rates._parts.items()}
 
 
 @pytest.fixture(scope="module")

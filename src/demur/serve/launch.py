@@ -75,15 +75,9 @@ def listening(settings: Settings) -> socket.socket:
 
 
 class Host:
-    """A server in this process.
+    """A server in this process; without a listener it listens as the settings say, without keys everybody may ask.
 
-    Args:
-        models: what is served.
-        settings: how.
-        listener: where connections wait; None to listen as the settings say.
-        keys: who may ask; None for everybody.
-        tracer: makes spans; None for no spans.
-        ready: called once requests can come; `port` and `grpc_port` are known then.
+    `ready` is called once requests can come; `port` and `grpc_port` are known then.
     """
 
     def __init__(

@@ -50,14 +50,11 @@ class Batcher:
     Args:
         name: of the model.
         max_batch: most rows of one pass.
-        max_queue: most rows that may wait.
+        max_queue: most rows that may wait; `waiting` rows do.
         observe: called in the thread, after the answers are on their way, with the guard, a batch, the outputs, and
             the threshold of the requests, if they have one.
         ran: called in the thread with the rows and the seconds of each pass.
         waits: called in the event loop with the number of rows that wait, whenever it changes.
-
-    Attributes:
-        waiting: how many rows wait.
     """
 
     def __init__(
@@ -91,17 +88,10 @@ class Batcher:
         extra: tuple[str, ...] = (),
         threshold: float | None = None,
     ) -> Arrays:
-        """Run rows through a guard, with others that wait or alone; not if cancelled before the batch starts.
+        """Run rows, `(rows, ...)` by name, with others that wait or alone; not if cancelled before the batch starts.
 
-        Args:
-            guard: runs the rows.
-            feed: `(rows, ...)` by name.
-            rows: how many.
-            extra: outputs that are wanted beside the guard's default outputs; others may come, too.
-            threshold: to be used in place of the guard's threshold.
-
-        Raises:
-            ProtocolError: the queue is full, or closed.
+        The answer has the guard's default outputs and those of `extra`, and may have others. Raises ProtocolError if
+        the queue is full, or closed.
         """
         if self._is_closed:
             raise ProtocolError(503, "the server is shutting down", retry_after=RETRY_SECONDS)

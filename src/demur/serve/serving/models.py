@@ -75,11 +75,9 @@ def named(text: str) -> tuple[str, Path]:
 
 
 class Served:
-    """A model that is served; the service adds the batcher and the watch, in the event loop.
+    """A model that is served: `guard` answers new requests; the service adds the batcher and the watch.
 
-    Attributes:
-        guard: answers new requests.
-        seen: the stamp of the file that was last loaded, even if that failed.
+    `seen` is the stamp of the file that was last loaded, even if that failed.
     """
 
     def __init__(self, name: str, path: Path, guard: TensorGuard, seen: tuple[int, ...] | None = None) -> None:
@@ -117,11 +115,7 @@ class Models(dict[str, Served]):
 
     @classmethod
     def load(cls, paths: Iterable[str | Path], load: Loader = load_guard) -> "Models":
-        """Load guards, each served under the name of its file or folder, and run each once.
-
-        Args:
-            paths: of the guards; NAME=PATH to serve a guard under another name.
-            load: loads one guard.
+        """Load guards from paths or NAME=PATH, each named as its file or folder or NAME, and run each once.
 
         Raises:
             InvalidSetting: there are no paths, or two guards have one name.

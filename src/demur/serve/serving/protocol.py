@@ -77,13 +77,7 @@ class InferRequest:
 
 @dataclass(slots=True)
 class InferResponse:
-    """The answer to a request for inference.
-
-    Attributes:
-        outputs: `(n, ...)`, by name.
-        rows: how many rows were judged.
-        flagged: how many of them were flagged.
-    """
+    """The answer to a request for inference: outputs, `(n, ...)`, by name, of n = `rows`, some of which are flagged."""
 
     model: str
     version: str

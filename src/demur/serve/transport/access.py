@@ -18,11 +18,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 class Keys:
-    """The keys that are valid.
-
-    Args:
-        hashes: the SHA-256 of each key, in hexadecimal, by the name of the holder.
-    """
+    """The valid keys, from the SHA-256 of each, in hexadecimal, by the name of the holder."""
 
     # A key is 256 random bits: nobody can guess it from its hash, so that a slow hash, which passwords need, would only
     # cost time at each request.
@@ -79,11 +75,7 @@ class Keys:
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """Make a key: the key, which is kept nowhere, and the line for the file.
-
-    Raises:
-        InvalidSetting: the name of the holder cannot stand in the file.
-    """
+    """Make a key, which is kept nowhere, and the line for the file; InvalidSetting if the name cannot stand there."""
     key = PREFIX + secrets.token_urlsafe(32)
     line = f"{name}:{hashlib.sha256(key.encode()).hexdigest()}"
     if LINE.fullmatch(line) is None:

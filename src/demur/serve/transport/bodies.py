@@ -143,16 +143,13 @@ async def _unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
 def read_request(
     body: bytes, header_length: int | None = None, *, max_depth: int = 16, max_json: int = 4 * 2**20
 ) -> InferRequest:
-    """Read a request.
+    """Read a request; ProtocolError says what is wrong.
 
     Args:
         body: JSON, and after it the binary tensors.
         header_length: bytes of JSON at the beginning of the body; None for all.
         max_depth: deepest nesting of the JSON.
         max_json: most bytes of JSON; nobody else is answered while it is parsed.
-
-    Raises:
-        ProtocolError: the message says what is wrong.
     """
     if header_length is None:
         head, binary = body, memoryview(b"")

@@ -5,7 +5,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from starlette.requests import Request
@@ -142,18 +142,13 @@ async def answer(
 
 
 class Exchange:
-    """One request and the answer.
-
-    Attributes:
-        status: of the answer; 0 before the answer has begun.
-        is_whole: whether all of the answer was sent.
-    """
+    """One request and the answer: the `status`, 0 before the answer has begun, and whether it `is_whole`."""
 
     __slots__ = ("_is_gone", "_request_id", "_send", "_service", "_task", "is_whole", "status")
 
     def __init__(self, send: Send, request_id: str, service: Service) -> None:
         self._send, self._request_id, self._service = send, request_id, service
-        self._task = asyncio.current_task()
+        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._is_gone = self.is_whole = False
         self.status = 0
 
@@ -173,14 +168,13 @@ class Exchange:
     def gone(self) -> None:
         """The client has closed the connection: nobody needs the answer."""
         self._is_gone = True
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
 
     def ended(self, error: BaseException) -> None:
         """The request ended early: because the client has gone, or because the server cancelled the request."""
         self.status = CLIENT_GONE
         if isinstance(error, asyncio.CancelledError):
-            if not self._is_gone or self._task is None:
+            if not self._is_gone:
                 raise error
             self._task.uncancel()
 

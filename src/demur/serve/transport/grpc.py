@@ -287,11 +287,7 @@ def _parsed(method: str, message: bytes) -> Any:
 
 
 def read_request(message: Any) -> InferRequest:
-    """Read a `ModelInferRequest`.
-
-    Raises:
-        ProtocolError: the message says what is wrong.
-    """
+    """Read a `ModelInferRequest`; ProtocolError says what is wrong."""
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise BadRequest(

@@ -57,11 +57,7 @@ class Rates:
 
 
 class Lately:
-    """The last 2,000 inputs: the bins of their scores, and whether they were flagged.
-
-    Args:
-        edges: `(bins + 1,)`, ascending; scores outside are counted in the first or last bin.
-    """
+    """The last 2,000 inputs: the bins of their scores, between edges, `(bins + 1,)`, and whether they were flagged."""
 
     def __init__(self, edges: Edges) -> None:
         self.edges = edges

@@ -101,12 +101,9 @@ class Watch:
     times a second. Nothing that fails here reaches an answer.
 
     Args:
-        guard: the model's guard.
-        name: of the model.
         telemetry: where the watch counts.
-        settings: `monitor` to `webhooks` say what is watched.
+        settings: the ones from `monitor` to `webhooks` say what is watched.
         keep: how many flagged inputs the page can show.
-        version: of the model.
         clock: seconds since 1970.
 
     Raises:
@@ -174,12 +171,7 @@ class Watch:
     # Seeing -------------------------------------------------------------------------------------------------------
 
     def saw(self, feed: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """Take note of a batch that was answered. Never raises.
-
-        Args:
-            feed: the arrays of rows, by input.
-            outputs: what the guard said; at least `instance_score`, `is_adversarial`, `corrected`, `no_defense`.
-        """
+        """Take note of a batch that was answered, with all default outputs of the guard. Never raises."""
         with self._safely("seeing"):
             scores = np.array(outputs["instance_score"], "float64")  # copies: a caller may reuse its arrays
             flagged = np.array(outputs["is_adversarial"], bool)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from demur.rows.layout import Field
-from demur.serve.transport.security import Keys
+from demur.serve.transport.access import Keys
 from demur.serve.watching.summary import SECONDS
 from tests.scaffold.chromium import Browser, opened
 from tests.scaffold.serve_fakes import SHAPE, FakeGuard, Running, images
@@ -65,8 +65,8 @@ def seen(running, name, n=400, seed=7, factor=1.0):
 
 def before(running, name, seconds):
     """Move what a watch saw into the past."""
-    rates = running.service.models[name].watch._rates
-    rates._counts = np.roll(rates._counts, -seconds // SECONDS, axis=0)
+    rates = running.service.models[name].watch._stream.rates
+    rates._parts = {part - seconds // SECONDS: counts for part, counts in rates._parts.items()}
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ def test_bad_requests_become_inference_errors(outcomes):
         "x must have shape (n, 8, 8, 1); got (8, 8, 1); for a single": {"inputs": [tensor("x", X[0])]},
         "x has no rows": {"inputs": [tensor("x", X[:0])]},
         "in 1 of 2 rows: 1": {"inputs": [tensor("x", bad)]},
-        "2 rows cannot be judged: 0, 1": {
+        "2 of 2 rows cannot be judged: 0, 1": {
             "inputs": [tensor("x", X * np.float32(3e38))],
             "outputs": [{"name": "defense"}],
         },
@@ -202,7 +202,7 @@ def test_several_inputs_are_taken_by_name(outcomes):
     cases = {
         "": [mask, ids],
         "the inputs are ids, mask; got mask": [mask],
-        "input 'ids' is of whole numbers in the range of INT32": [mask, tensor("ids", X["ids"] + 0.5)],
+        "input 'ids' must be whole numbers in the range of INT32": [mask, tensor("ids", X["ids"] + 0.5)],
         "the arrays of the inputs must have as many rows": [tensor("mask", X["mask"][:4]), ids],
     }
     requests = [{"inputs": inputs} for inputs in cases.values()]

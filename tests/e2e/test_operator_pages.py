@@ -127,8 +127,8 @@ def test_the_webhook_is_tried_as_often_as_it_says():
 def test_every_status_that_the_server_gives_is_in_the_runbook():
     folder = Path(inspect.getfile(protocol)).parent
     text = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
-    given = set(re.findall(r"(?:ProtocolError|_refuse)\(\s*(\d{3})", text))
+    given = set(re.findall(r"(?:ProtocolError|_refuse|__init__)\(\s*(\d{3})", text))
     assert {"400", "503", "504"} <= given
     named = set(re.findall(r"\b([45]\d\d)\b", PAGE))
     assert given - {"415", "431"} <= named  # a body in an unknown encoding, a head of 64 KiB
-    assert not re.search(r"(?:ProtocolError|_refuse)\(\s*429", text)
+    assert not re.search(r"(?:ProtocolError|_refuse|__init__)\(\s*429", text)

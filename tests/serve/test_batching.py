@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from demur.serve.serving.batching import Batcher
+from demur.serve.serving.batcher import Batcher
 from demur.serve.serving.protocol import ProtocolError
 from tests.scaffold.serve_fakes import POISON, FakeGuard, held, images
 
@@ -22,6 +22,7 @@ class Batches:
             max_batch=max_batch,
             max_queue=max_queue,
             observe=lambda guard, feed, outputs, threshold: self.observed.append((len(feed["x"]), threshold)),
+            ran=lambda *_: None,
             waits=self.waiting.append,
         )
 

@@ -15,26 +15,22 @@ import pytest
 
 from demur.errors import InvalidSetting
 from demur.serve.serving.protocol import InferResponse
-from demur.serve.transport.security import Keys, new_key
+from demur.serve.transport.access import Keys, new_key
 from tests.scaffold.serve_fakes import POISON, FakeGuard, Running, held, images, until
 
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
-open_inference = pytest.importorskip("demur.serve.transport.open_inference")
 server = pytest.importorskip("demur.serve.transport.grpc")
-tensors = pytest.importorskip("demur.serve.transport.open_inference.tensors")
 
 Code = grpc.StatusCode
-MESSAGES = open_inference.MESSAGES
+MESSAGES = server.MESSAGES
 
 
 @contextlib.contextmanager
-def serving(*guards, keys=None, tls=None, tracer=None, limit=None, **settings):
+def serving(*guards, keys=None, tls=None, tracer=None, **settings):
     """A server of both protocols; yields it, with the address for gRPC."""
     with Running(guards, keys=keys, **settings) as running:
-        started = running.call(
-            server.start(running.service, "127.0.0.1:0", keys=keys, tls=tls, tracer=tracer, max_message_bytes=limit)
-        )
+        started = running.call(server.Server(running.service, keys, tracer).start("127.0.0.1:0", tls))
         running.grpc, running.address = started, f"localhost:{started.port}"
         try:
             yield running
@@ -73,7 +69,7 @@ def tensor(x, datatype="FP32"):
 
 def call(channel, method, message=b"", **how):
     """One call of a method: the message and the call itself."""
-    name = f"/{open_inference.SERVICE}/{method}"
+    name = f"/{server.SERVICE}/{method}"
     data = message if isinstance(message, bytes) else message.SerializeToString()
     answer, about = channel.unary_unary(name).with_call(data, timeout=20, **how)
     return MESSAGES[f"{method}Response"].FromString(answer), about
@@ -117,7 +113,7 @@ def test_the_compiled_description_is_that_of_the_proto(tmp_path):
     from google.protobuf import descriptor_pb2
 
     out = tmp_path / "found"
-    proto = open_inference.PROTO
+    proto = server.PROTO
     # In a process of its own: the compiler is a library in C++, which cannot live beside that of TensorFlow.
     command = [
         sys.executable,
@@ -129,7 +125,7 @@ def test_the_compiled_description_is_that_of_the_proto(tmp_path):
     ]
     subprocess.run(command, check=True, timeout=120)
     compiled = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
-    committed = descriptor_pb2.FileDescriptorSet.FromString(open_inference.DESCRIPTORS.read_bytes())
+    committed = descriptor_pb2.FileDescriptorSet.FromString(server.DESCRIPTORS.read_bytes())
     assert committed == compiled, "compile it again: see README.md beside it"
 
 
@@ -274,17 +270,17 @@ def test_typed_contents_are_answered_with_typed_contents(guard, channel, dtype, 
 
 def test_small_integers_keep_their_sign_and_range():
     x = np.array([-128, 127], "int8")
-    read = tensors.read_request(request(x, datatype="INT8", raw=False, field="int_contents"))
+    read = server.read_request(request(x, datatype="INT8", raw=False, field="int_contents"))
     np.testing.assert_array_equal(read.inputs["x"], x)
     assert read.inputs["x"].dtype == np.int8
     largest = np.array([2**64 - 1], "uint64")
-    read = tensors.read_request(request(largest, datatype="UINT64", raw=False, field="uint64_contents"))
+    read = server.read_request(request(largest, datatype="UINT64", raw=False, field="uint64_contents"))
     np.testing.assert_array_equal(read.inputs["x"], largest)
 
 
 def test_raw_contents_are_not_copied_again():
     message = request(images(2))
-    array = tensors.read_request(message).inputs["x"]
+    array = server.read_request(message).inputs["x"]
     root = array
     while isinstance(root, np.ndarray):
         root = root.base
@@ -293,7 +289,7 @@ def test_raw_contents_are_not_copied_again():
 
 def test_half_precision_is_answered_raw_whatever_was_asked():
     response = InferResponse("guard", "1", None, {"a": np.ones(2, "float16"), "b": np.ones(2, "int64")})
-    message = tensors.write_response(response, request(images(1), raw=False))
+    message = server.write_response(response, request(images(1), raw=False))
     assert [output.HasField("contents") for output in message.outputs] == [False, False]
     assert list(message.raw_output_contents) == [np.ones(2, "float16").tobytes(), np.ones(2, "int64").tobytes()]
 
@@ -461,13 +457,13 @@ def test_unknown_models_and_methods(channel):
     assert refused(channel, MESSAGES["ModelReadyRequest"](name="other"), "ModelReady")[0] == Code.NOT_FOUND
     assert refused(channel, MESSAGES["ModelMetadataRequest"](name="other"), "ModelMetadata")[0] == Code.NOT_FOUND
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(f"/{open_inference.SERVICE}/ModelStatistics")(b"", timeout=20)
+        channel.unary_unary(f"/{server.SERVICE}/ModelStatistics")(b"", timeout=20)
     assert caught.value.code() == Code.UNIMPLEMENTED
 
 
 def test_a_call_without_a_message_is_refused(channel):
     with pytest.raises(grpc.RpcError) as caught:
-        channel.stream_unary(f"/{open_inference.SERVICE}/ModelInfer")(iter(()), timeout=20)
+        channel.stream_unary(f"/{server.SERVICE}/ModelInfer")(iter(()), timeout=20)
     assert (caught.value.code(), caught.value.details()) == (
         Code.INVALID_ARGUMENT,
         "the call ended without a message, or with one that is too large",
@@ -559,22 +555,22 @@ def test_tls(certificate):
 
 def test_what_is_no_certificate_is_told_at_the_start(running, certificate):
     with pytest.raises(InvalidSetting, match=r"cert\.pem and .*cert\.pem are no certificate and its private key"):
-        running.call(server.start(running.service, "127.0.0.1:0", tls=(certificate[0], certificate[0])))
+        running.call(server.Server(running.service).start("127.0.0.1:0", (certificate[0], certificate[0])))
     with pytest.raises(OSError, match="no-such"):
-        running.call(server.start(running.service, "127.0.0.1:0", tls=("no-such.pem", "no-such.key")))
+        running.call(server.Server(running.service).start("127.0.0.1:0", ("no-such.pem", "no-such.key")))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "203.0.113.1:0"])
 def test_where_it_cannot_listen_it_says_so(running, address):
     with pytest.raises(OSError, match=r"cannot listen for gRPC on \d"):
-        running.call(server.start(running.service, address.format(port=running.grpc.port)))
+        running.call(server.Server(running.service).start(address.format(port=running.grpc.port)))
 
 
 # Limits ---------------------------------------------------------------------------------------------------------------
 
 
 def test_large_messages_are_refused():
-    with serving(limit=20_000) as running, grpc.insecure_channel(running.address) as channel:
+    with serving(max_body_mb=20_000 / 2**20) as running, grpc.insecure_channel(running.address) as channel:
         assert refused(channel, request(images(100)))[0] == Code.RESOURCE_EXHAUSTED
         packed = {"compression": grpc.Compression.Gzip}
         zeros = request(np.zeros((10_000, 8, 8, 1), "float32"))
@@ -592,7 +588,7 @@ def test_the_limit_of_bodies_holds_here_too():
 def test_connections_have_a_limit(guard):
     own = [("grpc.use_local_subchannel_pool", 1)]
     with serving(guard, max_connections=1) as running, grpc.insecure_channel(running.address, own) as channel:
-        infer = channel.unary_unary(f"/{open_inference.SERVICE}/ModelInfer")
+        infer = channel.unary_unary(f"/{server.SERVICE}/ModelInfer")
         calls = len(passes(guard))
         with held(guard):
             first = infer.future(request(images(1)).SerializeToString(), timeout=20)
@@ -607,7 +603,7 @@ def test_connections_have_a_limit(guard):
 def test_a_full_queue_says_when_to_come_again(guard):
     with serving(guard, max_queue=2) as running, grpc.insecure_channel(running.address) as channel:
         batcher = running.service.served("guard").batcher
-        infer = channel.unary_unary(f"/{open_inference.SERVICE}/ModelInfer")
+        infer = channel.unary_unary(f"/{server.SERVICE}/ModelInfer")
         message = request(images(2)).SerializeToString()
         calls = len(passes(guard))
         with held(guard):
@@ -628,7 +624,7 @@ def test_what_takes_too_long_ends_and_is_not_run(guard):
     with serving(guard, request_seconds=1.0) as running, grpc.insecure_channel(running.address) as channel:
         calls = len(passes(guard))
         with held(guard):
-            infer = channel.unary_unary(f"/{open_inference.SERVICE}/ModelInfer")
+            infer = channel.unary_unary(f"/{server.SERVICE}/ModelInfer")
             first = infer.future(request(images(1)).SerializeToString(), timeout=20)
             until(lambda: len(passes(guard)) == calls + 1)
             code, details = refused(channel, request(images(3)))
@@ -643,12 +639,12 @@ def test_a_message_that_never_comes_holds_nothing():
     with serving(request_seconds=0.2) as running, grpc.insecure_channel(running.address) as channel:
         never = threading.Event()
 
-        def messages():
+        def endless():
             never.wait(20)
             yield from ()
 
         with pytest.raises(grpc.RpcError) as caught:
-            channel.stream_unary(f"/{open_inference.SERVICE}/ModelInfer")(messages(), timeout=20)
+            channel.stream_unary(f"/{server.SERVICE}/ModelInfer")(endless(), timeout=20)
         never.set()
         assert caught.value.code() == Code.DEADLINE_EXCEEDED
         assert "did not come whole within 0.2 seconds" in caught.value.details()
@@ -656,7 +652,7 @@ def test_a_message_that_never_comes_holds_nothing():
 
 @pytest.mark.parametrize("end", ["cancelled", "deadline"])
 def test_what_nobody_waits_for_is_not_run(guard, running, channel, end):
-    infer = channel.unary_unary(f"/{open_inference.SERVICE}/ModelInfer")
+    infer = channel.unary_unary(f"/{server.SERVICE}/ModelInfer")
     batcher = running.service.served("guard").batcher
     calls, gone = len(passes(guard)), requests_counted(running, 499)
     with held(guard):
@@ -677,13 +673,13 @@ def test_what_nobody_waits_for_is_not_run(guard, running, channel, end):
 def test_stopping_finishes_what_was_accepted_and_tells_others_to_come_again(guard, monkeypatch):
     monkeypatch.setattr(server, "LINGER_SECONDS", 2.0)
     with serving(guard) as running, grpc.insecure_channel(running.address) as channel:
-        infer = channel.unary_unary(f"/{open_inference.SERVICE}/ModelInfer")
+        infer = channel.unary_unary(f"/{server.SERVICE}/ModelInfer")
         calls = len(passes(guard))
         with held(guard):
             accepted = [infer.future(request(images(n)).SerializeToString(), timeout=20) for n in (1, 2, 3)]
             until(lambda: running.service.served("guard").batcher.waiting + sum(passes(guard)[calls:]) == 6)
             stopping = asyncio.run_coroutine_threadsafe(running.grpc.stop(20), running._host.loop)
-            until(lambda: running.grpc._calls.is_closing)
+            until(lambda: running.grpc.is_closing)
             with pytest.raises(grpc.RpcError) as caught:
                 call(channel, "ModelInfer", request(images(1)))
             assert caught.value.code() == Code.UNAVAILABLE
@@ -739,7 +735,7 @@ def test_requests_are_traced():
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-    from demur.serve.watching.tracing import Tracer
+    from demur.serve.watching.logs import Tracer
 
     spans = InMemorySpanExporter()
     provider = TracerProvider()

@@ -5,8 +5,7 @@ import pytest
 
 from demur.serve.serving.protocol import ProtocolError
 from demur.serve.settings import Settings
-from demur.serve.transport.hosts import HostNames
-from demur.serve.transport.security import Keys, new_key
+from demur.serve.transport.access import HostNames, Keys, new_key
 from tests.scaffold.serve_fakes import Running, images
 
 LIVE = "/v2/health/live"

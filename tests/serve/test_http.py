@@ -19,8 +19,8 @@ from tritonclient.utils import InferenceServerException
 from demur.serve import build_app
 from demur.serve.serving.protocol import DATATYPES, MAX_DIMENSIONS
 from demur.serve.transport import page
+from demur.serve.transport.access import Keys, new_key
 from demur.serve.transport.http import OPENAPI
-from demur.serve.transport.security import Keys, new_key
 from tests.scaffold.serve_fakes import POISON, FakeGuard, Running, held, images, until
 
 INFER = "/v2/models/guard/infer"

@@ -7,7 +7,7 @@ import socket
 import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from demur.serve.transport import limits
+from demur.serve.transport import connections
 from tests.scaffold.serve_fakes import FakeGuard, Running, images, until
 
 INFER = "/v2/models/guard/infer"
@@ -57,8 +57,8 @@ def one_answer(connection):
 def server(request, monkeypatch):
     """A server of little patience, with either of uvicorn's parsers."""
     if request.param == "h11":
-        made = type("Connection", (limits.Impatient, H11Protocol), {})
-        monkeypatch.setattr(limits, "protocol_class", lambda settings: type("C", (made,), {"limits": settings}))
+        made = type("Connection", (connections.Impatient, H11Protocol), {})
+        monkeypatch.setattr(connections, "protocol_class", lambda settings: type("C", (made,), {"limits": settings}))
     with Running(head_seconds=0.3, request_seconds=0.4, idle_seconds=30, max_connections=4) as running:
         yield running
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from demur.onnx import runtime
-from demur.serve.serving.live import ServedDetector, untempered, verdicts
+from demur.serve.serving.detector import ServedDetector, untempered, verdicts
 from demur.serve.serving.models import Models
 from tests.scaffold.serve_fakes import images
 

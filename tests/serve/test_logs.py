@@ -10,8 +10,7 @@ import pytest
 
 from demur.errors import MissingExtra
 from demur.serve.watching import logs
-from demur.serve.watching.logs import FIELDS, JsonFormatter, TextFormatter
-from demur.serve.watching.tracing import Tracer
+from demur.serve.watching.logs import FIELDS, JsonFormatter, TextFormatter, Tracer
 from tests.scaffold.serve_fakes import Running, images, until
 
 INFER = "/v2/models/guard/infer"
@@ -64,8 +63,7 @@ import sys
 from demur.serve.watching import logs
 for access in (True, False):
     logs.set_up("json", access=access)
-    if logs.is_on():
-        logs.access("GET /", status=200)
+    logs.Journal(None).answered("GET /", {}, 200, 0.0, span=None, route="")
     logs.ACCESS.warning("always")
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

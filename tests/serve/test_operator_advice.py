@@ -5,7 +5,7 @@ from pathlib import Path
 from demur.errors import InvalidSetting
 from demur.serve.serving.models import Models, Served, named
 from demur.serve.settings import Settings
-from demur.serve.watching.state import StateFile
+from demur.serve.watching.watch import StateFile
 from tests.scaffold.advice import advises
 
 

@@ -90,7 +90,7 @@ def test_an_answer_that_is_none_is_told(client, rows, answers, message):
 def test_grpc_takes_the_answer_too(running, guard, rows):
     server = pytest.importorskip("demur.serve.transport.grpc")
     triton = pytest.importorskip("tritonclient.grpc")
-    started = running.call(server.start(running.service, "127.0.0.1:0"))
+    started = running.call(server.Server(running.service).start("127.0.0.1:0"))
     try:
         with contextlib.closing(triton.InferenceServerClient(f"localhost:{started.port}")) as client:
             inputs = []

@@ -7,7 +7,7 @@ import pytest
 
 from demur import cli
 from demur.errors import InvalidSetting
-from demur.serve.transport.security import Keys, new_key
+from demur.serve.transport.access import Keys, new_key
 
 
 def test_a_new_key_opens_and_its_file_does_not_hold_it(tmp_path):

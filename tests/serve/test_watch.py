@@ -14,7 +14,7 @@ from demur.calibration.thresholds import Calibration, ScoreDistribution, conform
 from demur.drift.monitor import Monitor
 from demur.errors import InvalidSetting, MissingExtra
 from demur.rows.layout import Field
-from demur.serve.watching import state
+from demur.serve.settings import Settings
 from demur.serve.watching import watch as module
 from demur.serve.watching.recent import RECONSTRUCTIONS, Recent, image_shape, pixels, png
 from demur.serve.watching.summary import LAST, PARTS, POINTS, Lately, Rates, Trace, binned, calibration_rate, log_edges
@@ -52,7 +52,9 @@ def watching(clock, monkeypatch):
     monkeypatch.setattr(Watch, "_start", lambda self: None)
 
     def make(guard, telemetry=None, *, name="digits", **settings):
-        one = Watch(guard, name, Telemetry() if telemetry is None else telemetry, clock=clock, **settings)
+        more = {key: settings.pop(key) for key in ("keep", "version") if key in settings}
+        telemetry = Telemetry() if telemetry is None else telemetry
+        one = Watch(guard, name, telemetry, Settings(**settings), clock=clock, **more)
         made.append(one)
         return one
 
@@ -416,7 +418,7 @@ def test_an_alarm_is_not_raised_again_after_a_restart(watching, guard, tmp_path)
 
 def test_it_writes_every_few_seconds_at_most_and_only_news(watching, guard, tmp_path, clock, monkeypatch):
     written = []
-    monkeypatch.setattr(state, "write_text", lambda path, text: written.append((clock.now, json.loads(text)["count"])))
+    monkeypatch.setattr(module, "write_text", lambda path, text: written.append((clock.now, json.loads(text)["count"])))
     watch, begin = watching(guard, state=tmp_path), clock.now
     for _ in range(100):
         feed(watch, [0.1])
@@ -489,7 +491,7 @@ def test_a_disk_that_is_full_is_told_once_and_serving_goes_on(watching, guard, t
     def full(path, text):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(state, "write_text", full)
+    monkeypatch.setattr(module, "write_text", full)
     watch = watching(guard, state=tmp_path)
     for _ in range(5):
         feed(watch, [0.1])

@@ -85,7 +85,7 @@ def serve(args: argparse.Namespace) -> int:
     point a client of the protocol there.
     """
     if args.new_key is not None:
-        from demur.serve.transport.security import new_key
+        from demur.serve.transport.access import new_key
 
         key, line = new_key(args.new_key)
         print(f"the key, which is kept nowhere:\n  {key}\nthe line for the file of --api-keys:\n  {line}")

@@ -1,4 +1,4 @@
-"""Guards as MLflow models: kept, registered and loaded as others are, and as a `python_function`. No Keras to load one.
+"""Guards as MLflow models, to keep, register and load, also as a `python_function`. Loading takes no Keras.
 
 demur.mlflow.log_model(detector, name="guard")
 mlflow.pyfunc.load_model(uri).predict(X)
@@ -17,7 +17,7 @@ from demur.extras import extra
 from demur.guards.base import Guard
 from demur.onnx import runtime
 from demur.rows.arrays import is_table
-from demur.rows.layout import Field, mapped
+from demur.rows.layout import mapped
 
 with extra("mlflow-skinny", "mlflow"):
     import mlflow.artifacts
@@ -41,7 +41,7 @@ COLUMNS = {
     "no_defense": DataType.long,
     "defense": DataType.long,
 }
-"""What is said of each row, as far as the guard says it."""
+"""The columns of the answers; some guards leave some out."""
 CLASSES = {"i": DataType.long, "U": DataType.string, "f": DataType.double, "b": DataType.boolean}
 """The type of columns of classes, by the kind of the classes' names."""
 
@@ -57,21 +57,21 @@ def save_model(guard: Any, path: str | Path, *, mlflow_model: Model | None = Non
     Args:
         guard: a calibrated detector, which is exported; or an exported guard, or the path of one.
         path: of the folder.
-        mlflow_model: what the flavour is added to.
+        mlflow_model: the MLflow model that gets the guard as a flavour.
         **options: passed to `mlflow.pyfunc.save_model`: `input_example`, `metadata`, `pip_requirements` and others. By
-            default the signature is the guard's, and the one requirement is this demur with onnxruntime.
+            default the signature is the guard's, and this demur with onnxruntime is the one requirement.
 
     Raises:
-        WrongType: it is none of these.
-        DemurError: it cannot be exported or loaded.
+        WrongType: `guard` is not a guard or a path.
+        DemurError: the guard cannot be exported or loaded.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = _file(guard, Path(folder))
         loaded = runtime.load(file)
         if loaded.takes_reference:
             raise NotExportable(
-                "the classifier is outside of the exported guard, and an MLflow model has nobody to ask it: log the "
-                "file with mlflow.log_artifact, and load it with demur.runtime.load(path, model=classifier)"
+                "the classifier is outside of the exported guard, and an MLflow model cannot ask it: log the file with "
+                "mlflow.log_artifact, and load it with demur.runtime.load(path, model=classifier)"
             )
         model = Model() if mlflow_model is None else mlflow_model
         model.add_flavor(
@@ -94,16 +94,13 @@ def log_model(guard: Any, name: str, *, registered_model_name: str | None = None
     """Save a guard as a model of the active run, or of a new one.
 
     Args:
-        guard: see `save_model`.
+        guard: see `save_model`, also for errors.
         name: of the model.
-        registered_model_name: to make a version of, in the registry.
+        registered_model_name: the model in the registry that gets a new version.
         **options: passed to `mlflow.models.Model.log` and `save_model`.
 
     Returns:
         MLflow's `ModelInfo`.
-
-    Raises:
-        DemurError: see `save_model`.
     """
     return Model.log(
         artifact_path=None,
@@ -116,31 +113,31 @@ def log_model(guard: Any, name: str, *, registered_model_name: str | None = None
 
 
 def load_model(model_uri: str | Path) -> runtime.ExportedGuard:
-    """Load the guard of an MLflow model.
-
-    Args:
-        model_uri: such as `models:/name/1`, `runs:/.../name` or a folder.
+    """Load the guard of an MLflow model, such as `models:/name/1`, `runs:/.../name` or a folder.
 
     Raises:
         WrongType: the model has no guard.
-        DemurError: it cannot be loaded.
+        DemurError: the guard cannot be loaded.
     """
     folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=str(model_uri)))
     flavors = Model.load(str(folder)).flavors
     if FLAVOR not in flavors:
-        raise WrongType(f"{model_uri} is no guard: it has the flavors {', '.join(flavors)}")
+        raise WrongType(f"{model_uri} is not a guard: it has the flavors {', '.join(flavors)}")
     return runtime.load(folder / flavors[FLAVOR]["data"])
 
 
 def signature(guard: runtime.ExportedGuard) -> ModelSignature:
-    """What a guard takes and returns, in MLflow's terms.
+    """What a guard takes and returns, for MLflow, which then lets no other dtype pass.
 
-    One array is a tensor without a name, several are named as the guard's inputs. MLflow lets no other dtype pass.
+    One array is a tensor without a name, several are named as the guard's inputs.
     """
-    fields = guard.inputs
     tensors: list[Any] = [
-        TensorSpec(np.dtype(field.dtype or "float32"), _shape(field), name if len(fields) > 1 else None)
-        for name, field in fields.items()
+        TensorSpec(
+            np.dtype(field.dtype or "float32"),
+            (-1, *(-1 if size is None else size for size in field.shape)),
+            name if len(guard.inputs) > 1 else None,
+        )
+        for name, field in guard.inputs.items()
     ]
     told = {"p_value": guard.calibration is not None, "harm_probability": guard.harm is not None}
     of_classes = CLASSES[guard.labels.dtype.kind]
@@ -156,12 +153,8 @@ def signature(guard: runtime.ExportedGuard) -> ModelSignature:
     return ModelSignature(Schema(tensors), Schema(columns), ParamSchema([threshold]))
 
 
-def _shape(field: Field) -> tuple[int, ...]:
-    return (-1, *(-1 if size is None else size for size in field.shape))
-
-
 def _file(guard: Any, folder: Path) -> Path:
-    """The file of a guard under the name that it has in models; written if it is none yet."""
+    """Write the file of a guard into a folder, under the name that it has in models."""
     file = folder / FILE
     if isinstance(guard, runtime.ExportedGuard | str | Path):
         path = guard.path if isinstance(guard, runtime.ExportedGuard) else Path(guard)
@@ -174,33 +167,25 @@ def _file(guard: Any, folder: Path) -> Path:
     return file
 
 
-def _load_pyfunc(path: str) -> "_Function":
-    """What MLflow calls to load a `python_function`."""
-    return _Function(runtime.load(path))
-
-
 class _Function:
     """A guard as a `python_function`."""
 
-    def __init__(self, guard: runtime.ExportedGuard) -> None:
-        self.guard = guard
+    def __init__(self, path: str) -> None:
+        self.guard = runtime.load(path)
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> "pandas.DataFrame":
-        """What `correct` says of each row.
+        """The answers of `Guard.correct` for each row.
 
         Args:
             model_input: `(n, *shape)`; a DataFrame with as many columns as a table's rows have; a dict of arrays by
                 the guard's inputs.
-            params: "threshold", to use instead of the guard's own; in nats.
-
-        Raises:
-            DemurError: see `Guard.correct`.
+            params: "threshold", in nats, in place of the guard's threshold.
         """
         data = self.guard.correct(self._rows(model_input), threshold=(params or {}).get("threshold"))["data"]
         return pandas.DataFrame({name: data[name] for name in COLUMNS if name in data})  # type: ignore[literal-required]
 
     def _rows(self, given: Any) -> Any:
-        """Rows as the guard's layout has them."""
+        """Rows in the guard's layout."""
         names = list(self.guard.inputs)
         if isinstance(given, dict):
             if set(given) != set(names):
@@ -208,3 +193,7 @@ class _Function:
             arrays = (given[name] for name in names)
             return mapped(lambda _: next(arrays), self.guard.layout)
         return given.to_numpy() if is_table(given) and not isinstance(given, np.ndarray) else given
+
+
+_load_pyfunc = _Function
+"""MLflow calls this name with the path of a model's data."""

@@ -4,18 +4,23 @@
 """
 
 import asyncio
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from demur.checks import is_number
 from demur.errors import DemurError, MissingExtra
+from demur.guards.tensors import Array
 from demur.onnx import runtime
-from demur.rows.arrays import row_list
 from demur.rows.layout import Field, flat, mapped
 from demur.rows.rows import Rows
-from demur.serve.serving.protocol import datatype_of, holds
+from demur.serve.serving.protocol import (
+    BadRequest,
+    check_judged,
+    check_outputs,
+    check_whole,
+    datatype_of,
+    described,
+    threshold_of,
+)
 
 try:
     from mlserver import MLModel
@@ -38,8 +43,6 @@ except ImportError:
 __all__ = ["GuardRuntime"]
 __dir__ = __all__.copy
 
-Array = npt.NDArray[Any]
-
 FILE = "guard.onnx"
 """What is loaded where the URI is a folder."""
 PLATFORM = "onnx_onnxv1"
@@ -48,11 +51,11 @@ PLATFORM = "onnx_onnxv1"
 class GuardRuntime(MLModel):  # type: ignore[misc]
     """Answers requests of the Open Inference Protocol with what a guard says of each row.
 
-    `parameters.uri` is the guard's file, or a folder with a `guard.onnx` in it. In `parameters.extra` may stand:
+    `parameters.uri` is the guard's file, or a folder with a `guard.onnx`. `parameters.extra` may have:
 
     - `allow_threshold`: true lets requests bring a threshold, in nats, as the parameter `threshold`. It cannot go with
       MLServer's adaptive batching, which merges the parameters of several requests into one.
-    - `threads`: that one pass may use; by default one a core, in each of MLServer's workers.
+    - `threads`: threads that one pass may use; by default one a core, in each of MLServer's workers.
 
     Examples:
         >>> settings = {"name": "digits", "implementation": "demur.mlserver.GuardRuntime",
@@ -61,11 +64,7 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
     """
 
     async def load(self) -> bool:
-        """Load the guard.
-
-        Raises:
-            MLServerError: there is none at the URI, or a setting makes no sense.
-        """
+        """Load the guard; MLServerError if there is no guard at the URI, or a setting is wrong."""
         path = await get_model_uri(self._settings, wellknown_filenames=[FILE])
         extra = self._settings.parameters.extra or {}
         self._allows_threshold = extra.get("allow_threshold", False)
@@ -81,12 +80,12 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
             self.guard = await asyncio.to_thread(runtime.load, path, threads=extra.get("threads"))
         except (DemurError, OSError) as error:
             raise MLServerError(str(error), 422) from error
-        self.inputs = [_described(name, field) for name, field in self.guard.inputs.items()]
-        self.outputs = [_described(name, field) for name, field in self.guard.outputs.items()]
+        self.inputs = [MetadataTensor(**entry) for entry in described(self.guard.inputs)]
+        self.outputs = [MetadataTensor(**entry) for entry in described(self.guard.outputs)]
         return True
 
     async def metadata(self) -> MetadataModelResponse:
-        """Inputs and outputs, and which guard this is."""
+        """The inputs and outputs of the guard, and which guard it is."""
         found = await super().metadata()
         found.platform = found.platform or PLATFORM
         threshold, names = self.guard.threshold, self.guard.labels.names
@@ -99,25 +98,18 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
         return found
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Answer a request.
-
-        Raises:
-            InferenceError: it cannot be answered; the message says why.
-        """
+        """Answer a request; InferenceError, with the reason, if there is no answer."""
         guard = self.guard
         names = [output.name for output in payload.outputs or ()] or list(guard.default_outputs)
-        unknown = [name for name in names if name not in guard.outputs]
-        if unknown:
-            raise InferenceError(f"there is no output {unknown[0][:80]!r}; there are {', '.join(guard.outputs)}")
-        threshold = self._threshold(payload.parameters)
-        feed = self._feed(payload.inputs)
-        # The score is looked at, asked for or not. onnxruntime lets other threads work, and this one goes on to listen.
-        found = await asyncio.to_thread(guard.run, feed, list(dict.fromkeys([*names, "instance_score"])), threshold)
-        invalid = np.flatnonzero(~np.isfinite(found["instance_score"]))
-        if len(invalid) and guard.on_invalid == "raise":
-            raise InferenceError(
-                f"{len(invalid)} rows cannot be judged: {row_list(invalid)}; the networks return NaN or infinity there"
-            )
+        try:
+            check_outputs(names, guard)
+            threshold = threshold_of(getattr(payload.parameters, "threshold", None), is_allowed=self._allows_threshold)
+            feed = self._feed(payload.inputs)
+            # The score is checked, asked for or not. onnxruntime lets other threads work, so this one can listen.
+            found = await asyncio.to_thread(guard.run, feed, list({*names, "instance_score"}), threshold)
+            check_judged(found["instance_score"], guard)
+        except (BadRequest, DemurError) as error:
+            raise InferenceError(str(error)) from error
         return InferenceResponse(
             id=payload.id,
             model_name=self.name,
@@ -131,50 +123,27 @@ class GuardRuntime(MLModel):  # type: ignore[misc]
         given = {entry.name: entry for entry in inputs}
         if given.keys() != guard.inputs.keys() or len(given) < len(inputs):
             got = ", ".join(entry.name[:80] for entry in inputs) or "none"
-            raise InferenceError(f"the inputs are {', '.join(guard.inputs)}; got {got}")
+            raise BadRequest(f"the inputs are {', '.join(guard.inputs)}; got {got}")
         arrays = (_decoded(given[name], field) for name, field in guard.inputs.items())
-        try:
-            # Beside what a classifier outside of the file answers, rows come as the graph takes them.
-            layout = guard.inputs if guard.takes_reference else guard.layout
-            given = mapped(lambda _: next(arrays), layout)
-            rows = Rows.of(given, layout, _name(guard), finite=guard.on_invalid == "raise")
-            return guard.checked(rows.cast().raw) if guard.takes_reference else guard.feed(rows.raw)
-        except DemurError as error:
-            raise InferenceError(str(error)) from error
-
-    def _threshold(self, parameters: Parameters | None) -> float | None:
-        threshold = getattr(parameters, "threshold", None)
-        if threshold is None:
-            return None
-        if not self._allows_threshold:
-            raise InferenceError("the threshold is set by the operator of this server: leave the parameter out")
-        if isinstance(threshold, bool) or not is_number(threshold):
-            raise InferenceError(f"the parameter threshold is a finite number of nats; got {str(threshold)[:80]!r}")
-        return float(threshold)
-
-
-def _name(guard: runtime.ExportedGuard) -> str:
-    """What messages call the rows: the one input, or all of them."""
-    return next(iter(guard.inputs)) if len(flat(guard.layout)) == 1 else "the inputs"
-
-
-def _described(name: str, field: Field) -> MetadataTensor:
-    shape = [-1, *(-1 if size is None else size for size in field.shape)]
-    return MetadataTensor(name=name, datatype=datatype_of(field.dtype or "float32"), shape=shape)
+        # Beside the answers of a classifier outside of the file, rows come as the graph takes them.
+        layout = guard.inputs if guard.takes_reference else guard.layout
+        decoded = mapped(lambda _: next(arrays), layout)
+        # Messages name the one input, or all of them.
+        name = next(iter(guard.inputs)) if len(flat(guard.layout)) == 1 else "the inputs"
+        rows = Rows.of(decoded, layout, name, finite=guard.on_invalid == "raise")
+        return guard.checked(rows.cast().raw) if guard.takes_reference else guard.feed(rows.raw)
 
 
 def _decoded(entry: RequestInput, field: Field) -> Array:
-    """An input as an array."""
     name, datatype = entry.name, Datatype(entry.datatype).value  # it may come as a string
+    wanted = np.dtype(field.dtype or "float32")
     if datatype == "BYTES":
-        raise InferenceError(f"input {name!r} holds numbers, {datatype_of(field.dtype or 'float32')}; got BYTES")
+        raise BadRequest(f"input {name!r} holds numbers, {datatype_of(wanted)}; got BYTES")
     try:
         array: Array = NumpyCodec.decode_input(entry)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InferenceError(f"input {name!r} is not {datatype} of shape {entry.shape}: {str(error)[:200]}") from error
-    wanted = np.dtype(field.dtype or "float32")
-    if wanted.kind in "iu" and not holds(array, wanted):
-        raise InferenceError(f"input {name!r} is of whole numbers in the range of {datatype_of(wanted)}")
+        raise BadRequest(f"input {name!r} is not {datatype} of shape {entry.shape}: {str(error)[:200]}") from error
+    check_whole(name, array, wanted)
     return array
 
 

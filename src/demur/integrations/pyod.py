@@ -26,8 +26,8 @@ class DemurDetector(BaseDetector):  # type: ignore[misc]
         (38,)
 
     Args:
-        detector: an `AdversarialAE` or a `ModelDistillation`. If it is not fitted, `fit` trains a copy of it; if it is,
-            it is used as it is. It is never changed itself.
+        detector: an `AdversarialAE` or a `ModelDistillation`, which is never changed: if it is not fitted, `fit` trains
+            a copy.
         contamination: the share of the training rows that shall be outliers, above 0 and at most 0.5; or a PyThresh
             thresholder, as everywhere in PyOD.
         fit_arguments: passed to the detector's `fit`, such as `{"epochs": 5}`.
@@ -36,7 +36,7 @@ class DemurDetector(BaseDetector):  # type: ignore[misc]
     Attributes:
         detector_: the fitted detector.
         decision_scores_: of the training rows, `(n,)`, in nats.
-        threshold_: what `contamination` makes of them; in nats.
+        threshold_: the threshold for `contamination`, in nats.
         labels_: of the training rows, `(n,)`: 1 for outliers.
     """
 
@@ -61,7 +61,7 @@ class DemurDetector(BaseDetector):  # type: ignore[misc]
             y: ignored.
 
         Raises:
-            WrongType: `detector` is none of demur's.
+            WrongType: `detector` is not a detector of demur.
         """
         check_detector(self.detector)
         self._set_n_classes(y)

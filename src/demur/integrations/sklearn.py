@@ -34,8 +34,8 @@ class DemurOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         (38,)
 
     Args:
-        detector: an `AdversarialAE` or a `ModelDistillation`. If it is not fitted, `fit` trains a copy of it; if it is,
-            it is used as it is. It is never changed itself.
+        detector: an `AdversarialAE` or a `ModelDistillation`, which is never changed: if it is not fitted, `fit` trains
+            a copy.
         contamination: the share of the training rows that shall be outliers, above 0 and at most 0.5. It says nothing
             about new rows. "auto" keeps the threshold of a fitted detector, whose false-positive rate on new rows
             `infer_threshold(X, fpr=)` promises.
@@ -69,8 +69,8 @@ class DemurOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             y: ignored.
 
         Raises:
-            WrongType: `detector` is none of demur's.
-            InvalidSetting: `contamination` is no share.
+            WrongType: `detector` is not a detector of demur.
+            InvalidSetting: `contamination` is not a share.
             ThresholdNotSet: `contamination` is "auto", and the detector has no threshold, or one for each class.
         """
         check_detector(self.detector)
@@ -79,8 +79,8 @@ class DemurOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             raise InvalidSetting(f"contamination is a share above 0 and at most 0.5, or 'auto'; got {share!r}")
         if share == "auto" and (self.detector.threshold is None or np.ndim(self.detector.threshold)):
             raise ThresholdNotSet(
-                "contamination='auto' keeps the detector's own threshold, and it has no single one: call "
-                "infer_threshold(X_held_out, fpr=...) on it, or say contamination=0.05"
+                "contamination='auto' keeps the detector's threshold, and the detector has none or one for each class: "
+                "call infer_threshold(X_held_out, fpr=...) on it, or say contamination=0.05"
             )
         X = self._checked(X, reset=True)
         self.detector_ = trained(self.detector, X, self.fit_arguments)
@@ -108,12 +108,12 @@ class DemurOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return -self.detector_.score(X, batch_size=self.batch_size).astype("float64")
 
     def _checked(self, X: Any, *, reset: bool) -> Any:
-        """Rows as they are, checked by scikit-learn where it can."""
+        """The rows, checked by scikit-learn where it can check them."""
         is_structure = isinstance(X, dict | tuple) and not hasattr(X, "toarray")  # SciPy has a sparse dict
         if is_structure or are_texts(X):
             return X
         if is_table(X) and not isinstance(X, np.ndarray):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
-        # What cannot be judged is for the detector to say: the classifier may take NaN.
+        # The detector checks for NaN: some classifiers take it.
         return validate_data(self, X, reset=reset, allow_nd=True, ensure_all_finite=False)

@@ -3,9 +3,9 @@
     from demur.serve import serve
     serve(["guard.onnx"], port=8080)
 
-Three rooms, each of which imports only from those after it: `transport` is how requests come in and answers go out,
-`serving` is what is done with a request, whatever it came by, and `watching` is what is told of what came. `launch` and
-`supervisor` run it all, as `settings` say.
+Three packages, each of which imports only from the ones after it: `transport` takes requests and sends answers, over
+HTTP and gRPC, `serving` finds the answers, and `watching` keeps logs, metrics and the watch for drift. `launch` and
+`supervisor` run the server, as `settings` say.
 """
 
 from typing import TYPE_CHECKING

@@ -20,8 +20,8 @@ from demur.serve.settings import Settings
 
 if TYPE_CHECKING:
     from demur.serve.serving.models import Models
-    from demur.serve.transport.security import Keys
-    from demur.serve.watching.tracing import Tracer
+    from demur.serve.transport.access import Keys
+    from demur.serve.watching.logs import Tracer
 
 logger = logging.getLogger("demur.serve.launch")
 
@@ -57,11 +57,7 @@ def serve(paths: Iterable[str | Path], *, supervised: bool = False, **settings: 
 
 
 def listening(settings: Settings) -> socket.socket:
-    """A socket that connections can wait at.
-
-    Raises:
-        OSError: the address is taken, or is none.
-    """
+    """A socket that listens on the address of the settings; OSError if the address is taken or not valid."""
     found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
@@ -79,15 +75,9 @@ def listening(settings: Settings) -> socket.socket:
 
 
 class Host:
-    """A server in this process.
+    """A server in this process; without a listener it listens as the settings say, without keys everybody may ask.
 
-    Args:
-        models: what is served.
-        settings: how.
-        listener: where connections wait; None to listen as the settings say.
-        keys: who may ask.
-        tracer: makes spans.
-        ready: called once requests can come.
+    `ready` is called once requests can come; `port` and `grpc_port` are known then.
     """
 
     def __init__(
@@ -98,14 +88,13 @@ class Host:
         *,
         keys: "Keys | None" = None,
         tracer: "Tracer | None" = None,
-        ready: Callable[[], None] | None = None,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.models, self.settings = models, settings
         self._listener = listening(settings) if listener is None else listener
         self._keys, self._tracer, self._ready = keys, tracer, ready
         self.port: int = self._listener.getsockname()[1]
         self.grpc_port: int | None = None
-        """That it listens on, once it does."""
         self.loop: asyncio.AbstractEventLoop
         self.service: Any = None
         self.server: Any = None
@@ -130,7 +119,7 @@ class Host:
 
     async def _serve(self) -> None:
         from demur.serve.serving.service import Service
-        from demur.serve.transport.hosts import HostNames
+        from demur.serve.transport.access import HostNames
         from demur.serve.transport.http import build_app
 
         self.loop = asyncio.get_running_loop()
@@ -148,7 +137,7 @@ class Host:
         stopping = self.loop.create_task(self._stopping.wait())
         while not (server.started or serving.done()):
             await asyncio.sleep(0.005)
-        if self._ready is not None and not serving.done():
+        if not serving.done():
             self._ready()
         try:
             await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -156,7 +145,7 @@ class Host:
             self.service.is_stopping = True
             server.should_exit = True
             stopping.cancel()
-            ends = [serving] if grpc is None else [serving, grpc.stop(self.settings.shutdown_seconds)]
+            ends = [serving] if grpc is None else [serving, grpc.stop(settings.shutdown_seconds)]
             try:
                 await asyncio.gather(*ends)
             finally:
@@ -172,16 +161,14 @@ class Host:
             await asyncio.to_thread(self._tracer.close)
 
     async def _start_grpc(self) -> Any:
-        if self.settings.grpc_port is None:
+        settings = self.settings
+        if settings.grpc_port is None:
             return None
         from demur.serve.transport import grpc
 
-        settings = self.settings
         tls = None if settings.tls_cert is None or settings.tls_key is None else (settings.tls_cert, settings.tls_key)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        server = await grpc.start(
-            self.service, f"{host}:{settings.grpc_port}", keys=self._keys, tls=tls, tracer=self._tracer
-        )
+        server = grpc.Server(self.service, self._keys, self._tracer)
+        await server.start(f"{_in_address(settings.host)}:{settings.grpc_port}", tls)
         self.grpc_port = server.port
         return server
 
@@ -202,10 +189,10 @@ class Host:
 
 
 def _uvicorn(app: Any, settings: Settings) -> Any:
-    """The server of uvicorn, which leaves signals and logs to others."""
+    """The server of uvicorn, without handling of signals and logs."""
     import uvicorn
 
-    from demur.serve.transport.limits import protocol_class
+    from demur.serve.transport.connections import protocol_class
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -232,27 +219,22 @@ def _uvicorn(app: Any, settings: Settings) -> Any:
 
 
 def check_packages() -> None:
-    """Raise MissingExtra if what the server is made with is not installed."""
+    """Raise MissingExtra if a package that the server needs is not installed."""
     for package in ("starlette", "uvicorn", "orjson", "prometheus_client"):
         with extra(package, "serve"):
             importlib.import_module(package)
 
 
-def run(settings: Settings, listener: socket.socket, ready: Callable[[], None] | None = None) -> int:
-    """Load the models and serve them in this process.
-
-    Raises:
-        DemurError, OSError: the server cannot start.
-    """
+def run(settings: Settings, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> int:
+    """Load the models and serve them in this process; DemurError or OSError if the server cannot start."""
     check_packages()
     from demur.serve.serving.models import Models, load_guard
-    from demur.serve.transport.security import Keys
+    from demur.serve.transport.access import Keys
     from demur.serve.watching import logs
-    from demur.serve.watching.tracing import Tracer
 
     with listener:
         keys = None if settings.api_keys is None else Keys.read(settings.api_keys)
-        tracer = Tracer() if settings.otel else None
+        tracer = logs.Tracer() if settings.otel else None
         load_model = None if settings.classifier is None else functools.partial(_load_model, settings)
         load = functools.partial(load_guard, threads=settings.threads, load_model=load_model)
         models = Models.load(settings.paths, load)
@@ -270,8 +252,7 @@ def run(settings: Settings, listener: socket.socket, ready: Callable[[], None] |
             gc.collect()
             gc.freeze()
             print(greeting(models, settings, host.port, host.grpc_port), flush=True)
-            if ready is not None:
-                ready()
+            ready()
 
         host = Host(models, settings, listener, keys=keys, tracer=tracer, ready=started)
         host.run()
@@ -280,9 +261,7 @@ def run(settings: Settings, listener: socket.socket, ready: Callable[[], None] |
 
 def greeting(models: "Models", settings: Settings, port: int, grpc_port: int | None = None) -> str:
     """What is served, and where, for people."""
-    host = (
-        "127.0.0.1" if settings.host == "0.0.0.0" else f"[{settings.host}]" if ":" in settings.host else settings.host
-    )
+    host = "127.0.0.1" if settings.host == "0.0.0.0" else _in_address(settings.host)
     lines = [f"demur serves on {settings.scheme}://{host}:{port}/ (a page for people; /v2 for clients)"]
     for name, served in models.items():
         threshold = served.guard.threshold
@@ -293,6 +272,10 @@ def greeting(models: "Models", settings: Settings, port: int, grpc_port: int | N
     if grpc_port is not None:
         lines.append(f"  gRPC: {host}:{grpc_port}")
     return "\n".join(lines)
+
+
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _load_model(settings: Settings) -> Any:

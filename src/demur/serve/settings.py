@@ -4,35 +4,29 @@ import ipaddress
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 from demur.errors import InvalidSetting
 
-
-class Range(NamedTuple):
-    """Numbers that are allowed: in words, and as a test."""
-
-    what: str
-    allows: Callable[[Any], bool]
-
-
-PORT = Range("a port, from 0 to 65535", lambda number: 0 <= number <= 65535)
-COUNT = Range("a whole number of at least 1", lambda number: number >= 1)
-POSITIVE = Range("a number above 0", lambda number: number > 0)
-RANGES = {
+Range = tuple[str, Callable[[Any], bool]]
+"""Numbers that are allowed: in words, and as a test."""
+PORT: Range = ("a port, from 0 to 65535", lambda number: 0 <= number <= 65535)
+COUNT: Range = ("a whole number of at least 1", lambda number: number >= 1)
+POSITIVE: Range = ("a number above 0", lambda number: number > 0)
+RANGES: dict[str, Range] = {
     **dict.fromkeys(("port", "grpc_port"), PORT),
     **dict.fromkeys(("max_batch", "max_queue", "max_depth", "max_connections", "threads", "cooldown", "every"), COUNT),
     **dict.fromkeys(("max_body_mb", "max_json_mb", "head_seconds", "request_seconds", "idle_seconds"), POSITIVE),
-    "alpha": Range("the chance of a false alarm, above 0 and below 1", lambda number: 0 < number < 1),
-    "tolerance": Range("a share of the inputs, from 0 to below 1", lambda number: 0 <= number < 1),
-    "shutdown_seconds": Range("a number not below 0", lambda number: number >= 0),
+    "alpha": ("the chance of a false alarm, above 0 and below 1", lambda number: 0 < number < 1),
+    "tolerance": ("a share of the inputs, from 0 to below 1", lambda number: 0 <= number < 1),
+    "shutdown_seconds": ("a number not below 0", lambda number: number >= 0),
 }
-"""Of the settings that are numbers."""
+"""Of the settings that are numbers; None is always allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to serve. `demur serve` makes its options, and what it says of them, of what is written here.
+    """How to serve. The options of `demur serve`, and their help, are made from this class.
 
     Examples:
         >>> settings = Settings(paths=("guard.onnx",), port=0, max_batch=128)
@@ -138,23 +132,23 @@ class Settings:
         return int(self.max_body_mb * 2**20)
 
     @property
+    def max_json(self) -> int:
+        """Most JSON of a request, in bytes."""
+        return int(self.max_json_mb * 2**20)
+
+    @property
     def scheme(self) -> str:
-        """Of its addresses."""
+        """The scheme of the server's addresses."""
         return "http" if self.tls_cert is None else "https"
 
     def to_json(self) -> str:
-        """All of it on one line."""
+        """All settings, on one line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The settings that `to_json` wrote."""
-        given: dict[str, Any] = json.loads(text)
+        """The settings that `to_json` wrote, perhaps of another version."""
         known = {field.name for field in fields(cls)}
+        given: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
         lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-        return cls(**{name: value for name, value in (given | lists).items() if name in known})
-
-    @property
-    def max_json(self) -> int:
-        """Most JSON of a request, in bytes."""
-        return int(self.max_json_mb * 2**20)
+        return cls(**(given | lists))

@@ -1,40 +1,31 @@
 """Runs the server in a child process, which is started again when it dies.
 
-This process owns the listening socket, and does nothing but wait: while there is no child, connections wait in the
-socket's queue, and the next child answers them.
+This process owns the listening socket, and only waits: while there is no child, connections wait in the queue of the
+socket, and the next child answers them.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
-import threading
 import time
 from typing import cast
 
-from demur.serve.launch import PATIENCE, listening, run
+from demur.serve.launch import PATIENCE, listening
 from demur.serve.settings import Settings
 
 BACK_OFF = (0.1, 10.0)
-"""Seconds before a child is started again: at first, and at most."""
+"""First and longest pause, in seconds, before a child is started again."""
 STEADY_SECONDS = 60.0
-"""After so long a life, a child's death is not taken for one more of a series."""
+"""After so long a life of a child, the next pause is the first one again."""
 
 
 class Supervisor:
-    """Owns the listening socket, and keeps a child process serving on it.
+    """Owns the listening socket, and keeps a child process serving on it: `demur.serve.__main__`."""
 
-    The child reads its settings from standard input, and ends when that ends: it does not outlive this process.
-
-    Args:
-        settings: how to serve.
-        command: what starts the child.
-    """
-
-    def __init__(self, settings: Settings, command: tuple[str, ...] = (sys.executable, "-m", "demur.serve")) -> None:
-        self.settings, self._command = settings, command
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self._child: asyncio.subprocess.Process | None = None
         self._is_stopping = False
 
@@ -57,7 +48,7 @@ class Supervisor:
             was_ready = was_ready or ready
             if self._is_stopping:
                 return max(status, 0)
-            if not was_ready:  # what is wrong from the start does not mend itself; the child has said what it is
+            if not was_ready:  # an error from the start would come again; the child has said what is wrong
                 return status if status > 0 else 1
             pause = BACK_OFF[0] if time.monotonic() - begun > STEADY_SECONDS else pause
             print(f"demur: the server ended with status {status}; it is started again", file=sys.stderr, flush=True)
@@ -72,7 +63,7 @@ class Supervisor:
         listener = self._listener.fileno()
         try:
             child = await asyncio.create_subprocess_exec(
-                *self._command,
+                *(sys.executable, "-m", "demur.serve"),
                 str(listener),
                 str(writing),
                 stdin=asyncio.subprocess.PIPE,
@@ -97,12 +88,12 @@ class Supervisor:
             child.kill()
         status = await waiting
         self._child = None
-        with open(reading, "rb") as pipe:  # noqa: PTH123 - it is no path
+        with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor
             return status, bool(pipe.read())
 
     def _end(self) -> None:
         self._is_stopping = True
-        self._listener.close()  # who comes now is told at once that nobody is here
+        self._listener.close()  # new connections are refused at once
         self._stop.set()
         self._pass_on(signal.SIGTERM)
 
@@ -110,24 +101,3 @@ class Supervisor:
         if self._child is not None and self._child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._child.send_signal(number)
-
-
-def child(listener: int, ready: int) -> int:
-    """Serve as a supervisor's child: settings come by standard input, whose end says that the supervisor is gone.
-
-    Args:
-        listener: the descriptor of the socket.
-        ready: one to write to once requests can come.
-    """
-    settings = Settings.from_json(sys.stdin.readline())
-
-    def watch() -> None:
-        sys.stdin.read()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def started() -> None:
-        os.write(ready, b"ready")
-        os.close(ready)
-        threading.Thread(target=watch, name="demur-supervisor", daemon=True).start()
-
-    return run(settings, socket.socket(fileno=listener), started)

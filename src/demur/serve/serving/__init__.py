@@ -1,1 +1,1 @@
-"""What is done with a request, whatever it came by: the models, and the batches that go through them."""
+"""What answers a request over any transport: the models, and the batches that go through them."""

@@ -1,19 +1,22 @@
-"""What is asked and answered in the Open Inference Protocol, version 2, whatever the transport. NumPy and orjson only.
+"""Requests and answers of the Open Inference Protocol, version 2, over any transport. NumPy and orjson only.
 
-The protocol: https://github.com/kserve/open-inference-protocol. `bodies` has its messages over HTTP, `open_inference`
-those over gRPC.
+The protocol: https://github.com/kserve/open-inference-protocol. `transport.bodies` has the messages of HTTP,
+`transport.grpc` has the messages of gRPC.
 """
 
 import math
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
-Array = npt.NDArray[Any]
+from demur.checks import is_number
+from demur.guards.tensors import Array, TensorGuard
+from demur.rows.arrays import row_list
+from demur.rows.layout import Field
 
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"),
@@ -25,25 +28,24 @@ DATATYPES: dict[str, np.dtype[Any]] = {
 NAMES = {dtype.newbyteorder("="): name for name, dtype in DATATYPES.items()}
 IS_LITTLE = sys.byteorder == "little"
 MAX_DIMENSIONS = 32
-"""Of a tensor; NumPy knows no more than 64."""
+"""Most dimensions of a tensor; NumPy's limit is 64."""
 CLIENT_GONE = 499
 """The status, in logs and metrics, of a request whose client did not wait for its answer; nginx calls it so, too."""
 
 
 class ProtocolError(Exception):
-    """A request that gets an error for an answer.
-
-    Args:
-        status: of HTTP.
-        message: for whoever sent the request.
-        retry_after: seconds after which it may be worth to try again.
-    """
+    """A request that is answered with an error: a status of HTTP, and the seconds until another try may succeed."""
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
-        self.status = status
-        self.message = message
-        self.retry_after = retry_after
+        self.status, self.message, self.retry_after = status, message, retry_after
+
+
+class BadRequest(ProtocolError):
+    """A request that is wrong: status 400."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(400, message)
 
 
 class Wanted(NamedTuple):
@@ -55,12 +57,12 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True)
 class InferRequest:
-    """What is asked.
+    """A request for inference; ProtocolError if an output is wanted twice.
 
     Attributes:
-        id: to be given back.
         inputs: `(n, ...)`, by name.
-        outputs: what is wanted; nothing for all that the guard returns by default.
+        id: to be given back.
+        outputs: the outputs that are wanted; none for those that the guard returns by default.
         parameters: of the request; "threshold" and "binary_data_output" mean something here.
     """
 
@@ -69,19 +71,14 @@ class InferRequest:
     outputs: tuple[Wanted, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if len({output.name for output in self.outputs}) != len(self.outputs):
+            raise BadRequest("an output is asked for twice")
+
 
 @dataclass(slots=True)
 class InferResponse:
-    """What is answered.
-
-    Attributes:
-        model: its name.
-        version: of the guard that answered.
-        id: of the request.
-        outputs: `(n, ...)`, by name.
-        rows: how many there were.
-        flagged: how many of them were flagged.
-    """
+    """The answer to a request for inference: outputs, `(n, ...)`, by name, of n = `rows`, some of which are flagged."""
 
     model: str
     version: str
@@ -92,14 +89,10 @@ class InferResponse:
 
 
 def dtype_of(datatype: Any) -> np.dtype[Any]:
-    """NumPy's type for a datatype of the protocol.
-
-    Raises:
-        ProtocolError: there is none, or it is not of numbers.
-    """
+    """NumPy's type for a datatype of the protocol; ProtocolError if there is none, or it is not of numbers."""
     dtype = DATATYPES.get(datatype) if isinstance(datatype, str) else None
     if dtype is None:
-        raise ProtocolError(400, f"datatype is one of {', '.join(DATATYPES)}; got {shown(datatype)}")
+        raise BadRequest(f"datatype is one of {', '.join(DATATYPES)}; got {shown(datatype)}")
     return dtype
 
 
@@ -109,56 +102,100 @@ def datatype_of(dtype: Any) -> str:
     return NAMES.get(dtype) or NAMES[dtype.newbyteorder("=")]
 
 
-# Tensors --------------------------------------------------------------------------------------------------------------
+class Tensor:
+    """The name, datatype and shape of an input; ProtocolError if the datatype or the shape is not valid."""
+
+    def __init__(self, name: str, datatype: Any, shape: Any) -> None:
+        self.name, self.shape, self.dtype = name, shape, dtype_of(datatype)
+        if (
+            not isinstance(shape, list)
+            or len(shape) > MAX_DIMENSIONS
+            or not all(type(size) is int and 0 <= size < 2**63 for size in shape)
+        ):
+            raise BadRequest(
+                f"shape of {self} is a list of at most {MAX_DIMENSIONS} sizes: whole numbers, none of them negative; "
+                f"got {shown(shape)}",
+            )
+        self.count = math.prod(shape)
+
+    def __str__(self) -> str:
+        return f"input {shown(self.name)}"
+
+    def check_bytes(self, size: Any, what: str) -> None:
+        """Raise ProtocolError unless so many bytes are those of the tensor."""
+        expected = self.count * self.dtype.itemsize
+        if type(size) is not int or size != expected:
+            raise BadRequest(
+                f"{what} of {self} must be {expected} bytes, for {datatype_of(self.dtype)} of shape {self.shape}; "
+                f"got {shown(size)}",
+            )
+
+    def from_bytes(self, data: bytes | memoryview) -> Array:
+        """The tensor from bytes, row after row, the lowest byte first; not copied if that can be."""
+        array: Array = np.frombuffer(data, self.dtype)
+        if self.dtype.kind == "b" and (array.view(np.uint8) > 1).any():
+            raise BadRequest(f"{self} is BOOL, whose bytes are 0 or 1")
+        if not (IS_LITTLE and array.flags.aligned):
+            array = array.astype(self.dtype.newbyteorder("="))
+        return self.shaped(array)
+
+    def shaped(self, array: Array) -> Array:
+        """The numbers, `(count,)`, in the tensor's shape."""
+        try:
+            return array.reshape(self.shape)
+        except ValueError:  # beside a size of 0, others can be any
+            raise BadRequest(f"shape of {self} has sizes beyond any array's") from None
 
 
-def count_of(shape: Any, name: str) -> int:
-    """How many numbers an input of this shape has.
+def described(fields: Mapping[str, Field]) -> list[dict[str, Any]]:
+    """Inputs or outputs of a guard as the protocol describes them; sizes that may be any are -1."""
+    return [
+        {"name": name, "datatype": datatype_of(field.dtype or "float32"), "shape": shape_of(field)}
+        for name, field in fields.items()
+    ]
 
-    Raises:
-        ProtocolError: it is no shape.
-    """
-    if (
-        not isinstance(shape, list)
-        or len(shape) > MAX_DIMENSIONS
-        or not all(type(size) is int and 0 <= size < 2**63 for size in shape)
-    ):
-        raise ProtocolError(
-            400,
-            f"shape of input {shown(name)} is a list of at most {MAX_DIMENSIONS} sizes: whole numbers, none of them "
-            f"negative; got {shown(shape)}",
+
+def shape_of(field: Field) -> list[int]:
+    """The shape of an input or output of a guard, with the rows; sizes that may be any are -1."""
+    return [-1, *(-1 if size is None else size for size in field.shape)]
+
+
+def check_outputs(names: Iterable[str], guard: TensorGuard) -> None:
+    """Raise BadRequest if a guard lacks one of the outputs."""
+    for name in names:
+        if name not in guard.outputs:
+            raise BadRequest(f"there is no output {shown(name)}; there are {', '.join(guard.outputs)}")
+
+
+def threshold_of(threshold: Any, *, is_allowed: bool) -> float | None:
+    """The threshold of a request, in nats; BadRequest if it is not a number, or may not be there."""
+    if threshold is None:
+        return None
+    if not is_allowed:
+        raise BadRequest("the threshold is set by the operator of this server: leave the parameter out")
+    if isinstance(threshold, bool) or not is_number(threshold):
+        raise BadRequest(f"the parameter threshold is a finite number of nats; got {shown(threshold)}")
+    return float(threshold)
+
+
+def check_whole(name: str, array: Array, dtype: np.dtype[Any]) -> None:
+    """Raise BadRequest if an input of whole numbers has other numbers, or some outside the range of the type."""
+    if dtype.kind in "iu" and not holds(array, dtype):
+        raise BadRequest(f"input {name!r} must be whole numbers in the range of {datatype_of(dtype)}")
+
+
+def check_judged(scores: Array, guard: TensorGuard) -> None:
+    """Raise BadRequest if a guard that does not flag such rows could not judge some; scores `(n,)`."""
+    invalid = np.flatnonzero(~np.isfinite(scores))
+    if len(invalid) and guard.on_invalid == "raise":
+        raise BadRequest(
+            f"{len(invalid)} of {len(scores)} rows cannot be judged: {row_list(invalid)}; they hold NaN, infinity or "
+            "numbers beyond float32, or the networks return such numbers for them"
         )
-    return math.prod(shape)
-
-
-def shaped(array: Array, shape: list[int], name: str) -> Array:
-    """The numbers of an input in its shape, which has as many.
-
-    Raises:
-        ProtocolError: there is no such array: beside a size of 0, others can be any.
-    """
-    try:
-        return array.reshape(shape)
-    except ValueError:
-        raise ProtocolError(400, f"shape of input {shown(name)} has sizes beyond any array's") from None
-
-
-def from_bytes(data: bytes | memoryview, name: str, dtype: np.dtype[Any]) -> Array:
-    """The numbers of an input, flat, from the bytes that the protocol has them as; not copied if that can be.
-
-    Raises:
-        ProtocolError: they are no truth values, and should be.
-    """
-    array: Array = np.frombuffer(data, dtype)
-    if dtype.kind == "b" and (array.view(np.uint8) > 1).any():
-        raise ProtocolError(400, f"input {shown(name)} is BOOL, whose bytes are 0 or 1")
-    if IS_LITTLE and array.flags.aligned:
-        return array
-    return array.astype(dtype.newbyteorder("="))
 
 
 def to_bytes(array: Array) -> bytes:
-    """A tensor as the protocol has it: row after row, the lowest byte first."""
+    """The bytes of a tensor: row after row, the lowest byte first."""
     return array.tobytes() if IS_LITTLE else array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
@@ -173,7 +210,7 @@ def holds(array: Array, dtype: np.dtype[Any]) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value of a request as an error message shows it: its beginning."""
+    """The beginning of a value of a request, for an error message."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     if value is None:

@@ -1,31 +1,32 @@
-"""What the server does, whatever the transport: checks requests, runs them, and says what is served."""
+"""What the server does over any transport: checks requests, runs them, and describes what is served."""
 
 import asyncio
 import logging
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from demur._version import __version__
-from demur.checks import is_number
 from demur.errors import DemurError
-from demur.guards.tensors import TensorGuard
-from demur.rows.arrays import row_list
+from demur.guards.tensors import Array, Arrays, TensorGuard
 from demur.rows.layout import Field, fits
-from demur.serve.serving.batching import Arrays, Batcher
-from demur.serve.serving.live import verdicts
+from demur.serve.serving.batcher import Batcher
+from demur.serve.serving.detector import verdicts
 from demur.serve.serving.models import POLL_SECONDS, Models, Served, version_of
 from demur.serve.serving.protocol import (
     CLIENT_GONE,
-    Array,
+    BadRequest,
     InferRequest,
     InferResponse,
     ProtocolError,
-    datatype_of,
-    holds,
+    check_judged,
+    check_outputs,
+    check_whole,
+    described,
+    shape_of,
     shown,
+    threshold_of,
 )
 from demur.serve.settings import Settings
 from demur.serve.watching.telemetry import Telemetry
@@ -37,7 +38,7 @@ EXTENSIONS = ["binary_tensor_data"]
 
 
 class Service:
-    """The models, and what is done with them. To be made and used in one event loop.
+    """Answers requests to the models; made and used in one event loop.
 
     Examples:
         >>> from demur.serve.models import Models, load_guard
@@ -47,7 +48,7 @@ class Service:
 
     Args:
         models: what is served.
-        settings: see there.
+        settings: how; None for the defaults.
 
     Attributes:
         telemetry: counts what happens.
@@ -61,21 +62,8 @@ class Service:
         self.is_stopping = False
         self._polling: asyncio.Task[None] | None = None
         self._refreshing = asyncio.Lock()
-        state = None if self.settings.state is None else Path(self.settings.state)
         for served in models.values():
-            served.watch = Watch(
-                served.guard,
-                served.name,
-                self.telemetry,
-                state=state,
-                webhooks=self.settings.webhooks,
-                monitor=self.settings.monitor,
-                alpha=self.settings.alpha,
-                tolerance=self.settings.tolerance,
-                cooldown=self.settings.cooldown,
-                every=self.settings.every,
-                version=served.version,
-            )
+            served.watch = Watch(served.guard, served.name, self.telemetry, self.settings, version=served.version)
             served.batcher = self._batcher(served)
 
     def _batcher(self, served: Served) -> Batcher:
@@ -84,7 +72,7 @@ class Service:
         def observe(guard: TensorGuard, feed: Arrays, outputs: Arrays, threshold: float | None) -> None:
             if guard is not served.guard:
                 return  # the last requests to a guard that was replaced say nothing about the new one
-            if threshold is not None:  # what one request asked for is no verdict of the guard's
+            if threshold is not None:  # the verdicts follow the threshold of the request: watch the guard's instead
                 scores, classes, others = (outputs[key] for key in ("instance_score", "no_defense", "defense"))
                 flagged, corrected = verdicts(scores, classes, others, guard.threshold)
                 outputs = outputs | {"is_adversarial": flagged, "corrected": corrected}
@@ -101,35 +89,24 @@ class Service:
 
     # Health and metadata ------------------------------------------------------------------------------------------
 
-    def is_live(self) -> bool:
-        """Whether the server runs."""
-        return True
-
     def is_ready(self) -> bool:
-        """Whether it takes requests: models are there from the start, so until it shuts down."""
+        """Whether the server takes requests: models are there from the start, so until the server shuts down."""
         return not self.is_stopping
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
-        """Whether a model takes requests.
-
-        Raises:
-            ProtocolError: there is no such model or version.
-        """
+        """Whether a model takes requests; ProtocolError if there is no such model or version."""
         self.served(name, version)
         return self.is_ready()
 
     def server_metadata(self) -> dict[str, Any]:
-        """What the protocol says of a server."""
+        """The server as the protocol describes it."""
         return {"name": "demur", "version": __version__, "extensions": EXTENSIONS}
 
     def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
-        """What the protocol says of a model; sizes that may be any are -1.
+        """A model as the protocol describes it; sizes that may be any are -1.
 
-        Where the guard knows what the classes are called, `classes` lists their names, which the protocol does not
-        have: the tensors `corrected`, `no_defense` and `defense` are indices in it.
-
-        Raises:
-            ProtocolError: there is no such model or version.
+        Beyond the protocol, `classes` lists the names of the classes, where the guard knows them: the tensors
+        `corrected`, `no_defense` and `defense` are indices in that list.
         """
         served = self.served(name, version)
         guard = served.guard
@@ -138,17 +115,13 @@ class Service:
             "name": name,
             "versions": [served.version],
             "platform": "onnx_onnxv1" if served.path.suffix.lower() == ".onnx" else "keras",
-            "inputs": [_described(name, field) for name, field in guard.inputs.items()],
-            "outputs": [_described(name, field) for name, field in guard.outputs.items()],
+            "inputs": described(guard.inputs),
+            "outputs": described(guard.outputs),
             **called,
         }
 
     def served(self, name: str, version: str | None = None) -> Served:
-        """A model.
-
-        Raises:
-            ProtocolError: there is no such model or version.
-        """
+        """A model; ProtocolError if there is no such model or version."""
         served = self.models.get(name)
         if served is None:
             raise ProtocolError(404, f"there is no model {shown(name)}; there are {', '.join(self.models)}")
@@ -161,16 +134,9 @@ class Service:
     async def infer(
         self, name: str, version: str | None, request: InferRequest, *, protocol: str = "http"
     ) -> InferResponse:
-        """Answer a request.
+        """Answer a request to a model, with None for any version; ProtocolError if there is no answer.
 
-        Args:
-            name: of the model.
-            version: of the model; None for the one that is served.
-            request: what is asked. Numbers of another type than the guard's are cast, never rescaled.
-            protocol: that it came by, for the metrics.
-
-        Raises:
-            ProtocolError: it cannot be answered.
+        Numbers of another type than the guard's are cast, never rescaled. `protocol` is for the metrics.
         """
         begun = time.perf_counter()
         status = 500
@@ -193,57 +159,42 @@ class Service:
         feed, rows = self._feed(guard, request.inputs)
         names = tuple(output.name for output in request.outputs) or guard.default_outputs
         extra = tuple(output for output in names if output not in guard.default_outputs)
-        unknown = [output for output in extra if output not in guard.outputs]
-        if unknown:
-            raise ProtocolError(400, f"there is no output {shown(unknown[0])}; there are {', '.join(guard.outputs)}")
-        threshold = self._threshold(request.parameters)
+        check_outputs(extra, guard)
+        threshold = threshold_of(request.parameters.get("threshold"), is_allowed=self.settings.allow_threshold)
         try:
             async with asyncio.timeout(self.settings.request_seconds):
                 outputs = await served.batcher.run(guard, feed, rows, extra=extra, threshold=threshold)
         except TimeoutError:
             raise ProtocolError(504, f"there was no answer within {self.settings.request_seconds:g} seconds") from None
-        if guard.on_invalid == "raise":
-            _check_judged(outputs["instance_score"])
+        check_judged(outputs["instance_score"], guard)
         chosen = {output: outputs[output] for output in names}
         flagged = int(np.count_nonzero(outputs["is_adversarial"]))
         return InferResponse(name, version_of(guard), request.id, chosen, rows, flagged)
 
     def _feed(self, guard: TensorGuard, inputs: dict[str, Array]) -> tuple[Arrays, int]:
-        """The arrays as the guard takes them, and how many rows they have."""
+        """The arrays, cast to what the guard takes, and how many rows they have."""
         if inputs.keys() != guard.inputs.keys():
-            raise ProtocolError(
-                400, f"the inputs are {', '.join(guard.inputs)}; got {', '.join(name[:80] for name in inputs)}"
-            )
+            raise BadRequest(f"the inputs are {', '.join(guard.inputs)}; got {', '.join(name[:80] for name in inputs)}")
         feed = {name: _cast(name, inputs[name], field) for name, field in guard.inputs.items()}
         sizes = {len(array) for array in feed.values()}
         if len(sizes) > 1:
-            raise ProtocolError(400, f"the inputs must have as many rows; got {', '.join(map(str, sorted(sizes)))}")
+            raise BadRequest(f"the inputs must have as many rows; got {', '.join(map(str, sorted(sizes)))}")
         rows = sizes.pop()
         if rows == 0:
-            raise ProtocolError(400, "there are no rows; send at least one")
+            raise BadRequest("there are no rows; send at least one")
         if rows > self.settings.max_queue:
             raise ProtocolError(413, f"a request may have {self.settings.max_queue} rows; got {rows}: send several")
         if guard.takes_reference:
             try:
                 feed = guard.checked(feed)
             except DemurError as error:
-                raise ProtocolError(400, str(error)) from None
+                raise BadRequest(str(error)) from None
         return feed, rows
-
-    def _threshold(self, parameters: dict[str, Any]) -> float | None:
-        threshold = parameters.get("threshold")
-        if threshold is None:
-            return None
-        if not self.settings.allow_threshold:
-            raise ProtocolError(400, "the threshold is set by the operator of this server: leave the parameter out")
-        if isinstance(threshold, bool) or not is_number(threshold):
-            raise ProtocolError(400, f"the parameter threshold is a finite number of nats; got {shown(threshold)}")
-        return float(threshold)
 
     # Living -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to look for new files, unless the settings say otherwise."""
+        """Look for new files from now on, unless the settings say otherwise."""
         if self.settings.reload and self._polling is None:
             self._polling = asyncio.get_running_loop().create_task(self._poll())
 
@@ -256,7 +207,7 @@ class Service:
                 logger.exception("looking for new files failed")
 
     async def refresh(self, *, force: bool = False) -> list[str]:
-        """Serve what has been written anew; see `Models.refresh`."""
+        """Serve the files that were written anew; see `Models.refresh`."""
         async with self._refreshing:
             replaced = await self.models.refresh(force=force)
             for name in replaced:
@@ -266,7 +217,7 @@ class Service:
             return replaced
 
     async def close(self) -> None:
-        """Finish what was accepted, and save what the monitors know."""
+        """Finish what was accepted, and save the state of the monitors."""
         self.is_stopping = True
         if self._polling is not None:
             self._polling.cancel()
@@ -277,35 +228,16 @@ class Service:
                 await asyncio.to_thread(served.watch.close)
 
 
-def _described(name: str, field: Field) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype_of(field.dtype or "float32"), "shape": _shape(field)}
-
-
-def _shape(field: Field) -> list[int]:
-    return [-1, *(-1 if size is None else size for size in field.shape)]
-
-
 def _cast(name: str, array: Array, field: Field) -> Array:
-    """An input as the guard takes it: of its type, and shape."""
+    """An input, cast to the type that the guard takes."""
     if array.ndim == 0 or not fits(array.shape[1:], field.shape):
         hint = f"; a single row is sent as {[1, *array.shape]}" if fits(array.shape, field.shape) else ""
-        raise ProtocolError(400, f"input {name!r} must have shape {_shape(field)}; got {list(array.shape)}{hint}")
+        raise BadRequest(f"input {name!r} must have shape {shape_of(field)}; got {list(array.shape)}{hint}")
     dtype = np.dtype(field.dtype or "float32")
     if array.dtype == dtype:
         return array
-    if dtype.kind in "iu" and not holds(array, dtype):
-        raise ProtocolError(400, f"input {name!r} is of whole numbers in the range of {datatype_of(dtype)}")
+    check_whole(name, array, dtype)
     if dtype.kind == "b" and not np.isin(array, (0, 1)).all():
-        raise ProtocolError(400, f"input {name!r} is BOOL: 0 and 1, or true and false")
-    with np.errstate(over="ignore"):  # what is beyond the range becomes infinite, and is told as a row
+        raise BadRequest(f"input {name!r} must be BOOL: 0 and 1, or true and false")
+    with np.errstate(over="ignore"):  # numbers beyond the range become infinite, and the row is reported
         return array.astype(dtype)
-
-
-def _check_judged(scores: Array) -> None:
-    invalid = np.flatnonzero(~np.isfinite(scores))
-    if len(invalid):
-        raise ProtocolError(
-            400,
-            f"{len(invalid)} of {len(scores)} rows cannot be judged: {row_list(invalid)}; they hold NaN, infinity or "
-            "numbers beyond float32, or the networks return such for them",
-        )

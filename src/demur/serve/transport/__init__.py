@@ -1,1 +1,1 @@
-"""How requests come in and answers go out: HTTP, gRPC, connections and who may ask."""
+"""How requests come in and answers go out: HTTP, gRPC, limits of connections, and who may ask."""

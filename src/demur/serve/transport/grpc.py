@@ -1,33 +1,52 @@
-"""The service over gRPC: the same protocol, in the same event loop as HTTP."""
+"""The service over gRPC: the same protocol as over HTTP, in the same event loop."""
 
 import asyncio
 import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
 
 from demur.errors import InvalidSetting
 from demur.extras import extra
-from demur.serve.serving.batching import RETRY_SECONDS
-from demur.serve.serving.protocol import CLIENT_GONE, ProtocolError
+from demur.guards.tensors import Array
+from demur.serve.serving.batcher import RETRY_SECONDS
+from demur.serve.serving.protocol import (
+    CLIENT_GONE,
+    BadRequest,
+    InferRequest,
+    InferResponse,
+    ProtocolError,
+    Tensor,
+    Wanted,
+    datatype_of,
+    holds,
+    shown,
+    to_bytes,
+)
 from demur.serve.serving.service import Service
 from demur.serve.settings import Settings
-from demur.serve.transport.limits import LINGER_SECONDS
-from demur.serve.transport.open_inference import MESSAGES, SERVICE
-from demur.serve.transport.open_inference.tensors import read_request, write_response
-from demur.serve.transport.security import Keys
-from demur.serve.watching import logs
-from demur.serve.watching.tracing import Tracer
+from demur.serve.transport.access import Keys
+from demur.serve.transport.connections import LINGER_SECONDS
+from demur.serve.watching.logs import Journal, Tracer
 
 with extra("grpcio", "grpc"):
     import grpc
     import grpc.aio
+with extra("protobuf", "grpc"):
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     from google.protobuf.message import DecodeError
 
 logger = logging.getLogger("demur.serve.grpc")
+
+SERVICE = "inference.GRPCInferenceService"
+PROTO = Path(__file__).with_name("proto") / "open_inference_grpc.proto"
+DESCRIPTORS = PROTO.with_suffix(".binpb")
+"""The compiled PROTO; the README.md beside it says how it is made."""
 
 Code = grpc.StatusCode
 CODES = {
@@ -41,165 +60,124 @@ CODES = {
     503: Code.UNAVAILABLE,
     504: Code.DEADLINE_EXCEEDED,
 }
-"""gRPC's for a status of HTTP; INTERNAL for any other."""
+"""The code of gRPC for a status of HTTP; INTERNAL for any other."""
+METHODS = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
 OPEN = ("ServerLive", "ServerReady")
-"""What needs no key: it holds no data."""
+"""Methods that need no key: they hold no data."""
 MAX_DETAILS = 2000
 """Characters of an error: it travels in a header, and headers have a limit."""
 DEAD_SECONDS = 20
 """A connection that does not answer a ping for so long is closed."""
+CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+}
+"""The field of `InferTensorContents` for the numbers of a datatype; FP16 has no field."""
 
-Answer = Callable[[Any, dict[str, Any]], Awaitable[Any]]
-"""Answers one method: from its message, and what the log shall say of it, to the message that is sent back."""
+
+def _messages() -> dict[str, Any]:
+    """The classes of the protocol's messages by name.
+
+    They live in a descriptor pool of their own: clients and other servers in the same process bring messages of the
+    same names, which protobuf's common pool would not take twice.
+    """
+    pool = descriptor_pool.DescriptorPool()
+    (file,) = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file
+    pool.AddSerializedFile(file.SerializeToString())
+    found = pool.FindFileByName(file.name).message_types_by_name
+    return {name: message_factory.GetMessageClass(descriptor) for name, descriptor in found.items()}
+
+
+MESSAGES = _messages()
 
 
 class Server:
-    """A gRPC server that runs.
+    """Answers calls over gRPC; what happens before and after each is as over HTTP.
 
     Attributes:
-        port: that it listens on.
+        port: where the server listens, once it does.
+        is_closing: whether calls are refused, except those that ask for health.
     """
 
-    def __init__(self, server: Any, calls: "Calls", port: int) -> None:
-        self._server, self._calls, self.port = server, calls, port
+    port: int
 
-    async def stop(self, grace: float | None = None) -> None:
-        """Take no more calls, finish those that began; cut off what still runs after so many seconds."""
-        linger = min(LINGER_SECONDS, grace or 0.0)
-        # A call that comes just as gRPC stops is told that it was cancelled, as if by the client. So clients are told
-        # first, by an error that means "elsewhere, or later".
-        self._calls.is_closing = True
-        await asyncio.sleep(linger)
-        await self._server.stop(None if grace is None else grace - linger)
-
-
-async def start(
-    service: Service,
-    address: str,
-    *,
-    keys: Keys | None = None,
-    tls: tuple[str | Path, str | Path] | None = None,
-    tracer: Tracer | None = None,
-    max_message_bytes: int | None = None,
-) -> Server:
-    """Serve over gRPC, in the event loop that runs.
-
-    Args:
-        service: what answers.
-        address: `host:port`; port 0 for any that is free.
-        keys: who may ask; None for everybody.
-        tls: PEM files with the certificate, and with its private key; None for plain text.
-        tracer: makes spans of calls; None for none.
-        max_message_bytes: of a request; None for what the settings say of bodies.
-
-    Raises:
-        InvalidSetting: the PEM files are no certificate and its key.
-        OSError: the address is taken, or is none, or a file cannot be read.
-    """
-    settings = service.settings
-    limit = settings.max_body if max_message_bytes is None else max_message_bytes
-    server = grpc.aio.server(options=_options(settings, limit), maximum_concurrent_rpcs=settings.max_connections)
-    calls = Calls(service, keys, tracer)
-    server.add_generic_rpc_handlers((calls.handler(),))
-    credentials = None if tls is None else await asyncio.to_thread(_credentials, *tls)
-    try:
-        port = server.add_insecure_port(address) if tls is None else server.add_secure_port(address, credentials)
-    except RuntimeError:
-        port = 0
-    if port == 0:
-        await server.stop(None)
-        raise OSError(f"cannot listen for gRPC on {address}: it is taken, or no address of this machine")
-    await server.start()
-    return Server(server, calls, port)
-
-
-def _options(settings: Settings, limit: int) -> Sequence[tuple[str, int]]:
-    return (
-        ("grpc.max_receive_message_length", limit),
-        ("grpc.max_send_message_length", -1),
-        # Two servers would share a port, and the calls that come, without either knowing.
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_allowed_incoming_connections", settings.max_connections),
-        ("grpc.max_concurrent_streams", settings.max_connections),
-        ("grpc.server_handshake_timeout_ms", int(1000 * settings.head_seconds)),
-        ("grpc.max_connection_idle_ms", int(1000 * settings.idle_seconds)),
-        ("grpc.keepalive_time_ms", int(1000 * settings.request_seconds)),
-        ("grpc.keepalive_timeout_ms", 1000 * DEAD_SECONDS),
-    )
-
-
-def _credentials(certificate: str | Path, key: str | Path) -> Any:
-    pair = Path(key).read_bytes(), Path(certificate).read_bytes()
-    try:
-        # gRPC itself would say nothing but that it cannot listen; a key that takes a password is no key for it.
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
-    except ssl.SSLError as error:
-        raise InvalidSetting(
-            f"{certificate} and {key} are no certificate and its private key, in PEM without a password: "
-            f"{error.reason or error}"
-        ) from None
-    return grpc.ssl_server_credentials([pair])
-
-
-class Calls:
-    """Answers calls: what happens before and after each is as over HTTP.
-
-    Args:
-        service: what answers.
-        keys: who may ask.
-        tracer: makes spans.
-
-    Attributes:
-        is_closing: whether calls are refused, but for health.
-    """
-
-    def __init__(self, service: Service, keys: Keys | None, tracer: Tracer | None) -> None:
-        self._service, self._keys, self._tracer = service, keys, tracer
+    def __init__(self, service: Service, keys: Keys | None = None, tracer: Tracer | None = None) -> None:
+        self._service, self._keys, self._journal = service, keys, Journal(tracer)
         self.is_closing = False
-        self._ids = logs.RequestIds()
 
-    def handler(self) -> Any:
-        """What gRPC asks for the methods."""
-        answers: dict[str, Answer] = {
-            "ServerLive": self._live,
-            "ServerReady": self._ready,
-            "ModelReady": self._model_ready,
-            "ServerMetadata": self._server_metadata,
-            "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._infer,
-        }
-        return grpc.method_handlers_generic_handler(
-            SERVICE, {method: self._method(method, answer) for method, answer in answers.items()}
-        )
+    async def start(self, address: str, tls: tuple[str, str] | None = None) -> Self:
+        """Serve in the event loop that runs.
 
-    def _method(self, method: str, answer: Answer) -> Any:
+        Args:
+            address: `host:port`; port 0 for any that is free.
+            tls: PEM files with the certificate, and with its private key; None for plain text.
+
+        Raises:
+            InvalidSetting: the PEM files are not a certificate and its key.
+            OSError: the address is taken or not valid, or a file cannot be read.
+        """
+        settings = self._service.settings
+        server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_connections)
+        handler = grpc.method_handlers_generic_handler(SERVICE, {method: self._handler(method) for method in METHODS})
+        server.add_generic_rpc_handlers((handler,))
+        credentials = None if tls is None else await asyncio.to_thread(_credentials, *tls)
+        try:
+            port = server.add_insecure_port(address) if tls is None else server.add_secure_port(address, credentials)
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            await server.stop(None)
+            raise OSError(f"cannot listen for gRPC on {address}: it is taken, or not an address of this machine")
+        await server.start()
+        self._server, self.port = server, port
+        return self
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls, finish those that began; cut off what still runs after `grace` seconds."""
+        linger = min(LINGER_SECONDS, grace)
+        # gRPC answers a call that comes just as it stops as if the client had cancelled it. So clients first get an
+        # error that means "elsewhere, or later".
+        self.is_closing = True
+        await asyncio.sleep(linger)
+        await self._server.stop(grace - linger)
+
+    def _handler(self, method: str) -> Any:
         """A handler of bytes to bytes.
 
-        gRPC waits for a message, and reads it, before it calls a handler of one message. To be asked first, so as to
-        check the key and to limit the time, a handler must be one of a stream; on the wire they are the same.
+        gRPC reads the message before it calls a handler of one message. To check the key and to limit the time before
+        that, a handler must be one of a stream of messages; on the wire they are the same.
         """
-        request = MESSAGES[f"{method}Request"]
 
         async def handle(messages: Any, context: Any) -> bytes:  # noqa: ARG001
-            return await self._call(method, request, answer, context)
+            return await self._call(method, context)
 
         return grpc.stream_unary_rpc_method_handler(handle)
 
     # Around each call ---------------------------------------------------------------------------------------------
 
-    async def _call(self, method: str, request: Any, answer: Answer, context: Any) -> bytes:
+    async def _call(self, method: str, context: Any) -> bytes:
         begun = time.perf_counter()
-        metadata = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
-        request_id = self._ids.of(metadata.get("x-request-id", ""))
-        figures: dict[str, Any] = {}
+        # As HTTP has them; this server reads no binary metadata.
+        headers = {
+            name.encode(): value.encode() for name, value in context.invocation_metadata() if isinstance(value, str)
+        }
+        request_id = self._journal.request_id(headers)
+        figures: dict[str, Any] = {"request_id": request_id}
         found: ProtocolError | None = None
-        reply, status = b"", CLIENT_GONE
-        with self._span(method, metadata) as span:
+        reply, status, path = b"", CLIENT_GONE, f"/{SERVICE}/{method}"
+        with self._journal.span("POST", path, headers) as span:
             try:
-                if method not in OPEN:
-                    self._admit(metadata, figures)
-                message = _parsed(request, await self._read(context))
-                reply = (await answer(message, figures)).SerializeToString()
+                if method not in OPEN and self.is_closing:
+                    raise ProtocolError(503, "the server is shutting down", retry_after=RETRY_SECONDS)
+                if method not in OPEN and self._keys is not None:
+                    self._keys.admit(headers, figures, ", in the metadata: authorization")
+                message = _parsed(method, await self._read(context))
+                reply = (await self._answer(method, message, figures)).SerializeToString()
                 status = 200
             except ProtocolError as error:
                 found = error
@@ -208,8 +186,10 @@ class Calls:
                 found = ProtocolError(500, "internal error")
             finally:
                 status = status if found is None else found.status
-                if logs.is_on() or span is not None:
-                    self._note(method, request_id, status, time.perf_counter() - begun, figures, span)
+                if span is not None:
+                    span.set_attributes({"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": method})
+                seconds = time.perf_counter() - begun
+                self._journal.answered(f"gRPC {method}", figures, status, seconds, span=span, route=path)
         trailing: tuple[tuple[str, str], ...] = (("x-request-id", request_id),)
         if found is None:
             context.set_trailing_metadata(trailing)
@@ -219,16 +199,6 @@ class Calls:
         await context.abort(CODES.get(found.status, Code.INTERNAL), found.message[:MAX_DETAILS], trailing)
         raise AssertionError("abort raises")
 
-    def _admit(self, metadata: dict[str, str], figures: dict[str, Any]) -> None:
-        if self.is_closing:
-            raise ProtocolError(503, "the server is shutting down", retry_after=RETRY_SECONDS)
-        if self._keys is None:
-            return
-        holder = self._keys.holder(metadata.get("authorization", "").encode())
-        if holder is None:
-            raise ProtocolError(401, "this needs a valid key, in the metadata: authorization: Bearer KEY")
-        figures["key"] = holder
-
     async def _read(self, context: Any) -> bytes:
         seconds = self._service.settings.request_seconds
         try:
@@ -237,46 +207,30 @@ class Calls:
         except TimeoutError:
             raise ProtocolError(408, f"the message did not come whole within {seconds:g} seconds") from None
         if not isinstance(message, bytes):  # gRPC's mark for the end of the stream
-            raise ProtocolError(400, "the call ended without a message, or with one that is too large")
+            raise BadRequest("the call ended without a message, or with one that is too large")
         return message
-
-    def _span(self, method: str, metadata: dict[str, str]) -> contextlib.AbstractContextManager[Any]:
-        if self._tracer is None:
-            return contextlib.nullcontext()
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in metadata.items()]
-        return self._tracer.request({"method": "POST", "path": f"/{SERVICE}/{method}", "headers": headers})
-
-    def _note(
-        self, method: str, request_id: str, status: int, seconds: float, figures: dict[str, Any], span: Any
-    ) -> None:
-        logs.access(f"gRPC {method}", request_id=request_id, **figures, status=status, ms=round(1000 * seconds, 3))
-        if self._tracer is not None and span is not None:
-            span.set_attribute("rpc.system", "grpc")
-            span.set_attribute("rpc.service", SERVICE)
-            span.set_attribute("rpc.method", method)
-            self._tracer.answered(span, f"/{SERVICE}/{method}", status, {"request_id": request_id, **figures})
 
     # The methods --------------------------------------------------------------------------------------------------
 
-    async def _live(self, message: Any, figures: dict[str, Any]) -> Any:  # noqa: ARG002
-        return MESSAGES["ServerLiveResponse"](live=self._service.is_live())
-
-    async def _ready(self, message: Any, figures: dict[str, Any]) -> Any:  # noqa: ARG002
-        return MESSAGES["ServerReadyResponse"](ready=self._service.is_ready())
-
-    async def _model_ready(self, message: Any, figures: dict[str, Any]) -> Any:
-        figures["model"] = message.name[:80]
-        ready = self._service.model_ready(message.name, message.version or None)
-        return MESSAGES["ModelReadyResponse"](ready=ready)
-
-    async def _server_metadata(self, message: Any, figures: dict[str, Any]) -> Any:  # noqa: ARG002
-        return MESSAGES["ServerMetadataResponse"](**self._service.server_metadata())
-
-    async def _model_metadata(self, message: Any, figures: dict[str, Any]) -> Any:
-        figures["model"] = message.name[:80]
-        found = self._service.model_metadata(message.name, message.version or None)
+    async def _answer(self, method: str, message: Any, figures: dict[str, Any]) -> Any:
+        """Answer one method with a message; `figures` gets what the log says of the call."""
+        service, response = self._service, MESSAGES[f"{method}Response"]
+        match method:
+            case "ServerLive":
+                return response(live=True)
+            case "ServerReady":
+                return response(ready=service.is_ready())
+            case "ServerMetadata":
+                return response(**service.server_metadata())
+            case "ModelInfer":
+                return await self._infer(message, figures)
+        name, version = message.name, message.version or None
+        figures["model"] = name[:80]
+        if method == "ModelReady":
+            return response(ready=service.model_ready(name, version))
+        found = service.model_metadata(name, version)
         found.pop("classes", None)  # the protocol's message has no place for names
-        return MESSAGES["ModelMetadataResponse"](**found)
+        return response(**found)
 
     async def _infer(self, message: Any, figures: dict[str, Any]) -> Any:
         name, version = message.model_name, message.model_version or None
@@ -293,8 +247,108 @@ class Calls:
         return write_response(found, message)
 
 
-def _parsed(request: Any, message: bytes) -> Any:
+def _options(settings: Settings) -> Sequence[tuple[str, int]]:
+    return (
+        ("grpc.max_receive_message_length", settings.max_body),
+        ("grpc.max_send_message_length", -1),
+        # Two servers would share a port, and the calls that come, without either knowing.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_concurrent_streams", settings.max_connections),
+        ("grpc.server_handshake_timeout_ms", int(1000 * settings.head_seconds)),
+        ("grpc.max_connection_idle_ms", int(1000 * settings.idle_seconds)),
+        ("grpc.keepalive_time_ms", int(1000 * settings.request_seconds)),
+        ("grpc.keepalive_timeout_ms", 1000 * DEAD_SECONDS),
+    )
+
+
+def _credentials(certificate: str, key: str) -> Any:
+    pair = Path(key).read_bytes(), Path(certificate).read_bytes()
+    try:
+        # gRPC would say only that it cannot listen, also for a key with a password.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        raise InvalidSetting(
+            f"{certificate} and {key} are no certificate and its private key, in PEM without a password: "
+            f"{error.reason or error}"
+        ) from None
+    return grpc.ssl_server_credentials([pair])
+
+
+def _parsed(method: str, message: bytes) -> Any:
+    request = MESSAGES[f"{method}Request"]
     try:
         return request.FromString(message)
     except DecodeError:
-        raise ProtocolError(400, f"the message is no {request.DESCRIPTOR.name}") from None
+        raise BadRequest(f"the message is no {request.DESCRIPTOR.name}") from None
+
+
+# Messages -------------------------------------------------------------------------------------------------------------
+
+
+def read_request(message: Any) -> InferRequest:
+    """Read a `ModelInferRequest`; ProtocolError says what is wrong."""
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise BadRequest(
+            f"raw_input_contents holds one tensor for each of the {len(message.inputs)} inputs; got {len(raw)}"
+        )
+    inputs: dict[str, Array] = {}
+    for place, entry in enumerate(message.inputs):
+        if entry.name in inputs:
+            raise BadRequest(f"input {shown(entry.name)} is there twice")
+        tensor = Tensor(entry.name, entry.datatype, list(entry.shape))
+        if not raw:
+            inputs[entry.name] = tensor.shaped(_from_contents(entry.contents, tensor))
+            continue
+        if entry.HasField("contents"):
+            raise BadRequest(f"{tensor} has contents, and there are raw_input_contents: send one of them")
+        tensor.check_bytes(len(raw[place]), "raw contents")
+        inputs[entry.name] = tensor.from_bytes(raw[place])
+    wanted = tuple(Wanted(output.name, binary=True) for output in message.outputs)
+    return InferRequest(inputs, message.id or None, wanted, _parameters(message.parameters))
+
+
+def write_response(response: InferResponse, request: Any) -> Any:
+    """Write a `ModelInferResponse`: with raw contents where the `ModelInferRequest` has such, typed ones elsewhere."""
+    message = MESSAGES["ModelInferResponse"](
+        model_name=response.model, model_version=response.version, id=response.id or ""
+    )
+    # A message holds tensors of one form only, and FP16 has no typed form.
+    raw = bool(request.raw_input_contents) or any(array.dtype == np.float16 for array in response.outputs.values())
+    for name, array in response.outputs.items():
+        datatype = datatype_of(array.dtype)
+        tensor = message.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        if raw:
+            message.raw_output_contents.append(to_bytes(array))
+        else:
+            getattr(tensor.contents, CONTENTS[datatype]).extend(array.ravel().tolist())
+    return message
+
+
+def _from_contents(contents: Any, tensor: Tensor) -> Array:
+    datatype, dtype = datatype_of(tensor.dtype), tensor.dtype.newbyteorder("=")
+    field = CONTENTS.get(datatype)
+    if field is None:
+        raise BadRequest(f"{tensor} is {datatype}, which is sent in raw_input_contents only")
+    numbers = getattr(contents, field)
+    if len(numbers) != tensor.count:
+        raise BadRequest(f"{field} of {tensor} must hold {tensor.count} numbers, as its shape says; got {len(numbers)}")
+    # Small whole numbers come in 32 bits, whatever they are said to be.
+    wide = {"int_contents": np.dtype("int32"), "uint_contents": np.dtype("uint32")}.get(field, dtype)
+    array: Array = np.array(numbers, wide)
+    if wide.itemsize > dtype.itemsize and not holds(array, dtype):
+        raise BadRequest(f"{field} of {tensor} must be in the range of {datatype}")
+    return array.astype(dtype, copy=False)
+
+
+def _parameters(given: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, parameter in given.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        found[name] = None if choice is None else getattr(parameter, choice)
+    if isinstance(found.get("threshold"), str):
+        # Some clients can send whole numbers and strings, but no others.
+        with contextlib.suppress(ValueError):  # the service says what is wrong with it
+            found["threshold"] = float(found["threshold"])
+    return found

@@ -1,4 +1,4 @@
-"""The service over HTTP, as a Starlette application; `front` is what each request goes through first."""
+"""The service over HTTP, as a Starlette application; each request passes `front` first."""
 
 import asyncio
 from http import HTTPStatus
@@ -15,14 +15,12 @@ from starlette.responses import Response
 from demur._version import __version__
 from demur.guards.tensors import TensorGuard
 from demur.serve.serving.models import one_row
-from demur.serve.serving.protocol import ProtocolError, datatype_of, error_body
+from demur.serve.serving.protocol import ProtocolError, datatype_of
 from demur.serve.serving.service import Service
 from demur.serve.transport import page
-from demur.serve.transport.front import Front, Plain
-from demur.serve.transport.hosts import HostNames
-from demur.serve.transport.inference import FIGURES, JSON, answer
-from demur.serve.transport.security import Keys
-from demur.serve.watching.tracing import Tracer
+from demur.serve.transport.access import HostNames, Keys
+from demur.serve.transport.front import FIGURES, Front, Plain, answer, as_json
+from demur.serve.watching.logs import Tracer
 
 OPENAPI = Path(__file__).with_name("openapi.json")
 """The description of the routes, without what depends on the models: for clients that are generated, and fuzzers."""
@@ -40,10 +38,10 @@ def build_app(
         'Starlette'
 
     Args:
-        service: what answers.
+        service: answers.
         keys: who may ask; None for everybody.
         hosts: names that requests may call the server by; None for any.
-        tracer: makes spans of requests; None for none.
+        tracer: makes spans of requests; None for no spans.
     """
     app = Starlette(
         routes=[*_routes(service), *page.routes(service)],
@@ -62,40 +60,40 @@ def _routes(service: Service) -> list[Plain]:
         return Response(body, headers={name.decode(): value.decode() for name, value in headers})
 
     async def server(_: Request) -> Response:
-        return _json(service.server_metadata())
+        return as_json(service.server_metadata())
 
     async def live(_: Request) -> Response:
-        return _json({"live": service.is_live()})
+        return as_json({"live": True})
 
     async def ready(_: Request) -> Response:
         is_ready = service.is_ready()
         # The published specification calls the field "live", too.
-        return _json({"live": True, "ready": is_ready}, 200 if is_ready else 503)
+        return as_json({"live": True, "ready": is_ready}, 200 if is_ready else 503)
 
     async def model(request: Request) -> Response:
-        return _json(service.model_metadata(*_model(request)))
+        return as_json(service.model_metadata(*_model(request)))
 
     async def model_ready(request: Request) -> Response:
         name, version = _model(request)
         is_ready = service.model_ready(name, version)
-        return _json({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+        return as_json({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     async def reset(request: Request) -> Response:
         name, _ = _model(request)
         watch = service.served(name).watch
-        # What is not said to be JSON can be sent by a form on any site's page, without the browser asking here first.
+        # A form on any site's page can send other types, without the browser asking here first.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise ProtocolError(415, "ending an alarm takes the header Content-Type: application/json")
-        await asyncio.to_thread(watch.reset)  # which looks at what came, and writes a file
-        return _json({"name": name, "alarm": False})
+        await asyncio.to_thread(watch.reset)  # it counts what came, and writes a file
+        return as_json({"name": name, "alarm": False})
 
     async def metrics(request: Request) -> Response:
-        # The figures are asked of threads that may be at work on them.
+        # Other threads may be at work on the figures, and hold their locks.
         body, content_type = await asyncio.to_thread(service.telemetry.exposition, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
     async def openapi(request: Request) -> Response:
-        return _json(_described(service, request.scope.get("root_path", "")))
+        return as_json(_described(service, request.scope.get("root_path", "")))
 
     of_models = [
         Plain(prefix + suffix, endpoint, method)
@@ -146,13 +144,8 @@ def _model(request: Request) -> tuple[str, str | None]:
     return name, request.path_params.get("version")
 
 
-def _json(document: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(document), status, media_type=JSON.decode())
-
-
 async def _http_error(request: Request, error: Exception) -> Response:
-    """What the router refuses: paths and methods that there are not."""
+    """The answer where there is no such path or method."""
     refused = cast("HTTPException", error)  # which it is registered for
-    phrase = HTTPStatus(refused.status_code).phrase.lower()
-    message = f"{phrase}: {request.method} {request.url.path[:200]}"
-    return Response(error_body(message), refused.status_code, headers=refused.headers, media_type=JSON.decode())
+    message = f"{HTTPStatus(refused.status_code).phrase.lower()}: {request.method} {request.url.path[:200]}"
+    return as_json({"error": message}, refused.status_code, refused.headers)

@@ -1,1 +1,1 @@
-"""What is told of what came: drift alarms, the last flagged inputs, metrics, logs and traces."""
+"""What the server tells its operator: drift alarms, the last flagged inputs, metrics, logs and traces."""

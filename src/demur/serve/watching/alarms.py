@@ -1,4 +1,4 @@
-"""Drift alarms on their way to webhooks, as CloudEvents, beside serving and never in its way."""
+"""Drift alarms sent to webhooks as CloudEvents, from threads of their own: serving never waits for them."""
 
 import base64
 import contextlib
@@ -27,17 +27,11 @@ logger = logging.getLogger("demur.serve.alarms")
 TYPE = "io.demur.drift.alarm"
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 LONGEST_WAIT = 60.0
-"""Seconds between two tries, at most, whatever a receiver asks for."""
+"""Most seconds between two tries, whatever a receiver asks for."""
 
 
 def cloud_event(model: str, data: dict[str, Any], when: float) -> dict[str, Any]:
-    """A drift alarm as a CloudEvent (version 1.0, structured JSON).
-
-    Args:
-        model: its name.
-        data: what there is to say.
-        when: seconds since 1970.
-    """
+    """A drift alarm as a CloudEvent (version 1.0, structured JSON), with `when` in seconds since 1970."""
     moment = datetime.datetime.fromtimestamp(when, datetime.UTC)
     return {
         "specversion": "1.0",
@@ -52,36 +46,36 @@ def cloud_event(model: str, data: dict[str, Any], when: float) -> dict[str, Any]
 
 
 class Webhook:
-    """Sends events to one address, in their order, from a thread of its own.
+    """Sends events to one address, in order, from a thread.
 
-    What cannot be reached, is busy (429) or broken (5xx) is tried again, each time after twice as long; any other
-    answer but success ends it. A redirect is not followed: an alarm goes only where the operator sent it.
+    Where the receiver cannot be reached, is busy (429) or broken (5xx), the event is sent again, each time after twice
+    as long; any other answer except success is final. A redirect is not followed: an alarm goes only where the
+    operator sent it.
 
     Args:
-        url: http or https; a user and password in it are sent as basic authentication, and never logged.
+        url: http or https; user and password in the URL are sent as basic authentication, and never logged.
         ended: called with "delivered", "failed" or "dropped" for each event.
         tries: how often an event is sent, at most.
         wait: seconds before the second try.
-        timeout: seconds until a receiver that says nothing counts as not reached.
+        timeout: seconds until a silent receiver counts as not reached.
         capacity: events that may wait; more are dropped, and logged.
 
     Raises:
-        InvalidSetting: it is no such address.
+        InvalidSetting: the URL is not an http or https address.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        ended: Callable[[str], None] | None = None,
+        ended: Callable[[str], object] = lambda _: None,
         tries: int = 5,
         wait: float = 1.0,
         timeout: float = 5.0,
         capacity: int = 100,
     ) -> None:
         self._url, self._authorization, self.place = _parts(url)
-        self._ended: Callable[[str], None] = ended or (lambda _: None)  # nobody asked how it ended
-        self._tries, self._wait, self._timeout = tries, wait, timeout
+        self._ended, self._tries, self._wait, self._timeout = ended, tries, wait, timeout
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue(capacity)
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -93,18 +87,15 @@ class Webhook:
             if self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._run, name="demur-webhook", daemon=True)
                 self._thread.start()
-            try:
-                if self._closing.is_set():
-                    raise queue.Full
-                self._events.put_nowait(event)
-                return
-            except queue.Full:
-                pass
+            with contextlib.suppress(queue.Full):
+                if not self._closing.is_set():
+                    self._events.put_nowait(event)
+                    return
         logger.error("dropped the event %s for %s: too many wait, or it is closed", event["id"], self.place)
         self._ended("dropped")
 
     def close(self, timeout: float = 5.0) -> None:
-        """Try once more what still waits, without waiting in between, for so many seconds at most."""
+        """Send the waiting events once, without pauses, for at most `timeout` seconds."""
         with self._lock:
             self._closing.set()
             thread = self._thread
@@ -126,17 +117,16 @@ class Webhook:
             self._ended(outcome)
 
     def _delivered(self, event: dict[str, Any]) -> str:
-        """Try until it is delivered, refused, or was tried often enough."""
+        """Send an event until it is delivered, refused, or was tried often enough."""
         body = json.dumps(event, allow_nan=False).encode()
         problem, wait = "", self._wait
         for attempt in range(1, self._tries + 1):
             status, asked, problem = self._post(body)
-            if status is not None and 200 <= status < 300:
+            if 200 <= status < 300:
                 logger.info("delivered the event %s to %s", event["id"], self.place)
                 return "delivered"
-            if status is not None and status != 429 and status < 500:
-                break
-            if attempt == self._tries or self._closing.is_set():
+            is_refused = 0 < status < 500 and status != 429
+            if is_refused or attempt == self._tries or self._closing.is_set():
                 break
             pause = min(max(wait, asked), LONGEST_WAIT)
             logger.warning("%s: %s; the event %s is sent again in %.3g s", self.place, problem, event["id"], pause)
@@ -145,8 +135,8 @@ class Webhook:
         logger.error("gave up sending the event %s to %s: %s", event["id"], self.place, problem)
         return "failed"
 
-    def _post(self, body: bytes) -> tuple[int | None, float, str]:
-        """Send it once: the status, the seconds that the receiver asks us to wait, and what was wrong in words."""
+    def _post(self, body: bytes) -> tuple[int, float, str]:
+        """Send once: the status (0 without answer), the seconds that the receiver asks for, and the problem."""
         headers = {"Content-Type": CONTENT_TYPE, "User-Agent": f"demur/{__version__}"} | self._authorization
         request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")
         try:
@@ -154,14 +144,14 @@ class Webhook:
                 status = int(answer.status)
                 return status, _seconds(answer.headers.get("Retry-After")), f"status {status}"
         except urllib.error.URLError as error:
-            # Not its text: that of some errors holds the address.
-            return None, 0.0, f"no connection ({type(error.reason).__name__})"
+            # Not the text of the error, which may hold the address.
+            return 0, 0.0, f"no connection ({type(error.reason).__name__})"
         except (OSError, ValueError, http.client.HTTPException) as error:
-            return None, 0.0, f"no answer ({type(error).__name__})"
+            return 0, 0.0, f"no answer ({type(error).__name__})"
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """What opens http and https, through the proxies of the environment, and takes any status as an answer."""
+    """An opener of http and https, through the proxies of the environment; any status is an answer."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -173,13 +163,13 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _parts(url: str) -> tuple[str, dict[str, str], str]:
-    """An address without user and password, the header that says them, and as much of it as may be logged."""
+    """The address without user and password, the header with them, and the part of the address that may be logged."""
     wrong = "a webhook is the http or https address of a receiver, such as https://example.org/alarms"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except (ValueError, TypeError, AttributeError):
-        raise InvalidSetting(f"{wrong}; got one that is none") from None
+        raise InvalidSetting(f"{wrong}; got something else") from None
     if parts.scheme not in ("http", "https") or not host or any(ord(sign) <= 32 for sign in url):
         raise InvalidSetting(f"{wrong}; got one of the scheme {parts.scheme!r} and host {host!r}")
     name = f"[{host}]" if ":" in host else host
@@ -189,18 +179,14 @@ def _parts(url: str) -> tuple[str, dict[str, str], str]:
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
-    # Some receivers take what is in the path or the query for a password.
+    # Of some receivers, the path or the query is the password.
     return clean, headers, f"{parts.scheme}://{netloc}"
 
 
 def _seconds(asked: str | None) -> float:
-    """What `Retry-After` says, in seconds; 0 where it says nothing."""
-    if not asked:
-        return 0.0
-    try:
-        return max(float(int(asked)), 0.0)
-    except ValueError:
-        try:
-            return max(email.utils.parsedate_to_datetime(asked).timestamp() - time.time(), 0.0)
-        except (TypeError, ValueError):
-            return 0.0
+    """The seconds or the date of a `Retry-After` header, in seconds from now; 0 without a valid header."""
+    with contextlib.suppress(TypeError, ValueError):
+        return max(float(int(asked or "0")), 0.0)
+    with contextlib.suppress(TypeError, ValueError):
+        return max(email.utils.parsedate_to_datetime(asked or "").timestamp() - time.time(), 0.0)
+    return 0.0

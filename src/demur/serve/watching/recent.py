@@ -1,4 +1,4 @@
-"""The last flagged inputs, to be looked at: few, small, and made ready beside serving."""
+"""The last flagged inputs, to be looked at: few, small, and drawn beside serving."""
 
 import struct
 import threading
@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demur.guards.tensors import TensorGuard
-
-Array = npt.NDArray[Any]
+from demur.guards.tensors import Array, TensorGuard
 
 LARGEST_ROW = 16 << 20
-"""Bytes of an input beyond which it is not kept."""
+"""Bytes of the largest input that is kept."""
 LONGEST_SIDE = 320
-"""Pixels of a kept picture: of a larger one every second row and column is kept, or every third..."""
+"""Most pixels of a side of a kept picture: of a larger one, rows and columns are left out."""
 FEATURES = 64
-"""Numbers of an input that is no picture, at most."""
+"""Most numbers that are shown of an input that is not a picture."""
 SAMPLES = 64
-"""Inputs that were not flagged, of which the range of values is known."""
+"""Inputs that were not flagged, from which the range of values is known."""
 RECONSTRUCTIONS = 4
-"""A second, at most."""
+"""Most reconstructions a second."""
 
 
 @dataclass
@@ -35,7 +33,7 @@ class Entry:
     time: float
     said: dict[str, Any]
     row: dict[str, Array] | None
-    """The input itself, until its reconstruction is there."""
+    """The input, until its reconstruction is there."""
     pictures: dict[str, bytes] = field(default_factory=dict)
     """`input` and `reconstruction`, as PNG."""
     values: list[float | None] | None = None
@@ -45,11 +43,6 @@ class Recent:
     """Keeps the last flagged inputs of one model.
 
     `offer` is called beside serving and only copies a few rows; `work` does the rest, on another thread.
-
-    Args:
-        guard: what is asked for reconstructions.
-        keep: how many inputs.
-        clock: seconds.
     """
 
     def __init__(self, guard: TensorGuard, keep: int, clock: Callable[[], float]) -> None:
@@ -57,20 +50,13 @@ class Recent:
         self._offered: deque[tuple[float, dict[str, Array], dict[str, Any]]] = deque(maxlen=max(keep, 1))
         # Twice as many as are listed: a page asks for the pictures of a list that is a moment old.
         self._kept: deque[Entry] = deque(maxlen=2 * max(keep, 1))
-        self._lows: deque[float] = deque(maxlen=SAMPLES)
-        self._highs: deque[float] = deque(maxlen=SAMPLES)
+        self._ranges: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
         self._sample: Array | None = None
         self._next, self._earliest = 1, 0.0
         self._lock = threading.Lock()
 
     def offer(self, feed: Mapping[str, Array], outputs: Mapping[str, Array], flagged: Array) -> None:
-        """Copy some of the flagged inputs, and one that is not.
-
-        Args:
-            feed: arrays of rows, by input.
-            outputs: what the guard said of them.
-            flagged: `(n,)`.
-        """
+        """Copy some of the flagged inputs, and one input that was not flagged; `flagged` is `(n,)`."""
         with self._lock:
             room = self._keep - len(self._offered)
             shown = image_input(self._guard, feed)
@@ -90,17 +76,16 @@ class Recent:
             self._offered.clear()
             self._sample = None
         if sample is not None and np.isfinite(sample).all():
-            self._lows.append(float(sample.min()))
-            self._highs.append(float(sample.max()))
+            self._ranges.append((float(sample.min()), float(sample.max())))
         for when, row, outputs in offered:
             entry = Entry(self._next, when, _said(outputs), row)
             self._next += 1
             shown = image_input(self._guard, {name: array[None] for name, array in row.items()})
-            if shown is not None:
-                entry.pictures["input"] = png(self._pixels(row[shown]))
-            else:
+            if shown is None:
                 entry.values = _values(row)
-            if not self._reconstructs(shown):
+            else:
+                entry.pictures["input"] = png(pixels(row[shown], *self.range()))
+            if shown is None or len(row) > 1 or "reconstruction" not in self._guard.outputs:
                 entry.row = None
             with self._lock:
                 self._kept.append(entry)
@@ -119,21 +104,15 @@ class Recent:
         row, entry.row = entry.row or {}, None
         feed = {name: array[None] for name, array in row.items()}
         made = self._guard.run(feed, outputs=("reconstruction",))["reconstruction"][0]
-        entry.pictures["reconstruction"] = png(self._pixels(np.asarray(made)))
-
-    def _reconstructs(self, shown: str | None) -> bool:
-        outputs = self._guard.outputs
-        return shown is not None and "reconstruction" in outputs and len(self._guard.inputs) == 1
-
-    def _pixels(self, array: Array) -> npt.NDArray[np.uint8]:
-        low, high = self.range()
-        return pixels(array, low, high)
+        entry.pictures["reconstruction"] = png(pixels(np.asarray(made), *self.range()))
 
     def range(self) -> tuple[float, float]:
-        """The lowest and highest value that an image takes: a usual range that holds those seen, 0 to 1 before any."""
-        if not self._lows:
-            return (0.0, 255.0) if self._whole_numbers() else (0.0, 1.0)
-        low, high = min(self._lows), max(self._highs)
+        """The lowest and highest value of images: a usual range that holds those seen, 0 to 1 before any."""
+        seen = list(self._ranges)
+        if not seen:
+            is_whole = any(np.dtype(one.dtype or "float32").kind in "iu" for one in self._guard.inputs.values())
+            return (0.0, 255.0) if is_whole else (0.0, 1.0)
+        low, high = min(low for low, _ in seen), max(high for _, high in seen)
         for usual in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
             if usual[0] - 1e-3 <= low and high <= usual[1] + 1e-3 and (usual[1] < 255 or high > 1.5):
                 return usual
@@ -141,11 +120,8 @@ class Recent:
 
     @property
     def has_seen(self) -> bool:
-        """Whether the range is that of inputs seen."""
-        return bool(self._lows)
-
-    def _whole_numbers(self) -> bool:
-        return any(np.dtype(one.dtype or "float32").kind in "iu" for one in self._guard.inputs.values())
+        """Whether the range comes from inputs seen."""
+        return bool(self._ranges)
 
     def waits(self) -> bool:
         """Whether there is something to do soon."""
@@ -168,7 +144,7 @@ class Recent:
 
 
 def _said(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What is told of an input: its score, and the classes."""
+    """The score of an input, and its classes."""
     score = float(outputs["instance_score"])
     p_value = outputs.get("p_value")
     return {
@@ -188,7 +164,7 @@ def _values(row: Mapping[str, Array]) -> list[float | None] | None:
 
 
 def image_shape(shape: tuple[int | None, ...]) -> tuple[str, int | None, int | None, int] | None:
-    """What kind of picture a row of this shape is: "hw", "hwc" or "chw", height, width and channels; None for none."""
+    """How rows of this shape are pictures ("hw", "hwc" or "chw"), height, width, channels; None where they are not."""
     found: tuple[str, int | None, int | None, int] | None = None
     if len(shape) == 2:
         found = ("hw", shape[0], shape[1], 1)

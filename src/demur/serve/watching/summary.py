@@ -1,9 +1,8 @@
-"""What the page is told: of a stream, in constant memory, and of a guard, its calibration and its monitor.
+"""The figures of the page: of a stream, in constant memory; of a guard, its calibration and its monitor.
 
-For JSON: what is infinite or unknown is None.
+They are for JSON: what is infinite or unknown is None.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,87 +14,76 @@ from demur.guards.tensors import TensorGuard
 from demur.serve.watching.recent import image_shape
 
 Counts = npt.NDArray[np.int64]
+Edges = npt.NDArray[np.float64]
 
 SECONDS, PARTS = 5, 120
-"""Length of a part of the history, and how many there are: ten minutes."""
+"""Length of a part of the history, and how many parts are kept: ten minutes."""
 LAST = 2_000
 """Inputs that count as the last ones."""
 POINTS = 256
-"""Of a trace, at most."""
+"""Most points of a trace."""
 BINS = 44
-"""Of a histogram of scores, about."""
+"""Bins of a histogram of scores, about."""
 
 
 class Rates:
     """How many inputs came and were flagged, in parts of five seconds of the last ten minutes."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros((PARTS, 2), "int64")
-        self._now: int | None = None
+        self._parts: dict[int, tuple[int, int]] = {}
+        self._latest = 0
 
     def add(self, now: float, count: int, flagged: int) -> None:
-        """So many came, of which so many were flagged."""
-        self._forget(now)
-        self._counts[int(now // SECONDS) % PARTS] += (count, flagged)
+        """Count inputs, and those of them that were flagged."""
+        part = int(now // SECONDS)
+        if part < self._latest - 1:  # the clock was set back
+            self._parts.clear()
+            self._latest = part
+        self._latest = max(part, self._latest)
+        came, raised = self._parts.get(part, (0, 0))
+        self._parts[part] = came + count, raised + flagged
+        for old in [one for one in self._parts if one <= part - PARTS]:
+            del self._parts[old]
 
     def series(self, now: float) -> tuple[list[int], list[int]]:
-        """Counts and flagged counts of each part, the oldest first; the last is not over yet."""
-        self._forget(now)
-        ordered = np.roll(self._counts, PARTS - 1 - int(now // SECONDS) % PARTS, axis=0)
-        return ordered[:, 0].tolist(), ordered[:, 1].tolist()
+        """Counts and flagged counts of each part, the oldest first; the last part is not over yet."""
+        last = int(now // SECONDS)
+        parts = [self._parts.get(part, (0, 0)) for part in range(last - PARTS + 1, last + 1)]
+        return [count for count, _ in parts], [flagged for _, flagged in parts]
 
     def per_second(self, now: float) -> float:
         """Inputs a second, over this part and the one before."""
-        counts = self.series(now)[0]
-        return float(sum(counts[-2:])) / (SECONDS + now % SECONDS)
-
-    def _forget(self, now: float) -> None:
-        """Clear the parts that have begun since; if the clock was set back, all of them."""
-        part = int(now // SECONDS)
-        last = part if self._now is None else self._now
-        if part < last - 1:
-            self._counts[:] = 0
-        elif part > last:
-            self._counts[np.arange(max(last + 1, part - PARTS + 1), part + 1) % PARTS] = 0
-        self._now = part if part < last - 1 else max(part, last)
+        return float(sum(self.series(now)[0][-2:])) / (SECONDS + now % SECONDS)
 
 
 class Lately:
-    """The last 2,000 inputs: in which bin their scores lie, and whether they were flagged.
+    """The last 2,000 inputs: the bins of their scores, between edges, `(bins + 1,)`, and whether they were flagged."""
 
-    Args:
-        edges: `(bins + 1,)`, ascending; what lies outside is counted in the first or last bin.
-    """
-
-    def __init__(self, edges: npt.NDArray[np.float64]) -> None:
+    def __init__(self, edges: Edges) -> None:
         self.edges = edges
-        self._places = np.zeros(LAST, "int16")
-        self._flagged = np.zeros(LAST, bool)
-        self.seen = 0
+        self._places, self._flagged = np.empty(0, "int16"), np.empty(0, bool)
 
     def add(self, scores: npt.NDArray[Any], flagged: npt.NDArray[np.bool_]) -> None:
         """Take in finite scores, `(n,)`, and verdicts, `(n,)`."""
-        scores, flagged, skipped = scores[-LAST:], flagged[-LAST:], max(len(scores) - LAST, 0)
-        where = (self.seen + skipped + np.arange(len(scores))) % LAST
-        self._places[where] = binned(scores, self.edges)
-        self._flagged[where] = flagged
-        self.seen += skipped + len(scores)
+        places = binned(scores, self.edges).astype("int16")
+        self._places = np.concatenate([self._places, places])[-LAST:]
+        self._flagged = np.concatenate([self._flagged, flagged])[-LAST:]
 
     def __len__(self) -> int:
-        return min(self.seen, LAST)
+        return len(self._places)
 
     @property
     def flagged(self) -> int:
         """How many of them were flagged."""
-        return int(np.count_nonzero(self._flagged[: len(self)]))
+        return int(np.count_nonzero(self._flagged))
 
     def histogram(self) -> Counts:
-        """How many lie in each bin: `(bins,)`."""
-        return np.bincount(self._places[: len(self)], minlength=len(self.edges) - 1)
+        """How many scores are in each bin: `(bins,)`."""
+        return np.bincount(self._places, minlength=len(self.edges) - 1)
 
 
 class Trace:
-    """The way that a number took, at no more than 256 points: of a longer one, every second is forgotten."""
+    """The course of a number in at most 256 points: when there are more, every second point is dropped."""
 
     def __init__(self) -> None:
         self._points: list[tuple[int, float]] = []
@@ -103,7 +91,7 @@ class Trace:
         self._last: tuple[int, float] | None = None
 
     def add(self, at: int, value: float) -> None:
-        """The number is `value` after so many inputs."""
+        """The number is `value` after `at` inputs."""
         self._last = (at, value)
         if self._points and at < self._points[-1][0] + self._stride:
             return
@@ -113,26 +101,65 @@ class Trace:
             self._stride = max(2 * self._stride, self._points[1][0] - self._points[0][0])
 
     def points(self) -> list[tuple[int, float]]:
-        """Inputs and number, in order, the last one always among them."""
+        """Inputs and number, in order; the last point is always among them."""
         last = [] if self._last is None or self._last in self._points[-1:] else [self._last]
         return self._points + last
 
 
-def binned(scores: npt.NDArray[Any], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The bin of each score: what is equal to an upper edge, as a threshold, is below it."""
+class Stream:
+    """What came since a guard is served: counts, rates, scores, and the evidence for drift."""
+
+    def __init__(self, guard: TensorGuard) -> None:
+        calibration, edges = guard.calibration, log_edges(guard.calibration, guard.threshold)
+        self.count = self.flagged = self.invalid = 0
+        self.rates, self.lately, self.trace = Rates(), Lately(edges), Trace()
+        self._calibration: dict[str, Any] | None = None
+        self._shares: list[float] | None = None
+        if calibration is not None:
+            size = sum(one.n for one in calibration.ordinary.values())
+            self._calibration = {"size": size, "promised": calibration.fpr, "rate": calibration_rate(calibration)}
+            scores, counts = weighted(calibration.ordinary.values())
+            found = np.bincount(binned(scores.astype("float64"), edges), weights=counts, minlength=len(edges) - 1)
+            self._shares = (found / counts.sum()).tolist()
+
+    def add(self, now: float, scores: npt.NDArray[Any], flagged: npt.NDArray[np.bool_]) -> None:
+        """Take in finite scores, `(n,)`, and verdicts, `(n,)`."""
+        raised = int(np.count_nonzero(flagged))
+        self.count += len(scores)
+        self.flagged += raised
+        self.rates.add(now, len(scores), raised)
+        self.lately.add(scores, flagged)
+
+    def figures(self, now: float) -> dict[str, Any]:
+        """What the page shows."""
+        counts, flagged = self.rates.series(now)
+        edges, live = self.lately.edges.tolist(), self.lately.histogram().tolist()
+        return {
+            "calibration": self._calibration,
+            "count": self.count,
+            "flagged": self.flagged,
+            "invalid": self.invalid,
+            "lately": {"count": len(self.lately), "flagged": self.lately.flagged},
+            "rates": {"seconds": SECONDS, "counts": counts, "flagged": flagged},
+            "histogram": {"edges": edges, "live": live, "calibration": self._shares},
+        }
+
+
+def binned(scores: npt.NDArray[Any], edges: Edges) -> Counts:
+    """The bin of each score; a score equal to an upper edge, such as the threshold, is in the bin below it."""
     return np.clip(np.searchsorted(edges, scores) - 1, 0, len(edges) - 2)
 
 
-def levels_of(threshold: Any) -> npt.NDArray[np.float64]:
+def levels_of(threshold: Any) -> Edges:
     """The finite thresholds of a guard: one, one for each class, or none."""
     levels = np.ravel(np.asarray(np.nan if threshold is None else threshold, "float64"))
     return np.asarray(levels[np.isfinite(levels)])
 
 
-def log_edges(calibration: Calibration | None, threshold: Any) -> npt.NDArray[np.float64]:
-    """Edges of equal ratio, from the smallest calibration scores to far above them, with the (smallest) threshold.
+def log_edges(calibration: Calibration | None, threshold: Any) -> Edges:
+    """Edges of equal ratio from the smallest calibration scores to far above them; the lowest threshold is an edge.
 
-    Without either, from a millionth of a nat to a hundred.
+    Without calibration and threshold, from a millionth of a nat to a hundred.
     """
     levels = levels_of(threshold)
     levels = levels[levels > 0]
@@ -154,15 +181,8 @@ def log_edges(calibration: Calibration | None, threshold: Any) -> npt.NDArray[np
     return np.asarray(edges)
 
 
-def calibration_shares(calibration: Calibration, edges: npt.NDArray[np.float64]) -> list[float]:
-    """Which share of the calibration scores lies in each bin: `(bins,)`."""
-    scores, counts = weighted(calibration.ordinary.values())
-    found = np.bincount(binned(scores.astype("float64"), edges), weights=counts, minlength=len(edges) - 1)
-    return [float(share) for share in found / counts.sum()]
-
-
 def calibration_rate(calibration: Calibration) -> float:
-    """Which share of the scores of all calibration rows lies above its threshold."""
+    """The share of all calibration scores that are above their threshold."""
     thresholds = np.asarray(calibration.threshold, "float64")
     above = total = 0.0
     for group, one in calibration.ordinary.items():
@@ -176,7 +196,7 @@ def calibration_rate(calibration: Calibration) -> float:
 
 
 def of_guard(guard: TensorGuard) -> dict[str, Any]:
-    """What it takes and gives, and from which score on it flags: the lowest threshold and the highest."""
+    """What a guard takes and gives, and its lowest and highest threshold."""
     levels = levels_of(guard.threshold)
     return {
         "detector": str(guard.detector),
@@ -191,7 +211,7 @@ def of_guard(guard: TensorGuard) -> dict[str, Any]:
 
 
 def picture_input(guard: TensorGuard) -> dict[str, Any] | None:
-    """How to send a picture to a guard whose only input is one; None where that cannot be."""
+    """How to send a picture to a guard with one input, of pictures; None for other guards."""
     if len(guard.inputs) != 1:
         return None
     ((name, one),) = guard.inputs.items()
@@ -202,15 +222,8 @@ def picture_input(guard: TensorGuard) -> dict[str, Any] | None:
     return {"name": name, "kind": kind, "height": height, "width": width, "channels": channels, "dtype": str(one.dtype)}
 
 
-def of_calibration(calibration: Calibration, edges: npt.NDArray[np.float64]) -> tuple[dict[str, Any], list[float]]:
-    """Its figures, and the share of its scores in each bin."""
-    size = sum(one.n for one in calibration.ordinary.values())
-    figures = {"size": size, "promised": calibration.fpr, "rate": calibration_rate(calibration)}
-    return figures, calibration_shares(calibration, edges)
-
-
-def of_monitor(monitor: Monitor, trace: Sequence[tuple[int, float]]) -> dict[str, Any]:
-    """What it has found, and the way that the evidence took."""
+def of_monitor(monitor: Monitor, trace: Trace) -> dict[str, Any]:
+    """What a monitor has found, and the course of the evidence."""
     return {
         "watched": True,
         "count": monitor.count,
@@ -226,7 +239,7 @@ def of_monitor(monitor: Monitor, trace: Sequence[tuple[int, float]]) -> dict[str
         "tolerance": monitor.tolerance,
         "every": monitor.every,
         "dependence": monitor.dependence_said if monitor.is_dependent else None,
-        "trace": [[at, _finite(value)] for at, value in trace],
+        "trace": [[at, _finite(value)] for at, value in trace.points()],
     }
 
 

@@ -1,6 +1,7 @@
-"""What the server tells Prometheus: requests, batches, what was flagged, scores, and drift."""
+"""The metrics for Prometheus: requests, batches, flagged inputs, scores, and drift."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,19 +17,19 @@ from demur.guards.tensors import TensorGuard
 from demur.serve.watching.summary import levels_of
 
 OTHER = "other"
-"""The model's name in the figures of requests for a model that is not served: there could be any number of those."""
+"""The label of requests for models that are not served: there could be any number of names."""
 SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
-"""Quantiles of the calibration scores that the score histogram has bounds at."""
+"""The quantiles of the calibration scores at which the score histogram has bounds."""
 BEYOND = 6
-"""Doublings above the largest of these that it has bounds at, too."""
+"""Further bounds: doublings of the largest one."""
 KEPT_SECONDS = 1024
-"""The last requests whose times are kept, for medians."""
+"""How many times of requests are kept, for percentiles."""
 
 
 class Telemetry:
-    """Counts what happens, in a registry of its own, so that several servers can live in one process."""
+    """The metrics, in a registry for each server, so that several servers can live in one process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -57,25 +58,25 @@ class Telemetry:
         self._told: dict[str, tuple[str, ...]] = {}
         self._scores = _Scores()
         self.registry.register(self._scores)
-        self._recent: dict[str, _Recent] = {}
+        self._times: dict[str, deque[float]] = {}
         self._children: dict[Any, Any] = {}
         self._before: list[Callable[[], None]] = []
 
     # What is served ----------------------------------------------------------------------------------------------
 
     def model(self, model: str, guard: TensorGuard, version: str = "1") -> None:
-        """A model is served from now on, or its guard was replaced: only such names become labels."""
+        """A model is served from now on, or has a new guard: only such names become labels."""
         if model in self._told:
             self._info.remove(*self._told[model])
         self._told[model] = (model, version, str(guard.detector), str(guard.sha256))
         self._info.labels(*self._told[model]).set(1)
         self._scores.bounds(model, score_bounds(guard.calibration, guard.threshold))
-        self._recent.setdefault(model, _Recent())
+        self._times.setdefault(model, deque(maxlen=KEPT_SECONDS))
         for counter in (self._inputs, self._flagged, self._invalid, self._alarms):
-            counter.labels(model)  # a figure that is 0 is there, so that rates can be taken of it
+            counter.labels(model)  # a counter is there from the start, so that rates can be computed
 
     def before_exposition(self, function: Callable[[], None]) -> None:
-        """Have a function called before each exposition: one that hands in what is not counted yet."""
+        """Call a function before each exposition, to hand in what is not counted yet."""
         self._before.append(function)
 
     # What happens ------------------------------------------------------------------------------------------------
@@ -85,8 +86,8 @@ class Telemetry:
         model = model if model in self._told else OTHER
         self._child(self._requests, model, protocol, str(status)).inc()
         self._child(self._seconds, model, protocol).observe(seconds)
-        if status in (0, 200) and model in self._recent:  # 0 is OK in gRPC
-            self._recent[model].add(seconds)
+        if status == 200 and model in self._times:
+            self._times[model].append(seconds)
 
     def batch(self, model: str, size: int, seconds: float) -> None:
         """A batch went through the runtime."""
@@ -94,14 +95,11 @@ class Telemetry:
         self._child(self._batches, model).observe(seconds)
 
     def queue(self, model: str, waiting: int) -> None:
-        """So many inputs wait now."""
+        """`waiting` inputs wait now."""
         self._child(self._queue, model).set(waiting)
 
     def judged(self, model: str, scores: npt.NDArray[Any], flagged: npt.NDArray[Any]) -> None:
-        """Inputs got scores, `(n,)`, and verdicts, `(n,)`; those that cannot be judged are counted apart.
-
-        A model's watch calls this: nobody else need.
-        """
+        """Inputs got scores, `(n,)`, and verdicts, `(n,)`; inputs that cannot be judged are counted apart."""
         valid = np.isfinite(scores)
         count = int(np.count_nonzero(valid))
         if count < len(scores):
@@ -112,7 +110,7 @@ class Telemetry:
         self._scores.add(model, scores)
 
     def drift(self, model: str, log_evidence: float, log_limit: float, *, alarm: bool) -> None:
-        """What the drift monitor says now."""
+        """The figures of the drift monitor are these now."""
         self._child(self._evidence, model).set(log_evidence)
         self._child(self._limit, model).set(log_limit)
         self._child(self._alarm, model).set(alarm)
@@ -122,18 +120,19 @@ class Telemetry:
         self._child(self._alarms, model).inc()
 
     def delivery(self, model: str, outcome: str) -> None:
-        """An alarm's way to a webhook ended: "delivered", "failed", or "dropped" as too many waited."""
+        """The sending of an alarm ended: "delivered", "failed", or "dropped" as too many waited."""
         self._child(self._deliveries, model, outcome).inc()
 
     def failure(self, model: str, kind: str) -> None:
-        """Watching failed; `kind` names a class of error."""
+        """Watching failed with an error of the class `kind`."""
         self._child(self._failures, model, kind).inc()
 
     # What it says ------------------------------------------------------------------------------------------------
 
     def times(self, model: str) -> dict[str, float | None]:
-        """Of the last 1,024 requests answered: the 50th and 99th percentile of their times, in seconds."""
-        return self._recent[model].percentiles() if model in self._recent else {"p50": None, "p99": None}
+        """The 50th and 99th percentile of the times of the last 1,024 requests answered, in seconds."""
+        times = list(self._times.get(model, ()))
+        return {f"p{share}": float(np.percentile(times, share)) if times else None for share in (50, 99)}
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body for `/metrics` and its content type: OpenMetrics where the `Accept` header asks for it."""
@@ -143,31 +142,12 @@ class Telemetry:
         return encoder(self.registry), content_type
 
     def _child(self, metric: Any, *labels: str) -> Any:
-        # `labels()` takes a lock and checks names at each call: several times what an increment costs.
+        # `labels()` takes a lock and checks names at each call, which costs several times what an increment does.
         key = (id(metric), *labels)
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = metric.labels(*labels)
         return child
-
-
-class _Recent:
-    """The times of the last requests, in constant memory."""
-
-    def __init__(self) -> None:
-        self._seconds = np.zeros(KEPT_SECONDS, "float32")
-        self._count = 0
-
-    def add(self, seconds: float) -> None:
-        self._seconds[self._count % KEPT_SECONDS] = seconds
-        self._count += 1
-
-    def percentiles(self) -> dict[str, float | None]:
-        seconds = self._seconds[: self._count]
-        if not len(seconds):
-            return {"p50": None, "p99": None}
-        middle, late = np.percentile(seconds, (50, 99))
-        return {"p50": float(middle), "p99": float(late)}
 
 
 class _Scores:
@@ -180,7 +160,7 @@ class _Scores:
         self._lock = threading.Lock()
 
     def bounds(self, model: str, bounds: npt.NDArray[np.float64]) -> None:
-        """Count between these bounds; counting begins anew where they are others than before."""
+        """Count between these bounds; counting begins anew if they have changed."""
         with self._lock:
             if model in self._bounds and np.array_equal(bounds, self._bounds[model]):
                 return
@@ -196,8 +176,8 @@ class _Scores:
             self._sums[model] += float(np.sum(scores, dtype="float64"))
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The family of histograms, as Prometheus has it: counts of all that is at most a bound."""
-        family = HistogramMetricFamily("demur_score", "Scores of inputs, in nats.", labels=("model",))
+        """The histograms for Prometheus: counts of the scores up to each bound."""
+        (family,) = self.describe()
         with self._lock:
             for model, bounds in self._bounds.items():
                 names = [*map(floatToGoString, bounds.tolist()), "+Inf"]
@@ -206,14 +186,14 @@ class _Scores:
         yield family
 
     def describe(self) -> list[HistogramMetricFamily]:
-        """Its name, so that registering does not collect."""
+        """The empty family, so that registering does not collect."""
         return [HistogramMetricFamily("demur_score", "Scores of inputs, in nats.", labels=("model",))]
 
 
 def score_bounds(calibration: Calibration | None, threshold: Any) -> npt.NDArray[np.float64]:
-    """Bounds for a histogram of scores: where calibration scores lie, the threshold exactly, and doublings above.
+    """Bounds for a histogram of scores: quantiles of calibration scores, the thresholds, and doublings above.
 
-    Without either, powers of ten.
+    Powers of ten without calibration and threshold.
     """
     levels = levels_of(threshold)
     levels = levels[levels > 0]

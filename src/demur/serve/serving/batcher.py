@@ -1,4 +1,4 @@
-"""Requests that wait together are run together: adaptive batching without a timer."""
+"""Adaptive batching without a timer: requests that wait at the same time are run together."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from demur.guards.tensors import TensorGuard
-from demur.serve.serving.protocol import Array, ProtocolError
+from demur.guards.tensors import Arrays, TensorGuard
+from demur.serve.serving.protocol import ProtocolError
 
 logger = logging.getLogger("demur.serve.batching")
 
-Arrays = dict[str, Array]
 RETRY_SECONDS = 1
 
 
@@ -41,19 +40,19 @@ class Job:
 
 
 class Batcher:
-    """Runs the requests for one model, those that wait at the same time together.
+    """Runs the requests for one model; requests that wait at the same time are run together.
 
-    A request that finds nothing running is run at once. While a batch runs, requests gather, and form the next one. No
-    timer is involved: nobody waits for others to come. A guard that takes long gathers more: its batches are larger.
+    A request that finds nothing running is run at once. While a batch runs, requests gather, and form the next batch.
+    There is no timer: no request waits for others to come.
 
-    All methods are called in one event loop; guards run in a thread of the batcher's own.
+    All methods are called in one event loop; guards run in one thread of the batcher.
 
     Args:
         name: of the model.
-        max_batch: rows that one pass takes.
-        max_queue: rows that may wait.
-        observe: called in the thread, after the answers are on their way, with the guard, a batch, what came of it and
-            the threshold that took the place of the guard's own, if one did.
+        max_batch: most rows of one pass.
+        max_queue: most rows that may wait; `waiting` rows do.
+        observe: called in the thread, after the answers are on their way, with the guard, a batch, the outputs, and
+            the threshold of the requests, if they have one.
         ran: called in the thread with the rows and the seconds of each pass.
         waits: called in the event loop with the number of rows that wait, whenever it changes.
     """
@@ -64,13 +63,12 @@ class Batcher:
         *,
         max_batch: int,
         max_queue: int,
-        observe: Callable[[Any, Arrays, Arrays, float | None], None] | None = None,
-        ran: Callable[[int, float], None] | None = None,
-        waits: Callable[[int], None] | None = None,
+        observe: Callable[[Any, Arrays, Arrays, float | None], object],
+        ran: Callable[[int, float], object],
+        waits: Callable[[int], object],
     ) -> None:
         self.max_batch, self.max_queue = max_batch, max_queue
         self.waiting = 0
-        """Rows that wait."""
         self._observe, self._ran, self._waits = observe, ran, waits
         self._jobs: deque[Job] = deque()
         self._is_running = False
@@ -78,7 +76,7 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        # A guard that never returns must not keep the process from its end.
+        # A daemon: a guard that never returns must not keep the process from its end.
         threading.Thread(target=self._work_on, name=f"demur-{name}", daemon=True).start()
 
     async def run(
@@ -90,22 +88,10 @@ class Batcher:
         extra: tuple[str, ...] = (),
         threshold: float | None = None,
     ) -> Arrays:
-        """Run rows through a guard, with others that wait or alone.
+        """Run rows, `(rows, ...)` by name, with others that wait or alone; not if cancelled before the batch starts.
 
-        If it is cancelled before its batch starts, the rows are not run.
-
-        Args:
-            guard: what runs them.
-            feed: `(rows, ...)` by name.
-            rows: how many.
-            extra: outputs that are wanted beside the guard's default ones.
-            threshold: to be used in place of the guard's own.
-
-        Returns:
-            The guard's default outputs, and at least those of `extra`.
-
-        Raises:
-            ProtocolError: the queue is full, or closed.
+        The answer has the guard's default outputs and those of `extra`, and may have others. Raises ProtocolError if
+        the queue is full, or closed.
         """
         if self._is_closed:
             raise ProtocolError(503, "the server is shutting down", retry_after=RETRY_SECONDS)
@@ -125,7 +111,7 @@ class Batcher:
         return await job.future
 
     async def close(self) -> None:
-        """Take no more, finish what was taken, and have all of it looked at."""
+        """Take no more rows, finish those that were taken, and have all of them observed."""
         self._is_closed = True
         await self._idle.wait()
         ended = asyncio.Event()
@@ -136,8 +122,7 @@ class Batcher:
 
     def _count(self, rows: int) -> None:
         self.waiting += rows
-        if self._waits is not None:
-            self._waits(self.waiting)
+        self._waits(self.waiting)
 
     def _next(self) -> None:
         """Start the next batch, if anything waits."""
@@ -149,10 +134,7 @@ class Batcher:
         self._tasks.put(functools.partial(self._work, batch, asyncio.get_running_loop()))
 
     def _taken(self) -> list[Job]:
-        """Take from the queue what the next batch is: what waits longest, and what fits to it.
-
-        Those whose sender has gone are dropped.
-        """
+        """Take the next batch from the queue: the oldest job and others of its kind. Cancelled jobs are dropped."""
         batch: list[Job] = []
         others: deque[Job] = deque()
         rows = 0
@@ -187,15 +169,13 @@ class Batcher:
             outputs = self._passes(batch, feed)
             answers = [*_parts(outputs, [job.rows for job in batch])]
             seen = [(batch[0], feed, outputs)]
-        except BaseException as error:  # whoever waits must hear of it, whatever it is
+        except BaseException as error:  # every request must get an answer, whatever the error is
             # One bad request shall not spoil the others.
             answers = [error] if len(batch) == 1 else [self._alone(job) for job in batch]
             found = zip(batch, answers, strict=True)
             seen = [(job, job.feed, answer) for job, answer in found if isinstance(answer, dict)]
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
             loop.call_soon_threadsafe(self._finish, batch, answers)
-        if self._observe is None:
-            return
         try:
             for job, fed, came in seen:
                 self._observe(job.guard, fed, came, job.threshold)
@@ -209,12 +189,10 @@ class Batcher:
             return error
 
     def _passes(self, batch: list[Job], feed: Arrays) -> Arrays:
-        """Run a batch; one that is larger than a pass may be, in several passes."""
+        """Run a batch, in several passes if it is too large for one."""
         guard = batch[0].guard
-        wanted: tuple[str, ...] = guard.default_outputs
-        extra = {name: None for job in batch for name in job.extra}
-        if extra:  # what costs something is computed only where one of the requests asks for it
-            wanted = (*wanted, *extra)
+        # Outputs that are not among the default ones cost time: they are computed only where a request asks for them.
+        wanted = (*guard.default_outputs, *{name: None for job in batch for name in job.extra})
         rows = sum(job.rows for job in batch)
         found = []
         for start in range(0, rows, self.max_batch):
@@ -226,8 +204,7 @@ class Batcher:
                     raise asyncio.CancelledError
                 part = {name: array[start : start + self.max_batch] for name, array in feed.items()}
             found.append(guard.run(part, wanted, batch[0].threshold))
-            if self._ran is not None:
-                self._ran(min(self.max_batch, rows - start), time.perf_counter() - begun)
+            self._ran(min(self.max_batch, rows - start), time.perf_counter() - begun)
         return _joined(found)
 
     # In the event loop --------------------------------------------------------------------------------------------
@@ -246,7 +223,6 @@ class Batcher:
 
 
 def _joined(parts: list[Arrays]) -> Arrays:
-    """Arrays one after the other, by name."""
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -254,9 +230,6 @@ def _joined(parts: list[Arrays]) -> Arrays:
 
 def _parts(arrays: Arrays, sizes: list[int]) -> Iterable[Arrays]:
     """The rows of each request."""
-    if len(sizes) == 1:
-        yield arrays
-        return
     start = 0
     for size in sizes:
         yield {name: array[start : start + size] for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""A saved detector, served as it is: Keras computes."""
+"""A saved detector, served without export: Keras computes."""
 
 import hashlib
 import threading
@@ -11,27 +11,26 @@ import numpy as np
 from demur.errors import NotADetector, ThresholdNotSet
 from demur.guards.decision import correction, decide
 from demur.guards.results import Scored
-from demur.guards.tensors import TensorGuard
+from demur.guards.tensors import Array, TensorGuard
 from demur.rows.layout import Columns, Field, Layout
 from demur.rows.rows import finite_rows
 from demur.rows.texts import Text
 from demur.serve.serving.models import DOCUMENT
-from demur.serve.serving.protocol import Array
 
 ON_DEMAND = ("reference", "opinion", "reconstruction")
 
 
 class ServedDetector(TensorGuard):
-    """A detector from its folder, asked for arrays.
+    """A detector from a folder, for named arrays.
 
     Args:
         path: the folder.
-        load_model: starts Keras and loads the classifier, if the folder does not hold it.
+        load_model: starts Keras and loads the classifier; None where the folder has the classifier.
 
     Raises:
         NotFitted: the detector's companion has not been trained.
         ThresholdNotSet: the detector has no threshold, so there are no verdicts.
-        NotADetector: it is one of rows that no tensors are: a table, or arrays of unknown types.
+        NotADetector: the detector takes tables with named columns or texts, which are not tensors.
     """
 
     def __init__(self, path: Path, load_model: Callable[[], Any] | None = None) -> None:
@@ -43,7 +42,7 @@ class ServedDetector(TensorGuard):
 
         self.path, self.name = path, path.resolve().name
         self._detector = load_detector(path, model=model)
-        # It names all other files with their checksums, which were just compared.
+        # The file lists all others with their checksums, which were just compared.
         self.sha256 = hashlib.sha256((path / DOCUMENT).read_bytes()).hexdigest()
         self._detector.check_trained()
         super().__init__(self._detector.description)
@@ -62,19 +61,15 @@ class ServedDetector(TensorGuard):
             outputs["p_value"] = Field((), "float64")
         outputs |= {"corrected": labels, "no_defense": labels, "defense": labels}
         outputs |= {"probabilities": floats, "reference": floats, "opinion": floats}
-        if self._reconstructs:
-            outputs["reconstruction"] = next(iter(self.inputs.values()))
+        first, *others = self.inputs.values()
+        if self._detector.reconstructs and not others and len(first.shape) == 3:
+            outputs["reconstruction"] = first
         return outputs
 
     def scored(self, X: Any, **settings: Any) -> Scored:
         """See `demur.guards.base.Guard.scored`."""
         with self._lock:
             return self._detector.scored(X, **settings)
-
-    @property
-    def _reconstructs(self) -> bool:
-        fields = list(self.inputs.values())
-        return self._detector.reconstructs and len(fields) == 1 and len(fields[0].shape) == 3
 
     def run(
         self,
@@ -99,7 +94,7 @@ class ServedDetector(TensorGuard):
         return {name: answers[name] for name in wanted}
 
     def _reconstructed(self, rows: Array) -> Array:
-        """Reconstructions; of a row that holds NaN or infinity, nothing but NaN."""
+        """Reconstructions; a row with NaN or infinity becomes all NaN."""
         able = finite_rows(rows)
         with self._lock:
             detector: Any = self._detector
@@ -116,12 +111,12 @@ class ServedDetector(TensorGuard):
 
 
 def verdicts(score: Array, no_defense: Array, defense: Array, threshold: Any) -> tuple[Array, Array]:
-    """Which rows are flagged, and the class of each after that.
+    """Which rows are flagged, and the corrected class of each.
 
     Args:
         score: `(n,)`; infinite where a row cannot be judged.
-        no_defense: `(n,)`, the classifier's classes.
-        defense: `(n,)`, the opinion's.
+        no_defense: `(n,)`, the classes of the classifier.
+        defense: `(n,)`, the classes of the opinion.
         threshold: in nats: a number, or `(classes,)`, for each predicted class.
     """
     scored = Scored(score, no_defense, defense, np.flatnonzero(~np.isfinite(score)))
@@ -131,7 +126,7 @@ def verdicts(score: Array, no_defense: Array, defense: Array, threshold: Any) ->
 
 
 def untempered(probabilities: Array, temperature: float) -> Array:
-    """The distributions, `(n, classes)`, that a temperature made these of."""
+    """Distributions, `(n, classes)`, as they were before a temperature sharpened or flattened them."""
     if temperature == 1.0:
         return probabilities
     with np.errstate(divide="ignore"):
@@ -142,10 +137,10 @@ def untempered(probabilities: Array, temperature: float) -> Array:
 
 
 def _fields(layout: Layout, path: Path) -> dict[str, Field]:
-    """Name the arrays that a row is made of, as an export does."""
+    """The arrays of a row, named as an export names them."""
     if isinstance(layout, Columns | Text):
         what = "texts" if isinstance(layout, Text) else "tables with named columns"
-        raise NotADetector(f"{path} is a detector of {what}, which the protocol's tensors are not")
+        raise NotADetector(f"{path} is a detector of {what}, which are not tensors of the protocol")
     if isinstance(layout, dict):
         named = layout
     elif isinstance(layout, Field):

@@ -30,15 +30,14 @@ from demur.errors import (
     WrongType,
 )
 from demur.evaluation import schedule, trial
-from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import FGSM, PGD, Attack, Attacked, HopSkipJump, SelectivePGD, WeightedPGD
 from demur.evaluation.baselines import Baseline
 from demur.evaluation.comparison import OWN
 from demur.evaluation.corruptions import TABLE_CORRUPTIONS, corrupt
-from demur.evaluation.measuring import Unchanged
-from demur.evaluation.reporting import Reporter
+from demur.evaluation.outcomes import Unchanged
+from demur.evaluation.reporter import Reporter
 from demur.evaluation.result import Evaluation
-from demur.evaluation.store import Store, Stores
+from demur.evaluation.store import AttackedRows, Store, Stores
 from demur.evaluation.target import Target
 from demur.evaluation.trial import Scene, Trial
 from tests.scaffold import guards, models

@@ -1,14 +1,17 @@
 """What an attacker attacks: a guarded classifier, as differentiable functions of a batch, and the verdict on rows."""
 
+import contextlib
 import math
+import random
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from demur import backends
 from demur.backends.divergence import Tensor
 from demur.classifiers import GraphClassifier
 from demur.detectors.base import Detector
@@ -145,3 +148,17 @@ class Target:
     def clipped(self, x: Array) -> Array:
         """Rows within the bounds."""
         return np.clip(x, *self.bounds)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """While it lasts, every global generator starts at a seed; afterwards they are as they were."""
+    state, python = np.random.get_state(), random.getstate()
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        with backends.current().seeded(seed):
+            yield
+    finally:
+        np.random.set_state(state)
+        random.setstate(python)

@@ -8,8 +8,7 @@ import numpy as np
 from demur.backends import current
 from demur.evaluation.attacks.base import Array, Attack, Attacked
 from demur.evaluation.result import Knowledge
-from demur.evaluation.seeding import seeded
-from demur.evaluation.target import Target
+from demur.evaluation.target import Target, seeded
 from demur.extras import extra
 
 GREY = "knows the classifier and its gradients, not the guard"

@@ -1,13 +1,12 @@
-"""One call that tells what a guard is worth: every threat on every row, and the figures of all."""
+"""One call that tells what a guard is worth: every threat on every row, and the figures."""
 
 import contextlib
 import importlib.metadata
 import itertools
 import math
-import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,30 +15,24 @@ import numpy as np
 
 from demur import backends, checks
 from demur._version import __version__
-from demur.calibration.metrics import evaluate_scores
-from demur.calibration.wording import grouped
-from demur.checks import check_whole, chosen, explained, seconds_of
+from demur.checks import check_whole, explained, seconds_of
 from demur.detectors.base import Detector, check_detector
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongRows, WrongType
 from demur.evaluation.attacks import Attack
-from demur.evaluation.baselines import Baseline
-from demur.evaluation.budgets import bounds_of, doubt_about, epsilons_of
-from demur.evaluation.checks import check_all
+from demur.evaluation.baselines import Baseline, baseline_names, prepared, scores_of
 from demur.evaluation.comparison import OWN, RIGHT_ROWS
-from demur.evaluation.costs import cost_of
-from demur.evaluation.measuring import Outcome, Unchanged, comparisons, threat_of, worst_cases
-from demur.evaluation.norms import Norm
-from demur.evaluation.omissions import omissions
-from demur.evaluation.pace import Pace, try_in_time
-from demur.evaluation.reporting import Reporter
-from demur.evaluation.result import Check, Cost, Evaluation, Knowledge
+from demur.evaluation.norms import Norm, bounds_of, doubt_about, epsilons_of
+from demur.evaluation.outcomes import Outcome, Unchanged, comparisons, threat_of, worst_cases
+from demur.evaluation.pace import Pace, cost_of, try_in_time
+from demur.evaluation.reporter import Reporter
+from demur.evaluation.result import Check, Evaluation
+from demur.evaluation.sanity import check_all
 from demur.evaluation.schedule import FEWEST
 from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_of_detector, digest_of_rows
 from demur.evaluation.target import Array, Target, Verdict
-from demur.evaluation.threats import Corruption, Threat, attacks_of, corruptions_of
-from demur.evaluation.trial import CHUNK, Scene, Trial, scored
-from demur.rows.classes import Classes
-from demur.rows.layout import check_layout, row_count, taken
+from demur.evaluation.threats import Corruption, Threat, attacks_of, corruptions_of, omissions
+from demur.evaluation.trial import CHUNK, Scene, Trial
+from demur.rows.layout import Field, check_layout, row_count, taken
 from demur.rows.sources import collected
 
 SHARE = 0.1
@@ -70,8 +63,8 @@ def evaluate(
 ) -> Evaluation:
     """Tell how much a guard is worth: against attackers who know it and who do not, and under corruption.
 
-    Attacks change the rows that the classifier gets right; others count as they are. A report of the result is written
-    by `demur.report.write_report` or `demur report`.
+    Attacks change the rows that the classifier gets right; other rows count as they are. `demur.report.write_report` or
+    `demur report` writes a report of the result.
 
     Examples:
         >>> found = evaluate(detector, X_new, y_new, attacks=["FGSM"], corruptions=None, baselines=None, verbose=False)
@@ -88,18 +81,18 @@ def evaluate(
             none.
         baselines: names of scores to compare with, on the same rows; None for none.
         budget: how long it may take, such as "10min", or seconds. Each threat is then tried on at least 50 rows, and on
-            as many more as fit, or left out: what is cheap and attackers who know the guard come first. One of the
+            as many more as fit, or left out: cheap threats and attackers who know the guard come first. One of the
             result's `notes` says what was cut.
         epsilons: the largest change that an attack may make, by norm ("Linf", "L2", "L1"), in the units of `X`; by
             default what is usual for such rows.
         bounds: the smallest and largest value of a number in `X`; by default 0 and 1 for images within them, and what
             is found in `X` otherwise.
         X_train: rows that the classifier was trained on, for the baselines that learn and for what is typical of a
-            column. Rows of `X` that are among them are warned of.
-        y_train: their true classes, to warn too if the classifier is as good on `X` as on them.
-        class_names: what the report calls the classes; by default what `detector.classes` does.
-        out: a folder for what is done so far: the same call goes on from there. `evaluation.json` is written there.
-            Attacks that know only the classifier serve every detector of that classifier evaluated into the folder.
+            column. A warning names rows of `X` that are among them.
+        y_train: true classes of `X_train`, to judge whether the classifier is as good on `X` as on them.
+        class_names: what the report calls the classes; by default as `detector.classes` does.
+        out: a folder for what is done so far, and for `evaluation.json`: the same call goes on from there. Attacks that
+            know only the classifier serve every detector of the classifier that is evaluated into the folder.
         resamples: of the bootstrap intervals.
         seed: of everything drawn.
         verbose: show what is being done.
@@ -113,14 +106,15 @@ def evaluate(
         ShapeMismatch, WrongType, InvalidSetting, EmptyInput, NonFinite: see `demur.errors`.
 
     Warns:
-        WrongRows: rows are on another scale than those of `fit`, or among them or those of `X_train`, or `y` are the
-            classes of other rows. The evaluation says so first of all, and it is a failed check.
+        WrongRows: rows are on another scale than the rows of `fit`, or are among the rows of `fit` or of `X_train`, or
+            `y` are the classes of other rows. It is a failed check, and the first sentence of the evaluation, too.
     """
     started = time.monotonic()
     X, y = _checked(detector, X, y, resamples, seed)
     X_train = None if X_train is None else collected(X_train, detector.classifier.layout, "X_train")[0]
     asked = _asked(detector, X, X_train, attacks, corruptions, baselines, epsilons, bounds, class_names)
-    target, notes, seconds, folder = asked.target, asked.notes, _seconds(budget), _folder(out)
+    target, notes, folder = asked.target, asked.notes, _folder(out)
+    seconds = math.inf if budget is None else seconds_of(budget, "budget")
     with Reporter(verbose) as reporter:
         # One order for all threats, so that those tried on fewer rows are tried on the same ones.
         order = np.random.default_rng(seed).permutation(row_count(X))
@@ -128,11 +122,12 @@ def evaluate(
         threats: list[Threat] = [*asked.attacks, *asked.corruptions]
         reporter.say("timing the classifier and the guard ...")
         cost = cost_of(target, X, within=SHARE * seconds / 2)
-        compared, slow = _baselines(asked, X_train, seed, reporter, LEARNING * seconds)
+        made = (Baseline.registry[name](target, X_train, seed) for name in asked.baselines)
+        compared, slow = prepared(made, notes, reporter, LEARNING * seconds)
         digest = digest_of_rows(X, y)
         given, pace = len(y), None
         if seconds < math.inf:
-            pace = _paced(target, X, compared, cost, resamples)
+            pace = Pace.measured(target, X, compared, cost, resamples)
             used = min(given, pace.unchanged_rows(SHARE * seconds, len(threats)))
             X, y = taken(X, np.arange(used)), y[:used]
         unchanged = _unchanged(target, X, y, compared, reporter)
@@ -205,7 +200,7 @@ def evaluate(
 
 @contextlib.contextmanager
 def _told() -> Iterator[list[str]]:
-    """What is warned of about the rows, for those who read the evaluation: filled when the block ends."""
+    """Warnings about the rows as sentences: filled when the block ends, and warned of all the same."""
     told: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", WrongRows)
@@ -218,18 +213,13 @@ def _told() -> Iterator[list[str]]:
 
 
 def _rows_check(told: Sequence[str]) -> Check:
-    """Whether anything was warned of about the rows."""
     fine = "Rows are on the scale of those of fit and not among them, and labels are not those of other rows."
     return Check(RIGHT_ROWS, not told, " ".join(told) or fine)
 
 
 def _heading(trial: Trial) -> str:
-    """What to call a threat; a corruption's severities have one heading."""
+    """What to call a threat; the severities of a corruption have one heading."""
     return trial.threat.name if isinstance(trial.threat, Corruption) else trial.threat.title
-
-
-def _seconds(budget: float | str | None) -> float:
-    return math.inf if budget is None else seconds_of(budget, "budget")
 
 
 def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[Any, Array]:
@@ -276,48 +266,29 @@ def _asked(
     names: Any,
 ) -> _Asked:
     notes: list[str] = []
+    layout: Any = detector.classifier.layout
     if X_train is not None:
-        check_layout(X_train, detector.classifier.layout, name="X_train", finite=not detector.route.takes_missing)
-    is_plain = _is_plain(detector)
-    shape = tuple(detector.input_shape) if is_plain else ()
+        check_layout(X_train, layout, name="X_train", finite=not detector.route.takes_missing)
+    is_plain = isinstance(layout, Field)
+    shape = tuple(layout.shape) if is_plain else ()
     target = Target(detector, bounds_of(bounds, X, shape) if is_plain else (0.0, 1.0))
     limits = epsilons_of(epsilons, shape, target.bounds)
     if epsilons is None and attacks is not None and len(shape) == 1 and target.is_continuous:
         doubt = doubt_about(X, limits)
         notes += [] if doubt is None else [doubt]
+    classes = detector.labels
+    if names is not None and len(names) != classes.count:
+        raise InvalidSetting(f"class_names needs a name for each of the {classes.count} classes; got {len(names)}")
     return _Asked(
         target=target,
         shape=shape,
-        class_names=_names(names, detector.labels),
+        class_names=classes.all_names if names is None else [str(name) for name in names],
         epsilons=limits,
         attacks=attacks_of(attacks, target, limits, notes),
         corruptions=corruptions_of(corruptions, target, X, X_train, notes),
-        baselines=_baseline_names(baselines),
+        baselines=baseline_names(baselines),
         notes=notes,
     )
-
-
-def _is_plain(detector: Detector) -> bool:
-    """Whether rows are one array of numbers."""
-    shape = detector.input_shape
-    return isinstance(shape, tuple) and all(isinstance(size, int) or size is None for size in shape)
-
-
-def _names(given: Sequence[str] | None, classes: Classes) -> list[str]:
-    if given is None:
-        return classes.all_names
-    if len(given) != classes.count:
-        raise InvalidSetting(f"class_names needs a name for each of the {classes.count} classes; got {len(given)}")
-    return [str(name) for name in given]
-
-
-def _baseline_names(asked: Any) -> list[str]:
-    if asked is None or asked == "default":
-        return [] if asked is None else list(Baseline.registry)
-    if not isinstance(asked, list | tuple | str):
-        raise WrongType(f"baselines is 'default', None or a list of names; got {asked!r}")
-    names = [asked] if isinstance(asked, str) else asked
-    return [chosen(name, Baseline.registry, "a baseline") for name in names]
 
 
 def _folder(out: Any) -> Path | None:
@@ -333,84 +304,22 @@ def _folder(out: Any) -> Path | None:
     return folder
 
 
-def _baselines(
-    asked: _Asked, training_rows: Any, seed: int, reporter: Reporter, limit: float
-) -> tuple[list[Baseline], list[str]]:
-    """Those that can be had, ready, and the names of those whose training would take longer than the limit."""
-    found, missing, slow = [], [], []
-    for name in asked.baselines:
-        baseline = Baseline.registry[name](asked.target, training_rows, seed)
-        if baseline.missing is not None:
-            missing.append((name, baseline.missing))
-        elif _is_prepared(baseline, reporter, limit):
-            found.append(baseline)
-        else:
-            slow.append(name)
-    if missing:
-        asked.notes.append(f"No comparison with {grouped(missing)}.")
-    return found, slow
-
-
-def _is_prepared(baseline: Baseline, reporter: Reporter, limit: float) -> bool:
-    """Prepare a baseline, unless it is seen on the way that this takes longer than the limit, in seconds."""
-    started, done, first = time.monotonic(), 0.0, (0.0, 0.0)
-    with reporter.counting(f"baseline: {baseline.name}", 1) as count:
-        for share in baseline.prepare():
-            count(share - done)
-            took = time.monotonic() - started
-            # The first step is compiled, and tells little of the others.
-            first, pace = (first, (took - first[1]) / (share - first[0])) if done else ((share, took), 0.0)
-            done = share
-            if took + pace * (1 - share) > limit and share < 1:
-                return False
-    return True
-
-
 def _unchanged(target: Target, X: Any, y: Array, compared: Sequence[Baseline], reporter: Reporter) -> Unchanged:
-    """What becomes of the rows before anything happens to them."""
+    """The test rows before anything happens to them."""
     verdicts, scores = [], []
     with reporter.counting("unchanged rows", len(y)) as count:
         for begin in range(0, len(y), 1024):
             rows = taken(X, np.arange(begin, min(begin + 1024, len(y))))
             verdicts.append(target.verdict(rows))
-            scores.append(scored(compared, rows, target.classifier_outputs(rows) if compared else []))
+            scores.append(scores_of(compared, rows, target.classifier_outputs(rows) if compared else []))
             count(row_count(rows))
     verdict = Verdict(*map(np.concatenate, zip(*verdicts, strict=True)))
     by_name = {name: np.concatenate([part[name] for part in scores]) for name in scores[0]}
     return Unchanged(y, verdict, {OWN: verdict.score, **by_name})
 
 
-def _paced(target: Target, X: Any, compared: Sequence[Baseline], cost: Cost, resamples: int) -> Pace:
-    """What things take, measured on the first rows."""
-    rows = taken(X, np.arange(min(FEWEST, row_count(X))))
-
-    def scores() -> None:
-        target.verdict(rows)
-        scored(compared, rows, target.classifier_outputs(rows))
-
-    def figures() -> None:
-        evaluate_scores(some, some, resamples=resamples)
-
-    some, first, again = np.arange(200.0), _timed(scores, 1), _timed(scores, 3)
-    a_figure = (2 * len(compared) + 3) * _timed(figures, 5) / (2 * len(some))
-    # Forward and back takes about two and a half times as long as forward alone.
-    alone, guarded = (2.5e-3 * milliseconds for milliseconds in (cost.classifier_batch, cost.guarded_batch))
-    a_pass: dict[Knowledge, float] = {"grey-box": alone, "black-box": alone, "white-box": guarded, "corruption": alone}
-    return Pace(max(0.0, first - again), a_pass, again / row_count(rows), a_figure)
-
-
-def _timed(run: Callable[[], None], repeats: int) -> float:
-    """The median of the seconds that it takes."""
-    times = []
-    for _ in range(repeats):
-        started = time.monotonic()
-        run()
-        times.append(time.monotonic() - started)
-    return statistics.median(times)
-
-
 def _stores(folder: Path, target: Target, digest: str, unchanged: Unchanged, seed: int) -> Stores:
-    # The classes too that the classifier gives the first rows: a function tells nothing else of what it has learned.
+    # With the classes of the first rows: nothing else tells what a classifier that is a function has learned.
     rows = digest + str(unchanged.verdict.reference[:FEWEST].tolist())
     about = {"rows": rows, "bounds": str(target.bounds), "seed": str(seed), "chunk": str(CHUNK), "demur": __version__}
     classifier, guard = digest_of_classifier(target.detector), digest_of_detector(target.detector)
@@ -418,15 +327,8 @@ def _stores(folder: Path, target: Target, digest: str, unchanged: Unchanged, see
 
 
 def _versions() -> dict[str, str]:
-    found = {
-        "demur": __version__,
-        "keras": keras.__version__,
-        "backend": backends.current().name,
-        "numpy": np.__version__,
-    }
+    found = {"demur": __version__, "keras": keras.__version__, "backend": backends.current().name}
     for name in ("numpy", "foolbox", "tensorflow", "tensorflow-cpu", "torch", "jax"):
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found

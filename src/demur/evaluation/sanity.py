@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from demur.calibration.thresholds import weighted
-from demur.evaluation.measuring import LATE, Outcome, Unchanged
+from demur.evaluation.outcomes import LATE, Outcome, Unchanged
 from demur.evaluation.result import Check
 from demur.evaluation.target import Array, Target
 

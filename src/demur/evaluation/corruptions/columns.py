@@ -20,11 +20,11 @@ class Column:
     values: npt.NDArray[Any]
     is_number: bool
     is_category: bool
-    """Text, true and false, and the like; neither are dates and durations."""
+    """Whether the values are text, true and false, and the like; dates and durations are neither."""
 
     @cached_property
     def missing(self) -> npt.NDArray[np.bool_]:
-        """Where there is no value, or an infinite one: `(n,)`."""
+        """Where a value is missing or infinite: `(n,)`."""
         if self.is_number:
             return np.asarray(~np.isfinite(self.values))
         return np.array([_is_missing(value) for value in self.values], bool)
@@ -36,7 +36,7 @@ class Column:
 
     @cached_property
     def categories(self) -> list[Any]:
-        """The values that there are, in the order in which they are written."""
+        """The different values, sorted as they are written."""
         return sorted(set(self.there.tolist()), key=repr)
 
     @property
@@ -59,7 +59,7 @@ def columns_of(X: Any, name: str = "X") -> list[Column]:
     """The columns of an array `(n, features)` or of a DataFrame.
 
     Raises:
-        WrongType, ShapeMismatch, EmptyInput, NonFinite: it is neither, or holds no rows or, as an array, NaN.
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: it is neither, has no rows, or is an array with NaN.
     """
     if not is_table(X):
         return [_column(values) for values in check_rows(X, (None,), name).T]
@@ -81,7 +81,7 @@ def check_alike(X: Any, reference: Any) -> None:
 
 
 def replaced(X: Any, changes: dict[int, npt.NDArray[Any]]) -> Any:
-    """A copy of a table with the values of some columns changed: their types and what is missing stay."""
+    """A copy of a table with new values in some columns; types and missing values stay."""
     if not is_table(X):
         result = np.array(X)
         for i, values in changes.items():
@@ -113,8 +113,7 @@ def _replaced_in_polars(X: Any, changes: dict[int, npt.NDArray[Any]]) -> Any:
 
 
 def _fitted(values: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
-    """Numbers as a column's type holds them: within its bounds, and whole if it is one of whole numbers."""
-    # As NumPy writes it, whoever does.
+    """Numbers as the type of a column holds them: within the bounds of the type, whole if it is a whole type."""
     kind = str(dtype).lower().split("[")[0]
     if values.dtype.kind == "f" and "int" in kind:
         bounds = np.iinfo("int64" if kind.endswith("128") else kind)

@@ -43,9 +43,9 @@ class TableCorruption:
     change: Callable[[Table, float], Changed]
     levels: Sequence[float]
     needs: str
-    """In words."""
+    """Which columns there must be, in words."""
     suits: Callable[[list[Column]], bool]
-    """Whether columns are what it needs."""
+    """Whether there are such columns."""
 
 
 TABLE_CORRUPTIONS: Registry[TableCorruption] = Registry(
@@ -92,9 +92,9 @@ def table_corruption(
 
 
 def corrupt_table(X: Any, *, name: str, severity: int, seed: int = 0, reference: Any = None, start: int = 0) -> Any:
-    """Corrupt rows of a table; which columns are struck is up to the seed, and the same for all rows.
+    """Corrupt rows of a table; the seed decides which columns are struck, the same for all rows.
 
-    Columns keep their types: whole numbers stay whole, and within the bounds of their type. What is missing stays so.
+    Columns keep their types: whole numbers stay whole, within the bounds of the type. Missing values stay missing.
 
     Examples:
         >>> corrupt_table(new_rows, name="noise", severity=2, reference=rows).shape
@@ -105,17 +105,16 @@ def corrupt_table(X: Any, *, name: str, severity: int, seed: int = 0, reference:
         name: one of `TABLE_CORRUPTIONS`.
         severity: 1 to 5.
         seed: of what is random.
-        reference: rows that say what is typical of a column (deviation, median, categories), such as those that the
-            detector learned from; with them, what becomes of a row does not depend on those beside it. `X` itself
-            unless given.
-        start: number of the first row, so that the parts of a data set are corrupted as the whole is.
+        reference: rows that tell what is typical of a column (deviation, median, categories), such as training rows;
+            `X` by default, and then what becomes of a row depends on the rows beside it.
+        start: number of the first row: parts of a data set are corrupted as the whole data set is.
 
     Returns:
         The corrupted rows, of the type of `X`, which is left as it was.
 
     Raises:
         InvalidSetting: no corruption of that name, another severity, or the table lacks the columns that it needs.
-        WrongType, ShapeMismatch, EmptyInput, NonFinite: this is no table, or reference has other columns.
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: X is no table, or reference has other columns.
     """
     name = check_asked(name, TABLE_CORRUPTIONS, severity, seed, start)
     columns = columns_of(X)
@@ -139,7 +138,7 @@ def applies(name: str, X: Any) -> bool:
 
     Raises:
         InvalidSetting: no corruption of that name.
-        WrongType, ShapeMismatch, EmptyInput, NonFinite: this is no table.
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: X is no table.
     """
     name = check_asked(name, TABLE_CORRUPTIONS, 1, 0, 0)
     return TABLE_CORRUPTIONS[name].suits(columns_of(X))
@@ -204,7 +203,7 @@ def in_place_of(table: Table, to: int, by: int) -> npt.NDArray[Any]:
 
 
 def filled(table: Table, i: int, where: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    """A column with what is typical of it in some rows."""
+    """A column with the typical value of the reference rows in some rows."""
     column, middle = table.columns[i], table.known[i].middle
     if middle is None:
         return column.values
@@ -216,7 +215,7 @@ def filled(table: Table, i: int, where: npt.NDArray[np.bool_]) -> npt.NDArray[An
 def other_category(
     table: Table, i: int, where: npt.NDArray[np.bool_], which: npt.NDArray[np.float32]
 ) -> npt.NDArray[Any]:
-    """A column with another of its categories in some rows, picked by a number in [0, 1)."""
+    """A column with another of the known categories in some rows, picked by a number in [0, 1)."""
     column, known = table.columns[i], table.known[i].categories
     number = {category: j for j, category in enumerate(known)}
     values = column.values.copy()

@@ -19,6 +19,7 @@ from demur.plots.style import (
     colours_for,
     draw_threshold,
     literal,
+    logarithmic,
     look_of,
     mark_infinity,
     needs_log,
@@ -28,7 +29,7 @@ from demur.plots.style import (
 
 Scores = npt.NDArray[np.float64]
 ROOM = 5
-"""Curves whose names have room in the axes."""
+"""So many names of curves have room in the axes."""
 
 
 def plot_instance_score(
@@ -41,7 +42,7 @@ def plot_instance_score(
     log: bool | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw each instance's score in their order, by class in colours and markers, and the threshold.
+    """Draw the scores of instances in their order, with a colour and a marker for each class, and the threshold.
 
     Examples:
         >>> ax = plot_instance_score(detector.predict(X_new), threshold=detector.threshold)
@@ -50,15 +51,15 @@ def plot_instance_score(
 
     Args:
         preds: what `predict` or `correct` returned, or scores `(n,)`.
-        target: `(n,)`, each instance's class; all are of one kind by default.
-        labels: the classes' names: a class that is a whole number is an index in it.
-        threshold: in nats; one, or one a class.
+        target: `(n,)`, the classes of the instances; by default all are of one kind.
+        labels: names of classes; a class that is a whole number is an index into them.
+        threshold: in nats; one, or one for each class.
         ylim: lowest and highest score to show.
         log: whether the axis of the scores is logarithmic; by default where scores span orders of magnitude.
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes. Infinite scores stand above all others, at the sign of infinity.
+        The axes. Infinite scores stand above all others, marked with the sign of infinity.
 
     Raises:
         InvalidSetting: the result holds no scores.
@@ -81,8 +82,7 @@ def plot_instance_score(
         ax.plot(rows, drawn[rows], linestyle="", markersize=4.5, alpha=0.85, label=name, **look_of(i))
     draw_threshold(ax, threshold, across=True)
     if log:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:g}")
+        logarithmic(ax, "y")
     if infinite.any():
         mark_infinity(ax, top, across=True)
     ax.set_ylim(ylim)
@@ -108,14 +108,13 @@ def plot_score_distribution(
     Args:
         score_clean: `(n,)`, in nats.
         score_bad: `(m,)`; may be empty.
-        threshold: in nats; one, or one a class.
-        names: what the two are called.
+        threshold: in nats; one, or one for each class.
+        names: of the two, in the legend.
         log: whether the axis of the scores is logarithmic; by default where scores span orders of magnitude.
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes; the legend says how many scores there are of each. Infinite ones are in the last bar, at the sign of
-        infinity.
+        The axes; the legend says how many scores there are. Infinite scores are in the last bar, marked as infinite.
 
     Raises:
         EmptyInput: there are no scores at all.
@@ -141,8 +140,7 @@ def plot_score_distribution(
             ax.hist(drawn, bins, weights=weights, color=colour, alpha=0.6, histtype="stepfilled", label=label)
     draw_threshold(ax, threshold, across=False)
     if log:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
+        logarithmic(ax, "x")
     if np.isinf(every).any():
         mark_infinity(ax, top, across=False)
     tidy(ax, "score (nats)", "% of inputs")
@@ -152,23 +150,22 @@ def plot_score_distribution(
 
 
 def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) -> Any:
-    """Draw ROC curves: what share of bad inputs a threshold flags, against the share of clean ones it flags too.
+    """Draw ROC curves: the share of bad inputs that a threshold flags against the share of clean inputs.
 
     Examples:
         >>> ax = plot_roc({"negatives": (detector.score(X_new), detector.score(1 - X_new))}, log=True)
 
     Args:
-        curves: by name, either the scores of clean and of bad inputs, `(score_clean, score_bad)`, or
-            `{"scores": ..., "labels": ...}` with label 1 for bad.
-        log: whether false-positive rates are on a logarithmic axis: those below 10 % are the ones that matter.
+        curves: by name, `(score_clean, score_bad)`, or `{"scores": ..., "labels": ...}` with label 1 for bad inputs.
+        log: whether the axis of false-positive rates is logarithmic: rates below 10 % are those that matter.
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes; the legend gives each curve's area, the AUROC, and how many bad inputs there are.
+        The axes; the legend gives the AUROC of each curve, and how many bad inputs there are.
 
     Raises:
-        WrongType: they are no scores by name.
-        EmptyInput: there is no curve, or one without scores of either kind.
+        WrongType: curves are not scores by name.
+        EmptyInput: there is no curve, or a curve lacks clean or bad scores.
         NonFinite: a score is NaN.
         MissingExtra: matplotlib is not installed.
     """
@@ -180,7 +177,7 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
     drawn = {
         f"{literal(name)} ({auroc(*pair):.3f}, n = {len(pair[1]):,})": roc_curve(*pair) for name, pair in pairs.items()
     }
-    # A rate of 0 has no place on a logarithmic axis: it is drawn at its left edge.
+    # A rate of 0 has no place on a logarithmic axis: it is drawn at the left edge.
     edge = 0.5 / max(len(clean) for clean, _ in pairs.values()) if log else 0.0
     ax = axes_or_new(ax)
     for (label, (rates, true)), (colour, dash) in zip(drawn.items(), colours_for(len(drawn)), strict=True):
@@ -189,8 +186,7 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
     chance = np.geomspace(edge, 1, 50) if log else np.array([0.0, 1.0])
     ax.plot(100 * chance, 100 * chance, color=MUTED, linewidth=0.8, linestyle=":")
     if log:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
+        logarithmic(ax, "x")
     ax.set_xlim(100 * edge, 100)
     ax.set_ylim(0, 101)
     tidy(ax, "false-positive rate (%)", "true-positive rate (%)")
@@ -200,7 +196,7 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
 
 
 def _floor(scores: Scores, percentile: float = 0) -> float:
-    """The least score that a logarithmic axis shows: zeros are drawn there."""
+    """The least score that a logarithmic axis shows; zeros are drawn there."""
     above = scores[scores > 0]
     return max(float(np.percentile(scores, percentile)), float(above.min(initial=1.0)) if percentile == 0 else 0, LEAST)
 

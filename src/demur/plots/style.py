@@ -1,4 +1,4 @@
-"""What all pictures share: colours, axes, and words that matplotlib takes literally."""
+"""What all pictures share: colours, axes, and names that matplotlib must not read as formulas."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,11 +14,11 @@ from demur.extras import extra
 CLEAN = "#4477aa"
 """The colour of clean inputs."""
 BAD = "#cc3311"
-"""Of bad inputs, and of what is wrong."""
+"""The colour of bad inputs, and of what is wrong."""
 GOOD = "#228833"
-"""Of what is right."""
+"""The colour of what is right."""
 INK = "#222222"
-"""Of words and lines."""
+"""The colour of words and lines."""
 
 PALETTE = (
     "#267b9d", "#d28d0d", "#6b1897", "#e10162", "#55a5c6", "#9c2812", "#9d62fe", "#023453", "#680602", "#3506e3",
@@ -28,12 +28,12 @@ PALETTE = (
 Found by search: the largest least distance in Oklab, for eyes with three kinds of cones or two (Machado et al., 2009).
 """
 MARKERS = "os^DvPX*<>"
-"""One for each colour; a star and a cross are told apart where colours are not printed."""
+"""One for each colour, for prints without colours."""
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MUTED = "#808080"
 
 WIDE = 10.0
-"""Beyond this ratio of the upper scores to the median, or of the largest mean to the least, an axis is logarithmic."""
+"""Ratio of the upper scores to the median, or of the largest mean to the least, above which an axis is logarithmic."""
 ABOVE = {"frameon": False, "loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 5, "columnspacing": 1.2}
 """Where a legend hides nothing."""
 LEAST = 1e-7
@@ -66,13 +66,17 @@ def tidy(ax: Any, xlabel: str, ylabel: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def logarithmic(ax: Any, axis: str) -> None:
+    """Make the "x" or the "y" axis logarithmic, with plain numbers."""
+    getattr(ax, f"set_{axis}scale")("log")
+    getattr(ax, f"{axis}axis").set_major_formatter("{x:g}")
+
+
 def checked_scores(values: Any, name: str) -> npt.NDArray[np.float64]:
-    """Scores as `(n,)`; what an evaluation's file holds in the place of infinity is infinite.
+    """Scores as `(n,)`; what an evaluation's file holds in place of infinity becomes infinite.
 
     Raises:
-        WrongType: they are no numbers.
-        NonFinite: a score is NaN.
-        ShapeMismatch: they are no scores of instances.
+        WrongType, ShapeMismatch, NonFinite: they are not numbers, not `(n,)`, or hold NaN.
     """
     scores = numbers(values, name)
     if scores.ndim != 1:
@@ -92,14 +96,14 @@ def needs_log(scores: npt.NDArray[np.float64]) -> bool:
 
 
 def place_of_infinity(scores: npt.NDArray[np.float64], *, log: bool) -> float:
-    """Where infinite scores are drawn: above all others by as much as can be seen."""
+    """Where infinite scores are drawn: visibly above all others."""
     finite = np.abs(scores[np.isfinite(scores)])
     largest = float(finite.max(initial=0.0)) or 1.0
     return largest * (3.0 if log else 1.5)
 
 
 def mark_infinity(ax: Any, place: float, *, across: bool) -> None:
-    """Name the place of infinite scores by the sign."""
+    """Mark the place of infinite scores with the sign of infinity."""
     line, at = (ax.axhline, ax.get_yaxis_transform) if across else (ax.axvline, ax.get_xaxis_transform)
     line(place, color=MUTED, linewidth=0.6, linestyle=":")
     x, y = (1.01, place) if across else (place, 1.01)
@@ -108,7 +112,7 @@ def mark_infinity(ax: Any, place: float, *, across: bool) -> None:
 
 
 def draw_threshold(ax: Any, threshold: Any, *, across: bool) -> None:
-    """Draw a threshold as a line, across the picture or upright; several, one a class, as a band and its edges."""
+    """Draw a threshold as a line, across the picture or upright; several thresholds as a band with edges."""
     if threshold is None:
         return
     levels = np.unique(np.asarray(threshold, "float64").reshape(-1))

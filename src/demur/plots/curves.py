@@ -1,19 +1,33 @@
-"""An evaluation drawn: accuracy against budget, scores against severity."""
+"""Curves: accuracy against budget, scores against severity, loss against epoch."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from demur.calibration.wording import number
 from demur.errors import InvalidSetting, WrongType
-from demur.plots.style import BAD, CLEAN, LEAST, MUTED, WIDE, axes_or_new, draw_threshold, literal, tidy
-
-if TYPE_CHECKING:
-    from demur.evaluation.result import Evaluation, Threat
+from demur.evaluation.result import Evaluation, Threat
+from demur.plots.style import (
+    ABOVE,
+    BAD,
+    CLEAN,
+    LEAST,
+    MUTED,
+    WIDE,
+    axes_or_new,
+    draw_threshold,
+    literal,
+    logarithmic,
+    look_of,
+    tidy,
+)
 
 CLOSE = 0.07
-"""Of an axis: nearer than this, the numbers of two ticks overlap."""
+"""Share of an axis below which the numbers of two ticks overlap."""
+HELD_OUT = "val_"
+"""Before the name of what was measured on rows that were held out."""
+LOSS, AGREEMENT = "loss", "agreement"
 WAYS = (
     ("accuracy", "classifier alone", BAD, "--", "o"),
     ("always_corrected", "always corrected", MUTED, ":", "s"),
@@ -22,7 +36,7 @@ WAYS = (
 
 
 def plot_accuracy(
-    evaluation: "Evaluation", name: str | None = None, *, knowledge: str | None = None, ax: Any = None
+    evaluation: Evaluation, name: str | None = None, *, knowledge: str | None = None, ax: Any = None
 ) -> Any:
     """Draw accuracy against an attack's budget or a corruption's severity, with and without the guard.
 
@@ -31,14 +45,13 @@ def plot_accuracy(
 
     Args:
         evaluation: what `evaluate` found.
-        name: whose curve to draw; the attack with the most strengths by default. Several of one name, and all of a
-            knowledge where no name is given, are averaged at each strength.
+        name: of an attack or a corruption; by default the attack with the most strengths. Threats of one name, or of
+            the knowledge where no name is given, are averaged at each strength.
         knowledge: only threats of this knowledge, such as "white-box" or "corruption".
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes. Zero is the accuracy on unchanged rows; the bands are 95 % intervals, and of a mean the means of
-        their bounds, within which it lies at least as often.
+        The axes. Strength 0 is the unchanged rows. Bands are 95 % intervals; the band of a mean has the mean bounds.
 
     Raises:
         InvalidSetting: there is no such threat with a strength.
@@ -57,15 +70,15 @@ def plot_accuracy(
         lowest = min(lowest, float(found[:, 1].min()))
     norms = {threat.norm for threat in threats if threat.norm}
     tidy(ax, (f"budget ({' or '.join(sorted(norms))})" if norms else "severity") + _inputs(threats), "accuracy (%)")
-    # What does not fall below a half is seen better from near.
+    # An accuracy that stays above a half is seen better from near.
     ax.set_ylim(0 if lowest < 50 else 10 * np.floor((lowest - 2) / 10), 101)
     _set_ticks(ax, x)
     ax.legend(frameon=False)
     return ax
 
 
-def _set_ticks(ax: Any, budgets: "Sequence[float]") -> None:
-    """Put ticks at the measured budgets, on an axis that grows by factors where they do."""
+def _set_ticks(ax: Any, budgets: Sequence[float]) -> None:
+    """Put ticks at the measured budgets; the axis is logarithmic where they would overlap."""
     from matplotlib.ticker import NullLocator
 
     if min(np.diff(budgets)) < CLOSE * budgets[-1]:
@@ -75,11 +88,11 @@ def _set_ticks(ax: Any, budgets: "Sequence[float]") -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def plot_severity(evaluation: "Evaluation", name: str | None = None, *, ax: Any = None) -> Any:
+def plot_severity(evaluation: Evaluation, name: str | None = None, *, ax: Any = None) -> Any:
     """Draw the mean scores of harmful and of harmless corruptions by severity.
 
-    Harmful is what turned a right prediction wrong; harmless, what left it right. A thin line is one corruption, a
-    thick one the mean over the rows of all of them.
+    A harmful corruption turned a right prediction wrong; a harmless one left it right. A thin line is one corruption, a
+    thick line the mean over the rows of all corruptions.
 
     Examples:
         >>> ax = plot_severity(evaluation)
@@ -109,16 +122,75 @@ def plot_severity(evaluation: "Evaluation", name: str | None = None, *, ax: Any 
     draw_threshold(ax, evaluation.threshold, across=True)
     heights = np.concatenate([np.asarray(line.get_ydata(), "float64") for line in ax.lines])
     if heights.max() > WIDE * heights.min():
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:g}")
+        logarithmic(ax, "y")
     ax.set_xticks(_strengths(threats))
     tidy(ax, "severity" + _inputs(threats), "mean score (nats)")
     ax.legend(frameon=False)
     return ax
 
 
-def _chosen(evaluation: "Evaluation", name: str | None, knowledge: str | None) -> "Sequence[Threat]":
-    """The threats with a strength that are meant, by strength."""
+def plot_history(history: Any, metrics: Sequence[str] | None = None, *, ax: Any = None) -> Any:
+    """Draw the loss of each epoch of `fit`, and how well the companion agreed with the classifier.
+
+    Examples:
+        >>> ax = plot_history({"loss": [0.9, 0.5, 0.4], "val_loss": [0.8, 0.6, 0.5]})
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('epoch', 'loss')
+
+    Args:
+        history: a detector that was fitted in this process, or its `history`.
+        metrics: names in the history; by default the loss and the agreement. The same on held-out rows is dashed.
+        ax: where to draw; in a new figure by default.
+
+    Returns:
+        The axes of the loss, logarithmic where it fell by orders of magnitude. Shares, such as the agreement, have
+        another axis, on the right.
+
+    Raises:
+        WrongType: history is neither.
+        InvalidSetting: there is no history, or no such metric in it.
+        MissingExtra: matplotlib is not installed.
+    """
+    found = getattr(history, "history", history)
+    if found is None or (isinstance(found, Mapping) and not found):
+        raise InvalidSetting(
+            f"{type(history).__name__} has no history: call fit(X) first; a detector that was loaded has none either"
+        )
+    if not isinstance(found, Mapping):
+        raise WrongType(f"history is a detector, or its history: numbers by name; got {type(history).__name__}")
+    usual = [name for name in (LOSS, AGREEMENT) if name in found] or [n for n in found if not n.startswith(HELD_OUT)]
+    names = usual if metrics is None else list(metrics)
+    for name in names:
+        if name not in found:
+            raise InvalidSetting(f"the history holds no {name!r}; it holds {', '.join(map(str, found)) or 'nothing'}")
+    ax = axes_or_new(ax)
+    from matplotlib.ticker import MaxNLocator
+
+    shares = [name for name in names if name != LOSS and all(0 <= value <= 1 for value in found[name])]
+    others = [name for name in names if name not in shares]
+    right = ax.twinx() if others and shares else ax
+    drawn = []
+    for i, name in enumerate(names):
+        axes, factor = (right, 100.0) if name in shares else (ax, 1.0)
+        for key, dash in ((name, "-"), (HELD_OUT + name, "--")):
+            if key in found:
+                values, label = np.asarray(found[key], "float64") * factor, key.replace(HELD_OUT, "held-out ")
+                epochs = np.arange(1, len(values) + 1)
+                drawn += axes.plot(epochs, values, linestyle=dash, markersize=3.5, label=label, **look_of(i))
+    tidy(ax, "epoch", " and ".join(others) or _in_percent(shares))
+    if right is not ax:
+        right.set_ylabel(_in_percent(shares))
+        right.spines["top"].set_visible(False)
+    heights = np.concatenate([line.get_ydata() for line in ax.lines])
+    if others and heights.min() > 0 and heights.max() > WIDE * heights.min():
+        logarithmic(ax, "y")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.legend(handles=drawn, **ABOVE)
+    return ax
+
+
+def _chosen(evaluation: Evaluation, name: str | None, knowledge: str | None) -> Sequence[Threat]:
+    """The threats that are meant and have a strength, by strength."""
     if not hasattr(evaluation, "threats"):
         raise WrongType(
             f"what is drawn is an Evaluation, as demur.evaluate returns it; got {type(evaluation).__name__}"
@@ -136,18 +208,18 @@ def _chosen(evaluation: "Evaluation", name: str | None, knowledge: str | None) -
     return sorted(chosen, key=lambda threat: threat.strength or 0.0)
 
 
-def _inputs(threats: "Sequence[Threat]") -> str:
-    """On how many inputs, for the name of an axis."""
+def _inputs(threats: Sequence[Threat]) -> str:
+    """On how many inputs threats were tried, for the name of an axis."""
     rows = sorted({threat.rows for threat in threats})
     return f", {rows[0]:,} inputs" if len(rows) == 1 else f", {rows[0]:,} to {rows[-1]:,} inputs"
 
 
-def _strengths(threats: "Sequence[Threat]") -> list[float]:
+def _strengths(threats: Sequence[Threat]) -> list[float]:
     return sorted({threat.strength for threat in threats if threat.strength is not None})
 
 
-def _mean_scores(threats: "Sequence[Threat]", kind: str) -> tuple[list[float], list[float]]:
-    """Strengths, and the mean score over all rows of a kind at each; strengths without such rows are left out."""
+def _mean_scores(threats: Sequence[Threat], kind: str) -> tuple[list[float], list[float]]:
+    """The strengths with rows of a kind, and the mean score over all these rows at each."""
     x, y = [], []
     for strength in _strengths(threats):
         harms = [threat.harm for threat in threats if threat.strength == strength and getattr(threat.harm, kind)]
@@ -161,3 +233,7 @@ def _mean_scores(threats: "Sequence[Threat]", kind: str) -> tuple[list[float], l
 
 def _positive(value: Any) -> float:
     return max(float(value), LEAST)
+
+
+def _in_percent(names: Sequence[str]) -> str:
+    return f"{' and '.join(names)} (%)"

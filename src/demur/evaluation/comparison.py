@@ -14,11 +14,11 @@ OWN = "demur"
 """The name of the detector's own score among those of the baselines."""
 BETTER, WORSE = "better", "worse"
 FEWEST = 10
-"""Successful rows from which a threat is named as the extreme of several: of fewer, chance picks it."""
+"""Successful rows that a threat needs to be named as the extreme of several: of fewer rows, chance picks it."""
 
 
 def detection_of(threat: "Threat", name: str) -> ScoreEvaluation | None:
-    """How well a score tells what fooled the classifier."""
+    """How well a score tells the rows that fooled the classifier."""
     return threat.detection.get(name, {}).get("successful")
 
 
@@ -29,9 +29,9 @@ def compared(evaluation: "Evaluation") -> "tuple[list[Threat], list[str]]":
 
 
 def differences(evaluation: "Evaluation") -> dict[tuple[str, str], str]:
-    """Where a baseline is better or worse than the guard's score, not by chance: by what was compared and baseline.
+    """By what was compared and baseline, whether the baseline is better or worse than the guard's score.
 
-    By DeLong's test; of all the tests, the chance of any false finding is at most 5 % (Holm).
+    By DeLong's test, with at most 5 % chance of any false finding (Holm).
     """
     every = evaluation.comparisons
     return {
@@ -42,14 +42,14 @@ def differences(evaluation: "Evaluation") -> dict[tuple[str, str], str]:
 
 
 def correction_p(of: "Threat | Clean") -> float | None:
-    """The p-value of what correction changes, by McNemar's test; None where it was not counted."""
+    """The p-value of what correction changes, by McNemar's test; None in files of earlier versions."""
     return None if of.repaired is None or of.spoiled is None else mcnemar(of.repaired, of.spoiled)
 
 
 def corrections(evaluation: "Evaluation") -> dict[int, str]:
-    """By the id of a threat, whether correction leaves more or fewer answers right, not by chance.
+    """By the id of a threat, whether correction leaves more or fewer answers right.
 
-    By McNemar's test; of all the tests, the chance of any false finding is at most 5 % (Holm).
+    By McNemar's test, with at most 5 % chance of any false finding (Holm).
     """
     counted = [(threat, p) for threat in evaluation.threats if (p := correction_p(threat)) is not None]
     return {
@@ -60,5 +60,5 @@ def corrections(evaluation: "Evaluation") -> dict[int, str]:
 
 
 def telling(threats: "Sequence[Threat]") -> "list[Threat]":
-    """Those that succeeded on at least ten rows; all, if none did."""
+    """The threats that succeeded on at least ten rows; all threats if none did."""
     return [threat for threat in threats if sum(threat.successful) >= FEWEST] or list(threats)

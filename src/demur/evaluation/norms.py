@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
 ROUNDING = 1e-6
 SPARSE = 0.99
-"""L1 steps change the share of numbers above this quantile of the gradient (Tramèr & Boneh, 2019)."""
+"""L1 steps change the numbers above this quantile of the gradient (Tramèr & Boneh, 2019)."""
 
 
 def size(change: Array, norm: Norm) -> Array:
@@ -28,7 +28,7 @@ def size(change: Array, norm: Norm) -> Array:
 
 
 def steepest(gradient: Array, norm: Norm) -> Array:
-    """The change of size 1 that climbs fastest along each row's gradient; 0 where that is 0.
+    """The change of size 1 that climbs fastest along the gradient of each row; 0 where the gradient is 0.
 
     For L1, the numbers whose gradient is in the top percent share the step (Tramèr & Boneh, 2019, arXiv:1904.13000).
     """
@@ -43,10 +43,7 @@ def steepest(gradient: Array, norm: Norm) -> Array:
 
 
 def projected(change: Array, norm: Norm, radius: float) -> Array:
-    """The nearest change that is no larger than `radius`.
-
-    Onto the L1 ball by the sorting of Duchi et al., 2008.
-    """
+    """The orthogonal projection onto the ball; onto the L1 ball by sorting (Duchi et al., 2008)."""
     if norm == "Linf":
         return np.clip(change, -radius, radius)
     rows = change.reshape(len(change), -1)
@@ -65,7 +62,7 @@ def projected(change: Array, norm: Norm, radius: float) -> Array:
 
 
 def random_change(shape: tuple[int, ...], norm: Norm, radius: float, rng: np.random.Generator) -> Array:
-    """A change to start from, inside the ball: uniform in a box, or in a direction of its own."""
+    """A change to start from, inside the ball: uniform in a box, or of random direction and length."""
     drawn = rng.uniform(-1, 1, shape) if norm == "Linf" else rng.normal(size=shape)
     if norm == "Linf":
         return np.asarray(radius * drawn, "float32")
@@ -82,14 +79,10 @@ TABLE: dict[Norm, float] = {"Linf": 0.2, "L2": 0.5, "L1": 1.0}
 
 
 def default_epsilons(shape: tuple[int, ...], bounds: tuple[float, float]) -> dict[Norm, float]:
-    """The largest change of a row, by norm.
+    """The largest change of a row by norm, for rows of a shape (three axes: an image) and bounds of numbers.
 
     For images of another size, the Euclidean budget grows with the root of the number of pixels and the L1 budget with
-    their number, so that a pixel may change as much as in a small image.
-
-    Args:
-        shape: of a row: an image with three axes, or something else.
-        bounds: smallest and largest value of a number.
+    the number of pixels, so that a pixel may change as much as in a small image.
     """
     if len(shape) != 3:
         return dict(TABLE)
@@ -104,12 +97,7 @@ def default_epsilons(shape: tuple[int, ...], bounds: tuple[float, float]) -> dic
 
 
 def doubt_about(X: Any, epsilons: Mapping[Norm, float]) -> str | None:
-    """What to say where the default budgets, which are for standardised columns, do not suit a table.
-
-    Args:
-        X: `(n, columns)`.
-        epsilons: the default budgets.
-    """
+    """A note where the default budgets, which are for standardised columns, do not suit a table `(n, columns)`."""
     spread = np.asarray(X, "float64").std(axis=0)
     usual = float(np.median(spread[spread > 0])) if (spread > 0).any() else 1.0
     if 1 / 3 <= usual <= 3:
@@ -124,11 +112,11 @@ def doubt_about(X: Any, epsilons: Mapping[Norm, float]) -> str | None:
 def epsilons_of(
     given: Mapping[str, float] | None, shape: tuple[int, ...], bounds: tuple[float, float]
 ) -> dict[Norm, float]:
-    """The defaults, with what was given in their place.
+    """The default budgets, replaced by those that were given.
 
     Raises:
-        InvalidSetting: a budget for another norm, or one that is not above 0 or larger than X allows.
-        WrongType: they are not given by norm.
+        InvalidSetting: a budget is for another norm, is not above 0, or is larger than the bounds allow.
+        WrongType: budgets are not given by norm.
     """
     if given is not None and not isinstance(given, Mapping):
         raise WrongType(f"epsilons are sizes by norm, such as {{'Linf': 0.03}}; got {given!r}")
@@ -143,15 +131,7 @@ def epsilons_of(
 
 
 def check_size(name: str, norm: Norm, epsilon: float, shape: Shape, bounds: tuple[float, float]) -> None:
-    """Raise InvalidSetting if a budget is larger than the change of any row within the bounds into any other.
-
-    Args:
-        name: of the budget, for the message.
-        norm: of the budget.
-        epsilon: the largest change of a row.
-        shape: of a row; empty where rows are not one array.
-        bounds: smallest and largest value of a number.
-    """
+    """Raise InvalidSetting if a budget is larger than the distance of any two rows of a shape within the bounds."""
     numbers = math.prod(size or math.inf for size in shape) if shape else math.inf
     apart = (bounds[1] - bounds[0]) * {"Linf": 1.0, "L2": math.sqrt(numbers), "L1": numbers}[norm]
     if epsilon > apart * (1 + ROUNDING):
@@ -165,7 +145,7 @@ def bounds_of(given: Any, X: Any, shape: tuple[int, ...]) -> tuple[float, float]
     """The smallest and largest value of a number: as given, 0 and 1 for images within them, or as found in the rows.
 
     Raises:
-        InvalidSetting: they are no pair of numbers, the smaller first, or rows lie outside of them.
+        InvalidSetting: bounds are not two numbers, the smaller first, or rows lie outside.
     """
     low, high = float(np.min(X)), float(np.max(X))
     if given is None:

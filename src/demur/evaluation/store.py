@@ -17,7 +17,7 @@ from demur.evaluation.target import Array
 from demur.rows.layout import flat, is_table
 
 ROUNDING = 0.02
-"""Share of the rows on which a claim may fail: an attack that stops at the boundary leaves some to rounding."""
+"""Share of the rows on which a claim may fail: at the boundary, rounding decides."""
 
 
 class AttackedRows(NamedTuple):
@@ -33,25 +33,25 @@ class AttackedRows(NamedTuple):
     x: Array
     """`(n, *input_shape)`."""
     rows: Array
-    """`(n,)`, their numbers in the data that they were taken from."""
+    """`(n,)`, the numbers of the rows in the data."""
     y: Array
-    """`(n,)`, their true classes."""
+    """`(n,)`, the true classes."""
     fooled: Array
-    """`(n,)`, whether the classifier was wrong on them when they were made: what the attack claims."""
+    """`(n,)`, whether the classifier was wrong when the rows were made: what the attack claims."""
     origin: Mapping[str, str]
-    """What they were made from, by name: digests of data and classifier, and the attack's settings."""
+    """What the rows were made from, by name: digests of data and classifier, and the settings of the attack."""
     late: Array | None = None
     """See `demur.evaluation.attacks.Attacked`."""
 
     def write(self, file: Path) -> None:
-        """Write them, whole or not at all."""
+        """Write the rows, whole or not at all."""
         arrays = {key: value for key, value in self._asdict().items() if value is not None and key != "origin"}
         with whole(file) as stream:
             np.savez(stream, origin=np.array(json.dumps(dict(self.origin))), **arrays)
 
     @classmethod
     def read(cls, file: Path) -> "AttackedRows | None":
-        """Read them; None if there is no such file, or no whole one."""
+        """Read rows; None if there is no such file, or it is not whole."""
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 found = dict(arrays)
@@ -61,13 +61,7 @@ class AttackedRows(NamedTuple):
             return None
 
     def check(self, origin: Mapping[str, str], file: Path | str, y: Array | None = None) -> None:
-        """Raise CorruptEvaluation if they were made from something else.
-
-        Args:
-            origin: what they should have been made from.
-            file: where they were read from.
-            y: the classes that they should have, where that is known.
-        """
+        """Raise CorruptEvaluation if the rows were made from something else, or have other classes than `y`."""
         other = [name for name in {**self.origin, **origin} if self.origin.get(name) != origin.get(name)]
         other += [] if y is None or np.array_equal(self.y, y) else ["labels"]
         if other:
@@ -77,12 +71,7 @@ class AttackedRows(NamedTuple):
             )
 
     def check_claim(self, wrong: Array, file: Path | str) -> None:
-        """Raise CorruptEvaluation if the classifier is not wrong on the rows on which it was when they were made.
-
-        Args:
-            wrong: `(n,)`, whether the classifier is wrong on them now.
-            file: where they were read from.
-        """
+        """Raise CorruptEvaluation if the classifier is `wrong` now, `(n,)`, on other rows than it was then."""
         different = int((np.asarray(wrong) != self.fooled).sum())
         if different > max(1.0, ROUNDING * len(self.fooled)):
             raise CorruptEvaluation(
@@ -93,11 +82,11 @@ class AttackedRows(NamedTuple):
 
 
 class Store:
-    """Attacked rows by what was done to which, in a folder; or nowhere.
+    """Attacked rows in a folder, by attack and rows.
 
     Args:
         folder: made if it does not exist; None keeps nothing.
-        about: what all of them have in common, by name: digests of detector or classifier and of the rows, the seed.
+        about: what all have in common, by name: digests of detector or classifier and of the rows, the seed.
     """
 
     def __init__(self, folder: Path | None, about: Mapping[str, str]) -> None:
@@ -106,21 +95,21 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
 
     def file(self, key: Mapping[str, Any]) -> Path | None:
-        """The file of what is kept under a key: another one for everything else that rows are made from."""
+        """The file of the rows under a key; the name depends on everything that the rows are made from."""
         if self.folder is None:
             return None
         text = json.dumps(self.origin(key), sort_keys=True)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
     def origin(self, key: Mapping[str, Any]) -> dict[str, str]:
-        """What rows kept under a key are made from."""
+        """What the rows under a key are made from."""
         return {**self.about, "attack": json.dumps(dict(key), sort_keys=True, default=str)}
 
     def get(self, key: Mapping[str, Any], y: Any) -> AttackedRows | None:
-        """The rows kept under a key; None if there are none, or they cannot be read.
+        """The rows under a key; None if there are none, or they cannot be read.
 
         Raises:
-            CorruptEvaluation: the file under that key holds rows that were made from something else.
+            CorruptEvaluation: the file holds rows that were made from something else.
         """
         file = self.file(key)
         kept = None if file is None else AttackedRows.read(file)
@@ -129,22 +118,22 @@ class Store:
         return kept
 
     def put(self, key: Mapping[str, Any], made: AttackedRows) -> None:
-        """Keep rows under a key; a file is there whole or not at all."""
+        """Keep rows under a key."""
         file = self.file(key)
         if file is not None:
             made._replace(origin=self.origin(key)).write(file)
 
 
 class Stores(NamedTuple):
-    """Where attacked rows are kept, by what the attack knows."""
+    """Where attacked rows are kept."""
 
     classifier: Store = Store(None, {})
-    """For all detectors of the classifier."""
+    """Rows that serve all detectors of the classifier."""
     guard: Store = Store(None, {})
-    """For this one alone."""
+    """Rows for this detector alone."""
 
     def of(self, knowledge: Knowledge) -> Store:
-        """The store for attacks that know this."""
+        """The store for attacks of this knowledge."""
         return self.guard if knowledge == "white-box" else self.classifier
 
 
@@ -165,13 +154,13 @@ def digest_of_rows(X: Any, y: Any) -> str:
 
 
 def digest_of_classifier(detector: Detector) -> str:
-    """A SHA-256 of what the classifier has learned and how it is read."""
+    """A SHA-256 of what the classifier has learned, and of how it is read."""
     read_as = [detector.from_logits, detector.channels_last, detector.classifier.fingerprint()]
     return hashlib.sha256(json.dumps(read_as, default=str).encode()).hexdigest()
 
 
 def digest_of_detector(detector: Detector) -> str:
-    """A SHA-256 of what a detector has learned, how it is set, and of its classifier."""
+    """A SHA-256 of the settings of a detector, of what it has learned, and of the classifier."""
     digest = hashlib.sha256(json.dumps([type(detector).__name__, detector.settings], default=str).encode())
     digest.update(digest_of_classifier(detector).encode())
     for number in (detector.threshold, detector.uncertainty_weight):

@@ -87,28 +87,20 @@ def replaced(X: Any, changes: dict[int, npt.NDArray[Any]]) -> Any:
         for i, values in changes.items():
             result[:, i] = _fitted(values, result.dtype)
         return result
-    return (_replaced_in_pandas if hasattr(X, "iloc") else _replaced_in_polars)(X, changes)
-
-
-def _replaced_in_pandas(X: Any, changes: dict[int, npt.NDArray[Any]]) -> Any:
-    import pandas as pd
-
-    result = X.copy()
-    for i, values in changes.items():
-        dtype = series(X, i).dtype
-        result.isetitem(i, pd.Series(_fitted(values, dtype), index=X.index).astype(dtype))
-    return result
-
-
-def _replaced_in_polars(X: Any, changes: dict[int, npt.NDArray[Any]]) -> Any:
-    import polars as pl
-
-    result = X.clone()
+    is_pandas = hasattr(X, "iloc")
+    result = X.copy() if is_pandas else X.clone()
     for i, values in changes.items():
         old = series(X, i)
-        fitted = _fitted(values, old.dtype).tolist()
-        plain = [None if gone else value for gone, value in zip(old.is_null(), fitted, strict=True)]
-        result.replace_column(i, pl.Series(old.name, plain, strict=False).cast(old.dtype, strict=False))
+        fitted = _fitted(values, old.dtype)
+        if is_pandas:
+            import pandas as pd
+
+            result.isetitem(i, pd.Series(fitted, index=X.index).astype(old.dtype))
+        else:
+            import polars as pl
+
+            plain = [None if gone else value for gone, value in zip(old.is_null(), fitted.tolist(), strict=True)]
+            result.replace_column(i, pl.Series(old.name, plain, strict=False).cast(old.dtype, strict=False))
     return result
 
 
@@ -126,22 +118,16 @@ def _fitted(values: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
 
 
 def _column(values: Any) -> Column:
-    if _is_number(values.dtype):
+    dtype, kind = values.dtype, getattr(values.dtype, "kind", "O")
+    if dtype.is_numeric() if hasattr(dtype, "is_numeric") else kind in "iuf":
         as_float = values.cast(float) if hasattr(values, "cast") else values.astype("float64")
         array = as_float if isinstance(as_float, np.ndarray) else as_float.to_numpy()
         return Column(np.asarray(array, "float64"), is_number=True, is_category=False)
     array = np.empty(len(values), object)
     array[:] = values.tolist() if isinstance(values, np.ndarray) else values.to_list()
-    return Column(array, is_number=False, is_category=_is_category(values.dtype, array))
-
-
-def _is_number(dtype: Any) -> bool:
-    return bool(dtype.is_numeric() if hasattr(dtype, "is_numeric") else getattr(dtype, "kind", "O") in "iuf")
-
-
-def _is_category(dtype: Any, values: npt.NDArray[Any]) -> bool:
-    is_time = dtype.is_temporal() if hasattr(dtype, "is_temporal") else getattr(dtype, "kind", "O") in "mM"
-    return not is_time and all(isinstance(value, Hashable) for value in values)
+    is_time = dtype.is_temporal() if hasattr(dtype, "is_temporal") else kind in "mM"
+    is_category = not is_time and all(isinstance(value, Hashable) for value in array)
+    return Column(array, is_number=False, is_category=is_category)
 
 
 def _is_missing(value: Any) -> bool:

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from demur.calibration.metrics import Estimate, Pair, ScoreEvaluation, cohens_d, evaluate_scores, lead, share
-from demur.evaluation.comparison import OWN
 from demur.evaluation.norms import NORMS, size
-from demur.evaluation.result import Clean, Comparison, Example, Harm, Knowledge, Threat, WorstCase
+from demur.evaluation.result import OWN, Clean, Comparison, Example, Harm, Knowledge, Threat, WorstCase
 from demur.evaluation.target import Array, Target, Verdict
 
 LATE = 0.02

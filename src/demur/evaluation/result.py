@@ -16,7 +16,6 @@ from demur.atomic import write_text
 from demur.calibration.metrics import Estimate, Lead, ScoreEvaluation
 from demur.calibration.wording import AT_SEVERITY, count, percent
 from demur.errors import CorruptEvaluation
-from demur.evaluation.comparison import OWN
 from demur.extras import extra
 from demur.summary import Readable, Summary
 
@@ -24,6 +23,8 @@ Knowledge = Literal["grey-box", "black-box", "white-box", "corruption"]
 """Grey-box attackers know the classifier, black-box ones the classifier's answers, white-box ones classifier and guard;
 behind a corruption there is no attacker."""
 
+OWN = "demur"
+"""The name of the guard's own score among those of the baselines."""
 FORMAT = 1
 NUMBERS = re.compile(r"\[[-+.\w,\s]*\]")
 """A list of numbers or of truth values in JSON: written in one line."""

@@ -20,12 +20,12 @@ from demur.detectors.base import Detector, check_detector
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongRows, WrongType
 from demur.evaluation.attacks import Attack
 from demur.evaluation.baselines import Baseline, baseline_names, prepared, scores_of
-from demur.evaluation.comparison import OWN, RIGHT_ROWS
+from demur.evaluation.comparison import RIGHT_ROWS
 from demur.evaluation.norms import Norm, bounds_of, doubt_about, epsilons_of
 from demur.evaluation.outcomes import Outcome, Unchanged, comparisons, threat_of, worst_cases
 from demur.evaluation.pace import Pace, cost_of, try_in_time
 from demur.evaluation.reporter import Reporter
-from demur.evaluation.result import Check, Evaluation
+from demur.evaluation.result import OWN, Check, Evaluation
 from demur.evaluation.sanity import check_all
 from demur.evaluation.schedule import FEWEST
 from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_of_detector, digest_of_rows

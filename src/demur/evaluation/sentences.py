@@ -1,13 +1,11 @@
 """An evaluation in plain words, the worst first, and a table of the main figures."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from demur.calibration.wording import NONE, among, count, in_short, interval, listed, percent, percentage
 from demur.errors import WrongType
 from demur.evaluation.comparison import (
     BETTER,
-    OWN,
     RIGHT_ROWS,
     WORSE,
     compared,
@@ -17,9 +15,7 @@ from demur.evaluation.comparison import (
     differences,
     telling,
 )
-
-if TYPE_CHECKING:
-    from demur.evaluation.result import Evaluation, Threat
+from demur.evaluation.result import OWN, Evaluation, Threat
 
 ATTACKERS = {
     "white-box": "An attacker who knows the classifier and the guard",
@@ -39,7 +35,7 @@ LEVEL = 0.05
 """Below this, a p-value speaks against chance."""
 
 
-def sentences(evaluation: "Evaluation") -> list[str]:
+def sentences(evaluation: Evaluation) -> list[str]:
     """Say in sentences what an evaluation found.
 
     What gets through comes first, then what may flatter the figures, then false alarms, what is caught, corruption,
@@ -68,13 +64,13 @@ def sentences(evaluation: "Evaluation") -> list[str]:
     return [sentence for part in parts for sentence in part(evaluation)]
 
 
-def _void(evaluation: "Evaluation") -> Iterator[str]:
+def _void(evaluation: Evaluation) -> Iterator[str]:
     for check in evaluation.checks:
         if check.name == RIGHT_ROWS and not check.passed:
             yield f"All figures are void until this is explained: {check.detail[0].lower()}{check.detail[1:]}"
 
 
-def _through(evaluation: "Evaluation") -> Iterator[str]:
+def _through(evaluation: Evaluation) -> Iterator[str]:
     """What the strongest attackers get through: the worst of all, and the worst who knows the guard."""
     attacks = [t for t in evaluation.of_interest if t.knowledge in ATTACKERS and t.attempted]
     knowing = [t for t in attacks if t.knowledge == "white-box"]
@@ -103,7 +99,7 @@ def _through(evaluation: "Evaluation") -> Iterator[str]:
         )
 
 
-def _doubts(evaluation: "Evaluation") -> Iterator[str]:
+def _doubts(evaluation: Evaluation) -> Iterator[str]:
     """What may make the figures look better than they are."""
     checks = evaluation.checks
     failed = [check.name for check in checks if check.passed is False]
@@ -126,7 +122,7 @@ def _doubts(evaluation: "Evaluation") -> Iterator[str]:
         )
 
 
-def _unchanged(evaluation: "Evaluation") -> Iterator[str]:
+def _unchanged(evaluation: Evaluation) -> Iterator[str]:
     """False alarms, measured and promised, and accuracy without any attack."""
     clean, promised = evaluation.clean, evaluation.promised_fpr
     alarms = round(clean.fpr.value * evaluation.rows)
@@ -150,11 +146,11 @@ def _unchanged(evaluation: "Evaluation") -> Iterator[str]:
         yield f"On these the classifier alone is right on {before}; correction {does} {after}{chance}."
 
 
-def _caught(evaluation: "Evaluation") -> Iterator[str]:
+def _caught(evaluation: Evaluation) -> Iterator[str]:
     """For each kind of attacker, the attacks that are caught least and most."""
     alarms = percent(evaluation.clean.fpr.value)
 
-    def share(threat: "Threat") -> str:
+    def share(threat: Threat) -> str:
         n, k = _counts(threat)
         return among(k, n, f"{threat.title} attack")
 
@@ -174,11 +170,11 @@ def _caught(evaluation: "Evaluation") -> Iterator[str]:
         yield f"{count(len(idle), 'threat')} never fooled the classifier: there was nothing to catch ({listed(idle)})."
 
 
-def _flagged(threat: "Threat") -> float:
+def _flagged(threat: Threat) -> float:
     return threat.flagged.value if threat.flagged is not None else 0.0
 
 
-def _counts(threat: "Threat") -> tuple[int, int]:
+def _counts(threat: Threat) -> tuple[int, int]:
     """On how many rows an attack succeeded, and how many of these are flagged."""
     n = sum(threat.successful)
     return n, round(_flagged(threat) * n)
@@ -188,7 +184,7 @@ def _in_percent(n: int, k: int) -> str:
     return f" ({percent(k / n)})" if 0 < k < n else ""
 
 
-def _corruptions(evaluation: "Evaluation") -> Iterator[str]:
+def _corruptions(evaluation: Evaluation) -> Iterator[str]:
     threats = [t for t in evaluation.of_interest if t.knowledge == "corruption" and t.flagged is not None]
     if not threats:
         return
@@ -209,7 +205,7 @@ def _corruptions(evaluation: "Evaluation") -> Iterator[str]:
     yield f"{sentence}."
 
 
-def _corrections(evaluation: "Evaluation") -> Iterator[str]:
+def _corrections(evaluation: Evaluation) -> Iterator[str]:
     """Under which threats correction changes how many answers are right, beyond chance."""
     threats = evaluation.of_interest
     if not threats:
@@ -236,7 +232,7 @@ def _corrections(evaluation: "Evaluation") -> Iterator[str]:
     yield f"Correction leaves {listed(parts)} ({test})."
 
 
-def _baselines(evaluation: "Evaluation") -> Iterator[str]:
+def _baselines(evaluation: Evaluation) -> Iterator[str]:
     """Which baselines are better or worse than the guard's score, beyond chance, over all threats of each knowledge."""
     threats, names = compared(evaluation)
     if not names:
@@ -264,12 +260,12 @@ def _baselines(evaluation: "Evaluation") -> Iterator[str]:
         yield "Whether a simpler score does better was not tested: the evaluation is from an earlier demur."
 
 
-def _left_out(evaluation: "Evaluation") -> Iterator[str]:
+def _left_out(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.notes:
         yield f"Left out or cut short: {'; '.join(map(in_short, evaluation.notes))}."
 
 
-def main_figures(evaluation: "Evaluation") -> list[list[str]]:
+def main_figures(evaluation: Evaluation) -> list[list[str]]:
     """The table of a summary, heads first: each attack at the strength asked for, and each corruption."""
     threats, clean = evaluation.of_interest, evaluation.clean
     rows = [_figures(threat.title, [threat]) for threat in threats if threat.knowledge != "corruption"]
@@ -280,7 +276,7 @@ def main_figures(evaluation: "Evaluation") -> list[list[str]]:
     return [heads, ["unchanged", f"{evaluation.rows:,}", *unchanged, ""], *rows]
 
 
-def _figures(title: str, threats: "list[Threat]") -> list[str]:
+def _figures(title: str, threats: list[Threat]) -> list[str]:
     """A row of the table: of a threat, or the means over several severities."""
 
     def mean(values: Iterable[float]) -> float | None:

@@ -10,8 +10,8 @@ import numpy as np
 from demur.backends import current
 from demur.evaluation.attacks import Attack, Attacked
 from demur.evaluation.baselines import Baseline, scores_of
-from demur.evaluation.comparison import OWN
 from demur.evaluation.outcomes import Changed, Outcome, Unchanged, distances, examples_of, joined, outcome_of
+from demur.evaluation.result import OWN
 from demur.evaluation.store import AttackedRows, Stores
 from demur.evaluation.target import Array, Target, TimeIsUp
 from demur.evaluation.threats import Corruption, Threat, described

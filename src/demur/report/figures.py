@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from demur.evaluation.comparison import OWN, detection_of, telling
-from demur.evaluation.result import Evaluation, Threat
+from demur.evaluation.comparison import detection_of, telling
+from demur.evaluation.result import OWN, Evaluation, Threat
 from demur.extras import extra
 from demur.plots import plot_accuracy, plot_roc, plot_score_distribution, plot_severity
 from demur.report.groups import Group, groups

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from demur.calibration.metrics import Estimate
-from demur.evaluation.comparison import OWN, compared, detection_of, differences
-from demur.evaluation.result import Evaluation, Threat
+from demur.evaluation.comparison import compared, detection_of, differences
+from demur.evaluation.result import OWN, Evaluation, Threat
 
 KNOWLEDGE = {
     "grey-box": "Grey-box",

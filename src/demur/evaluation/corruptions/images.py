@@ -1,8 +1,7 @@
 """Corruptions of images in [0, 1]: the registry, and `corrupt`, which applies one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +25,7 @@ PIXELS_TOGETHER = 2**19
 """Pixels changed at once, so that a large data set takes little memory."""
 
 
-@dataclass(frozen=True)
-class Corruption:
+class Corruption(NamedTuple):
     """One corruption and its five levels."""
 
     change: Change

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -18,7 +18,6 @@ from demur._version import __version__
 from demur.checks import check_whole, explained, seconds_of
 from demur.detectors.base import Detector, check_detector
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongRows, WrongType
-from demur.evaluation.attacks import Attack
 from demur.evaluation.baselines import Baseline, baseline_names, prepared, scores_of
 from demur.evaluation.comparison import RIGHT_ROWS
 from demur.evaluation.norms import Norm, bounds_of, doubt_about, epsilons_of
@@ -28,9 +27,9 @@ from demur.evaluation.reporter import Reporter
 from demur.evaluation.result import OWN, Check, Evaluation
 from demur.evaluation.sanity import check_all
 from demur.evaluation.schedule import FEWEST
-from demur.evaluation.store import Store, Stores, digest_of_classifier, digest_of_detector, digest_of_rows
+from demur.evaluation.store import Stores, digest_of_rows
 from demur.evaluation.target import Array, Target, Verdict
-from demur.evaluation.threats import Corruption, Threat, attacks_of, corruptions_of, omissions
+from demur.evaluation.threats import Threat, attacks_of, corruptions_of, omissions
 from demur.evaluation.trial import CHUNK, Scene, Trial
 from demur.rows.layout import Field, check_layout, row_count, taken
 from demur.rows.sources import collected
@@ -39,6 +38,8 @@ SHARE = 0.1
 """Of a time budget: the most that unchanged rows may cost, and that the figures of all threats may."""
 LEARNING = 0.2
 """Of a time budget: the most that the training of a baseline may cost."""
+FINE = "Rows are on the scale of those of fit and not among them, and labels are not those of other rows."
+"""The detail of the check where nothing is wrong with the rows."""
 
 
 @explained
@@ -110,21 +111,24 @@ def evaluate(
             `y` are the classes of other rows. It is a failed check, and the first sentence of the evaluation, too.
     """
     started = time.monotonic()
-    X, y = _checked(detector, X, y, resamples, seed)
-    X_train = None if X_train is None else collected(X_train, detector.classifier.layout, "X_train")[0]
-    asked = _asked(detector, X, X_train, attacks, corruptions, baselines, epsilons, bounds, class_names)
-    target, notes, folder = asked.target, asked.notes, _folder(out)
+    X, y, X_train = _checked(detector, X, y, X_train, resamples, seed)
+    notes: list[str] = []
+    target, limits = _target(detector, X, bounds, epsilons, None if attacks is None else notes)
+    names = _class_names(detector, class_names)
+    asked_attacks = attacks_of(attacks, target, limits, notes)
+    asked_corruptions = corruptions_of(corruptions, target, X, X_train, notes)
+    asked_baselines, folder = baseline_names(baselines), _folder(out)
     seconds = math.inf if budget is None else seconds_of(budget, "budget")
     with Reporter(verbose) as reporter:
         # One order for all threats, so that those tried on fewer rows are tried on the same ones.
         order = np.random.default_rng(seed).permutation(row_count(X))
         X, y = taken(X, order), y[order]
-        threats: list[Threat] = [*asked.attacks, *asked.corruptions]
+        threats: list[Threat] = [*asked_attacks, *asked_corruptions]
         reporter.say("timing the classifier and the guard ...")
         cost = cost_of(target, X, within=SHARE * seconds / 2)
-        made = (Baseline.registry[name](target, X_train, seed) for name in asked.baselines)
+        made = (Baseline.registry[name](target, X_train, seed) for name in asked_baselines)
         compared, slow = prepared(made, notes, reporter, LEARNING * seconds)
-        digest = digest_of_rows(X, y)
+        about = {"rows": digest_of_rows(X, y), "bounds": str(target.bounds), "seed": str(seed), "chunk": str(CHUNK)}
         given, pace = len(y), None
         if seconds < math.inf:
             pace = Pace.measured(target, X, compared, cost, resamples)
@@ -133,22 +137,15 @@ def evaluate(
         unchanged = _unchanged(target, X, y, compared, reporter)
         with _told() as wrong_rows:
             detector.check_rows(X, unchanged.verdict.reference, y, X_train, y_train)
-        stores = Stores() if folder is None else _stores(folder / "attacked", target, digest, unchanged, seed)
+        # With the classes of the first rows: nothing else tells what a classifier that is a function has learned.
+        about["rows"] += str(unchanged.verdict.reference[:FEWEST].tolist())
+        about["demur"] = __version__
+        stores = Stores() if folder is None else Stores.inside(folder / "attacked", about, detector)
         scene = Scene(target, X, unchanged, compared, stores, seed)
         trials = [Trial(threat, scene) for threat in threats]
         if pace is not None:
             try_in_time(trials, pace, started + seconds, reporter)
-        outcomes: list[Outcome] = []
-        for title, severities in itertools.groupby(trials, _heading):
-            found = []
-            for trial in severities:
-                if pace is None:
-                    with reporter.counting(trial.threat.title, trial.most) as count:
-                        trial.extend(trial.most, count=count)
-                found += [trial.outcome()] if trial.tried else []
-            if found:
-                reporter.found(title, found)
-            outcomes += found
+        outcomes = _outcomes(trials, reporter, goes_on=pace is None)
         left_out = omissions(
             threats,
             [trial.tried for trial in trials],
@@ -167,20 +164,23 @@ def evaluate(
             detector=type(detector).__name__,
             classifier=detector.classifier.title,
             data_type=detector.data_type,
-            input_shape=list(asked.shape),
-            class_names=asked.class_names,
+            input_shape=list(target.layout.shape) if target.is_one_array else [],
+            class_names=names,
             threshold=np.atleast_1d(np.asarray(detector.threshold, "float64")).tolist(),
             promised_fpr=None if detector.calibration is None else detector.calibration.fpr,
             rows=len(y),
             clean=unchanged.clean(),
             threats=measured,
             worst_cases=worst_cases(outcomes, unchanged, resamples=resamples, seed=seed),
-            checks=[_rows_check(wrong_rows), *check_all(target, unchanged, outcomes)],
+            checks=[
+                Check(RIGHT_ROWS, not wrong_rows, " ".join(wrong_rows) or FINE),
+                *check_all(target, unchanged, outcomes),
+            ],
             cost=cost,
             settings={
-                "attacks": [attack.settings for attack in asked.attacks],
-                "corruptions": list(dict.fromkeys(corruption.name for corruption in asked.corruptions)),
-                "epsilons": dict(asked.epsilons),
+                "attacks": [attack.settings for attack in asked_attacks],
+                "corruptions": list(dict.fromkeys(corruption.name for corruption in asked_corruptions)),
+                "epsilons": dict(limits),
                 "bounds": list(target.bounds),
                 "budget": budget,
                 "seed": seed,
@@ -212,18 +212,24 @@ def _told() -> Iterator[list[str]]:
         checks.warn(warning.message)
 
 
-def _rows_check(told: Sequence[str]) -> Check:
-    fine = "Rows are on the scale of those of fit and not among them, and labels are not those of other rows."
-    return Check(RIGHT_ROWS, not told, " ".join(told) or fine)
+def _outcomes(trials: Sequence[Trial], reporter: Reporter, *, goes_on: bool) -> list[Outcome]:
+    """Try threats on all rows, if that is still to do, and write a line for each attack and each corruption."""
+    outcomes: list[Outcome] = []
+    for title, several in itertools.groupby(trials, lambda trial: trial.heading):
+        found = []
+        for trial in several:
+            if goes_on:
+                with reporter.counting(trial.threat.title, trial.most) as count:
+                    trial.extend(trial.most, count=count)
+            found += [trial.outcome()] if trial.tried else []
+        if found:
+            reporter.found(title, found)
+        outcomes += found
+    return outcomes
 
 
-def _heading(trial: Trial) -> str:
-    """What to call a threat; the severities of a corruption have one heading."""
-    return trial.threat.name if isinstance(trial.threat, Corruption) else trial.threat.title
-
-
-def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[Any, Array]:
-    """Rows as the classifier takes them, and their classes."""
+def _checked(detector: Any, X: Any, y: Any, X_train: Any, resamples: int, seed: int) -> tuple[Any, Array, Any]:
+    """Rows as the classifier takes them, their classes, and training rows."""
     check_detector(detector)
     detector.check_trained()
     if detector.threshold is None:
@@ -233,62 +239,36 @@ def _checked(detector: Any, X: Any, y: Any, resamples: int, seed: int) -> tuple[
     check_whole("resamples", resamples, 1)
     check_whole("seed", seed, 0)
     X = detector.ready_for(X)
-    X, labels = collected(X, detector.classifier.layout, labels=y is None)
-    X = check_layout(X, detector.classifier.layout, finite=not detector.route.takes_missing)
-    y = labels if y is None else y
-    return X, detector.labels.indices(y, row_count(X))
-
-
-class _Asked(NamedTuple):
-    """What an evaluation shall do, checked."""
-
-    target: Target
-    shape: tuple[int, ...]
-    """Of a row; empty where rows are not one array of numbers."""
-    class_names: list[str]
-    epsilons: dict[Norm, float]
-    attacks: list[Attack]
-    corruptions: list[Corruption]
-    baselines: list[str]
-    notes: list[str]
-    """What is left out, and why."""
-
-
-def _asked(
-    detector: Detector,
-    X: Any,
-    X_train: Any,
-    attacks: Any,
-    corruptions: Any,
-    baselines: Any,
-    epsilons: Any,
-    bounds: Any,
-    names: Any,
-) -> _Asked:
-    notes: list[str] = []
-    layout: Any = detector.classifier.layout
+    layout, finite = detector.classifier.layout, not detector.route.takes_missing
+    X, labels = collected(X, layout, labels=y is None)
+    X = check_layout(X, layout, finite=finite)
+    y = detector.labels.indices(labels if y is None else y, row_count(X))
     if X_train is not None:
-        check_layout(X_train, layout, name="X_train", finite=not detector.route.takes_missing)
+        X_train = collected(X_train, layout, "X_train")[0]
+        check_layout(X_train, layout, name="X_train", finite=finite)
+    return X, y, X_train
+
+
+def _target(
+    detector: Detector, X: Any, bounds: Any, epsilons: Any, notes: list[str] | None
+) -> tuple[Target, dict[Norm, float]]:
+    """The target and the budgets; a doubt about default budgets is noted, if there are notes."""
+    layout: Any = detector.classifier.layout
     is_plain = isinstance(layout, Field)
     shape = tuple(layout.shape) if is_plain else ()
     target = Target(detector, bounds_of(bounds, X, shape) if is_plain else (0.0, 1.0))
     limits = epsilons_of(epsilons, shape, target.bounds)
-    if epsilons is None and attacks is not None and len(shape) == 1 and target.is_continuous:
+    if epsilons is None and notes is not None and len(shape) == 1 and target.is_continuous:
         doubt = doubt_about(X, limits)
         notes += [] if doubt is None else [doubt]
+    return target, limits
+
+
+def _class_names(detector: Detector, names: Any) -> list[str]:
     classes = detector.labels
     if names is not None and len(names) != classes.count:
         raise InvalidSetting(f"class_names needs a name for each of the {classes.count} classes; got {len(names)}")
-    return _Asked(
-        target=target,
-        shape=shape,
-        class_names=classes.all_names if names is None else [str(name) for name in names],
-        epsilons=limits,
-        attacks=attacks_of(attacks, target, limits, notes),
-        corruptions=corruptions_of(corruptions, target, X, X_train, notes),
-        baselines=baseline_names(baselines),
-        notes=notes,
-    )
+    return classes.all_names if names is None else [str(name) for name in names]
 
 
 def _folder(out: Any) -> Path | None:
@@ -316,14 +296,6 @@ def _unchanged(target: Target, X: Any, y: Array, compared: Sequence[Baseline], r
     verdict = Verdict(*map(np.concatenate, zip(*verdicts, strict=True)))
     by_name = {name: np.concatenate([part[name] for part in scores]) for name in scores[0]}
     return Unchanged(y, verdict, {OWN: verdict.score, **by_name})
-
-
-def _stores(folder: Path, target: Target, digest: str, unchanged: Unchanged, seed: int) -> Stores:
-    # With the classes of the first rows: nothing else tells what a classifier that is a function has learned.
-    rows = digest + str(unchanged.verdict.reference[:FEWEST].tolist())
-    about = {"rows": rows, "bounds": str(target.bounds), "seed": str(seed), "chunk": str(CHUNK), "demur": __version__}
-    classifier, guard = digest_of_classifier(target.detector), digest_of_detector(target.detector)
-    return Stores(Store(folder, about | {"classifier": classifier}), Store(folder, about | {"detector": guard}))
 
 
 def _versions() -> dict[str, str]:

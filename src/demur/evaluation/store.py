@@ -5,7 +5,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -131,6 +131,12 @@ class Stores(NamedTuple):
     """Rows that serve all detectors of the classifier."""
     guard: Store = Store(None, {})
     """Rows for this detector alone."""
+
+    @classmethod
+    def inside(cls, folder: Path, about: Mapping[str, str], detector: Detector) -> Self:
+        """The stores in a folder, for rows that have so much in common."""
+        classifier, guard = digest_of_classifier(detector), digest_of_detector(detector)
+        return cls(Store(folder, {**about, "classifier": classifier}), Store(folder, {**about, "detector": guard}))
 
     def of(self, knowledge: Knowledge) -> Store:
         """The store for attacks of this knowledge."""

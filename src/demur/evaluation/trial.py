@@ -55,6 +55,11 @@ class Trial:
         self.examples = (1 if threat.severity == 3 else 0) if isinstance(threat, Corruption) else 4
 
     @property
+    def heading(self) -> str:
+        """The title of the threat; all severities of a corruption share one."""
+        return self.threat.name if isinstance(self.threat, Corruption) else self.threat.title
+
+    @property
     def tried(self) -> int:
         """Rows that it has been tried on."""
         return sum(len(part.rows) for part in self.parts)

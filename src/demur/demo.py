@@ -188,7 +188,7 @@ def measure(answer: Callable[[Any], Any], threshold: float, test: datasets.Part,
 
 
 def measure_confidence(target: Target, held_out: Any, test: datasets.Part, variants: dict[str, Any]) -> Any:
-    """Measure the same of the classifier's highest probability, which needs no guard and corrects nothing."""
+    """Measure the classifier's highest probability in the same way: it needs no guard and corrects nothing."""
     confidence = MaximumProbability(target)
 
     def answer(X: Any) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def measure_confidence(target: Target, held_out: Any, test: datasets.Part, varia
 
     found = measure(answer, percentile_threshold(answer(held_out)["instance_score"], 95), test, variants)
     for row in found["rows"].values():
-        # Another score than in nats: its means would stand beside means in nats.
+        # This score is not in nats, and its means would stand beside means in nats.
         row |= {"harmful_score": None, "harmless_score": None}
     return found
 

@@ -1,4 +1,4 @@
-"""Scores that cost less than a guard, which must beat them to be worth its cost. A new one is a class here."""
+"""Simpler scores, which a guard must beat to be worth the cost. A new score is a class."""
 
 import abc
 import copy
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 from scipy.ndimage import median_filter
+from scipy.special import logsumexp
 
 from demur.backends import current
 from demur.calibration.wording import grouped
@@ -29,7 +30,7 @@ from demur.rows.sources import SOME, as_source
 
 
 class Baseline(abc.ABC):
-    """One score, the higher the more suspicious. A subclass is known by its `name`.
+    """One score, the higher the more suspicious. A subclass registers under its `name`.
 
     Examples:
         >>> baseline = Baseline.registry["entropy"](Target(detector))
@@ -57,7 +58,7 @@ class Baseline(abc.ABC):
 
     @property
     def missing(self) -> str | None:
-        """Why the score cannot be had for this target; None if it can."""
+        """Why there is no such score for this target; None if there is."""
         return None
 
     def prepare(self) -> Iterable[float]:
@@ -118,8 +119,7 @@ class Energy(Baseline):
         logits = outputs[1].reshape(len(outputs[1]), -1).astype("float64")
         if logits.shape[1] == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-        top = logits.max(axis=1)
-        return np.asarray(-(top + np.log(np.exp(logits - top[:, None]).sum(axis=1))))
+        return np.asarray(-logsumexp(logits, axis=1))
 
 
 class FeatureSqueezing(Baseline):
@@ -238,11 +238,11 @@ def baseline_names(asked: Any) -> list[str]:
 def prepared(
     baselines: Iterable[Baseline], notes: list[str], reporter: Reporter, limit: float
 ) -> tuple[list[Baseline], list[str]]:
-    """Those that can be had, ready, and the names of those whose training would take longer than the limit.
+    """The baselines that are possible, ready, and the names of those whose training would take too long.
 
     Args:
         baselines: all that were asked for.
-        notes: a note on those that cannot be had is added.
+        notes: a note on baselines that are not possible is added.
         reporter: shows a bar for each.
         limit: seconds for the training of one.
     """

@@ -17,7 +17,7 @@ UNKNOWN = Estimate(0.0, 0.0, 1.0)
 
 
 class Description(NamedTuple):
-    """What a threat is; the fields are those of `demur.evaluation.result.Threat`."""
+    """What a threat is; see `demur.evaluation.result.Threat`."""
 
     name: str
     strength: float | None

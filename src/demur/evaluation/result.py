@@ -52,7 +52,7 @@ class Clean:
 
 @dataclass(frozen=True)
 class Harm:
-    """Scores of the rows that a change harmed against those that it did not."""
+    """Scores of rows that a change harmed, against scores of rows that it did not harm."""
 
     harmful: int
     harmless: int
@@ -88,8 +88,8 @@ class Example:
 class Threat:
     """One way that rows are changed, and what the guard makes of it.
 
-    *Attempted* are the rows that the classifier gets right unchanged; *successful*, those of them that the classifier
-    gets wrong changed. The guarded classifier is wrong where a row is *accepted and wrong* (not flagged, and the
+    *Attempted* are the rows that the classifier gets right unchanged; *successful* are the attempted rows that it gets
+    wrong changed. The guarded classifier is wrong where a row is *accepted and wrong* (not flagged, and the
     classifier wrong) or *corrected to wrong* (flagged, and the opinion wrong).
     """
 
@@ -215,7 +215,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Evaluation(Readable):
-    """What `evaluate` found; it prints as its `summary`. See `sentences`, `to_json`, `to_frame` and `demur report`.
+    """What `evaluate` found; printed, the `summary`. See `sentences`, `to_json`, `to_frame` and `demur report`.
 
     Examples:
         >>> evaluation

@@ -21,13 +21,13 @@ class Price(NamedTuple):
     a_row: float
     """Seconds."""
     start: float = 0.0
-    """Seconds before the first row, such as those of compilation."""
+    """Seconds before the first row, such as compilation."""
     tried: int = 0
     """Rows that it has been tried on already: neither they nor the start cost anything more."""
     kind: str = ""
     """Threats of one kind are tried on the same rows."""
     weight: float = 1.0
-    """How much its figures matter."""
+    """How much the figures of the threat matter."""
     for_the_curve: bool = False
     """See `demur.evaluation.result.Threat`."""
 
@@ -50,11 +50,11 @@ def in_order(prices: Sequence[Price]) -> list[int]:
 def scheduled(prices: Sequence[Price], seconds: float) -> list[int]:
     """How many rows each threat is tried on within some time: none, or at least `FEWEST` (or all, of fewer).
 
-    1. Each threat in its order gets `FEWEST` rows, if the time that is left suffices; otherwise it is left out.
+    1. In their order, threats get `FEWEST` rows, if the time that is left suffices; otherwise they are left out.
     2. The rest of the time goes into more rows, the same for all threats of a kind: in proportion to the square root of
        the kind's weight over what a row costs in all its threats. Of all ways to spend the time, this one makes the
        weighted sum of the figures' variances smallest (Cochran, 1977, *Sampling Techniques*, 5.5).
-    3. What is for a curve gets time only if everything else is tried on all its rows.
+    3. Threats for a curve get time only if everything else is tried on all rows.
 
     Examples:
         >>> cheap, dear = Price(400, a_row=0.01, kind="cheap"), Price(400, a_row=0.16, start=2, kind="dear")

@@ -41,7 +41,7 @@ LEAST = 1e-7
 
 
 def axes_or_new(ax: Any) -> Any:
-    """The axes given, or those of a new figure, which a notebook shows.
+    """The axes given, or the axes of a new figure, which a notebook shows.
 
     Raises:
         MissingExtra: matplotlib is not installed.

@@ -68,7 +68,7 @@ def contrast(x: Images, kept: float, draws: Draws) -> Any:
 
 @corruption("saturate", ((0.5, 1.2), (0.2, 1.4), (2, 1.7), (3, 2.2), (4.5, 3)))
 def saturate(x: Images, level: tuple[float, float], draws: Draws) -> Any:
-    """Fade the colours (1, 2) or overdrive them (3 to 5). One channel has none: its bright tones burn out instead."""
+    """Fade the colours (1, 2) or overdrive them (3 to 5). In one channel, bright tones burn out instead."""
     factor, gain = level
     if x.shape[-1] == 1:
         return x * np.float32(gain)
@@ -189,7 +189,7 @@ def spatter(x: Images, level: tuple[float, tuple[float, float, float]], draws: D
 
 
 def disc(radius: float) -> npt.NDArray[np.float32]:
-    """A round kernel that sums to one; pixels at its edge count by how far they are within."""
+    """A round kernel that sums to one; a pixel at the edge counts by the share inside."""
     reach = int(np.ceil(radius))
     distance = np.hypot(*np.ogrid[-reach : reach + 1, -reach : reach + 1])
     kernel = np.clip(radius + 0.5 - distance, 0, 1)
@@ -197,7 +197,7 @@ def disc(radius: float) -> npt.NDArray[np.float32]:
 
 
 def coarse(x: Images, size: int, axis: int) -> Images:
-    """Average over `size` equal stretches of an axis, and repeat each average over its stretch."""
+    """Average over `size` equal stretches of an axis; each pixel becomes the average of the stretch."""
     length = x.shape[axis]
     sums = np.concatenate([np.zeros_like(x.take([0], axis)), x.cumsum(axis, "float64")], axis)
     edges = np.linspace(0, length, size + 1)

@@ -7,24 +7,8 @@ import numpy as np
 
 from demur.checks import chosen
 from demur.errors import WrongType
-from demur.evaluation.attacks import (
-    FGSM,
-    PGD,
-    PGDL2,
-    SLIDE,
-    Attack,
-    BothPathsPGD,
-    CarliniWagner,
-    ConfidentCarliniWagner,
-    DeepFool,
-    DefendedPathPGD,
-    GuardedHopSkipJump,
-    HopSkipJump,
-    LogitMatching,
-    OrthogonalPGD,
-    SelectivePGD,
-    WeightedPGD,
-)
+from demur.evaluation import attacks
+from demur.evaluation.attacks import Attack
 from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
 from demur.evaluation.norms import Norm, check_size
 from demur.evaluation.outcomes import Description
@@ -73,26 +57,35 @@ def default_attacks(epsilons: Mapping[Norm, float], bounds: tuple[float, float])
     linf, l2, l1 = (epsilons[norm] for norm in ("Linf", "L2", "L1"))
     everything = 0.5 * (bounds[1] - bounds[0])
     grown = sorted({epsilon for epsilon in (linf / 4, linf / 2, 2 * linf) if epsilon < everything} | {linf, everything})
-    attacks: list[Attack] = [
-        FGSM(linf),
-        *map(PGD, grown),
-        PGDL2(l2),
-        SLIDE(l1),
-        DeepFool(),
-        CarliniWagner(),
-        ConfidentCarliniWagner(),
-        HopSkipJump(),
-        *(WeightedPGD(epsilon) for epsilon in (linf / 2, linf, 2 * linf)),
-        *(kind(linf) for kind in (SelectivePGD, OrthogonalPGD, BothPathsPGD, DefendedPathPGD, LogitMatching)),
-        WeightedPGD(l2, norm="L2"),
-        WeightedPGD(l1, norm="L1"),
-        GuardedHopSkipJump(l2),
+    found: list[Attack] = [
+        attacks.FGSM(linf),
+        *map(attacks.PGD, grown),
+        attacks.PGDL2(l2),
+        attacks.SLIDE(l1),
+        attacks.DeepFool(),
+        attacks.CarliniWagner(),
+        attacks.ConfidentCarliniWagner(),
+        attacks.HopSkipJump(),
+        *(attacks.WeightedPGD(epsilon) for epsilon in (linf / 2, linf, 2 * linf)),
+        *(
+            kind(linf)
+            for kind in (
+                attacks.SelectivePGD,
+                attacks.OrthogonalPGD,
+                attacks.BothPathsPGD,
+                attacks.DefendedPathPGD,
+                attacks.LogitMatching,
+            )
+        ),
+        attacks.WeightedPGD(l2, norm="L2"),
+        attacks.WeightedPGD(l1, norm="L1"),
+        attacks.GuardedHopSkipJump(l2),
     ]
-    for attack in attacks:
+    for attack in found:
         attack.for_the_curve = attack.epsilon is not None and attack.epsilon != epsilons[attack.norm]
-        if isinstance(attack, PGD) and attack.epsilon == everything:
+        if isinstance(attack, attacks.PGD) and attack.epsilon == everything:
             attack.for_a_check = True  # that accuracy falls to 0 as the budget grows
-    return attacks
+    return found
 
 
 def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes: list[str]) -> list[Attack]:
@@ -111,8 +104,8 @@ def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes
     if asked is None:
         notes.append("No attacks were asked for: nothing is said of what an attacker can do.")
         return []
-    found = default_attacks(epsilons, target.bounds) if asked == "default" else _listed(asked, "attacks")
-    attacks = [_made(attack, epsilons, target) for attack in found]
+    given = default_attacks(epsilons, target.bounds) if asked == "default" else _listed(asked, "attacks")
+    found = [_made(attack, epsilons, target) for attack in given]
     if not target.is_one_array:
         what = "texts" if isinstance(target.layout, Text) else "several arrays or a table with columns"
         notes.append(f"Rows are {what}: there are no attacks on such rows.")
@@ -120,9 +113,9 @@ def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes
     if not target.is_continuous:
         notes.append("Rows are whole numbers that stand for something, such as tokens: there are no attacks on them.")
         return []
-    possible = [attack for attack in attacks if target.is_open or not attack.needs_gradients]
-    if len(possible) < len(attacks):
-        left = ", ".join(dict.fromkeys(attack.name for attack in attacks if attack not in possible))
+    possible = [attack for attack in found if target.is_open or not attack.needs_gradients]
+    if len(possible) < len(found):
+        left = ", ".join(dict.fromkeys(attack.name for attack in found if attack not in possible))
         notes.append(
             f"The classifier, {target.classifier.kind}, gives no gradients, so these attacks were left out: {left}. An "
             "attacker who trains a copy of it has gradients; what such an attacker can do is not part of this."
@@ -265,9 +258,9 @@ def omissions(
 
 def _left_out(missing: Sequence[Threat], count: int) -> list[str]:
     """Attacks by name, those for curves by number; corruptions by name, of so many."""
-    attacks = [threat for threat in missing if not isinstance(threat, Corruption)]
-    named = dict.fromkeys(attack.label for attack in attacks if not attack.for_the_curve)
-    curves = sum(attack.for_the_curve for attack in attacks)
+    missed = [threat for threat in missing if not isinstance(threat, Corruption)]
+    named = dict.fromkeys(attack.label for attack in missed if not attack.for_the_curve)
+    curves = sum(attack.for_the_curve for attack in missed)
     point = "1 attack with another budget, for a curve"
     other = [point if curves == 1 else f"{curves} attacks with other budgets, for curves"] if curves else []
     severities: dict[str, list[str]] = {}

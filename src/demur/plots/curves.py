@@ -18,7 +18,6 @@ from demur.plots.style import (
     axes_or_new,
     draw_threshold,
     literal,
-    logarithmic,
     look_of,
     tidy,
 )
@@ -120,11 +119,8 @@ def plot_severity(evaluation: Evaluation, name: str | None = None, *, ax: Any = 
         ax.plot(x, y, color=colour, linestyle=dash, linewidth=2, marker=marker, markersize=5, label=kind)
     ax.axhline(_positive(np.mean(evaluation.clean.scores)), color=MUTED, linestyle=":", label="unchanged")
     draw_threshold(ax, evaluation.threshold, across=True)
-    heights = np.concatenate([np.asarray(line.get_ydata(), "float64") for line in ax.lines])
-    if heights.max() > WIDE * heights.min():
-        logarithmic(ax, "y")
+    tidy(ax, "severity" + _inputs(threats), "mean score (nats)", log="y" if _is_wide(ax) else None)
     ax.set_xticks(_strengths(threats))
-    tidy(ax, "severity" + _inputs(threats), "mean score (nats)")
     ax.legend(frameon=False)
     return ax
 
@@ -177,13 +173,11 @@ def plot_history(history: Any, metrics: Sequence[str] | None = None, *, ax: Any 
                 values, label = np.asarray(found[key], "float64") * factor, key.replace(HELD_OUT, "held-out ")
                 epochs = np.arange(1, len(values) + 1)
                 drawn += axes.plot(epochs, values, linestyle=dash, markersize=3.5, label=label, **look_of(i))
-    tidy(ax, "epoch", " and ".join(others) or _in_percent(shares))
+    in_percent = f"{' and '.join(shares)} (%)"
+    tidy(ax, "epoch", " and ".join(others) or in_percent, log="y" if others and _is_wide(ax) else None)
     if right is not ax:
-        right.set_ylabel(_in_percent(shares))
+        right.set_ylabel(in_percent)
         right.spines["top"].set_visible(False)
-    heights = np.concatenate([line.get_ydata() for line in ax.lines])
-    if others and heights.min() > 0 and heights.max() > WIDE * heights.min():
-        logarithmic(ax, "y")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.legend(handles=drawn, **ABOVE)
     return ax
@@ -235,5 +229,7 @@ def _positive(value: Any) -> float:
     return max(float(value), LEAST)
 
 
-def _in_percent(names: Sequence[str]) -> str:
-    return f"{' and '.join(names)} (%)"
+def _is_wide(ax: Any) -> bool:
+    """Whether the lines span orders of magnitude above 0."""
+    heights = np.concatenate([np.asarray(line.get_ydata(), "float64") for line in ax.lines])
+    return bool(heights.min() > 0 and heights.max() > WIDE * heights.min())

@@ -19,7 +19,6 @@ from demur.plots.style import (
     colours_for,
     draw_threshold,
     literal,
-    logarithmic,
     look_of,
     mark_infinity,
     needs_log,
@@ -81,12 +80,10 @@ def plot_instance_score(
         name = "score" if target is None else _name(kind, labels)
         ax.plot(rows, drawn[rows], linestyle="", markersize=4.5, alpha=0.85, label=name, **look_of(i))
     draw_threshold(ax, threshold, across=True)
-    if log:
-        logarithmic(ax, "y")
+    tidy(ax, "instance", "score (nats)", log="y" if log else None)
     if infinite.any():
         mark_infinity(ax, top, across=True)
     ax.set_ylim(ylim)
-    tidy(ax, "instance", "score (nats)")
     ax.legend(**ABOVE)
     return ax
 
@@ -139,11 +136,9 @@ def plot_score_distribution(
             label = f"{literal(name)} ({len(values):,})"
             ax.hist(drawn, bins, weights=weights, color=colour, alpha=0.6, histtype="stepfilled", label=label)
     draw_threshold(ax, threshold, across=False)
-    if log:
-        logarithmic(ax, "x")
+    tidy(ax, "score (nats)", "% of inputs", log="x" if log else None)
     if np.isinf(every).any():
         mark_infinity(ax, top, across=False)
-    tidy(ax, "score (nats)", "% of inputs")
     ax.set_ylim(top=ax.get_ylim()[1] * 1.35)  # room for the legend
     ax.legend(frameon=False, loc="upper left")
     return ax
@@ -185,11 +180,8 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
         ax.plot(100 * false, 100 * true, color=colour, linestyle=dash, linewidth=1.6, label=label)
     chance = np.geomspace(edge, 1, 50) if log else np.array([0.0, 1.0])
     ax.plot(100 * chance, 100 * chance, color=MUTED, linewidth=0.8, linestyle=":")
-    if log:
-        logarithmic(ax, "x")
-    ax.set_xlim(100 * edge, 100)
-    ax.set_ylim(0, 101)
-    tidy(ax, "false-positive rate (%)", "true-positive rate (%)")
+    tidy(ax, "false-positive rate (%)", "true-positive rate (%)", log="x" if log else None)
+    ax.set(xlim=(100 * edge, 100), ylim=(0, 101))
     inside = {"loc": "lower right"} if len(drawn) <= ROOM else {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
     ax.legend(frameon=False, title="AUROC, bad inputs", alignment="left", **inside)
     return ax

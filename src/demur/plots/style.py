@@ -59,17 +59,12 @@ def literal(text: Any) -> str:
     return f" {words}" if words.startswith("_") else words
 
 
-def tidy(ax: Any, xlabel: str, ylabel: str) -> None:
-    """Name the axes, and take the frame's upper and right side away."""
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
+def tidy(ax: Any, xlabel: str, ylabel: str, *, log: str | None = None) -> None:
+    """Name the axes, take away the upper and right side of the frame, and make the "x" or "y" axis logarithmic."""
+    ax.set(xlabel=xlabel, ylabel=ylabel, **({f"{log}scale": "log"} if log else {}))
     ax.spines[["top", "right"]].set_visible(False)
-
-
-def logarithmic(ax: Any, axis: str) -> None:
-    """Make the "x" or the "y" axis logarithmic, with plain numbers."""
-    getattr(ax, f"set_{axis}scale")("log")
-    getattr(ax, f"{axis}axis").set_major_formatter("{x:g}")
+    if log:
+        getattr(ax, f"{log}axis").set_major_formatter("{x:g}")
 
 
 def checked_scores(values: Any, name: str) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from demur.atomic import write_text
 from demur.calibration.metrics import Estimate
-from demur.calibration.wording import NONE, number, percent, percentage
+from demur.calibration.wording import NONE, number, percentage
 from demur.evaluation.comparison import BETTER, WORSE, corrections
 from demur.evaluation.result import Evaluation, Threat
 from demur.evaluation.sentences import sentences
@@ -87,17 +87,16 @@ def _environment() -> Any:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "cell": _cell,
+        "cell": lambda estimate: NONE if estimate is None else percentage(estimate.value),
         "bounds": _bounds,
         "number": number,
-        "percent": percent,
-        "percentage": percentage,
         "plain": lambda text: text.replace("`", ""),
         "id": id,
         "rows": _rows,
         "mark": _mark,
         "trusted": markupsafe.Markup,
-        "unbroken": _unbroken,
+        # No line ends between a number and the per-cent sign.
+        "unbroken": lambda text: re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text),
         "duration": _duration,
     }
     environment.globals["NONE"] = NONE
@@ -119,21 +118,9 @@ def _mark(mark: str | None) -> "Markup":
     """A sign for what is better or worse beyond chance, read aloud as the word."""
     import markupsafe
 
-    look, sign = {
-        BETTER: ("good", "\N{BLACK UP-POINTING TRIANGLE}"),
-        WORSE: ("bad", "\N{BLACK DOWN-POINTING TRIANGLE}"),
-    }.get(mark or "", ("", ""))
+    good, bad = ("good", "\N{BLACK UP-POINTING TRIANGLE}"), ("bad", "\N{BLACK DOWN-POINTING TRIANGLE}")
+    look, sign = {BETTER: good, WORSE: bad}.get(mark or "", ("", ""))
     return markupsafe.Markup(f'<b class="mark {look}" role="img" aria-label="{mark}">{sign}</b>' if sign else "")
-
-
-def _cell(estimate: Estimate | None) -> str:
-    """A share as a table shows it, under a heading that says per cent."""
-    return NONE if estimate is None else percentage(estimate.value)
-
-
-def _unbroken(text: str) -> str:
-    """A sentence in which no line ends between a number and the per-cent sign."""
-    return re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text)
 
 
 def _setting(value: Any) -> str:

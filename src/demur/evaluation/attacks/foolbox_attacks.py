@@ -60,8 +60,15 @@ class FoolboxAttack(Attack):
         return np.asarray(found.numpy() * span + low, "float32")
 
     def attacked_model(self, target: Target) -> Any:
-        """What is attacked, as foolbox takes it."""
-        return model_of(target)
+        """What is attacked, as foolbox takes it; log-probabilities serve as logits, so a softmax hides nothing."""
+        import foolbox
+
+        def made() -> Any:
+            if not target.is_open:
+                return foolbox.NumPyModel(lambda x: target.classifier_outputs(x)[0], bounds=target.bounds)
+            return current().foolbox_model(target.log_probabilities, target.layout, target.bounds, target.check_time)
+
+        return target.once("foolbox", made)
 
 
 class FGSM(FoolboxAttack):
@@ -153,15 +160,3 @@ class GuardedHopSkipJump(HopSkipJump):
 
     def answers(self, target: Target, x: Array) -> Array:
         return np.asarray(target.verdict(x).final)
-
-
-def model_of(target: Target) -> Any:
-    """The classifier as foolbox takes it; log-probabilities serve as logits, so a softmax hides nothing."""
-    import foolbox
-
-    def made() -> Any:
-        if not target.is_open:
-            return foolbox.NumPyModel(lambda x: target.classifier_outputs(x)[0], bounds=target.bounds)
-        return current().foolbox_model(target.log_probabilities, target.layout, target.bounds, target.check_time)
-
-    return target.once("foolbox", made)

@@ -224,18 +224,13 @@ def table(results: dict[str, Any]) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("test images", "accuracy", "corrected", "AUROC", "flagged", "harmful", "harmless"):
         shown.add_column(column, justify="left" if column == "test images" else "right", no_wrap=True)
-
-    def cell(row: dict[str, Any], key: str) -> str:
-        if row[key] is None:
-            return ""
-        digits = {"auroc": ".3f", "harmful_score": ".2f", "harmless_score": ".2f"}
-        return format(row[key], digits[key]) if key in digits else f"{100 * row[key]:.1f} %"
-
-    keys = ("accuracy", "corrected", "auroc", "flagged", "harmful_score", "harmless_score")
+    formats = {"accuracy": ".1%", "corrected": ".1%", "auroc": ".3f", "flagged": ".1%"}
+    formats |= {"harmful_score": ".2f", "harmless_score": ".2f"}
     for name, result in results["detectors"].items():
         shown.add_row(f"[bold]{name}[/bold]")
         for title, row in result["rows"].items():
-            shown.add_row(f"  {title}", *(cell(row, key) for key in keys))
+            cells = ("" if row[key] is None else format(row[key], form) for key, form in formats.items())
+            shown.add_row(f"  {title}", *(cell.replace("%", " %") for cell in cells))
         shown.add_section()
     return shown
 
@@ -260,9 +255,9 @@ def draw(
     def row(name: str, shown: Any, classes: Any, answer: Any = None) -> plots.Row:
         words = [data.class_names[classes[i]] for i in chosen]
         if answer is not None:
-            marks = [f"score {answer['instance_score'][i]:.2g}" for i in chosen]
             flags = [", flagged" if answer["is_adversarial"][i] else "" for i in chosen]
-            words = [f"{word}\n{mark}{flag}" for word, mark, flag in zip(words, marks, flags, strict=True)]
+            scores = [f"\nscore {answer['instance_score'][i]:.2g}" for i in chosen]
+            words = list(map("".join, zip(words, scores, flags, strict=True)))
         return plots.Row(name, shown, words, [plots.GOOD if classes[i] == test.y[i] else plots.BAD for i in chosen])
 
     rows = [

@@ -1,6 +1,6 @@
 """An evaluation in plain words, the worst first, and a table of the main figures."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from demur.calibration.wording import NONE, among, count, in_short, interval, listed, percent, percentage
 from demur.errors import WrongType
@@ -50,24 +50,14 @@ def sentences(evaluation: Evaluation) -> list[str]:
             f"a report is written of an Evaluation, as demur.evaluate returns it or Evaluation.from_json reads it; got "
             f"{type(evaluation).__name__}"
         )
-    parts: tuple[Callable[[Evaluation], Iterator[str]], ...] = (
-        _void,
-        _through,
-        _doubts,
-        _unchanged,
-        _caught,
-        _corruptions,
-        _corrections,
-        _baselines,
-        _left_out,
-    )
-    return [sentence for part in parts for sentence in part(evaluation)]
-
-
-def _void(evaluation: Evaluation) -> Iterator[str]:
-    for check in evaluation.checks:
-        if check.name == RIGHT_ROWS and not check.passed:
-            yield f"All figures are void until this is explained: {check.detail[0].lower()}{check.detail[1:]}"
+    parts = (_through, _doubts, _unchanged, _caught, _corruptions, _corrections, _baselines)
+    void = [check.detail for check in evaluation.checks if check.name == RIGHT_ROWS and not check.passed]
+    notes = "; ".join(map(in_short, evaluation.notes))
+    return [
+        *(f"All figures are void until this is explained: {detail[0].lower()}{detail[1:]}" for detail in void),
+        *(sentence for part in parts for sentence in part(evaluation)),
+        *([f"Left out or cut short: {notes}."] if notes else []),
+    ]
 
 
 def _through(evaluation: Evaluation) -> Iterator[str]:
@@ -258,11 +248,6 @@ def _baselines(evaluation: Evaluation) -> Iterator[str]:
         yield f"Beyond chance, {'; '.join(parts)} (DeLong's test on the same rows, at 5 % after Holm's correction)."
     else:
         yield "Whether a simpler score does better was not tested: the evaluation is from an earlier demur."
-
-
-def _left_out(evaluation: Evaluation) -> Iterator[str]:
-    if evaluation.notes:
-        yield f"Left out or cut short: {'; '.join(map(in_short, evaluation.notes))}."
 
 
 def main_figures(evaluation: Evaluation) -> list[list[str]]:

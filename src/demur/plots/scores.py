@@ -7,22 +7,21 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.calibration.metrics import auroc, numbers, roc_curve
-from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
+from demur.calibration.wording import INFINITE
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
 from demur.plots.style import (
     ABOVE,
     BAD,
     CLEAN,
+    DASHES,
     LEAST,
     MUTED,
+    PALETTE,
+    WIDE,
     axes_or_new,
-    checked_scores,
-    colours_for,
     draw_threshold,
     literal,
     look_of,
-    mark_infinity,
-    needs_log,
-    place_of_infinity,
     tidy,
 )
 
@@ -65,14 +64,14 @@ def plot_instance_score(
         ShapeMismatch: there are not as many classes as scores.
         MissingExtra: matplotlib is not installed.
     """
-    scores = checked_scores(_scores_of(preds), "preds")
+    scores = _checked_scores(_scores_of(preds), "preds")
     classes = np.zeros(len(scores), int) if target is None else np.asarray(target).reshape(-1)
     if len(classes) != len(scores):
         raise ShapeMismatch(f"target holds the class of each of {len(scores)} scores; got {len(classes)}")
     ax = axes_or_new(ax)
-    log = needs_log(scores) and (ylim[0] is None or ylim[0] > 0) if log is None else log
+    log = _needs_log(scores) and (ylim[0] is None or ylim[0] > 0) if log is None else log
     infinite = np.isinf(scores)
-    top = place_of_infinity(scores, log=log)
+    top = _place_of_infinity(scores, log=log)
     drawn = np.where(infinite, np.sign(scores) * top, scores)
     drawn = np.maximum(drawn, _floor(drawn)) if log else drawn
     for i, kind in enumerate(np.unique(classes)):
@@ -82,7 +81,7 @@ def plot_instance_score(
     draw_threshold(ax, threshold, across=True)
     tidy(ax, "instance", "score (nats)", log="y" if log else None)
     if infinite.any():
-        mark_infinity(ax, top, across=True)
+        _mark_infinity(ax, top, across=True)
     ax.set_ylim(ylim)
     ax.legend(**ABOVE)
     return ax
@@ -117,13 +116,13 @@ def plot_score_distribution(
         EmptyInput: there are no scores at all.
         MissingExtra: matplotlib is not installed.
     """
-    clean, bad = checked_scores(score_clean, "score_clean"), checked_scores(score_bad, "score_bad")
+    clean, bad = _checked_scores(score_clean, "score_clean"), _checked_scores(score_bad, "score_bad")
     every = np.concatenate([clean, bad])
     if len(every) == 0:
         raise EmptyInput("a distribution needs at least one score; got none")
     ax = axes_or_new(ax)
-    log = needs_log(every) if log is None else log
-    top = place_of_infinity(every, log=log)
+    log = _needs_log(every) if log is None else log
+    top = _place_of_infinity(every, log=log)
     shown = np.clip(every, -top, top)
     # The lowest few are drawn at the edge of a logarithmic axis, so that they do not stretch it.
     floor = _floor(shown, 2) if log else float(shown.min())
@@ -138,7 +137,7 @@ def plot_score_distribution(
     draw_threshold(ax, threshold, across=False)
     tidy(ax, "score (nats)", "% of inputs", log="x" if log else None)
     if np.isinf(every).any():
-        mark_infinity(ax, top, across=False)
+        _mark_infinity(ax, top, across=False)
     ax.set_ylim(top=ax.get_ylim()[1] * 1.35)  # room for the legend
     ax.legend(frameon=False, loc="upper left")
     return ax
@@ -175,7 +174,8 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
     # A rate of 0 has no place on a logarithmic axis: it is drawn at the left edge.
     edge = 0.5 / max(len(clean) for clean, _ in pairs.values()) if log else 0.0
     ax = axes_or_new(ax)
-    for (label, (rates, true)), (colour, dash) in zip(drawn.items(), colours_for(len(drawn)), strict=True):
+    for i, (label, (rates, true)) in enumerate(drawn.items()):
+        colour, dash = PALETTE[i % len(PALETTE)], DASHES[(i // len(PALETTE) + i) % len(DASHES)]
         false = np.maximum(rates, edge)
         ax.plot(100 * false, 100 * true, color=colour, linestyle=dash, linewidth=1.6, label=label)
     chance = np.geomspace(edge, 1, 50) if log else np.array([0.0, 1.0])
@@ -185,6 +185,41 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
     inside = {"loc": "lower right"} if len(drawn) <= ROOM else {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
     ax.legend(frameon=False, title="AUROC, bad inputs", alignment="left", **inside)
     return ax
+
+
+def _checked_scores(values: Any, name: str) -> Scores:
+    """Scores as `(n,)`; what an evaluation's file holds in place of infinity becomes infinite."""
+    scores = numbers(values, name)
+    if scores.ndim != 1:
+        raise ShapeMismatch(f"{name} holds one score an instance, (n,); got {scores.shape}")
+    if np.isnan(scores).any():
+        raise NonFinite(f"{name} holds NaN")
+    return np.where(np.abs(scores) > INFINITE, np.copysign(np.inf, scores), scores)
+
+
+def _needs_log(scores: Scores) -> bool:
+    """Whether scores span orders of magnitude, so that most would lie at the edge of a linear axis."""
+    finite = scores[np.isfinite(scores)]
+    if len(finite) == 0 or (finite < 0).any():
+        return False
+    middle, upper = np.quantile(finite, [0.5, 0.99])
+    return bool(upper > WIDE * middle)
+
+
+def _place_of_infinity(scores: Scores, *, log: bool) -> float:
+    """Where infinite scores are drawn: visibly above all others."""
+    finite = np.abs(scores[np.isfinite(scores)])
+    largest = float(finite.max(initial=0.0)) or 1.0
+    return largest * (3.0 if log else 1.5)
+
+
+def _mark_infinity(ax: Any, place: float, *, across: bool) -> None:
+    """Mark the place of infinite scores with the sign of infinity."""
+    line, at = (ax.axhline, ax.get_yaxis_transform) if across else (ax.axvline, ax.get_xaxis_transform)
+    line(place, color=MUTED, linewidth=0.6, linestyle=":")
+    x, y = (1.01, place) if across else (place, 1.01)
+    alignment = {"va": "center"} if across else {"ha": "center"}
+    ax.text(x, y, "\N{INFINITY}", transform=at(), fontsize="large", **alignment)
 
 
 def _floor(scores: Scores, percentile: float = 0) -> float:

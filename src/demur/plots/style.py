@@ -1,14 +1,10 @@
 """What all pictures share: colours, axes, and names that matplotlib must not read as formulas."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from demur.calibration.metrics import numbers
 from demur.calibration.wording import INFINITE
-from demur.errors import NonFinite, ShapeMismatch
 from demur.extras import extra
 
 CLEAN = "#4477aa"
@@ -67,45 +63,6 @@ def tidy(ax: Any, xlabel: str, ylabel: str, *, log: str | None = None) -> None:
         getattr(ax, f"{log}axis").set_major_formatter("{x:g}")
 
 
-def checked_scores(values: Any, name: str) -> npt.NDArray[np.float64]:
-    """Scores as `(n,)`; what an evaluation's file holds in place of infinity becomes infinite.
-
-    Raises:
-        WrongType, ShapeMismatch, NonFinite: they are not numbers, not `(n,)`, or hold NaN.
-    """
-    scores = numbers(values, name)
-    if scores.ndim != 1:
-        raise ShapeMismatch(f"{name} holds one score an instance, (n,); got {scores.shape}")
-    if np.isnan(scores).any():
-        raise NonFinite(f"{name} holds NaN")
-    return np.where(np.abs(scores) > INFINITE, np.copysign(np.inf, scores), scores)
-
-
-def needs_log(scores: npt.NDArray[np.float64]) -> bool:
-    """Whether scores span orders of magnitude, so that most would lie at the edge of a linear axis."""
-    finite = scores[np.isfinite(scores)]
-    if len(finite) == 0 or (finite < 0).any():
-        return False
-    middle, upper = np.quantile(finite, [0.5, 0.99])
-    return bool(upper > WIDE * middle)
-
-
-def place_of_infinity(scores: npt.NDArray[np.float64], *, log: bool) -> float:
-    """Where infinite scores are drawn: visibly above all others."""
-    finite = np.abs(scores[np.isfinite(scores)])
-    largest = float(finite.max(initial=0.0)) or 1.0
-    return largest * (3.0 if log else 1.5)
-
-
-def mark_infinity(ax: Any, place: float, *, across: bool) -> None:
-    """Mark the place of infinite scores with the sign of infinity."""
-    line, at = (ax.axhline, ax.get_yaxis_transform) if across else (ax.axvline, ax.get_xaxis_transform)
-    line(place, color=MUTED, linewidth=0.6, linestyle=":")
-    x, y = (1.01, place) if across else (place, 1.01)
-    alignment = {"va": "center"} if across else {"ha": "center"}
-    ax.text(x, y, "\N{INFINITY}", transform=at(), fontsize="large", **alignment)
-
-
 def draw_threshold(ax: Any, threshold: Any, *, across: bool) -> None:
     """Draw a threshold as a line, across the picture or upright; several thresholds as a band with edges."""
     if threshold is None:
@@ -118,11 +75,6 @@ def draw_threshold(ax: Any, threshold: Any, *, across: bool) -> None:
         band(levels[0], levels[-1], color=ink, alpha=0.08, linewidth=0, label="thresholds")
     for level in {*levels[:1], *levels[-1:]}:
         line(level, color=ink, linewidth=1.2, linestyle="--", label=None if len(levels) > 1 else "threshold")
-
-
-def colours_for(count: int) -> Sequence[tuple[str, Any]]:
-    """A colour and a line style for each of some curves."""
-    return [(PALETTE[i % len(PALETTE)], DASHES[(i // len(PALETTE) + i) % len(DASHES)]) for i in range(count)]
 
 
 def look_of(kind: int) -> dict[str, Any]:

@@ -92,9 +92,6 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
 
     Returns:
         0, the exit status.
-
-    Raises:
-        InvalidSetting: there is no such demonstration.
     """
     dataset = chosen(dataset, PLANS, "the demonstration's dataset")
     console = Console(highlight=False)

@@ -221,12 +221,7 @@ def scores_of(baselines: Sequence[Baseline], X: Any, outputs: list[Array]) -> di
 
 
 def baseline_names(asked: Any) -> list[str]:
-    """The names of the baselines that were asked for: "default", None for none, a name or a list of names.
-
-    Raises:
-        InvalidSetting: there is no baseline of that name.
-        WrongType: it is nothing of the kind.
-    """
+    """The names of the baselines that were asked for: "default", None for none, a name or a list of names."""
     if asked is None or asked == "default":
         return [] if asked is None else list(Baseline.registry)
     if not isinstance(asked, list | tuple | str):
@@ -238,13 +233,9 @@ def baseline_names(asked: Any) -> list[str]:
 def prepared(
     baselines: Iterable[Baseline], notes: list[str], reporter: Reporter, limit: float
 ) -> tuple[list[Baseline], list[str]]:
-    """The baselines that are possible, ready, and the names of those whose training would take too long.
+    """The baselines that are possible, ready, and the names of those whose training takes longer than the limit.
 
-    Args:
-        baselines: all that were asked for.
-        notes: a note on baselines that are not possible is added.
-        reporter: shows a bar for each.
-        limit: seconds for the training of one.
+    The limit is in seconds; a note on baselines that are not possible is added to the notes.
     """
     found, missing, slow = [], [], []
     for baseline in baselines:

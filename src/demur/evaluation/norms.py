@@ -112,12 +112,7 @@ def doubt_about(X: Any, epsilons: Mapping[Norm, float]) -> str | None:
 def epsilons_of(
     given: Mapping[str, float] | None, shape: tuple[int, ...], bounds: tuple[float, float]
 ) -> dict[Norm, float]:
-    """The default budgets, replaced by those that were given.
-
-    Raises:
-        InvalidSetting: a budget is for another norm, is not above 0, or is larger than the bounds allow.
-        WrongType: budgets are not given by norm.
-    """
+    """The default budgets, replaced by the budgets that were given."""
     if given is not None and not isinstance(given, Mapping):
         raise WrongType(f"epsilons are sizes by norm, such as {{'Linf': 0.03}}; got {given!r}")
     found = default_epsilons(shape, bounds)
@@ -142,11 +137,7 @@ def check_size(name: str, norm: Norm, epsilon: float, shape: Shape, bounds: tupl
 
 
 def bounds_of(given: Any, X: Any, shape: tuple[int, ...]) -> tuple[float, float]:
-    """The smallest and largest value of a number: as given, 0 and 1 for images within them, or as found in the rows.
-
-    Raises:
-        InvalidSetting: bounds are not two numbers, the smaller first, or rows lie outside.
-    """
+    """The smallest and largest value of a number: as given, 0 and 1 for images within them, or as found in the rows."""
     low, high = float(np.min(X)), float(np.max(X))
     if given is None:
         return (0.0, 1.0) if len(shape) == 3 and low >= 0 and high <= 1 else (low, high)

@@ -31,12 +31,7 @@ LEAST = 0.1
 def cost_of(target: Target, X: Any, *, batch: int = 256, repeats: int = 5, within: float = math.inf) -> Cost:
     """Median milliseconds a row of the classifier alone and of `correct`, which guards it; they take turns.
 
-    Args:
-        target: the guarded classifier.
-        X: test rows; the first ones are used.
-        batch: rows of the larger batch.
-        repeats: how often each is timed, after a first time that does not count.
-        within: seconds; after them, each is timed once at least, but not repeated any more.
+    After a first time that does not count, each is timed `repeats` times, or once after `within` seconds.
     """
     end = time.monotonic() + within
     many = taken(X, np.arange(min(batch, row_count(X))))
@@ -155,11 +150,7 @@ def _timed(run: Callable[[], Any], repeats: int) -> float:
 def try_in_time(trials: Sequence[Trial], pace: Pace, end: float, reporter: Reporter) -> None:
     """Try threats until the time is over: first each on the fewest rows, then on more, as `scheduled` says.
 
-    Args:
-        trials: the threats.
-        pace: what they cost.
-        end: in the time of `time.monotonic`; the figures of what was tried are done by then, too.
-        reporter: shows a bar for each.
+    The end is in the time of `time.monotonic`; the figures of what was tried are done by then, too.
     """
 
     def plan() -> tuple[list[Price], list[int]]:

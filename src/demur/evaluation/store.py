@@ -82,11 +82,9 @@ class AttackedRows(NamedTuple):
 
 
 class Store:
-    """Attacked rows in a folder, by attack and rows.
+    """Attacked rows in a folder (None keeps nothing), by attack and rows.
 
-    Args:
-        folder: made if it does not exist; None keeps nothing.
-        about: what all have in common, by name: digests of detector or classifier and of the rows, the seed.
+    All have in common, by name, what they are `about`: digests of detector or classifier and of the rows, the seed.
     """
 
     def __init__(self, folder: Path | None, about: Mapping[str, str]) -> None:
@@ -106,15 +104,11 @@ class Store:
         return {**self.about, "attack": json.dumps(dict(key), sort_keys=True, default=str)}
 
     def get(self, key: Mapping[str, Any], y: Any) -> AttackedRows | None:
-        """The rows under a key; None if there are none, or they cannot be read.
-
-        Raises:
-            CorruptEvaluation: the file holds rows that were made from something else.
-        """
+        """The rows under a key; None if there are none; CorruptEvaluation if they were made from something else."""
         file = self.file(key)
         kept = None if file is None else AttackedRows.read(file)
-        if kept is not None and file is not None:
-            kept.check(self.origin(key), file, y)
+        if kept is not None:
+            kept.check(self.origin(key), file or "", y)
         return kept
 
     def put(self, key: Mapping[str, Any], made: AttackedRows) -> None:

@@ -10,6 +10,7 @@ from demur.errors import WrongType
 from demur.evaluation import attacks
 from demur.evaluation.attacks import Attack
 from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
+from demur.evaluation.corruptions.images import SEVERITIES
 from demur.evaluation.norms import Norm, check_size
 from demur.evaluation.outcomes import Description
 from demur.evaluation.result import Knowledge
@@ -17,7 +18,6 @@ from demur.evaluation.target import Target
 from demur.rows.layout import Field, is_table
 from demur.rows.texts import Text
 
-SEVERITIES = (1, 2, 3, 4, 5)
 Corrupt = Callable[..., Any]
 """`X, severity, seed, start -> changed X`."""
 
@@ -95,11 +95,7 @@ def attacks_of(asked: Any, target: Target, epsilons: Mapping[Norm, float], notes
         asked: "default", None for none, or a list of attacks and names of attacks.
         target: what is attacked.
         epsilons: budgets by norm, for attacks that are given by name.
-        notes: a note on each attack that is left out is added.
-
-    Raises:
-        InvalidSetting: there is no attack of that name, or an epsilon is larger than the bounds allow.
-        WrongType: something asked for is neither an attack nor a name.
+        notes: a note on attacks that are left out is added.
     """
     if asked is None:
         notes.append("No attacks were asked for: nothing is said of what an attacker can do.")
@@ -146,10 +142,6 @@ def corruptions_of(asked: Any, target: Target, X: Any, reference: Any, notes: li
         X: test rows.
         reference: rows that tell what is typical of a column.
         notes: a note is added where nothing is tried.
-
-    Raises:
-        InvalidSetting: there is no corruption of that name for such rows.
-        WrongType: something asked for is not a corruption.
     """
     if asked is None:
         notes.append("No corruptions were asked for: nothing is said of what noise, weather or faults do.")
@@ -227,7 +219,7 @@ def omissions(
     """A sentence on what was left out or tried on fewer rows; None if nothing was.
 
     Args:
-        threats: all that should be tried.
+        threats: all that were asked for.
         rows: on how many rows each was tried; 0 where a threat was left out.
         used: test rows that were used.
         given: test rows that there were.

@@ -35,10 +35,6 @@ class Scene(NamedTuple):
 class Trial:
     """One threat, and the rows that it has been tried on.
 
-    Args:
-        threat: what is tried.
-        scene: what it is tried on.
-
     Attributes:
         most: rows that it can be tried on.
         a_row: seconds a row that the last rows took.

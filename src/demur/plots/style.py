@@ -37,11 +37,7 @@ LEAST = 1e-7
 
 
 def axes_or_new(ax: Any) -> Any:
-    """The axes given, or the axes of a new figure, which a notebook shows.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
+    """The axes given, or the axes of a new figure, which a notebook shows."""
     if ax is not None:
         return ax
     with extra("matplotlib", "plots"):

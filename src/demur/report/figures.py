@@ -116,15 +116,7 @@ def svg(draw: Draw, prefix: str, legend: Place = "above") -> str:
     """Draw on new axes and return them as an `<svg>` element.
 
     Text stays text, in the font of the page; ink is `currentColor`; a colour such as `#4477aa` is the page's variable
-    `--c4477aa` where the page has one.
-
-    Args:
-        draw: takes `ax`.
-        prefix: of the ids in the element, unique in the page.
-        legend: in one line above the axes, or in several lines below: it hides no curve.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
+    `--c4477aa` where the page has one. The prefix of the ids in the element is unique in the page.
     """
     with extra("matplotlib", "report"):
         import matplotlib as mpl

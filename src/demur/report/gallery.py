@@ -47,11 +47,7 @@ class Card(NamedTuple):
 
 
 def gallery(evaluation: Evaluation) -> list[tuple[str, str, list[Card]]]:
-    """The examples of each attack, and those of all corruptions together: heading, knowledge and cards.
-
-    Raises:
-        MissingExtra: Pillow, which comes with matplotlib, is not installed.
-    """
+    """The examples of each attack, and the examples of all corruptions together: heading, knowledge and cards."""
     names = evaluation.class_names
     shown = [threat for threat in evaluation.threats if threat.examples]
     attacks = [threat for threat in shown if threat.knowledge != "corruption"]

@@ -96,11 +96,7 @@ class ConfidentCarliniWagner(CarliniWagner):
 
 
 class Nearest:
-    """For each row, the smallest successful change so far.
-
-    Args:
-        x: the rows before.
-    """
+    """For each row, the smallest successful change so far."""
 
     def __init__(self, x: Array) -> None:
         self.before, self.x, self.distance = x, x.copy(), np.full(len(x), np.inf)

@@ -92,18 +92,9 @@ class Climb:
     def run(
         self, x: Array, y: Array, constants: Sequence[Array] = (), *, norm: Norm, radius: float, steps: int, seed: int
     ) -> tuple[Attacked, Facts]:
-        """Climb from a random start.
+        """Climb from a random start in the ball; steps shrink along a half cosine from half the radius to nearly 0.
 
-        Steps shrink along a half cosine from half the radius to nearly nothing.
-
-        Args:
-            x: `(n, *input_shape)` float32.
-            y: `(n,)`, the true classes.
-            constants: further arguments of the objective, rows first.
-            norm: of the ball.
-            radius: of the ball.
-            steps: how many.
-            seed: of the start.
+        Constants are further arguments of the objective, rows first.
 
         Returns:
             Of each row the best change, by `Facts.rank` and then by the lower score, or the last change if the rank

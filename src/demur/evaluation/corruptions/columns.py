@@ -56,11 +56,7 @@ class Column:
 
 
 def columns_of(X: Any, name: str = "X") -> list[Column]:
-    """The columns of an array `(n, features)` or of a DataFrame.
-
-    Raises:
-        WrongType, ShapeMismatch, EmptyInput, NonFinite: it is neither, has no rows, or is an array with NaN.
-    """
+    """The columns of an array `(n, features)` without NaN, or of a DataFrame."""
     if not is_table(X):
         return [_column(values) for values in check_rows(X, (None,), name).T]
     if len(X) == 0:

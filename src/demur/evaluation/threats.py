@@ -10,7 +10,7 @@ from demur.errors import WrongType
 from demur.evaluation import attacks
 from demur.evaluation.attacks import Attack
 from demur.evaluation.corruptions import CORRUPTIONS, TABLE_CORRUPTIONS, applies, corrupt, corrupt_table
-from demur.evaluation.corruptions.images import SEVERITIES
+from demur.evaluation.corruptions.draws import SEVERITIES
 from demur.evaluation.norms import Norm, check_size
 from demur.evaluation.outcomes import Description
 from demur.evaluation.result import Knowledge

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from demur.errors import InvalidSetting
 from demur.evaluation.corruptions.columns import Column, check_alike, columns_of, replaced
-from demur.evaluation.corruptions.images import Draws, check_asked
+from demur.evaluation.corruptions.draws import Draws, check_asked
 from demur.extensions import Registry
 
 Changed: TypeAlias = dict[int, npt.NDArray[Any]]

@@ -16,7 +16,7 @@ from demur.backends.divergence import Tensor
 from demur.classifiers import GraphClassifier
 from demur.detectors.base import Detector
 from demur.network.graph import Half, compiled
-from demur.network.scoring import over_batches
+from demur.network.scoring import joined, over_batches
 from demur.rows.layout import Field, cast
 from demur.rows.sources import as_source
 
@@ -126,8 +126,7 @@ class Target:
             return [classifier(x, training=False)[0], ops.cast(classifier.outputs(x)[0], "float32")]
 
         network = self.once("classifier", lambda: compiled(Half(both, classifier.tracked()), self.layout))
-        parts = over_batches(network, as_source(X, self.layout), batch_size)
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        return joined(over_batches(network, as_source(X, self.layout), batch_size))
 
     def verdict(self, X: Any, batch_size: int = 256) -> Verdict:
         """What becomes of rows at the detector's threshold."""

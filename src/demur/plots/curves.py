@@ -117,7 +117,7 @@ def plot_severity(evaluation: Evaluation, name: str | None = None, *, ax: Any = 
             ax.plot(x, y, color=colour, linewidth=0.8, alpha=0.4)
         x, y = _mean_scores(threats, kind)
         ax.plot(x, y, color=colour, linestyle=dash, linewidth=2, marker=marker, markersize=5, label=kind)
-    ax.axhline(_positive(np.mean(evaluation.clean.scores)), color=MUTED, linestyle=":", label="unchanged")
+    ax.axhline(max(LEAST, float(np.mean(evaluation.clean.scores))), color=MUTED, linestyle=":", label="unchanged")
     draw_threshold(ax, evaluation.threshold, across=True)
     tidy(ax, "severity" + _inputs(threats), "mean score (nats)", log="y" if _is_wide(ax) else None)
     ax.set_xticks(_strengths(threats))
@@ -221,12 +221,8 @@ def _mean_scores(threats: Sequence[Threat], kind: str) -> tuple[list[float], lis
             rows = [getattr(harm, kind) for harm in harms]
             means = [getattr(harm, f"mean_{kind}") for harm in harms]
             x.append(strength)
-            y.append(_positive(np.average(means, weights=rows)))
+            y.append(max(LEAST, float(np.average(means, weights=rows))))
     return x, y
-
-
-def _positive(value: Any) -> float:
-    return max(float(value), LEAST)
 
 
 def _is_wide(ax: Any) -> bool:

@@ -26,7 +26,6 @@ from networks import published_autoencoder
 import demur
 from demur import AdversarialAE, ModelDistillation, Robust, datasets
 from demur.calibration.metrics import evaluate_scores
-from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import (
     PGD,
     PGDL2,
@@ -39,8 +38,8 @@ from demur.evaluation.attacks import (
     SelectivePGD,
     WeightedPGD,
 )
-from demur.evaluation.budgets import default_epsilons
-from demur.evaluation.store import digest_of_classifier, digest_of_rows
+from demur.evaluation.norms import default_epsilons
+from demur.evaluation.store import AttackedRows, digest_of_classifier, digest_of_rows
 from demur.evaluation.target import Target
 from demur.network.graph import Half, compiled
 from demur.network.scoring import over_batches

@@ -35,7 +35,7 @@ from demur.evaluation.attacks import (
     SelectivePGD,
     WeightedPGD,
 )
-from demur.evaluation.budgets import default_epsilons
+from demur.evaluation.norms import default_epsilons
 
 ROOT = Path(__file__).resolve().parent
 FPR = 0.05

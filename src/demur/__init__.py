@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from demur.detectors import AdversarialAE, ModelDistillation
     from demur.detectors.loading import load_detector, save_detector
     from demur.evaluation.result import Evaluation
-    from demur.evaluation.running import evaluate
+    from demur.evaluation.run import evaluate
     from demur.network.robustness import Robust
     from demur.rows.encoding import TableEncoder
 
@@ -40,7 +40,7 @@ _HOMES = {
     "Robust": "demur.network.robustness",
     "TableEncoder": "demur.rows.encoding",
     "__version__": "demur._version",
-    "evaluate": "demur.evaluation.running",
+    "evaluate": "demur.evaluation.run",
     "evaluate_scores": "demur.metrics",
     "load_detector": "demur.detectors.loading",
     "save_detector": "demur.detectors.loading",

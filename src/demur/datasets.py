@@ -97,9 +97,7 @@ def _published(name: str) -> tuple[Part, Part]:
                 f"{name} could not be downloaded: {error}. Take 'digits', which need no network, or put {name}.npz "
                 "into a folder and name that in the environment variable DEMUR_DATA"
             ) from error
-    train, test = (Part(_with_channels(x / np.float32(255)), y.astype("int64").reshape(-1)) for x, y in pairs)
+    images = [x / np.float32(255) for x, _ in pairs]
+    images = [x if x.ndim == 4 else x[..., None] for x in images]
+    train, test = (Part(x, y.astype("int64").reshape(-1)) for x, (_, y) in zip(images, pairs, strict=True))
     return train, test
-
-
-def _with_channels(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return images if images.ndim == 4 else images[..., None]

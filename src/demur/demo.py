@@ -1,7 +1,8 @@
-"""The main job on real images, from training a classifier to correcting attacks on it, as one table and one picture."""
+"""The main job on real images, from training a classifier to correcting attacks, as one table and one picture."""
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,6 @@ from demur.evaluation.attacks import Attack
 from demur.evaluation.baselines import MaximumProbability
 from demur.evaluation.corruptions import corrupt
 from demur.evaluation.target import Target
-from demur.guards.results import CorrectData
 from demur.private import without_tensorflow
 from demur.progress import can_draw
 
@@ -48,7 +48,7 @@ highest probability. Where it flags as much, no guard is needed.
 
 
 class Plan(NamedTuple):
-    """How much is done on a data set, so that each takes a reasonable time on two cores."""
+    """How much is done on a data set: what takes a reasonable time on two cores."""
 
     train: int
     test: int
@@ -69,7 +69,7 @@ PLANS = {
 
 
 class EpochBar(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keras's progress bar over the epochs, one line for a whole fit; without a terminal, just where it ended."""
+    """Keras's progress bar over the epochs, in one line for the whole fit; without a terminal, the last epoch alone."""
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002 - Keras calls it so
         """Start the bar."""
@@ -87,14 +87,11 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
 
     Args:
         dataset: "digits", "fashion_mnist" or "mnist".
-        seed: of everything; the same one prints the same table on the same machine and backend.
-        out: the folder; made if it does not exist.
+        seed: of everything: a seed prints the same table again on the same machine and backend.
+        out: the folder, made if it does not exist.
 
     Returns:
         0, the exit status.
-
-    Raises:
-        InvalidSetting: there is no such demonstration.
     """
     dataset = chosen(dataset, PLANS, "the demonstration's dataset")
     console = Console(highlight=False)
@@ -119,36 +116,34 @@ def main(*, dataset: str = "digits", seed: int = 0, out: Path = Path("demur-demo
     classifier.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=xla)
     classifier.fit(x_train, y_train, epochs=plan.classifier_epochs, batch_size=64, verbose=0, callbacks=[EpochBar()])
 
-    detectors: dict[str, Detector] = {}
     console.print("\n[bold]AdversarialAE[/bold]: an autoencoder that keeps what the classifier sees")
     ae = AdversarialAE(model=classifier, data_type="image", seed=seed)
     ae.fit(x_train, w_recon=0.1, epochs=plan.detector_epochs, verbose=False, callbacks=[EpochBar()])
-    detectors["AdversarialAE"] = ae
     robust = "" if plan.robust is None else f", robust={plan.robust:g}"
     console.print(f"\n[bold]ModelDistillation[/bold]{robust}: a student that learns what the classifier says")
     distillation = ModelDistillation(model=classifier, data_type="image", seed=seed)
     distillation.fit(x_train, epochs=plan.detector_epochs, robust=plan.robust, verbose=False, callbacks=[EpochBar()])
-    detectors["ModelDistillation"] = distillation
+    detectors: dict[str, Detector] = {"AdversarialAE": ae, "ModelDistillation": distillation}
     for detector in detectors.values():
         detector.infer_threshold(data.held_out.x, threshold_perc=95)
 
     console.print("\nattacking and corrupting the test images ...")
     target = Target(ae)
-    attacked = {
-        name if epsilon is None else f"{name} eps {epsilon:g}": Attack.registry[name](epsilon)
-        .run(target, *test, seed=seed)
-        .x
-        for name, epsilon in plan.attacks
-    }
-    corrupted = {name: corrupt(test.x, name=name, severity=SEVERITY, seed=seed) for name in CORRUPTIONS}
+    attacked = {}
+    for name, epsilon in plan.attacks:
+        title = name if epsilon is None else f"{name} eps {epsilon:g}"
+        attacked[title] = Attack.registry[name](epsilon).run(target, *test, seed=seed).x
+    changed = attacked | {name: corrupt(test.x, name=name, severity=SEVERITY, seed=seed) for name in CORRUPTIONS}
     results = {
         "dataset": dataset,
         "seed": seed,
         "backend": backend,
         "versions": {"demur": __version__, "keras": keras.__version__},
         "images": {"train": len(x_train), "held out": len(data.held_out.y), "test": len(test.y)},
-        "detectors": measure(detectors, test, attacked | corrupted)
-        | {"maximum probability": measure_confidence(target, data.held_out.x, test, attacked | corrupted)},
+        "detectors": {
+            **{name: measure(_answers(one), _threshold(one), test, changed) for name, one in detectors.items()},
+            "maximum probability": measure_confidence(target, data.held_out.x, test, changed),
+        },
     }
 
     console.print()
@@ -181,43 +176,39 @@ def build_classifier(shape: tuple[int, ...], classes: int) -> Any:
     )
 
 
-def measure(detectors: dict[str, Detector], test: datasets.Part, variants: dict[str, Any]) -> dict[str, Any]:
-    """Measure every detector on the clean test images and on changed ones; the result is what `demo.json` holds."""
-    results: dict[str, Any] = {}
-    for name, detector in detectors.items():
-        threshold, clean = float(_given(detector.threshold)), detector.correct(test.x)["data"]
-        rows = {"clean": _row(clean, test.y, None, threshold)}
-        rows |= {title: _row(detector.correct(X)["data"], test.y, clean, threshold) for title, X in variants.items()}
-        results[name] = {"threshold": threshold, "rows": rows}
-    return results
+def measure(answer: Callable[[Any], Any], threshold: float, test: datasets.Part, variants: dict[str, Any]) -> Any:
+    """Measure what a detector answers on the clean test images and on changed ones: what `demo.json` holds."""
+    clean = answer(test.x)
+    rows = {"clean": _row(clean, test.y, None, threshold)}
+    rows |= {title: _row(answer(X), test.y, clean, threshold) for title, X in variants.items()}
+    return {"threshold": threshold, "rows": rows}
 
 
-def measure_confidence(target: Target, held_out: Any, test: datasets.Part, variants: dict[str, Any]) -> dict[str, Any]:
-    """Measure the same of the classifier's highest probability, which needs no guard and corrects nothing."""
+def measure_confidence(target: Target, held_out: Any, test: datasets.Part, variants: dict[str, Any]) -> Any:
+    """Measure the classifier's highest probability in the same way: it needs no guard and corrects nothing."""
     confidence = MaximumProbability(target)
 
     def answer(X: Any) -> dict[str, Any]:
         outputs = target.classifier_outputs(X)
         return {"instance_score": confidence.score(X, outputs), "no_defense": outputs[0].argmax(axis=1)}
 
-    threshold = percentile_threshold(answer(held_out)["instance_score"], 95)
-    clean = answer(test.x)
-    rows = {"clean": _row(clean, test.y, None, threshold)}
-    rows |= {title: _row(answer(X), test.y, clean, threshold) for title, X in variants.items()}
-    # Another score, so that means of it would stand beside means in nats.
-    return {"threshold": threshold, "rows": {title: _without_means(row) for title, row in rows.items()}}
+    found = measure(answer, percentile_threshold(answer(held_out)["instance_score"], 95), test, variants)
+    for row in found["rows"].values():
+        # This score is not in nats, and its means would stand beside means in nats.
+        row |= {"harmful_score": None, "harmless_score": None}
+    return found
 
 
 def _row(answer: Any, y: Any, clean: Any, threshold: float) -> dict[str, Any]:
-    score, after = _given(answer["instance_score"]), _given(answer["no_defense"])
-    split = split_by_harm(y, after if clean is None else _given(clean["no_defense"]), after)
+    score, after = answer["instance_score"], answer["no_defense"]
+    split = split_by_harm(y, (answer if clean is None else clean)["no_defense"], after)
     # On clean images every flag is a false alarm; on changed ones those count that the change harmed.
     counted = score if clean is None else score[split.harmful]
     corrected = answer.get("corrected")
     return {
         "accuracy": float(np.mean(after == y)),
         "corrected": None if corrected is None else float(np.mean(corrected == y)),
-        "auroc": None if clean is None or not len(counted) else auroc(_given(clean["instance_score"]), counted),
+        "auroc": None if clean is None or not len(counted) else auroc(clean["instance_score"], counted),
         "flagged": flagged_rate(counted, threshold) if len(counted) else None,
         "harmful": int(split.harmful.sum()),
         "harmful_score": float(score[split.harmful].mean()) if split.harmful.any() else None,
@@ -225,24 +216,19 @@ def _row(answer: Any, y: Any, clean: Any, threshold: float) -> dict[str, Any]:
     }
 
 
-def _without_means(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"harmful_score": None, "harmless_score": None}
-
-
 def table(results: dict[str, Any]) -> Table:
-    """The results as one table, a block a detector."""
+    """The results as one table, with a block for each detector."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("test images", "accuracy", "corrected", "AUROC", "flagged", "harmful", "harmless"):
         shown.add_column(column, justify="left" if column == "test images" else "right", no_wrap=True)
+    formats = {"accuracy": ".1%", "corrected": ".1%", "auroc": ".3f", "flagged": ".1%"}
+    formats |= {"harmful_score": ".2f", "harmless_score": ".2f"}
     for name, result in results["detectors"].items():
         shown.add_row(f"[bold]{name}[/bold]")
-        for i, (title, row) in enumerate(result["rows"].items(), start=1):
-            shares = [_percent(row[key]) for key in ("accuracy", "corrected")]
-            scores = [f"{row[key]:.2f}" if row[key] is not None else "" for key in ("harmful_score", "harmless_score")]
-            area = "" if row["auroc"] is None else f"{row['auroc']:.3f}"
-            shown.add_row(
-                f"  {title}", *shares, area, _percent(row["flagged"]), *scores, end_section=i == len(result["rows"])
-            )
+        for title, row in result["rows"].items():
+            cells = ("" if row[key] is None else format(row[key], form) for key, form in formats.items())
+            shown.add_row(f"  {title}", *(cell.replace("%", " %") for cell in cells))
+        shown.add_section()
     return shown
 
 
@@ -254,46 +240,39 @@ def draw(
     detectors: dict[str, Detector],
     attacked: dict[str, Any],
 ) -> None:
-    """Write the picture: the first test images on which an attack succeeded, and everyone's scores."""
+    """Write the picture: the first test images on which an attack succeeded, and the scores of each detector."""
     title, images = list(attacked.items())[1]
-    before, after = ae.correct(test.x)["data"], ae.correct(images)["data"]
-    harmful = split_by_harm(test.y, _given(before["no_defense"]), _given(after["no_defense"])).harmful
+    before: Any = ae.correct(test.x)["data"]
+    after: Any = ae.correct(images)["data"]
+    harmful = split_by_harm(test.y, before["no_defense"], after["no_defense"]).harmful
     chosen = np.flatnonzero(harmful)[:EXAMPLES]
-    names = data.class_names
+    if not len(chosen):
+        return
 
-    def captioned(classes: Any, answer: CorrectData | None = None) -> tuple[list[str], list[str]]:
-        words = [names[classes[i]] for i in chosen]
+    def row(name: str, shown: Any, classes: Any, answer: Any = None) -> plots.Row:
+        words = [data.class_names[classes[i]] for i in chosen]
         if answer is not None:
-            scores, flags = _given(answer["instance_score"])[chosen], answer["is_adversarial"][chosen]
-            marks = [
-                f"score {score:.2g}{', flagged' if flag else ''}" for score, flag in zip(scores, flags, strict=True)
-            ]
-            words = [f"{word}\n{mark}" for word, mark in zip(words, marks, strict=True)]
-        return words, [plots.GOOD if classes[i] == test.y[i] else plots.BAD for i in chosen]
+            flags = [", flagged" if answer["is_adversarial"][i] else "" for i in chosen]
+            scores = [f"\nscore {answer['instance_score'][i]:.2g}" for i in chosen]
+            words = list(map("".join, zip(words, scores, flags, strict=True)))
+        return plots.Row(name, shown, words, [plots.GOOD if classes[i] == test.y[i] else plots.BAD for i in chosen])
 
     rows = [
-        plots.Row("original", test.x[chosen], *captioned(before["no_defense"], before)),
-        plots.Row("attacked", images[chosen], *captioned(after["no_defense"], after)),
-        plots.Row("reconstructed", ae.reconstruct(images[chosen]), *captioned(after["defense"])),
+        row("original", test.x[chosen], before["no_defense"], before),
+        row("attacked", images[chosen], after["no_defense"], after),
+        row("reconstructed", ae.reconstruct(images[chosen]), after["defense"]),
     ]
     histograms = [
-        plots.Histogram(name, detector.score(test.x), detector.score(images[harmful]), _given(detector.threshold))
+        plots.Histogram(name, detector.score(test.x), detector.score(images[harmful]), _threshold(detector))
         for name, detector in detectors.items()
-        if harmful.any()
     ]
-    heading = (
-        f"{data.name}: what the classifier says of images, of {title} attacks on them and of their reconstructions"
-    )
-    if len(chosen):
-        plots.attack_picture(path, heading, rows, histograms)
+    what = f"what the classifier says of images, of {title} attacks on them and of their reconstructions"
+    plots.attack_picture(path, f"{data.name}: {what}", rows, histograms)
 
 
-def _given(value: Any) -> Any:
-    """A value that is not None here, because it was asked for."""
-    if value is None:
-        raise AssertionError("asked for, and not there")
-    return value
+def _threshold(detector: Detector) -> float:
+    return float(np.asarray(detector.threshold))
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
+def _answers(detector: Detector) -> Callable[[Any], Any]:
+    return lambda X: detector.correct(X)["data"]

@@ -34,9 +34,8 @@ from demur.evaluation.attacks import (
 )
 from demur.evaluation.attacks.adaptive import AdaptiveAttack
 from demur.evaluation.attacks.climbing import Climb, Facts
-from demur.evaluation.budgets import NORMS
 from demur.evaluation.gradients import differentiated
-from demur.evaluation.norms import size
+from demur.evaluation.norms import NORMS, size
 from demur.evaluation.target import Look, Target, TimeIsUp
 from demur.evaluation.threats import attacks_of
 from demur.testing.leaving import state_of

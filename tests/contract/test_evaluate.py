@@ -30,17 +30,17 @@ from demur.errors import (
     WrongType,
 )
 from demur.evaluation import schedule, trial
-from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import FGSM, PGD, Attack, Attacked, HopSkipJump, SelectivePGD, WeightedPGD
 from demur.evaluation.baselines import Baseline
 from demur.evaluation.comparison import OWN
 from demur.evaluation.corruptions import TABLE_CORRUPTIONS, corrupt
-from demur.evaluation.measuring import Unchanged
-from demur.evaluation.reporting import Reporter
+from demur.evaluation.outcomes import Unchanged
+from demur.evaluation.reporter import Reporter
 from demur.evaluation.result import Evaluation
-from demur.evaluation.store import Store, Stores
+from demur.evaluation.store import AttackedRows, Store, Stores
 from demur.evaluation.target import Target
 from demur.evaluation.trial import Scene, Trial
+from demur.rows.rows import Rows
 from tests.scaffold import guards, models
 
 # foolbox 3.3.4, with current SciPy, when it is imported.
@@ -537,7 +537,7 @@ def test_a_threat_that_the_deadline_overtakes_keeps_the_chunks_that_are_done(cou
                 target.deadline = -math.inf
             return super().run(target, x, y, seed=seed)
 
-    tried = Trial(Overtaken(0.1), Scene(target, x, unchanged, [], Stores(), 0))
+    tried = Trial(Overtaken(0.1), Scene(target, Rows.of(x, target.layout), unchanged, [], Stores(), 0))
     done = []
     tried.extend(N, count=done.append)
     assert (tried.tried, done) == (16, [16])

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from demur import AdversarialAE, BlackBox, ModelDistillation, drift, load_detector
 from demur.errors import InvalidSetting, ShapeMismatch, TooFewInstances, WrongClassifier
-from demur.evaluation.running import evaluate
+from demur.evaluation.run import evaluate
 from demur.onnx import runtime
 from demur.rows.classes import Classes
 from tests.scaffold import guards, sources

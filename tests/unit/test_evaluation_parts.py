@@ -15,21 +15,27 @@ from scipy.optimize import minimize
 
 from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.errors import CorruptEvaluation, InvalidSetting
-from demur.evaluation import checks
-from demur.evaluation.attacked import AttackedRows
+from demur.evaluation import sanity as checks
 from demur.evaluation.attacks import FGSM, PGD, Attacked, CarliniWagner, HopSkipJump, SelectivePGD, WeightedPGD
 from demur.evaluation.attacks.climbing import Facts, worst
-from demur.evaluation.attacks.default import default_attacks
-from demur.evaluation.budgets import NORMS, bounds_of, default_epsilons, doubt_about, epsilons_of
-from demur.evaluation.measuring import Changed, Description, Outcome, Unchanged, outcome_of
-from demur.evaluation.norms import projected, random_change, size, steepest
-from demur.evaluation.omissions import omissions
+from demur.evaluation.norms import (
+    NORMS,
+    bounds_of,
+    default_epsilons,
+    doubt_about,
+    epsilons_of,
+    projected,
+    random_change,
+    size,
+    steepest,
+)
+from demur.evaluation.outcomes import Changed, Description, Outcome, Unchanged, outcome_of
 from demur.evaluation.pace import Pace
 from demur.evaluation.result import OWN, Evaluation
 from demur.evaluation.schedule import FEWEST, Price, in_order, is_worthwhile, scheduled
-from demur.evaluation.store import Store, digest_of_rows
+from demur.evaluation.store import AttackedRows, Store, digest_of_rows
 from demur.evaluation.target import Verdict
-from demur.evaluation.threats import Corruption, described
+from demur.evaluation.threats import Corruption, default_attacks, described, omissions
 from tests.scaffold.advice import advises
 from tests.scaffold.evaluation_example import example
 

@@ -21,8 +21,8 @@ from demur.evaluation.result import Comparison, Evaluation
 from demur.report import write_report
 from demur.report.figures import shortened, svg
 from demur.report.gallery import LARGEST, enlarged, gallery, png, value_range
+from demur.report.groups import comparison, groups, matrix
 from demur.report.page import page
-from demur.report.tables import comparison, groups, matrix
 from tests.scaffold.evaluation_example import example
 
 MINUS = "\N{MINUS SIGN}"

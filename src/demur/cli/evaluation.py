@@ -59,9 +59,9 @@ def evaluate(args: argparse.Namespace) -> int:
     detector = live(args.folder, args)
     if detector.threshold is None:
         raise no_threshold(args.folder)
-    from demur.evaluation import running
+    from demur.evaluation import run
 
-    evaluation = running.evaluate(
+    evaluation = run.evaluate(
         detector,
         X,
         y,

@@ -17,7 +17,7 @@ SOURCES = {
     "test": ("drift/batch.py", "test"),
     "Monitor": ("drift/monitor.py", "Monitor"),
     "score": ("batch/scoring.py", "score"),
-    "evaluate": ("evaluation/running.py", "evaluate"),
+    "evaluate": ("evaluation/run.py", "evaluate"),
     "demo": ("demo.py", "main"),
 }
 """What options set: files of the package, and the functions, methods and classes in them."""

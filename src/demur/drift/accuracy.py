@@ -12,7 +12,7 @@ from demur.checks import check_whole, is_number
 from demur.detectors.base import Detector, check_detector
 from demur.drift.batch import drift_meta
 from demur.errors import EmptyInput, InvalidSetting, NotCalibrated, TooFewInstances
-from demur.evaluation.budgets import bounds_of
+from demur.evaluation.norms import bounds_of
 from demur.evaluation.target import Target
 from demur.evaluation.threats import corruptions_of
 from demur.extras import extra

@@ -6,10 +6,10 @@ from demur.lazy import lazy
 
 if TYPE_CHECKING:
     from demur.evaluation.result import Evaluation
-    from demur.evaluation.running import evaluate
+    from demur.evaluation.run import evaluate
 
 __all__ = ["Evaluation", "evaluate"]
 
-_HOMES = {"Evaluation": "demur.evaluation.result", "evaluate": "demur.evaluation.running"}
+_HOMES = {"Evaluation": "demur.evaluation.result", "evaluate": "demur.evaluation.run"}
 
 __getattr__, __dir__ = lazy(__name__, _HOMES, ("attacks", "baselines", "corruptions", "result"))

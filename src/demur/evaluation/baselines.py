@@ -1,19 +1,24 @@
-"""Scores that cost less than a guard: what it must beat to earn its cost. A new one is a class here."""
+"""Simpler scores, which a guard must beat to be worth the cost. A new score is a class."""
 
 import abc
 import copy
 import math
-from collections.abc import Iterable, MutableMapping
+import time
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from scipy.ndimage import median_filter
+from scipy.special import logsumexp
 
 from demur.backends import current
+from demur.calibration.wording import grouped
+from demur.checks import chosen
 from demur.detectors.copying import with_companion
-from demur.evaluation.seeding import seeded
-from demur.evaluation.target import Array, Target
+from demur.errors import WrongType
+from demur.evaluation.reporter import Reporter
+from demur.evaluation.target import Array, Target, seeded
 from demur.extensions import Registry
 from demur.network import nets
 from demur.network.companion import is_wrapped
@@ -26,7 +31,7 @@ from demur.rows.sources import as_source
 
 
 class Baseline(abc.ABC):
-    """One score, the higher the more suspicious. A subclass is known by its `name`.
+    """One score, the higher the more suspicious. A subclass registers under its `name`.
 
     Examples:
         >>> baseline = Baseline.registry["entropy"](Target(detector))
@@ -36,7 +41,7 @@ class Baseline(abc.ABC):
     Args:
         target: the guarded classifier.
         training_rows: normal rows, for a baseline that learns.
-        seed: of what it draws.
+        seed: of all that is drawn.
     """
 
     registry: ClassVar[MutableMapping[str, type["Baseline"]]] = Registry(
@@ -54,15 +59,15 @@ class Baseline(abc.ABC):
 
     @property
     def missing(self) -> str | None:
-        """Why it cannot be had; None if it can."""
+        """Why there is no such score for this target; None if there is."""
         return None
 
     def prepare(self) -> Iterable[float]:
-        """Learn what must be learned before the first row is scored.
+        """Learn, before the first row is scored.
 
         Returns:
-            Nothing, of what is learned at once; otherwise a generator that learns step by step and yields the share
-            that is done.
+            Nothing where this is done at once; otherwise a generator that learns step by step and yields the share that
+            is done.
         """
         return ()
 
@@ -72,8 +77,8 @@ class Baseline(abc.ABC):
 
         Args:
             X: the rows.
-            outputs: the classifier's log-probabilities of them `(n, classes)` and, where it is in the graph, what it
-                returned.
+            outputs: the classifier's log-probabilities of the rows `(n, classes)` and, where the classifier is in the
+                graph, what it returned.
 
         Returns:
             `(n,)`.
@@ -85,11 +90,9 @@ class MaximumProbability(Baseline):
 
     name = "maximum probability"
 
-    def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
-        """Score rows."""
-        log_p = outputs[0].astype("float64")
+    def score(self, X: Any, outputs: list[Array]) -> Array:
         # As the logarithm of the others' share, so that confident rows still differ.
-        order = np.sort(log_p, axis=1)
+        order = np.sort(outputs[0].astype("float64"), axis=1)
         return np.asarray(np.log(np.exp(order[:, :-1]).sum(axis=1) + 1e-300))
 
 
@@ -98,8 +101,7 @@ class Entropy(Baseline):
 
     name = "entropy"
 
-    def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
-        """Score rows."""
+    def score(self, X: Any, outputs: list[Array]) -> Array:
         log_p = outputs[0].astype("float64")
         return np.asarray(-(np.exp(log_p) * log_p).sum(axis=1))
 
@@ -111,17 +113,14 @@ class Energy(Baseline):
 
     @property
     def missing(self) -> str | None:
-        """Probabilities tell nothing of the size of logits."""
         is_logits = self.target.is_open and self.target.classifier.is_logits
         return None if is_logits else "the classifier shows probabilities, and energy needs logits"
 
-    def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
-        """Score rows."""
+    def score(self, X: Any, outputs: list[Array]) -> Array:
         logits = outputs[1].reshape(len(outputs[1]), -1).astype("float64")
         if logits.shape[1] == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-        top = logits.max(axis=1)
-        return np.asarray(-(top + np.log(np.exp(logits - top[:, None]).sum(axis=1))))
+        return np.asarray(-logsumexp(logits, axis=1))
 
 
 class FeatureSqueezing(Baseline):
@@ -134,13 +133,11 @@ class FeatureSqueezing(Baseline):
 
     @property
     def missing(self) -> str | None:
-        """It squeezes images alone."""
         layout = self.target.layout
         is_image = isinstance(layout, Field) and len(layout.shape) == 3
         return None if is_image else "there is nothing to squeeze in rows that are no images"
 
     def score(self, X: Any, outputs: list[Array]) -> Array:
-        """Score rows."""
         x, (low, high) = np.asarray(X, "float32"), self.target.bounds
         channels_first = self.target.detector.channels_first
         is_colour = x.shape[1 if channels_first else -1] == 3
@@ -160,13 +157,12 @@ class OrdinaryAutoencoder(Baseline):
 
     @property
     def missing(self) -> str | None:
-        """It learns from normal rows."""
         if not self.target.is_one_array or self.target.layout.dtype in ("int32", "int64"):
             return "no ready autoencoder reconstructs such rows"
         return None if self.training_rows is not None else "an ordinary autoencoder must be trained: pass X_train="
 
     def prepare(self) -> Iterable[float]:
-        """Train it: ten epochs, at most 20,000 rows."""
+        """Train the autoencoder: ten epochs, at most 20,000 rows."""
         rng = np.random.default_rng(self.seed)
         X = self.target.rows(self.training_rows)
         X = X[rng.permutation(len(X))[:20_000]]
@@ -182,8 +178,7 @@ class OrdinaryAutoencoder(Baseline):
         self.layout = Field(X.shape[1:], "float32")
         self.reconstruct = compiled(self.network, self.layout)
 
-    def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
-        """Score rows."""
+    def score(self, X: Any, outputs: list[Array]) -> Array:
         x = self.target.rows(X)
         (made,) = joined(over_batches(self.reconstruct, as_source(x, self.layout), 256))
         return np.asarray(np.square(made - x).reshape(len(x), -1).mean(axis=1), "float64")
@@ -196,16 +191,12 @@ class UntrainedCompanion(Baseline):
 
     @property
     def missing(self) -> str | None:
-        """A companion of one's own class cannot be made again."""
         companion = self.target.detector.companion
-        is_known = (
-            is_wrapped(companion) or isinstance(companion, keras.Sequential) or functional_of(companion) is not None
-        )
-        is_functional = type(companion).__name__ == "Functional"
-        return None if is_known or is_functional else "a companion of a class of its own cannot be made anew"
+        is_plain = isinstance(companion, keras.Sequential) or type(companion).__name__ == "Functional"
+        is_known = is_plain or is_wrapped(companion) or functional_of(companion) is not None
+        return None if is_known else "a companion of a class of its own cannot be made anew"
 
     def prepare(self) -> Iterable[float]:
-        """Make it."""
         detector = self.target.detector
         with seeded(self.seed):
             if is_wrapped(detector.companion):
@@ -220,11 +211,56 @@ class UntrainedCompanion(Baseline):
         self.detector = with_companion(detector, fresh)
         return ()
 
-    def score(self, X: Any, outputs: list[Array]) -> Array:  # noqa: ARG002
-        """Score rows."""
+    def score(self, X: Any, outputs: list[Array]) -> Array:
         return np.asarray(self.detector.score(X), "float64")
 
 
-def finite(scores: Array) -> Array:
-    """Scores with the largest finite number in the place of what is none."""
-    return np.where(np.isnan(scores), math.inf, np.asarray(scores, "float64"))
+def scores_of(baselines: Sequence[Baseline], X: Any, outputs: list[Array]) -> dict[str, Array]:
+    """Scores of rows by the name of the baseline; NaN becomes infinity."""
+    scores = {baseline.name: np.asarray(baseline.score(X, outputs), "float64") for baseline in baselines}
+    return {name: np.where(np.isnan(found), math.inf, found) for name, found in scores.items()}
+
+
+def baseline_names(asked: Any) -> list[str]:
+    """The names of the baselines that were asked for: "default", None for none, a name or a list of names."""
+    if asked is None or asked == "default":
+        return [] if asked is None else list(Baseline.registry)
+    if not isinstance(asked, list | tuple | str):
+        raise WrongType(f"baselines is 'default', None or a list of names; got {asked!r}")
+    names = [asked] if isinstance(asked, str) else asked
+    return [chosen(name, Baseline.registry, "a baseline") for name in names]
+
+
+def prepared(
+    baselines: Iterable[Baseline], notes: list[str], reporter: Reporter, limit: float
+) -> tuple[list[Baseline], list[str]]:
+    """The baselines that are possible, ready, and the names of those whose training takes longer than the limit.
+
+    The limit is in seconds; a note on baselines that are not possible is added to the notes.
+    """
+    found, missing, slow = [], [], []
+    for baseline in baselines:
+        if baseline.missing is not None:
+            missing.append((baseline.name, baseline.missing))
+        elif _is_prepared(baseline, reporter, limit):
+            found.append(baseline)
+        else:
+            slow.append(baseline.name)
+    if missing:
+        notes.append(f"No comparison with {grouped(missing)}.")
+    return found, slow
+
+
+def _is_prepared(baseline: Baseline, reporter: Reporter, limit: float) -> bool:
+    """Prepare a baseline, and give up as soon as this is seen to take longer than the limit, in seconds."""
+    started, done, first = time.monotonic(), 0.0, (0.0, 0.0)
+    with reporter.counting(f"baseline: {baseline.name}", 1) as count:
+        for share in baseline.prepare():
+            count(share - done)
+            took = time.monotonic() - started
+            # The first step is compiled, and tells little of the others.
+            first, pace = (first, (took - first[1]) / (share - first[0])) if done else ((share, took), 0.0)
+            done = share
+            if took + pace * (1 - share) > limit and share < 1:
+                return False
+    return True

@@ -17,14 +17,14 @@ Differentiated: TypeAlias = Callable[..., tuple[Arrays, Arrays]]
 
 
 def differentiated(function: Function, count: int = 1, state: Sequence[Any] = ()) -> Differentiated:
-    """Compile a function of a batch together with the gradients of its first outputs.
+    """Compile a function of a batch together with the gradients of the first outputs.
 
-    Rows do not see each other, so the gradient of an output's sum holds each row's own.
+    Rows do not depend on each other, so the gradient of the sum of an output holds the gradient of each row.
 
     Args:
-        function: `x, *constants -> outputs`; the first `count` of them are one number a row, `(n,)`.
-        count: of how many outputs, from the first one on, the gradient by `x` is wanted.
-        state: Keras variables that the function changes, such as those of random generators: JAX must be told.
+        function: `x, *constants -> outputs`; the first `count` outputs are `(n,)`.
+        count: of how many outputs, from the first on, the gradient by `x` is wanted.
+        state: Keras variables that the function changes, such as the states of random generators: JAX must be told.
 
     Returns:
         `x, *constants -> (outputs, gradients)`: arrays in, lists of arrays out, each gradient with the shape of `x`.

@@ -1,4 +1,4 @@
-"""What an evaluation found: typed, to JSON and back, to a table. NumPy only."""
+"""What an evaluation found, to JSON and back, and as a table. NumPy only."""
 
 import base64
 import dataclasses
@@ -6,7 +6,8 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +16,18 @@ from demur.atomic import write_text
 from demur.calibration.metrics import Estimate, Lead, ScoreEvaluation
 from demur.calibration.wording import AT_SEVERITY, count, percent
 from demur.errors import CorruptEvaluation
-from demur.evaluation.comparison import OWN
 from demur.extras import extra
 from demur.summary import Readable, Summary
 
 Knowledge = Literal["grey-box", "black-box", "white-box", "corruption"]
-"""What the attacker knows: the classifier, nothing but its answers, classifier and guard; or there is no attacker."""
+"""Grey-box attackers know the classifier, black-box ones the classifier's answers, white-box ones classifier and guard;
+behind a corruption there is no attacker."""
 
+OWN = "demur"
+"""The name of the guard's own score among those of the baselines."""
 FORMAT = 1
 NUMBERS = re.compile(r"\[[-+.\w,\s]*\]")
-"""A list of nothing but numbers and truths in JSON: written in one line."""
+"""A list of numbers or of truth values in JSON: written in one line."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,14 @@ class Clean:
     scores: list[float] = field(repr=False)
     """Of each row, in nats."""
     repaired: int | None = None
-    """Rows on which the classifier alone is wrong and the corrected answer right; None in a file of before."""
+    """Rows on which the classifier alone is wrong and the corrected answer right; None in files of earlier versions."""
     spoiled: int | None = None
     """Rows on which the classifier alone is right and the corrected answer wrong."""
 
 
 @dataclass(frozen=True)
 class Harm:
-    """Scores of the rows that a change harmed against those that it did not."""
+    """Scores of rows that a change harmed, against scores of rows that it did not harm."""
 
     harmful: int
     harmless: int
@@ -69,14 +72,14 @@ class Example:
     original: npt.NDArray[np.float32] = field(repr=False)
     changed: npt.NDArray[np.float32] = field(repr=False)
     reconstruction: npt.NDArray[np.float32] | None = field(repr=False)
-    """Of the changed one, where the companion makes one."""
+    """Of the changed row, where the companion is an autoencoder."""
     label: int
     before: int
-    """The classifier's class of the original."""
+    """The classifier's class of the original row."""
     after: int
-    """Its class of the changed one."""
+    """The classifier's class of the changed row."""
     opinion: int
-    """The companion's class of the changed one."""
+    """The companion's class of the changed row."""
     score: float
     flagged: bool
 
@@ -85,13 +88,13 @@ class Example:
 class Threat:
     """One way that rows are changed, and what the guard makes of it.
 
-    *Right before* are the rows that the classifier gets right unchanged; of these, *successful* means that it gets them
-    wrong changed. An attack succeeds against the guarded classifier where it is *accepted and wrong* (not flagged, and
-    the classifier wrong) or *corrected to wrong* (flagged, and the opinion wrong).
+    *Attempted* are the rows that the classifier gets right unchanged; *successful* are the attempted rows that it gets
+    wrong changed. The guarded classifier is wrong where a row is *accepted and wrong* (not flagged, and the
+    classifier wrong) or *corrected to wrong* (flagged, and the opinion wrong).
     """
 
     name: str
-    """Without its strength, such as "PGD Linf" or "gaussian noise": one curve has one name."""
+    """Without the strength, such as "PGD Linf" or "gaussian noise": all points of a curve have one name."""
     strength: float | None
     """Budget in the units of the norm, or severity; None for an attack that looks for the smallest change."""
     knowledge: Knowledge
@@ -108,36 +111,34 @@ class Threat:
     corrected: Estimate
     """With the opinion's class where flagged."""
     attempted: int
-    """Rows right before."""
     succeeded: Estimate
-    """Share of these that the classifier alone gets wrong."""
+    """Share of the attempted rows that the classifier alone gets wrong."""
     accepted_and_wrong: Estimate
-    """Share of these that are not flagged while the classifier is wrong."""
+    """Share of the attempted rows that are not flagged while the classifier is wrong."""
     corrected_to_wrong: Estimate
-    """Share of these that are flagged while the opinion is wrong."""
+    """Share of the attempted rows that are flagged while the opinion is wrong."""
     flagged: Estimate | None
-    """Share of the successful that are flagged; None if there are none."""
+    """Share of the successful rows that are flagged; None if there are no successful rows."""
     flagged_all: Estimate
     """Share of all changed rows that are flagged."""
     distance: dict[str, float | None]
-    """Median size of the change of the successful, by norm: "Linf", "L2", "L1"."""
+    """Median size of the change of the successful rows, by norm: "Linf", "L2", "L1"."""
     detection: dict[str, dict[str, ScoreEvaluation | None]]
-    """By score (`OWN`, or a baseline) and by what counts as positive ("successful", or "all" that were right before),
-    against unchanged rows."""
+    """Against unchanged rows: by score (`OWN`, or a baseline), and by which rows count as positive, the "successful" or
+    "all" that were attempted."""
     harm: Harm
     converged: bool | None
-    """Whether the attack had stopped finding more before it stopped; None where it cannot tell."""
+    """Whether the last quarter of the steps found hardly anything more; None where the attack cannot tell."""
     scores: list[float]
     """Of each changed row, in nats."""
     successful: list[bool]
     """Of each changed row."""
     examples: list[Example] = field(default_factory=list)
     for_the_curve: bool = False
-    """Whether its strength is not the one that was asked for: it is there to show how results depend on strength."""
+    """Whether the strength is another than was asked for, tried to show how results depend on strength."""
     repaired: int | None = None
-    """Changed rows on which the classifier alone is wrong and the corrected answer right; None in a file of before."""
+    """See `Clean.repaired`; of changed rows."""
     spoiled: int | None = None
-    """Changed rows on which the classifier alone is right and the corrected answer wrong."""
 
     @property
     def title(self) -> str:
@@ -148,7 +149,7 @@ class Threat:
 
     @property
     def broken(self) -> float:
-        """Share of the attempted on which the guarded classifier is wrong."""
+        """Share of the attempted rows on which the guarded classifier is wrong."""
         return self.accepted_and_wrong.value + self.corrected_to_wrong.value
 
     def __repr__(self) -> str:
@@ -158,7 +159,7 @@ class Threat:
 
 @dataclass(frozen=True)
 class WorstCase:
-    """For each row the attack that hurts it most, over all attacks of one knowledge and norm at one strength."""
+    """For each row the attack that hurts most, of all attacks of one knowledge, norm and strength."""
 
     knowledge: Knowledge
     norm: str
@@ -170,11 +171,11 @@ class WorstCase:
     corrected: Estimate
     """Of the guarded classifier: right under every attack."""
     accepted_and_wrong: Estimate
-    """Share of the rows right before that some attack gets through unflagged and wrong."""
+    """Share of the attempted rows on which some attack is not flagged while the classifier is wrong."""
     detection: ScoreEvaluation | None
-    """Of each row's lowest score among its successful attacks, against unchanged rows."""
+    """Against unchanged rows: of each row, the lowest score that a successful attack reached."""
     for_the_curve: bool = False
-    """Whether the strength is not the one that was asked for."""
+    """See `Threat.for_the_curve`."""
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,10 @@ class Comparison:
     """How far a baseline is ahead of the guard's score in telling what fooled the classifier, on the same rows."""
 
     over: str
-    """The title of an attack, the name of a corruption, of all its severities, or what is known: all its threats."""
+    """What was compared: the title of an attack, the name of a corruption (all severities), or a knowledge (all
+    threats)."""
     threats: int
-    """How many; they count alike."""
+    """How many threats; all count alike."""
     baseline: str
     lead: Lead
 
@@ -213,7 +215,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Evaluation(Readable):
-    """What `evaluate` found; it prints as its `summary`. See `sentences`, `to_json`, `to_frame` and `demur report`.
+    """What `evaluate` found; printed, the `summary`. See `sentences`, `to_json`, `to_frame` and `demur report`.
 
     Examples:
         >>> evaluation
@@ -236,7 +238,7 @@ class Evaluation(Readable):
     input_shape: list[int]
     class_names: list[str]
     threshold: list[float]
-    """In nats; one for each class, or one for all."""
+    """In nats; one for each class, or one for all classes."""
     promised_fpr: float | None
     """What `infer_threshold(fpr=)` promised; None for a percentile or a threshold given by hand."""
     rows: int
@@ -253,13 +255,13 @@ class Evaluation(Readable):
     versions: dict[str, str]
     seconds: float
     clean_detection: dict[str, list[float]] = field(default_factory=dict)
-    """Of the baselines, by name: the scores of the unchanged rows."""
+    """Scores of the unchanged rows, by the name of the baseline."""
     comparisons: list[Comparison] = field(default_factory=list)
-    """Of the baselines with the guard's score; none in a file of before they were made."""
+    """Of the baselines with the guard's score; empty in files of earlier versions."""
 
     @property
     def of_interest(self) -> list[Threat]:
-        """The threats at the strength that was asked for, and all corruptions: what a summary is about."""
+        """The threats at the strength that was asked for, and all corruptions."""
         return [threat for threat in self.threats if not threat.for_the_curve]
 
     def sentences(self) -> list[str]:
@@ -301,19 +303,20 @@ class Evaluation(Readable):
         """Read what `to_json` wrote: the text, or the path of a file.
 
         Raises:
-            CorruptEvaluation: it is no evaluation, or one of a newer format.
+            CorruptEvaluation: the text is no evaluation, or has a newer format.
         """
         is_text = isinstance(source, str) and source.lstrip().startswith("{")
         try:
             document = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
             if document.pop("format") > FORMAT:
                 raise CorruptEvaluation("the evaluation was written by a newer demur: upgrade to read it")
-            return cls(**_evaluation(document))
+            found: Self = _made(cls, document)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, CorruptEvaluation):
                 raise
             what = "the text" if is_text else str(source)
             raise CorruptEvaluation(f"{what} is no evaluation that demur wrote: {error!r}") from error
+        return found
 
     def to_frame(self) -> Any:
         """Return one row a threat as a pandas DataFrame; shares from 0 to 1, scores in nats.
@@ -327,43 +330,25 @@ class Evaluation(Readable):
 
     def records(self) -> list[dict[str, Any]]:
         """One flat dict a threat, the unchanged rows first: what `to_frame` holds."""
-        clean = {
-            "threat": "unchanged",
-            "strength": None,
-            "knowledge": None,
-            "norm": None,
-            "rows": self.rows,
-            "accuracy": self.clean.accuracy.value,
-            "always_corrected": self.clean.always_corrected.value,
-            "corrected": self.clean.corrected.value,
-            "flagged_all": self.clean.fpr.value,
-        }
-        return [clean, *(_record(threat) for threat in self.threats)]
+        clean = {"threat": "unchanged", "strength": None, "knowledge": None, "norm": None, "rows": self.rows}
+        clean |= {name: getattr(self.clean, name).value for name in ("accuracy", "always_corrected", "corrected")}
+        return [{**clean, "flagged_all": self.clean.fpr.value}, *map(_record, self.threats)]
 
 
 def _record(threat: Threat) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "threat": threat.name,
-        "strength": threat.strength,
-        "knowledge": threat.knowledge,
-        "norm": threat.norm,
-        "rows": threat.rows,
-    }
-    names = ("accuracy", "always_corrected", "corrected", "succeeded", "accepted_and_wrong", "corrected_to_wrong")
-    for name in (*names, "flagged", "flagged_all"):
-        estimate = getattr(threat, name)
-        record[name] = None if estimate is None else estimate.value
+    def value(estimate: Estimate | None) -> float | None:
+        return None if estimate is None else estimate.value
+
+    record: dict[str, Any] = {"threat": threat.name}
+    record |= {name: getattr(threat, name) for name in ("strength", "knowledge", "norm", "rows")}
+    shares = ("accuracy", "always_corrected", "corrected", "succeeded", "accepted_and_wrong", "corrected_to_wrong")
+    record |= {name: value(getattr(threat, name)) for name in (*shares, "flagged", "flagged_all")}
     for positives in ("successful", "all"):
         found = threat.detection[OWN][positives]
         for figure in ("auroc", "tpr_at_1_fpr", "tpr_at_5_fpr", "tpr_at_10_fpr"):
             record[f"{figure}_{positives}"] = None if found is None else found[figure].value
     record |= {name: getattr(threat.harm, name) for name in ("mean_harmful", "mean_harmless", "cohens_d")}
-    record["auroc_harmful_harmless"] = None if threat.harm.auroc is None else threat.harm.auroc.value
-    record["l2"] = threat.distance["L2"]
-    return record
-
-
-# JSON ----------------------------------------------------------------------------------------------------------------
+    return record | {"auroc_harmful_harmless": value(threat.harm.auroc), "l2": threat.distance["L2"]}
 
 
 def _plain(value: Any) -> Any:
@@ -382,54 +367,22 @@ def _plain(value: Any) -> Any:
     return float(f"{min(value, 3e38):.6g}") if isinstance(value, float) else value
 
 
-def _image(value: Any) -> Any:
-    if value is None:
-        return None
-    return np.frombuffer(base64.b64decode(value["float16"]), "<f2").reshape(value["shape"]).astype("float32")
-
-
-def _estimate(value: Any) -> Any:
-    return None if value is None else Estimate(*value)
-
-
-def _scores(value: Any) -> Any:
-    return None if value is None else {name: Estimate(*figure) for name, figure in value.items()}
-
-
-def _threat(document: dict[str, Any]) -> Threat:
-    estimates = ("accuracy", "always_corrected", "corrected", "succeeded", "accepted_and_wrong", "corrected_to_wrong")
-    read = {name: _estimate(document[name]) for name in (*estimates, "flagged", "flagged_all")}
-    read["detection"] = {
-        name: {positives: _scores(found) for positives, found in both.items()}
-        for name, both in document["detection"].items()
-    }
-    read["harm"] = Harm(**{**document["harm"], "auroc": _estimate(document["harm"]["auroc"])})
-    images = ("original", "changed", "reconstruction")
-    read["examples"] = [
-        Example(**{**example, **{name: _image(example[name]) for name in images}}) for example in document["examples"]
-    ]
-    return Threat(**{**document, **read})
-
-
-def _evaluation(document: dict[str, Any]) -> dict[str, Any]:
-    clean = document["clean"]
-    estimates = ("accuracy", "corrected", "always_corrected", "fpr")
-    worst = [
-        WorstCase(
-            **{
-                **case,
-                **{name: _estimate(case[name]) for name in ("accuracy", "corrected", "accepted_and_wrong")},
-                "detection": _scores(case["detection"]),
-            }
-        )
-        for case in document["worst_cases"]
-    ]
-    return {
-        **document,
-        "clean": Clean(**{**clean, **{name: _estimate(clean[name]) for name in estimates}}),
-        "threats": [_threat(threat) for threat in document["threats"]],
-        "worst_cases": worst,
-        "checks": [Check(**check) for check in document["checks"]],
-        "cost": Cost(**document["cost"]),
-        "comparisons": [Comparison(**{**one, "lead": Lead(*one["lead"])}) for one in document.get("comparisons", [])],
-    }
+def _made(kind: Any, value: Any) -> Any:
+    """A value of a type, from what `_plain` made of it."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        value = None if value is None else _made(inner[0], value)
+    elif origin is list:
+        value = [_made(inner[0], part) for part in value]
+    elif origin is dict:
+        value = {key: _made(inner[1], part) for key, part in value.items()}
+    elif origin is np.ndarray:
+        value = np.frombuffer(base64.b64decode(value["float16"]), "<f2").reshape(value["shape"]).astype("float32")
+    elif dataclasses.is_dataclass(kind):
+        types: Any = get_type_hints(kind)
+        value = kind(**{name: _made(types[name], part) for name, part in value.items()})  # type: ignore[operator]
+    elif kind is ScoreEvaluation:
+        value = {name: Estimate(*figure) for name, figure in value.items()}
+    elif kind in (Estimate, Lead):
+        value = kind(*value)
+    return value

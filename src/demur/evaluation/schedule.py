@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 FEWEST = 50
-"""Rows that a threat is tried on; with less time than they take it is left out."""
+"""Rows that a threat is tried on at least; without time for them it is left out."""
 WORTHWHILE = 1.5
-"""By what factor the rows of a threat must grow, or it is not taken up again."""
+"""By what factor the rows of a threat must grow at least when it is taken up again."""
 TINY = 1e-12
 
 
@@ -21,31 +21,28 @@ class Price(NamedTuple):
     a_row: float
     """Seconds."""
     start: float = 0.0
-    """Seconds before the first row, such as those of compilation."""
+    """Seconds before the first row, such as compilation."""
     tried: int = 0
-    """Rows that it has been tried on already: those cost nothing more, nor does the start."""
+    """Rows that it has been tried on already: neither they nor the start cost anything more."""
     kind: str = ""
     """Threats of one kind are tried on the same rows."""
     weight: float = 1.0
-    """How much its figures matter."""
+    """How much the figures of the threat matter."""
     for_the_curve: bool = False
-    """Whether its strength is not the one of interest."""
+    """See `demur.evaluation.result.Threat`."""
 
     @property
     def fewest(self) -> int:
-        """Rows below which it is left out."""
+        """Rows below which the threat is left out."""
         return min(FEWEST, self.most)
 
     def of(self, rows: int) -> float:
-        """Seconds until it has been tried on so many rows."""
+        """Seconds until the threat has been tried on so many rows."""
         return 0.0 if rows <= self.tried else (rows - self.tried) * self.a_row + (0.0 if self.tried else self.start)
 
 
 def in_order(prices: Sequence[Price]) -> list[int]:
-    """The numbers of the threats, those first that are tried first.
-
-    What is for a curve comes last; otherwise what costs little for its weight comes first.
-    """
+    """The numbers of the threats in the order in which they are tried: cheap for their weight first, curves last."""
     rank = [(price.for_the_curve, price.of(price.fewest) / price.weight) for price in prices]
     return sorted(range(len(prices)), key=rank.__getitem__)
 
@@ -53,11 +50,11 @@ def in_order(prices: Sequence[Price]) -> list[int]:
 def scheduled(prices: Sequence[Price], seconds: float) -> list[int]:
     """How many rows each threat is tried on within some time: none, or at least `FEWEST` (or all, of fewer).
 
-    1. Each threat in its order gets `FEWEST` rows, if the time that is left suffices; otherwise it is left out.
+    1. In their order, threats get `FEWEST` rows, if the time that is left suffices; otherwise they are left out.
     2. The rest of the time goes into more rows, the same for all threats of a kind: in proportion to the square root of
        the kind's weight over what a row costs in all its threats. Of all ways to spend the time, this one makes the
        weighted sum of the figures' variances smallest (Cochran, 1977, *Sampling Techniques*, 5.5).
-    3. What is for a curve gets time only if everything else is tried on all its rows.
+    3. Threats for a curve get time only if everything else is tried on all rows.
 
     Examples:
         >>> cheap, dear = Price(400, a_row=0.01, kind="cheap"), Price(400, a_row=0.16, start=2, kind="dear")
@@ -69,7 +66,7 @@ def scheduled(prices: Sequence[Price], seconds: float) -> list[int]:
         seconds: that are left.
 
     Returns:
-        For each threat the rows, those that it has been tried on already included.
+        For each threat the rows, those tried already included.
     """
     rows = [price.tried for price in prices]
     order = in_order(prices)
@@ -95,14 +92,14 @@ def is_worthwhile(price: Price, rows: int) -> bool:
 
 
 def _more(prices: Sequence[Price], rows: Sequence[int], seconds: float) -> list[int]:
-    """More rows than these, for so many seconds."""
+    """At least these rows, and as many more as so many seconds allow."""
     if not prices:
         return []
     least, most = np.array(rows, "float64"), np.array([price.most for price in prices], "float64")
     a_row = np.array([price.a_row for price in prices])
     weight = np.array([price.weight for price in prices])
     kinds = np.array([price.kind for price in prices])
-    # A kind costs what those of its threats do that can be tried on more rows.
+    # Of a kind, the threats count that can be tried on more rows.
     same = (kinds[:, None] == kinds) & (least < most)
     share = np.where(same.any(axis=1), np.sqrt((same @ weight) / np.maximum(same @ a_row, TINY)), 1.0)
 

@@ -1,19 +1,22 @@
 """What an attacker attacks: a guarded classifier, as differentiable functions of a batch, and the verdict on rows."""
 
+import contextlib
 import math
+import random
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from demur import backends
 from demur.backends.divergence import Tensor
 from demur.classifiers import GraphClassifier
 from demur.detectors.base import Detector
 from demur.network.graph import Half, compiled
-from demur.network.scoring import over_batches
+from demur.network.scoring import joined, over_batches
 from demur.rows.layout import Field
 from demur.rows.rows import Rows
 from demur.rows.sources import as_source
@@ -22,31 +25,30 @@ Array = npt.NDArray[Any]
 
 
 class TimeIsUp(Exception):
-    """An attack has asked for more after the target's deadline; it is given up."""
+    """An attack goes on after the deadline, and is given up."""
 
 
 class Look(NamedTuple):
-    """What guard and classifier say of a batch, differentiable."""
+    """What the guarded classifier says of a batch, differentiable."""
 
     score: Tensor
     """`(n,)`, in nats."""
     reference: Tensor
     """The classifier's log-probabilities `(n, classes)`, sharpened by the temperature."""
     opinion: Tensor
-    """The companion's."""
+    """The companion's log-probabilities."""
 
 
 class Verdict(NamedTuple):
-    """What becomes of rows, in NumPy."""
+    """What becomes of rows; arrays are `(n,)`."""
 
     score: Array
-    """`(n,)`, in nats."""
+    """In nats."""
     reference: Array
-    """The index of the classifier's class, `(n,)`."""
+    """The index of the classifier's class."""
     opinion: Array
-    """The companion's."""
+    """The index of the companion's class."""
     flagged: Array
-    """`(n,)`."""
 
     @property
     def final(self) -> Array:
@@ -67,12 +69,12 @@ class Target:
         bounds: smallest and largest value of a number in a row.
 
     Attributes:
-        is_open: whether gradients of classifier and guard can be had: the classifier is in the graph, and rows are one
-            array of floating-point numbers.
+        is_open: whether there are gradients: the classifier is in the graph, and rows are one array of floating-point
+            numbers.
         is_one_array: whether rows are one array of numbers.
-        is_continuous: whether these are numbers of which any fraction makes sense, unlike tokens.
-        draws: how often a guard that is random is asked, to average over (Athalye et al., 2018, arXiv:1707.07397).
-        deadline: what `time.monotonic` says when attacks must end.
+        is_continuous: whether these are floating-point numbers, unlike tokens.
+        draws: how often a random guard is asked, to average over (Athalye et al., 2018, arXiv:1707.07397).
+        deadline: in the time of `time.monotonic`; attacks must end then.
     """
 
     def __init__(self, detector: Detector, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
@@ -87,25 +89,25 @@ class Target:
         self._compiled: dict[Hashable, Any] = {}
 
     def check_time(self) -> None:
-        """Raise TimeIsUp after the deadline. What attacks ask again and again does this, so that they end in time."""
+        """Raise TimeIsUp after the deadline. What attacks call again and again calls this, so that they end in time."""
         if time.monotonic() > self.deadline:
             raise TimeIsUp
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` returns, made once for each key: compiled for the first rows, and then used for all."""
+        """What `make` returns, made once for each key: compiled for the first rows, and used for all."""
         if key not in self._compiled:
             self._compiled[key] = make()
         return self._compiled[key]
 
     @property
     def generators(self) -> list[Any]:
-        """The states of a random guard's generators, which change whenever it is asked."""
+        """The states of the generators of a random guard, which change whenever the guard is asked."""
         if self.draws == 1:
             return []
         return [variable for variable in self.detector.graph.variables if "seed_generator" in variable.path]
 
     def look(self, x: Tensor) -> Look:
-        """What both say of a batch of tensors, with gradients."""
+        """What classifier and companion say of a batch of tensors, with gradients."""
         views = self.detector.views
         reference, opinion = views.reference(x), views.opinion(x, False).log_probabilities
         return Look(views.score(reference, opinion), reference[0], opinion[0])
@@ -115,7 +117,7 @@ class Target:
         return self.classifier(x, training=False)[0]
 
     def classifier_outputs(self, X: Any, batch_size: int = 256) -> list[Array]:
-        """The classifier's log-probabilities `(n, classes)` of rows and, of one in the graph, what it returned."""
+        """The classifier's log-probabilities `(n, classes)` and, where it is in the graph, what it returned."""
         self.check_time()
         classifier = self.classifier
         if not isinstance(classifier, GraphClassifier):
@@ -125,8 +127,7 @@ class Target:
             return [classifier(x, training=False)[0], ops.cast(classifier.outputs(x)[0], "float32")]
 
         network = self.once("classifier", lambda: compiled(Half(both, classifier.tracked()), self.layout))
-        parts = over_batches(network, as_source(X, self.layout), batch_size)
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        return joined(over_batches(network, as_source(X, self.layout), batch_size))
 
     def verdict(self, X: Any, batch_size: int = 256) -> Verdict:
         """What becomes of rows at the detector's threshold."""
@@ -135,7 +136,7 @@ class Target:
         return Verdict(np.asarray(scored.score, "float64"), scored.y, scored.y_opinion, data["is_adversarial"])
 
     def limits(self, predicted: Array) -> Array:
-        """The threshold of each row, given the class that the classifier predicts: `(n,)`."""
+        """The threshold for each predicted class: `(n,)`."""
         threshold = np.asarray(self.detector.threshold, "float64")
         return np.asarray(threshold[predicted] if threshold.ndim else np.full(len(predicted), threshold))
 
@@ -146,3 +147,17 @@ class Target:
     def clipped(self, x: Array) -> Array:
         """Rows within the bounds."""
         return np.clip(x, *self.bounds)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """While it lasts, every global generator starts at a seed; afterwards they are as they were."""
+    state, python = np.random.get_state(), random.getstate()
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        with backends.current().seeded(seed):
+            yield
+    finally:
+        np.random.set_state(state)
+        random.setstate(python)

@@ -8,25 +8,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from demur.backends import current
-from demur.evaluation.attacked import AttackedRows
 from demur.evaluation.attacks import Attack, Attacked
-from demur.evaluation.baselines import Baseline, finite
-from demur.evaluation.comparison import OWN
-from demur.evaluation.measuring import Changed, Outcome, Unchanged, distances, examples_of, joined, outcome_of
-from demur.evaluation.store import Stores
+from demur.evaluation.baselines import Baseline, scores_of
+from demur.evaluation.outcomes import Changed, Outcome, Unchanged, distances, examples_of, joined, outcome_of
+from demur.evaluation.result import OWN
+from demur.evaluation.store import AttackedRows, Stores
 from demur.evaluation.target import Array, Target, TimeIsUp
 from demur.evaluation.threats import Corruption, Threat, described
-from demur.rows.rows import padded, padded_size
+from demur.rows.rows import Rows, padded, padded_size
 
 CHUNK = 128
 """Rows that are attacked together and kept on disk together."""
 
 
 class Scene(NamedTuple):
-    """What all threats are tried on, and compared with."""
+    """What all threats of an evaluation are tried on, and compared with."""
 
     target: Target
-    X: Any
+    X: Rows
     unchanged: Unchanged
     compared: Sequence[Baseline]
     stores: Stores
@@ -34,11 +33,12 @@ class Scene(NamedTuple):
 
 
 class Trial:
-    """One threat and what has become of rows so far.
+    """One threat, and the rows that it has been tried on.
 
-    Args:
-        threat: what is tried.
-        scene: what it is tried on.
+    Attributes:
+        most: rows that it can be tried on.
+        a_row: seconds a row that the last rows took.
+        is_new: whether the last rows were attacked, and not all read from disk.
     """
 
     def __init__(self, threat: Threat, scene: Scene) -> None:
@@ -46,10 +46,14 @@ class Trial:
         n = len(scene.unchanged.y)
         self.most = min(n, threat.most_rows or n)
         self.parts: list[Changed] = []
-        self.a_row = 0.0
-        """Seconds a row that the last rows took."""
-        self.is_new = True
-        """Whether these were attacked, and not read from disk."""
+        self.a_row, self.is_new = 0.0, True
+        # How many rows the gallery shows.
+        self.examples = (1 if threat.severity == 3 else 0) if isinstance(threat, Corruption) else 4
+
+    @property
+    def heading(self) -> str:
+        """The title of the threat; all severities of a corruption share one."""
+        return self.threat.name if isinstance(self.threat, Corruption) else self.threat.title
 
     @property
     def tried(self) -> int:
@@ -57,12 +61,12 @@ class Trial:
         return sum(len(part.rows) for part in self.parts)
 
     def extend(self, rows: int, *, count: Callable[[int], None], deadline: float = math.inf) -> None:
-        """Try it on more rows, a chunk at a time, until the deadline at most.
+        """Try the threat on more rows, a chunk at a time, until the deadline at most.
 
         Args:
             rows: how many, those tried already included.
             count: is told how many rows more are done.
-            deadline: what `time.monotonic` says then: a chunk that is not done is dropped.
+            deadline: in the time of `time.monotonic`; a chunk that is not done then is dropped.
         """
         target, before, started = self.scene.target, self.tried, time.monotonic()
         begin = before
@@ -82,29 +86,27 @@ class Trial:
 
     def outcome(self) -> Outcome:
         """What became of the rows."""
-        changed = joined(self.parts, _most_examples(self.threat))
-        return outcome_of(described(self.threat), self.scene.unchanged, changed)
+        return outcome_of(described(self.threat), self.scene.unchanged, joined(self.parts, self.examples))
 
     def _part(self, rows: Array) -> Changed:
         started = time.monotonic()
         scene, target, unchanged = self.scene, self.scene.target, self.scene.unchanged
         before, y = scene.X[rows].raw, unchanged.y[rows]
         changed, late, outputs = self._changed(before, y, unchanged.right[rows], int(rows[0]))
-        verdict = target.verdict(changed)
-        plain, most = target.is_one_array, _most_examples(self.threat)
+        verdict, plain = target.verdict(changed), target.is_one_array
         predicted = unchanged.verdict.reference[rows]
         return Changed(
             rows=rows,
             verdict=verdict,
-            scores={OWN: verdict.score, **scored(scene.compared, changed, outputs)},
+            scores={OWN: verdict.score, **scores_of(scene.compared, changed, outputs)},
             distance=distances(before, changed) if plain else {},
             late=late,
             seconds=time.monotonic() - started,
-            examples=examples_of(target, before, changed, y, predicted, verdict, most) if plain else [],
+            examples=examples_of(target, before, changed, y, predicted, verdict, self.examples) if plain else [],
         )
 
     def _changed(self, X: Any, y: Array, right: Array, begin: int) -> tuple[Any, Array | None, list[Array]]:
-        """Some rows after the threat, from disk if they are there; where it was late; what the classifier says."""
+        """Rows after the threat, from disk if they are there; see `Attacked.late`; the classifier's outputs."""
         scene, threat, target = self.scene, self.threat, self.scene.target
         if isinstance(threat, Corruption):
             target.check_time()
@@ -115,7 +117,7 @@ class Trial:
         kept = store.get(key, y)
         if kept is not None:
             outputs = target.classifier_outputs(kept.x)
-            kept.check_claim(wrong(outputs, y), store.file(key) or "")
+            kept.check_claim(_wrong(outputs, y), store.file(key) or "")
             return kept.x, kept.late, outputs
         self.is_new = True
         x, late = target.rows(X), None
@@ -126,12 +128,12 @@ class Trial:
                 late = np.zeros(len(y), bool)
                 late[right] = attacked.late
         outputs = target.classifier_outputs(x)
-        store.put(key, AttackedRows(x, begin + np.arange(len(y)), y, wrong(outputs, y), {}, late))
+        store.put(key, AttackedRows(x, begin + np.arange(len(y)), y, _wrong(outputs, y), {}, late))
         return x, late, outputs
 
 
 def _attacked(threat: Attack, target: Target, x: Array, y: Array, seed: int) -> Attacked:
-    """Attack rows; on JAX, which compiles for each number of rows, with the last one repeated up to a power of two."""
+    """Attack rows; on JAX, which compiles for each number of rows, with the last row repeated up to a power of two."""
     if not current().counts_rows:
         return threat.run(target, x, y, seed=seed)
     size = padded_size(len(x), CHUNK)
@@ -139,18 +141,5 @@ def _attacked(threat: Attack, target: Target, x: Array, y: Array, seed: int) -> 
     return Attacked(found.x[: len(x)], None if found.late is None else found.late[: len(x)])
 
 
-def scored(compared: Sequence[Baseline], X: Any, outputs: list[Array]) -> dict[str, Array]:
-    """The baselines' scores of rows, by name."""
-    return {baseline.name: finite(baseline.score(X, outputs)) for baseline in compared}
-
-
-def wrong(outputs: list[Array], y: Array) -> Array:
-    """Whether the classifier is wrong on rows."""
+def _wrong(outputs: list[Array], y: Array) -> Array:
     return np.asarray(outputs[0].argmax(axis=1) != y)
-
-
-def _most_examples(threat: Threat) -> int:
-    """How many rows the gallery shows."""
-    if isinstance(threat, Corruption):
-        return 1 if threat.severity == 3 else 0
-    return 4

@@ -1,10 +1,9 @@
 """Pictures of what a detector sees and of what an evaluation found. Needs matplotlib.
 
-A function that takes `ax` draws there and returns it; without one it draws in a new figure, which a notebook shows.
+Functions take `ax`, draw there and return it; without `ax` they draw in a new figure, which a notebook shows.
 """
 
-from demur.plots.evaluation import plot_accuracy, plot_severity
-from demur.plots.history import plot_history
+from demur.plots.curves import plot_accuracy, plot_history, plot_severity
 from demur.plots.picture import Histogram, Row, attack_picture
 from demur.plots.scores import plot_instance_score, plot_roc, plot_score_distribution
 from demur.plots.style import BAD, CLEAN, GOOD, INK

@@ -1,4 +1,4 @@
-"""A picture of attacks: what was changed, what was made of it, and everyone's scores."""
+"""A picture of attacks: rows of images with captions, and the scores of each detector."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from demur.plots.style import INK
 
 
 class Row(NamedTuple):
-    """One row of images in a picture, and what stands under each."""
+    """One row of images in a picture, with captions."""
 
     name: str
     images: npt.NDArray[Any]
@@ -41,9 +41,9 @@ def attack_picture(path: Path, title: str, rows: Sequence[Row], histograms: Sequ
 
     Args:
         path: where to write it; the suffix gives the format.
-        title: what stands above.
-        rows: images; the same number in each.
-        histograms: one a detector.
+        title: of the picture.
+        rows: each with the same number of images.
+        histograms: one for each detector.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -66,15 +66,11 @@ def attack_picture(path: Path, title: str, rows: Sequence[Row], histograms: Sequ
             axis.spines[:].set(color=colour, linewidth=1.2)
         axes[0].set_ylabel(row.name, fontsize=10, color=INK)
     for axis, histogram in zip(lower.subplots(1, len(histograms), squeeze=False)[0], histograms, strict=True):
-        _draw_histogram(axis, histogram)
+        scores = (histogram.clean, histogram.attacked, histogram.threshold)
+        plot_score_distribution(*scores, names=("clean", "attacked, classifier now wrong"), ax=axis)
+        axis.set_title(histogram.name, fontsize=10, color=INK)
+        axis.xaxis.label.set_fontsize(9)
+        axis.set_ylabel("% of images", fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.legend(fontsize=8, frameon=False, loc="upper left")
     figure.savefig(path, dpi=150, facecolor="white")
-
-
-def _draw_histogram(axis: Any, histogram: Histogram) -> None:
-    names = ("clean", "attacked, classifier now wrong")
-    plot_score_distribution(histogram.clean, histogram.attacked, histogram.threshold, names=names, ax=axis)
-    axis.set_title(histogram.name, fontsize=10, color=INK)
-    axis.xaxis.label.set_fontsize(9)
-    axis.set_ylabel("% of images", fontsize=9)
-    axis.tick_params(labelsize=8)
-    axis.legend(fontsize=8, frameon=False, loc="upper left")

@@ -7,28 +7,27 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.calibration.metrics import auroc, numbers, roc_curve
-from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
+from demur.calibration.wording import INFINITE
+from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
 from demur.plots.style import (
     ABOVE,
     BAD,
     CLEAN,
+    DASHES,
     LEAST,
     MUTED,
+    PALETTE,
+    WIDE,
     axes_or_new,
-    checked_scores,
-    colours_for,
     draw_threshold,
     literal,
     look_of,
-    mark_infinity,
-    needs_log,
-    place_of_infinity,
     tidy,
 )
 
 Scores = npt.NDArray[np.float64]
 ROOM = 5
-"""Curves whose names have room in the axes."""
+"""So many names of curves have room in the axes."""
 
 
 def plot_instance_score(
@@ -41,7 +40,7 @@ def plot_instance_score(
     log: bool | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw each instance's score in their order, by class in colours and markers, and the threshold.
+    """Draw the scores of instances in their order, with a colour and a marker for each class, and the threshold.
 
     Examples:
         >>> ax = plot_instance_score(detector.predict(X_new), threshold=detector.threshold)
@@ -50,29 +49,29 @@ def plot_instance_score(
 
     Args:
         preds: what `predict` or `correct` returned, or scores `(n,)`.
-        target: `(n,)`, each instance's class; all are of one kind by default.
-        labels: the classes' names: a class that is a whole number is an index in it.
-        threshold: in nats; one, or one a class.
+        target: `(n,)`, the classes of the instances; by default all are of one kind.
+        labels: names of classes; a class that is a whole number is an index into them.
+        threshold: in nats; one, or one for each class.
         ylim: lowest and highest score to show.
         log: whether the axis of the scores is logarithmic; by default where scores span orders of magnitude.
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes. Infinite scores stand above all others, at the sign of infinity.
+        The axes. Infinite scores stand above all others, marked with the sign of infinity.
 
     Raises:
         InvalidSetting: the result holds no scores.
         ShapeMismatch: there are not as many classes as scores.
         MissingExtra: matplotlib is not installed.
     """
-    scores = checked_scores(_scores_of(preds), "preds")
+    scores = _checked_scores(_scores_of(preds), "preds")
     classes = np.zeros(len(scores), int) if target is None else np.asarray(target).reshape(-1)
     if len(classes) != len(scores):
         raise ShapeMismatch(f"target holds the class of each of {len(scores)} scores; got {len(classes)}")
     ax = axes_or_new(ax)
-    log = needs_log(scores) and (ylim[0] is None or ylim[0] > 0) if log is None else log
+    log = _needs_log(scores) and (ylim[0] is None or ylim[0] > 0) if log is None else log
     infinite = np.isinf(scores)
-    top = place_of_infinity(scores, log=log)
+    top = _place_of_infinity(scores, log=log)
     drawn = np.where(infinite, np.sign(scores) * top, scores)
     drawn = np.maximum(drawn, _floor(drawn)) if log else drawn
     for i, kind in enumerate(np.unique(classes)):
@@ -80,13 +79,10 @@ def plot_instance_score(
         name = "score" if target is None else _name(kind, labels)
         ax.plot(rows, drawn[rows], linestyle="", markersize=4.5, alpha=0.85, label=name, **look_of(i))
     draw_threshold(ax, threshold, across=True)
-    if log:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:g}")
+    tidy(ax, "instance", "score (nats)", log="y" if log else None)
     if infinite.any():
-        mark_infinity(ax, top, across=True)
+        _mark_infinity(ax, top, across=True)
     ax.set_ylim(ylim)
-    tidy(ax, "instance", "score (nats)")
     ax.legend(**ABOVE)
     return ax
 
@@ -108,26 +104,25 @@ def plot_score_distribution(
     Args:
         score_clean: `(n,)`, in nats.
         score_bad: `(m,)`; may be empty.
-        threshold: in nats; one, or one a class.
-        names: what the two are called.
+        threshold: in nats; one, or one for each class.
+        names: of the two, in the legend.
         log: whether the axis of the scores is logarithmic; by default where scores span orders of magnitude.
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes; the legend says how many scores there are of each. Infinite ones are in the last bar, at the sign of
-        infinity.
+        The axes; the legend says how many scores there are. Infinite scores are in the last bar, marked as infinite.
 
     Raises:
         EmptyInput: there are no scores at all.
         MissingExtra: matplotlib is not installed.
     """
-    clean, bad = checked_scores(score_clean, "score_clean"), checked_scores(score_bad, "score_bad")
+    clean, bad = _checked_scores(score_clean, "score_clean"), _checked_scores(score_bad, "score_bad")
     every = np.concatenate([clean, bad])
     if len(every) == 0:
         raise EmptyInput("a distribution needs at least one score; got none")
     ax = axes_or_new(ax)
-    log = needs_log(every) if log is None else log
-    top = place_of_infinity(every, log=log)
+    log = _needs_log(every) if log is None else log
+    top = _place_of_infinity(every, log=log)
     shown = np.clip(every, -top, top)
     # The lowest few are drawn at the edge of a logarithmic axis, so that they do not stretch it.
     floor = _floor(shown, 2) if log else float(shown.min())
@@ -140,35 +135,31 @@ def plot_score_distribution(
             label = f"{literal(name)} ({len(values):,})"
             ax.hist(drawn, bins, weights=weights, color=colour, alpha=0.6, histtype="stepfilled", label=label)
     draw_threshold(ax, threshold, across=False)
-    if log:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
+    tidy(ax, "score (nats)", "% of inputs", log="x" if log else None)
     if np.isinf(every).any():
-        mark_infinity(ax, top, across=False)
-    tidy(ax, "score (nats)", "% of inputs")
+        _mark_infinity(ax, top, across=False)
     ax.set_ylim(top=ax.get_ylim()[1] * 1.35)  # room for the legend
     ax.legend(frameon=False, loc="upper left")
     return ax
 
 
 def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) -> Any:
-    """Draw ROC curves: what share of bad inputs a threshold flags, against the share of clean ones it flags too.
+    """Draw ROC curves: the share of bad inputs that a threshold flags against the share of clean inputs.
 
     Examples:
         >>> ax = plot_roc({"negatives": (detector.score(X_new), detector.score(1 - X_new))}, log=True)
 
     Args:
-        curves: by name, either the scores of clean and of bad inputs, `(score_clean, score_bad)`, or
-            `{"scores": ..., "labels": ...}` with label 1 for bad.
-        log: whether false-positive rates are on a logarithmic axis: those below 10 % are the ones that matter.
+        curves: by name, `(score_clean, score_bad)`, or `{"scores": ..., "labels": ...}` with label 1 for bad inputs.
+        log: whether the axis of false-positive rates is logarithmic: rates below 10 % are those that matter.
         ax: where to draw; in a new figure by default.
 
     Returns:
-        The axes; the legend gives each curve's area, the AUROC, and how many bad inputs there are.
+        The axes; the legend gives the AUROC of each curve, and how many bad inputs there are.
 
     Raises:
-        WrongType: they are no scores by name.
-        EmptyInput: there is no curve, or one without scores of either kind.
+        WrongType: curves are not scores by name.
+        EmptyInput: there is no curve, or a curve lacks clean or bad scores.
         NonFinite: a score is NaN.
         MissingExtra: matplotlib is not installed.
     """
@@ -180,27 +171,59 @@ def plot_roc(curves: Mapping[str, Any], *, log: bool = False, ax: Any = None) ->
     drawn = {
         f"{literal(name)} ({auroc(*pair):.3f}, n = {len(pair[1]):,})": roc_curve(*pair) for name, pair in pairs.items()
     }
-    # A rate of 0 has no place on a logarithmic axis: it is drawn at its left edge.
+    # A rate of 0 has no place on a logarithmic axis: it is drawn at the left edge.
     edge = 0.5 / max(len(clean) for clean, _ in pairs.values()) if log else 0.0
     ax = axes_or_new(ax)
-    for (label, (rates, true)), (colour, dash) in zip(drawn.items(), colours_for(len(drawn)), strict=True):
+    for i, (label, (rates, true)) in enumerate(drawn.items()):
+        colour, dash = PALETTE[i % len(PALETTE)], DASHES[(i // len(PALETTE) + i) % len(DASHES)]
         false = np.maximum(rates, edge)
         ax.plot(100 * false, 100 * true, color=colour, linestyle=dash, linewidth=1.6, label=label)
     chance = np.geomspace(edge, 1, 50) if log else np.array([0.0, 1.0])
     ax.plot(100 * chance, 100 * chance, color=MUTED, linewidth=0.8, linestyle=":")
-    if log:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_xlim(100 * edge, 100)
-    ax.set_ylim(0, 101)
-    tidy(ax, "false-positive rate (%)", "true-positive rate (%)")
+    tidy(ax, "false-positive rate (%)", "true-positive rate (%)", log="x" if log else None)
+    ax.set(xlim=(100 * edge, 100), ylim=(0, 101))
     inside = {"loc": "lower right"} if len(drawn) <= ROOM else {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
     ax.legend(frameon=False, title="AUROC, bad inputs", alignment="left", **inside)
     return ax
 
 
+def _checked_scores(values: Any, name: str) -> Scores:
+    """Scores as `(n,)`; what an evaluation's file holds in place of infinity becomes infinite."""
+    scores = numbers(values, name)
+    if scores.ndim != 1:
+        raise ShapeMismatch(f"{name} holds one score an instance, (n,); got {scores.shape}")
+    if np.isnan(scores).any():
+        raise NonFinite(f"{name} holds NaN")
+    return np.where(np.abs(scores) > INFINITE, np.copysign(np.inf, scores), scores)
+
+
+def _needs_log(scores: Scores) -> bool:
+    """Whether scores span orders of magnitude, so that most would lie at the edge of a linear axis."""
+    finite = scores[np.isfinite(scores)]
+    if len(finite) == 0 or (finite < 0).any():
+        return False
+    middle, upper = np.quantile(finite, [0.5, 0.99])
+    return bool(upper > WIDE * middle)
+
+
+def _place_of_infinity(scores: Scores, *, log: bool) -> float:
+    """Where infinite scores are drawn: visibly above all others."""
+    finite = np.abs(scores[np.isfinite(scores)])
+    largest = float(finite.max(initial=0.0)) or 1.0
+    return largest * (3.0 if log else 1.5)
+
+
+def _mark_infinity(ax: Any, place: float, *, across: bool) -> None:
+    """Mark the place of infinite scores with the sign of infinity."""
+    line, at = (ax.axhline, ax.get_yaxis_transform) if across else (ax.axvline, ax.get_xaxis_transform)
+    line(place, color=MUTED, linewidth=0.6, linestyle=":")
+    x, y = (1.01, place) if across else (place, 1.01)
+    alignment = {"va": "center"} if across else {"ha": "center"}
+    ax.text(x, y, "\N{INFINITY}", transform=at(), fontsize="large", **alignment)
+
+
 def _floor(scores: Scores, percentile: float = 0) -> float:
-    """The least score that a logarithmic axis shows: zeros are drawn there."""
+    """The least score that a logarithmic axis shows; zeros are drawn there."""
     above = scores[scores > 0]
     return max(float(np.percentile(scores, percentile)), float(above.min(initial=1.0)) if percentile == 0 else 0, LEAST)
 

@@ -1,22 +1,19 @@
-"""The plots of a report, as SVG that takes its colours and its font from the page."""
+"""The plots of a report, as SVG with the colours and the font of the page."""
 
 import io
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from demur.evaluation.comparison import OWN, detection_of, telling
+from demur.evaluation.comparison import detection_of, telling
+from demur.evaluation.result import OWN, Evaluation, Threat
 from demur.extras import extra
 from demur.plots import plot_accuracy, plot_roc, plot_score_distribution, plot_severity
-from demur.report.tables import Group, groups
-
-if TYPE_CHECKING:
-    from demur.evaluation.result import Evaluation, Threat
+from demur.report.groups import Group, groups
 
 Place = Literal["above", "below"]
 Draw = Callable[..., Any]
@@ -26,13 +23,11 @@ INCHES = (4.4, 2.9)
 LONGEST = 40
 """Characters of a name in a legend."""
 LINE = 0.17
-"""Inches of a legend's line."""
+"""Height of a line in a legend, in inches."""
 MOST = 5
 """Curves in one plot."""
-
 INK = "#010203"
 """Stands in a drawing for the colour of the page's text."""
-
 SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "demur",
@@ -44,45 +39,42 @@ SETTINGS = {
     "legend.title_fontsize": 8.5,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
-
-
 LEGEND = {"frameon": False, "borderpad": 0.2, "handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 1.2}
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A drawing and what it is called."""
+class Figure(NamedTuple):
+    """A drawing with a title."""
 
     title: str
     svg: str
-    """Trusted: matplotlib made it, and escaped the names in it."""
+    """Trusted: made by matplotlib, which escapes names."""
 
 
-def figures(section: str, pairs: "Iterator[tuple[str, Draw]]", *, legend: Place = "above") -> list[Figure]:
-    """Draw what a section shows; its name makes the ids in the drawings the only ones of the page."""
+def figures(section: str, pairs: Iterator[tuple[str, Draw]], *, legend: Place = "above") -> list[Figure]:
+    """Draw what a section shows; the name of the section keeps the ids of the drawings unique in the page."""
     return [Figure(title, svg(draw, f"{section}{i}", legend)) for i, (title, draw) in enumerate(pairs)]
 
 
-def roc_curves(evaluation: "Evaluation") -> Iterator[tuple[str, Draw]]:
-    """One plot for each kind of attacker: at most five threats, from the one told least apart to the one most."""
+def roc_curves(evaluation: Evaluation) -> Iterator[tuple[str, Draw]]:
+    """One plot for each kind of attacker: at most five threats, from the hardest to detect to the easiest."""
     for group in groups(evaluation.of_interest):
-        chosen = spread(group)
+        chosen = _spread(group)
         if chosen:
-            curves = {shortened(t.title): (evaluation.clean.scores, successful_scores(t)) for t in chosen}
+            curves = {shortened(t.title): (evaluation.clean.scores, _successful_scores(t)) for t in chosen}
             yield group.heading, partial(plot_roc, curves, log=True)
 
 
-def distributions(evaluation: "Evaluation") -> Iterator[tuple[str, Draw]]:
-    """One plot for each kind of attacker: the threat whose scores are told least apart from clean ones."""
+def distributions(evaluation: Evaluation) -> Iterator[tuple[str, Draw]]:
+    """One plot for each kind of attacker: the threat that is hardest to detect."""
     for group in groups(evaluation.of_interest):
-        chosen = spread(group)
+        chosen = _spread(group)
         if chosen:
-            scores = (evaluation.clean.scores, successful_scores(chosen[0]), evaluation.threshold)
+            scores = (evaluation.clean.scores, _successful_scores(chosen[0]), evaluation.threshold)
             names = ("unchanged", "fooled it")
             yield f"{group.heading}: {chosen[0].title}", partial(plot_score_distribution, *scores, names=names)
 
 
-def accuracies(evaluation: "Evaluation") -> Iterator[tuple[str, Draw]]:
+def accuracies(evaluation: Evaluation) -> Iterator[tuple[str, Draw]]:
     """One plot for each attack that was run with several budgets."""
     for group in groups(evaluation.threats):
         for attack in group.attacks if group.knowledge != "corruption" else ():
@@ -91,17 +83,22 @@ def accuracies(evaluation: "Evaluation") -> Iterator[tuple[str, Draw]]:
                 yield f"{group.heading}: {attack.name}", draw
 
 
-def severities(evaluation: "Evaluation") -> Iterator[tuple[str, Draw]]:
+def severities(evaluation: Evaluation) -> Iterator[tuple[str, Draw]]:
     """Scores and accuracy by severity, of all corruptions together."""
     if any(t.knowledge == "corruption" and t.strength is not None for t in evaluation.threats):
         yield "Scores: harmful and harmless", partial(plot_severity, evaluation)
         yield "Accuracy: mean of all corruptions", partial(plot_accuracy, evaluation, knowledge="corruption")
 
 
-def spread(group: Group) -> "list[Threat]":
+def _spread(group: Group) -> list[Threat]:
     """At most five of a group's threats, from the lowest AUROC to the highest."""
     every = [threat for attack in group.attacks for threat in attack.threats if any(threat.successful)]
-    ranked = sorted(telling(every), key=_told_apart)
+
+    def area(threat: Threat) -> float:
+        found = detection_of(threat, OWN)
+        return 1.0 if found is None else found["auroc"].value
+
+    ranked = sorted(telling(every), key=area)
     kept = np.unique(np.linspace(0, len(ranked) - 1, min(MOST, len(ranked))).round().astype(int))
     return [ranked[i] for i in kept]
 
@@ -111,24 +108,15 @@ def shortened(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}\N{HORIZONTAL ELLIPSIS}{name[-LONGEST // 2 + 1 :]}"
 
 
-def successful_scores(threat: "Threat") -> Any:
-    """The scores of the rows on which an attack succeeded."""
+def _successful_scores(threat: Threat) -> Any:
     return np.asarray(threat.scores)[np.asarray(threat.successful, bool)]
 
 
 def svg(draw: Draw, prefix: str, legend: Place = "above") -> str:
     """Draw on new axes and return them as an `<svg>` element.
 
-    Its text is text, in the font of the page; its ink is `currentColor`; a colour such as `#4477aa` is the page's
-    `--c4477aa`, and itself where the page has none.
-
-    Args:
-        draw: takes `ax`.
-        prefix: of the ids in the element; each of a page has its own.
-        legend: where it stands, so that it hides no curve: in one line above the axes, or a line each below.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
+    Text stays text, in the font of the page; ink is `currentColor`; a colour such as `#4477aa` is the page's variable
+    `--c4477aa` where the page has one. The prefix of the ids in the element is unique in the page.
     """
     with extra("matplotlib", "report"):
         import matplotlib as mpl
@@ -136,9 +124,9 @@ def svg(draw: Draw, prefix: str, legend: Place = "above") -> str:
     stream = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()  # whatever style its user has set, the page has its own
+        mpl.rcdefaults()  # not the style that the user has set
         mpl.rcParams.update(SETTINGS)
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # in matplotlib's font; the browser has others
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has other fonts than matplotlib
         figure = Canvas(figsize=INCHES, layout="constrained")
         axes = figure.add_subplot()
         draw(ax=axes)
@@ -148,7 +136,7 @@ def svg(draw: Draw, prefix: str, legend: Place = "above") -> str:
 
 
 def _move_legend(figure: Any, axes: Any, place: Place) -> None:
-    """Put the legend where it hides nothing, in room of its own: long names shall not make the axes small."""
+    """Put the legend where it hides nothing and takes no room from the axes."""
     old = axes.get_legend()
     title, lines = old.get_title().get_text(), 1 + len(old.get_texts())
     if place == "above":
@@ -180,8 +168,3 @@ def _element(document: str, prefix: str) -> str:
     root, rest = element.split(">", 1)
     box = re.findall(r'viewBox="[^"]*"', root)
     return f'<svg {" ".join(box)} aria-hidden="true">{rest}'
-
-
-def _told_apart(threat: "Threat") -> float:
-    found = detection_of(threat, OWN)
-    return 1.0 if found is None else found["auroc"].value

@@ -1,19 +1,16 @@
-"""The gallery of a report: what was changed, by how much, and what was made of it."""
+"""The gallery of a report: what was changed, by how much, and what the guard made of it."""
 
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from demur.calibration.wording import number
+from demur.evaluation.result import Evaluation, Example
 from demur.extras import extra
-
-if TYPE_CHECKING:
-    from demur.evaluation.result import Evaluation, Example
 
 Image = npt.NDArray[np.float32]
 
@@ -24,21 +21,19 @@ FEATURES = 6
 BLUE, WHITE, RED = (0x21, 0x66, 0xAC), (0xF7, 0xF7, 0xF7), (0xB2, 0x18, 0x2B)
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """One image of a card."""
 
     caption: str
     uri: str | None
     """`data:image/png;base64,...`; None where there is no image."""
     said: str | None = None
-    """Which class it was given, or is."""
+    """The name of the class that the image was given."""
     right: bool | None = None
 
 
-@dataclass(frozen=True)
-class Card:
-    """One example: its images, or its most changed features."""
+class Card(NamedTuple):
+    """One example: four images, or the features that were changed most."""
 
     pictures: list[Picture]
     features: list[tuple[str, ...]]
@@ -47,16 +42,12 @@ class Card:
     score: str
     flagged: bool
     title: str
-    """Of what was done to the input, where the heading does not say it."""
+    """The threat, where the heading does not name it."""
     is_colour: bool
 
 
-def gallery(evaluation: "Evaluation") -> list[tuple[str, str, list[Card]]]:
-    """The examples of each attack, and those of all corruptions together: heading, knowledge and cards.
-
-    Raises:
-        MissingExtra: Pillow, which comes with matplotlib, is not installed.
-    """
+def gallery(evaluation: Evaluation) -> list[tuple[str, str, list[Card]]]:
+    """The examples of each attack, and the examples of all corruptions together: heading, knowledge and cards."""
     names = evaluation.class_names
     shown = [threat for threat in evaluation.threats if threat.examples]
     attacks = [threat for threat in shown if threat.knowledge != "corruption"]
@@ -65,30 +56,22 @@ def gallery(evaluation: "Evaluation") -> list[tuple[str, str, list[Card]]]:
     return found + ([("Corruptions", "an example of each", corrupted)] if corrupted else [])
 
 
-def _card(example: "Example", names: Sequence[str], title: str = "") -> Card:
+def _card(example: Example, names: Sequence[str], title: str = "") -> Card:
     is_image = example.original.ndim == 3 and example.original.shape[-1] in {1, 3}
-    said = {field: _name(getattr(example, field), names) for field in ("before", "after", "opinion", "label")}
-    right = {field: getattr(example, field) == example.label for field in ("before", "after", "opinion")}
-    pictures = [
-        Picture("original", None, said["before"], right["before"]),
-        Picture("changed", None, said["after"], right["after"]),
-        Picture("change", None),
-        Picture(
-            "reconstruction" if example.reconstruction is not None else "opinion",
-            None,
-            said["opinion"],
-            right["opinion"],
-        ),
-    ]
-    if is_image:
-        pictures = [
-            Picture(caption, uri, one.said, one.right)
-            for one, (caption, uri) in zip(pictures, _drawn(example), strict=True)
-        ]
+
+    def name(kind: int) -> str:
+        return str(names[kind]) if 0 <= kind < len(names) else str(kind)
+
+    given = (example.before, example.after, None, example.opinion)
+    last = "opinion" if example.reconstruction is None else "reconstruction"
+    blank: list[tuple[str, str | None]] = [(caption, None) for caption in ("original", "changed", "change", last)]
     return Card(
-        pictures=pictures,
+        pictures=[
+            Picture(caption, uri) if kind is None else Picture(caption, uri, name(kind), kind == example.label)
+            for kind, (caption, uri) in zip(given, _drawn(example) if is_image else blank, strict=True)
+        ],
         features=[] if is_image else _features(example),
-        label=said["label"],
+        label=name(example.label),
         score=number(example.score),
         flagged=example.flagged,
         title=title,
@@ -96,11 +79,7 @@ def _card(example: "Example", names: Sequence[str], title: str = "") -> Card:
     )
 
 
-def _name(kind: int, names: Sequence[str]) -> str:
-    return str(names[kind]) if 0 <= kind < len(names) else str(kind)
-
-
-def _drawn(example: "Example") -> list[tuple[str, str | None]]:
+def _drawn(example: Example) -> list[tuple[str, str | None]]:
     """Captions and images of the four pictures."""
     low, high = value_range(example.original, example.changed)
     difference = example.changed - example.original
@@ -118,7 +97,7 @@ def _drawn(example: "Example") -> list[tuple[str, str | None]]:
 
 
 def value_range(*images: Image) -> tuple[float, float]:
-    """What is black and what is white: 0 and 1, or 0 and 255, where values look like it; else the least and largest."""
+    """The values of black and white: 0 and 1, or 0 and 255, where the images look like it; else least and largest."""
     every = np.concatenate([image.ravel() for image in images])
     low, high = float(every.min()), float(every.max())
     if low >= 0 and high <= 1:
@@ -129,7 +108,7 @@ def value_range(*images: Image) -> tuple[float, float]:
 
 
 def enlarged(difference: Image) -> npt.NDArray[np.uint8]:
-    """A signed difference so scaled that its largest magnitude fills the range.
+    """A signed difference, scaled until the largest magnitude fills the range.
 
     One channel: blue is less, red is more, white is no change. Three: grey is no change.
     """
@@ -156,14 +135,9 @@ def _bytes(image: Image, low: float, high: float) -> npt.NDArray[np.uint8]:
     return (255 * np.clip(shares, 0, 1)).round().astype("uint8")
 
 
-def _features(example: "Example") -> list[tuple[str, ...]]:
-    before, after = example.original, example.changed
-    difference = after - before
-    most = np.argsort(-np.abs(difference), axis=None, kind="stable")[:FEATURES]
-    rows = []
-    for place in (np.unravel_index(flat, difference.shape) for flat in most):
-        change = number(float(difference[place]))
-        columns = [before, after] if example.reconstruction is None else [before, after, example.reconstruction]
-        name = ", ".join(str(int(i)) for i in place)
-        rows.append((name, change, *(number(float(column[place])) for column in columns)))
-    return rows
+def _features(example: Example) -> list[tuple[str, ...]]:
+    columns = [example.changed - example.original, example.original, example.changed]
+    columns += [] if example.reconstruction is None else [example.reconstruction]
+    most = np.argsort(-np.abs(columns[0]), axis=None, kind="stable")[:FEATURES]
+    places = [tuple(map(int, np.unravel_index(flat, columns[0].shape))) for flat in most]
+    return [(", ".join(map(str, at)), *(number(float(column[at])) for column in columns)) for at in places]

@@ -1,28 +1,26 @@
-"""The page of a report: one file that asks for no other."""
+"""The page of a report: one file that needs no other."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur.atomic import write_text
-from demur.calibration.wording import NONE, number, percent, percentage
+from demur.calibration.metrics import Estimate
+from demur.calibration.wording import NONE, number, percentage
 from demur.evaluation.comparison import BETTER, WORSE, corrections
+from demur.evaluation.result import Evaluation, Threat
 from demur.evaluation.sentences import sentences
 from demur.extras import extra
 from demur.report.figures import accuracies, distributions, figures, roc_curves, severities
 from demur.report.gallery import gallery
-from demur.report.tables import comparison, groups, matrix
+from demur.report.groups import comparison, groups, matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from markupsafe import Markup
 
-    from demur.calibration.metrics import Estimate
-    from demur.evaluation.result import Evaluation, Threat
 
-
-def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | None = None) -> Path:
+def write_report(evaluation: Evaluation, path: str | Path, *, title: str | None = None) -> Path:
     """Write an evaluation as one HTML page, which needs no network, no script and no other file.
 
     Examples:
@@ -31,7 +29,7 @@ def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | Non
 
     Args:
         evaluation: what `evaluate` found.
-        path: where to write it; what is there is replaced, at the end.
+        path: where to write it; a file that is there is replaced at the end.
         title: of the page; by default the name of the detector.
 
     Returns:
@@ -47,33 +45,34 @@ def write_report(evaluation: "Evaluation", path: str | Path, *, title: str | Non
     return path
 
 
-def page(evaluation: "Evaluation", *, title: str | None = None) -> str:
+def page(evaluation: Evaluation, *, title: str | None = None) -> str:
     """Return the page that `write_report` writes."""
-    said = sentences(evaluation)  # says what to pass where this is no evaluation
+    said = sentences(evaluation)  # raises WrongType where this is no evaluation
     template = _environment().get_template("report.html")
     grouped = groups(evaluation.threats)
     names, compared, severally = comparison(evaluation)
-    text: str = template.render(
-        title=title or f"{evaluation.detector}: evaluation",
-        evaluation=evaluation,
-        summary=said,
-        failed=[check for check in evaluation.checks if check.passed is False],
-        attacks=[group for group in grouped if group.knowledge != "corruption"],
-        corruptions=[group for group in grouped if group.knowledge == "corruption"],
-        worst_cases=[case for case in evaluation.worst_cases if len(case.attacks) > 1],
-        matrix=matrix(evaluation.threats),
-        changed=corrections(evaluation),
-        score_names=names,
-        compared=compared,
-        severally=severally,
-        roc_curves=figures("roc", roc_curves(evaluation), legend="below"),
-        distributions=figures("scores", distributions(evaluation)),
-        accuracies=figures("accuracy", accuracies(evaluation)),
-        severities=figures("severity", severities(evaluation)),
-        gallery=gallery(evaluation),
-        settings={name: _setting(value) for name, value in evaluation.settings.items()},
+    return str(
+        template.render(
+            title=title or f"{evaluation.detector}: evaluation",
+            evaluation=evaluation,
+            summary=said,
+            failed=[check for check in evaluation.checks if check.passed is False],
+            attacks=[group for group in grouped if group.knowledge != "corruption"],
+            corruptions=[group for group in grouped if group.knowledge == "corruption"],
+            worst_cases=[case for case in evaluation.worst_cases if len(case.attacks) > 1],
+            matrix=matrix(evaluation.threats),
+            changed=corrections(evaluation),
+            score_names=names,
+            compared=compared,
+            severally=severally,
+            roc_curves=figures("roc", roc_curves(evaluation), legend="below"),
+            distributions=figures("scores", distributions(evaluation)),
+            accuracies=figures("accuracy", accuracies(evaluation)),
+            severities=figures("severity", severities(evaluation)),
+            gallery=gallery(evaluation),
+            settings={name: _setting(value) for name, value in evaluation.settings.items()},
+        )
     )
-    return text
 
 
 def _environment() -> Any:
@@ -88,29 +87,28 @@ def _environment() -> Any:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "cell": _cell,
+        "cell": lambda estimate: NONE if estimate is None else percentage(estimate.value),
         "bounds": _bounds,
         "number": number,
-        "percent": percent,
-        "percentage": percentage,
         "plain": lambda text: text.replace("`", ""),
         "id": id,
         "rows": _rows,
         "mark": _mark,
         "trusted": markupsafe.Markup,
-        "unbroken": _unbroken,
+        # No line ends between a number and the per-cent sign.
+        "unbroken": lambda text: re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text),
         "duration": _duration,
     }
     environment.globals["NONE"] = NONE
     return environment
 
 
-def _bounds(estimate: "Estimate | None") -> str:
-    """The interval of a share as a table shows it, below the share."""
+def _bounds(estimate: Estimate | None) -> str:
+    """The interval of a share, as a table shows it below the share."""
     return "" if estimate is None else f"{percentage(estimate.low)}\N{EN DASH}{percentage(estimate.high)}"
 
 
-def _rows(threats: "Sequence[Threat | None]") -> str:
+def _rows(threats: Sequence[Threat | None]) -> str:
     """On how many inputs threats were tried."""
     found = sorted({threat.rows for threat in threats if threat is not None})
     return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
@@ -120,25 +118,12 @@ def _mark(mark: str | None) -> "Markup":
     """A sign for what is better or worse beyond chance, read aloud as the word."""
     import markupsafe
 
-    look, sign = {
-        BETTER: ("good", "\N{BLACK UP-POINTING TRIANGLE}"),
-        WORSE: ("bad", "\N{BLACK DOWN-POINTING TRIANGLE}"),
-    }.get(mark or "", ("", ""))
+    good, bad = ("good", "\N{BLACK UP-POINTING TRIANGLE}"), ("bad", "\N{BLACK DOWN-POINTING TRIANGLE}")
+    look, sign = {BETTER: good, WORSE: bad}.get(mark or "", ("", ""))
     return markupsafe.Markup(f'<b class="mark {look}" role="img" aria-label="{mark}">{sign}</b>' if sign else "")
 
 
-def _cell(estimate: "Estimate | None") -> str:
-    """A share as a table shows it, under a heading that says per cent."""
-    return NONE if estimate is None else percentage(estimate.value)
-
-
-def _unbroken(text: str) -> str:
-    """A sentence in which no line ends between a number and its sign."""
-    return re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text)
-
-
 def _setting(value: Any) -> str:
-    """A setting as one reads it aloud."""
     if isinstance(value, dict):
         return "; ".join(f"{name}: {_setting(part)}" for name, part in value.items()) or NONE
     if isinstance(value, list | tuple):
@@ -147,7 +132,6 @@ def _setting(value: Any) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """How long it took, in the unit that reads best."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

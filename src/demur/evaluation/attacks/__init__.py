@@ -1,4 +1,4 @@
-"""Attacks, one file a family. A new file is found; the lines here let its classes be imported from here."""
+"""Attacks, one file a family. A new file is found by itself; these lines allow imports from here."""
 
 from demur.evaluation.attacks.adaptive import (
     BothPathsPGD,

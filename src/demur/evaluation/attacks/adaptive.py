@@ -1,7 +1,4 @@
-"""Attacks by someone who knows classifier and guard, score and threshold included.
-
-Each is an objective over a detector's graph, climbed inside a ball; a new detector gets them for nothing.
-"""
+"""Attacks by someone who knows classifier and guard: objectives over the graph of any detector, climbed in a ball."""
 
 import abc
 from collections.abc import Sequence
@@ -42,7 +39,7 @@ class AdaptiveAttack(Attack):
     count: ClassVar[int] = 1
     """How many objectives there are."""
     climbs: ClassVar[int] = 1
-    """How often it climbs, with other constants."""
+    """How often it climbs, each time with other constants."""
     passes = 100
 
     def __init__(self, epsilon: float | None = None, *, norm: Norm = "Linf", steps: int = 100) -> None:
@@ -55,17 +52,17 @@ class AdaptiveAttack(Attack):
 
     @abc.abstractmethod
     def objective(self, look: Look, y: Tensor, limit: Tensor, *constants: Tensor) -> Sequence[Tensor]:
-        """What to climb, `(n,)` each."""
+        """What to climb: `(n,)` each."""
 
     @property
     def label(self) -> str:
         return self.name if self.norm == "Linf" else f"{self.name}, {self.norm}"
 
     direction: Direction = staticmethod(first)
-    """Where to go, of the objectives' gradients."""
+    """From the gradients of the objectives to the way to go."""
 
     def constants(self, target: Target, x: Array, y: Array, seed: int) -> Sequence[Sequence[Array]]:
-        """Of each climb, what the objective takes besides; rows first."""
+        """For each climb, further arguments of the objective; rows first."""
         return [()] * self.climbs
 
     def run(self, target: Target, x: Array, y: Array, *, seed: int = 0) -> Attacked:
@@ -97,9 +94,9 @@ class WeightedPGD(AdaptiveAttack):
 
 
 class SelectivePGD(AdaptiveAttack):
-    """Steps on whichever is not reached yet: the classifier's error, or else a score below the threshold.
+    """Selective projected gradient descent (Bryniarski et al., 2021, arXiv:2106.15023).
 
-    Selective projected gradient descent (Bryniarski et al., 2021, arXiv:2106.15023).
+    Each step goes for the goal that is not reached yet: the classifier's error, or else a score below the threshold.
     """
 
     name = "selective PGD"
@@ -110,9 +107,9 @@ class SelectivePGD(AdaptiveAttack):
 
 
 class OrthogonalPGD(AdaptiveAttack):
-    """The same, each step at right angles to the gradient of the other: what is reached is not lost at once.
+    """Orthogonal projected gradient descent (Bryniarski et al., 2021, arXiv:2106.15023).
 
-    Orthogonal projected gradient descent (Bryniarski et al., 2021, arXiv:2106.15023).
+    As `SelectivePGD`, with each step orthogonal to the gradient of the other goal, so that no goal is lost again.
     """
 
     name = "orthogonal PGD"
@@ -123,7 +120,7 @@ class OrthogonalPGD(AdaptiveAttack):
 
     @staticmethod
     def direction(gradients: list[Array], facts: Facts) -> Array:
-        """Up one of the two, without its part along the other."""
+        """Up one gradient, orthogonal to the other."""
         error, score = gradients
         wrong = facts.wrong.reshape(-1, *[1] * (error.ndim - 1))
         return np.where(wrong, _without(score, error), _without(error, score))
@@ -146,7 +143,7 @@ class BothPathsPGD(AdaptiveAttack):
 
 
 class DefendedPathPGD(AdaptiveAttack):
-    """The companion's error alone: what is flagged is then corrected to a wrong class."""
+    """The companion's error alone, so that flagged rows are corrected to a wrong class."""
 
     name = "PGD on the defended path"
 
@@ -155,9 +152,9 @@ class DefendedPathPGD(AdaptiveAttack):
 
 
 class LogitMatching(AdaptiveAttack):
-    """Both paths' log-probabilities as close as they get to those of a clean row of another class.
+    """The log-probabilities of both paths as close as possible to those of an accepted clean row of another class.
 
-    Such a row is accepted, so what looks like it is too (Tramèr et al., 2020, arXiv:2002.08347).
+    See Tramèr et al., 2020, arXiv:2002.08347.
     """
 
     name = "logit matching"
@@ -168,7 +165,7 @@ class LogitMatching(AdaptiveAttack):
         return [-sum(ops.sum(ops.square(_centred(log_p) - wanted), axis=-1) for log_p, wanted in pairs)]
 
     def constants(self, target: Target, x: Array, y: Array, seed: int) -> Sequence[Sequence[Array]]:
-        """Two models for each row: one of its likeliest other class, one of any."""
+        """Two rows to match for each row: one of the likeliest other class, one of any other class."""
         _, reference, opinion = target.detector.score(x, return_predictions=True)
         log_views = [np.log(np.maximum(view, 1e-9)) for view in (reference, opinion)]
         views = [np.maximum(v - v.mean(axis=1, keepdims=True), -FLOOR).astype("float32") for v in log_views]
@@ -176,8 +173,10 @@ class LogitMatching(AdaptiveAttack):
         pool = np.flatnonzero((accepted.reference == y) & ~accepted.flagged)
         pool = pool if len(pool) else np.arange(len(x))
         rng, likely = np.random.default_rng(seed), _others(target, x, y)
-        chosen = [np.array([_one_of(rng, pool, y, y[i], likely[i, 0]) for i in range(len(x))])]
-        chosen.append(np.array([_one_of(rng, pool, y, y[i], None) for i in range(len(x))]))
+        chosen = [
+            np.array([_one_of(rng, pool, y, y[i], wanted[i]) for i in range(len(x))])
+            for wanted in (likely[:, 0], [None] * len(x))
+        ]
         return [tuple(view[rows] for view in views) for rows in chosen]
 
 
@@ -190,21 +189,21 @@ def _centred(log_p: Tensor) -> Tensor:
 
 
 def _without(gradient: Array, other: Array) -> Array:
-    """A gradient without its part along another, row by row."""
+    """A gradient without the part along another gradient, row by row."""
     a, b = gradient.reshape(len(gradient), -1), other.reshape(len(other), -1)
     along = (a * b).sum(axis=1, keepdims=True) / np.maximum((b * b).sum(axis=1, keepdims=True), 1e-30)
     return np.asarray((a - along * b).reshape(gradient.shape), gradient.dtype)
 
 
 def _others(target: Target, x: Array, y: Array) -> Array:
-    """Of each row the classes other than its own, the classifier's likeliest first: `(n, classes - 1)`."""
+    """Of each row the classes but the true class, the classifier's likeliest first: `(n, classes - 1)`."""
     log_p = target.classifier_outputs(x)[0].copy()
     log_p[np.arange(len(x)), y] = -np.inf
     return np.asarray(np.argsort(-log_p, axis=1)[:, :-1])
 
 
 def _one_of(rng: np.random.Generator, pool: Array, y: Array, own: Any, wanted: Any) -> int:
-    """A row of the pool of the class wanted or, failing that, of any other than one's own."""
+    """A row of the pool of the wanted class or, if there is none, of any class but the row's own."""
     fitting = pool[y[pool] == wanted] if wanted is not None else pool[:0]
     fitting = fitting if len(fitting) else pool[y[pool] != own]
     return int(rng.choice(fitting if len(fitting) else pool))

@@ -21,14 +21,14 @@ class Attacked(NamedTuple):
     """What an attack made of rows."""
 
     x: Array
-    """`(n, *input_shape)`, float32; where the attack found nothing, the rows as they were."""
+    """`(n, *input_shape)`, float32; unchanged where the attack found nothing."""
     late: Array | None = None
-    """`(n,)`, on which rows the guard fell only in the last quarter of the steps: many of them mean that more steps
-    would find more. None where the attack cannot tell."""
+    """`(n,)`, whether the guard fell only in the last quarter of the steps: where it often did, more steps would find
+    more. None where the attack cannot tell."""
 
 
 class Attack(abc.ABC):
-    """One way to change rows so that a guarded classifier errs. A subclass is known by its `name` once it is imported.
+    """One way to change rows so that a guarded classifier errs. A subclass registers under its `name`.
 
     Examples:
         >>> sorted(name for name in Attack.registry if name.startswith("PGD"))
@@ -41,12 +41,12 @@ class Attack(abc.ABC):
         epsilon: the largest change, in the units of `norm`; None for an attack that looks for the smallest change.
 
     Raises:
-        InvalidSetting: `epsilon` is not above 0, or is given where none is taken, or the other way round.
+        InvalidSetting: `epsilon` is not above 0, is missing, or is given to an attack that takes none.
 
     Attributes:
-        for_the_curve: whether its budget is another than the one of interest, to show how results depend on it. Where
-            time is short, such attacks are left out.
-        for_a_check: whether a sanity check needs it all the same.
+        for_the_curve: whether the budget differs from the budget of interest, to show how results depend on it. Such
+            attacks are left out where time is short.
+        for_a_check: whether a sanity check needs the attack all the same.
     """
 
     registry: ClassVar[MutableMapping[str, type["Attack"]]] = Registry("demur.attacks", "demur.evaluation.attacks")
@@ -60,11 +60,10 @@ class Attack(abc.ABC):
     """Whether changes are limited by `epsilon`; otherwise the attack looks for the smallest."""
     needs_gradients: ClassVar[bool] = True
     passes: ClassVar[int]
-    """How often a row goes forward and back through what is attacked, roughly: its cost, until that is measured."""
-
+    """Roughly how often a row goes forward and back through what is attacked: the cost, until it is measured."""
     for_a_check: bool = False
     most_rows: ClassVar[int | None] = None
-    """How many rows it is tried on where nobody says how long it may take; None for all."""
+    """How many rows it is tried on where there is no time budget; None for all."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -95,12 +94,12 @@ class Attack(abc.ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What tells this attack from another, for JSON."""
+        """All settings, for JSON."""
         return {"name": self.name, **{key: value for key, value in vars(self).items() if not key.startswith("_")}}
 
     @property
     def label(self) -> str:
-        """What to call it, apart from its budget."""
+        """The name without the budget."""
         return self.name
 
     @property
@@ -109,7 +108,7 @@ class Attack(abc.ABC):
         return self.label if self.epsilon is None else f"{self.label} {self.epsilon:.3g}"
 
     def within(self, x: Array, changed: Array, target: Target) -> Array:
-        """Changed rows, but as they were where the change is no number, blank, or larger than the budget allows."""
+        """Changed rows; a row stays as it was where the change is not finite, blank, or larger than the budget."""
         rows = changed.reshape(len(x), -1)
         bad = ~np.isfinite(rows).all(axis=1)
         if rows.shape[1] > 1:

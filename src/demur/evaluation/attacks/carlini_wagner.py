@@ -1,4 +1,4 @@
-"""Carlini and Wagner's attack, with a step and a constant of each row's own: the smallest change in L2, looked for."""
+"""Carlini and Wagner's attack, which looks for the smallest change in L2, with a step and a constant for each row."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -15,16 +15,16 @@ from demur.evaluation.result import Knowledge
 from demur.evaluation.target import Target
 
 MARGIN = 0.01
-"""Nats by which a success goes beyond what is asked: the rounding of another batch or machine does not undo it."""
+"""Nats beyond the confidence asked for, so that rounding in another batch or machine does not undo a success."""
 CROSSINGS = 20
-"""Newton steps, at most."""
+"""Newton steps at most."""
 STRIDE = 0.2
 """Length of the first steps, as a share of the change that is needed."""
 BETAS = 0.9, 0.999
 """Decay of Adam's two averages (Kingma & Ba, 2015, arXiv:1412.6980)."""
 
 Look = Callable[[Array], tuple[Array, Array]]
-"""`x -> nats that the wrong class lacks (n,), and the gradient of its lead (n, *input_shape)`."""
+"""`x -> nats that the wrong class lacks (n,), gradient of the lead of the wrong class (n, *input_shape)`."""
 
 
 class CarliniWagner(Attack):
@@ -32,8 +32,8 @@ class CarliniWagner(Attack):
 
     Minimises `|change|^2 + c max(0, what the wrong class lacks)` with Adam for several constants `c`; clipping keeps
     rows within the bounds (the first of the paper's three ways). No step suits all rows: on CIFAR-10 the boundary is
-    ten times nearer than on MNIST. So a few Newton steps across the boundary first tell how far it is from each row.
-    The steps of the search are a share of that distance, and `c` begins where both terms balance there.
+    ten times nearer than on MNIST. So a few Newton steps across the boundary first measure the distance of each row;
+    steps of the search are a share of that distance, and `c` begins where both terms balance at the boundary.
 
     Examples:
         >>> x = CarliniWagner(steps=20).run(Target(detector), X_new[:4], y_new[:4]).x
@@ -96,24 +96,20 @@ class ConfidentCarliniWagner(CarliniWagner):
 
 
 class Nearest:
-    """Of each row, the successful change that is smallest so far.
-
-    Args:
-        x: the rows before.
-    """
+    """For each row, the smallest successful change so far."""
 
     def __init__(self, x: Array) -> None:
         self.before, self.x, self.distance = x, x.copy(), np.full(len(x), np.inf)
 
     def keep(self, now: Array, successful: Array) -> None:
-        """Take from `now` the successful rows that are nearer than those so far."""
+        """Take from `now` the successful rows that are nearer than the nearest so far."""
         distance = size(now - self.before, "L2")
         nearer = successful & (distance < self.distance)
         self.x[nearer], self.distance[nearer] = now[nearer], distance[nearer]
 
 
 def crossed(target: Target, look: Look, x: Array, nearest: Nearest) -> tuple[Array, Array]:
-    """Newton steps along the gradient until the wrong class leads: what it lacked before, and the length of the way."""
+    """Newton steps along the gradient until the wrong class leads: what it lacked at first, and the distance."""
     now, (before, gradient) = x, look(x)
     lacking = before
     nearest.keep(now, lacking <= 0)
@@ -132,8 +128,8 @@ def crossed(target: Target, look: Look, x: Array, nearest: Nearest) -> tuple[Arr
 def searched(
     target: Target, look: Look, x: Array, constant: Array, distance: Array, steps: int, nearest: Nearest
 ) -> Array:
-    """Adam from the rows themselves, with a constant for each row: on which rows it succeeded."""
-    # Above 0 for rows that are wrong already, and for those whose gradient is 0.
+    """Adam from the unchanged rows, with a constant for each row; returns on which rows it succeeded."""
+    # Above 0 also where a row is wrong already or the gradient is 0.
     unit = by_row(np.maximum(distance, 1e-6 * diagonal(target, x)) / np.sqrt(x[0].size), x)
     mean, square, now, successful = np.zeros_like(x), np.zeros_like(x), x, np.zeros(len(x), bool)
     for i in range(steps):
@@ -151,11 +147,11 @@ def searched(
 
 
 def diagonal(target: Target, x: Array) -> float:
-    """The largest distance of two rows."""
+    """The largest distance of two rows within the bounds."""
     low, high = target.bounds
     return float((high - low) * np.sqrt(x[0].size)) or 1.0
 
 
 def by_row(values: Array, x: Array) -> Array:
-    """One number a row, to be multiplied with rows."""
+    """One number for each row, in a shape to be multiplied with rows."""
     return np.asarray(values, "float32").reshape(-1, *[1] * (x.ndim - 1))

@@ -1,4 +1,4 @@
-"""The loop of every adaptive attack: steps up an objective inside a ball, keeping the best row seen on the way."""
+"""The loop of every adaptive attack: steps up an objective inside a ball; the best row on the way is kept."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -18,15 +18,15 @@ Direction: TypeAlias = Callable[[list[Array], "Facts"], Array]
 """`gradients of the objectives, facts -> which way to go`."""
 
 LEAD = 2.0
-"""Nats by which a wrong class shall lead; more of it is not worth giving up anything else for."""
+"""Nats of lead of a wrong class that are enough: more lead is worth no loss elsewhere."""
 
 
 class Facts(NamedTuple):
-    """What the guarded classifier says of rows in the middle of an attack, in NumPy; `(n,)` each."""
+    """What the guarded classifier says of rows during an attack; arrays are `(n,)`."""
 
     score: Array
     wrong: Array
-    """Whether the classifier is."""
+    """Whether the classifier is wrong."""
     opinion_wrong: Array
     limit: Array
     """The threshold that applies."""
@@ -39,9 +39,7 @@ class Facts(NamedTuple):
     @property
     def rank(self) -> Array:
         """How far the attack has come: 3 accepted and wrong, 2 corrected to wrong, 1 wrong but corrected, 0 right."""
-        return np.where(
-            self.wrong & self.accepted, 3, np.where(self.opinion_wrong & ~self.accepted, 2, np.where(self.wrong, 1, 0))
-        )
+        return np.select([self.wrong & self.accepted, self.opinion_wrong & ~self.accepted, self.wrong], [3, 2, 1], 0)
 
     @property
     def defeated(self) -> Array:
@@ -50,19 +48,19 @@ class Facts(NamedTuple):
 
 
 def lead(log_p: Tensor, label: Tensor) -> Tensor:
-    """By how many nats another class leads over one, `(n,)`; negative where that one is still predicted."""
+    """By how many nats the likeliest other class leads the label, `(n,)`; negative where the label is predicted."""
     is_label = ops.one_hot(label, log_p.shape[-1], dtype="float32")
     others = ops.max(log_p - 1e9 * is_label, axis=-1)
     return others - ops.sum(log_p * is_label, axis=-1)
 
 
 def unnoticed(score: Tensor, limit: Tensor) -> Tensor:
-    """How little a score is, `(n,)`: 0 for none, -0.7 at the threshold, falling with the logarithm of the score."""
+    """How small a score is, `(n,)`: 0 for a score of 0, -0.7 at the threshold, falling with the logarithm."""
     return -ops.log1p(ops.maximum(score, 0.0) / limit)
 
 
 def inward(gradient: Array, x: Array, bounds: tuple[float, float]) -> Array:
-    """A gradient without what would only leave the bounds: no step shall be spent on that."""
+    """A gradient without the part that points out of the bounds."""
     outward = ((x <= bounds[0]) & (gradient < 0)) | ((x >= bounds[1]) & (gradient > 0))
     return np.where(outward, np.float32(0), gradient)
 
@@ -78,8 +76,8 @@ class Climb:
     Args:
         target: what is attacked.
         objective: what to climb.
-        count: how many objectives it has.
-        direction: where to go, of their gradients.
+        count: how many objectives there are.
+        direction: from their gradients to the way to go.
     """
 
     def __init__(self, target: Target, objective: Objective, *, count: int = 1, direction: Direction = first) -> None:
@@ -92,36 +90,19 @@ class Climb:
         self.step = differentiated(looked, count, target.generators)
 
     def run(
-        self,
-        x: Array,
-        y: Array,
-        constants: Sequence[Array] = (),
-        *,
-        norm: Norm,
-        radius: float,
-        steps: int,
-        seed: int,
+        self, x: Array, y: Array, constants: Sequence[Array] = (), *, norm: Norm, radius: float, steps: int, seed: int
     ) -> tuple[Attacked, Facts]:
-        """Climb from a random start.
+        """Climb from a random start in the ball; steps shrink along a half cosine from half the radius to nearly 0.
 
-        Steps shrink along a half cosine from half the radius to nearly nothing.
-
-        Args:
-            x: `(n, *input_shape)` float32.
-            y: `(n,)`, the true classes.
-            constants: what the objective takes besides, rows first.
-            norm: of the ball.
-            radius: of the ball.
-            steps: how many.
-            seed: of the start.
+        Constants are further arguments of the objective, rows first.
 
         Returns:
-            Of each row the best that was seen, by `Facts.rank` and then by the lower score, or the last, if the attack
-            came nowhere; and what is said of it.
+            Of each row the best change, by `Facts.rank` and then by the lower score, or the last change if the rank
+            stayed 0; and the facts of it.
         """
         target, rng = self.target, np.random.default_rng(seed)
         labels = y.astype("int32")
-        # A random start in an L1 ball is spread over so many numbers that it changes none of them.
+        # A random start in an L1 ball would be spread over so many numbers that it changes none of them.
         start = 0.0 if norm == "L1" else random_change(x.shape, norm, radius, rng)
         now = target.clipped(x + start).astype("float32")
         limit = target.limits(labels).astype("float32")
@@ -151,24 +132,19 @@ class Climb:
         draws = [self.step(x, y, limit, *constants) for _ in range(self.target.draws)]
         if len(draws) == 1:
             return draws[0]
-        outputs, gradients = zip(*draws, strict=True)
-        return [np.mean(parts, axis=0) for parts in zip(*outputs, strict=True)], [
-            np.mean(parts, axis=0) for parts in zip(*gradients, strict=True)
-        ]
+        pairs = zip(*draws, strict=True)
+        outputs, gradients = ([np.mean(parts, axis=0) for parts in zip(*draw, strict=True)] for draw in pairs)
+        return outputs, gradients
 
     def _facts(self, outputs: list[Array], y: Array) -> Facts:
         score, reference, opinion = outputs
         predicted = reference.argmax(axis=1)
-        return Facts(
-            np.asarray(score, "float64"),
-            predicted != y,
-            opinion.argmax(axis=1) != y,
-            self.target.limits(predicted),
-        )
+        limits = self.target.limits(predicted)
+        return Facts(np.asarray(score, "float64"), predicted != y, opinion.argmax(axis=1) != y, limits)
 
 
 def worst(found: Sequence[tuple[Attacked, Facts]]) -> Attacked:
-    """Of several attacks on the same rows, for each row the one that came furthest."""
+    """Of several attacks on the same rows, for each row the attack that came furthest."""
     (attacked, facts), *rest = found
     x, early = attacked.x.copy(), _early(attacked, facts)
     for other, its_facts in rest:

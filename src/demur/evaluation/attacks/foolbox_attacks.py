@@ -1,4 +1,4 @@
-"""Attacks on the classifier alone, through foolbox, on whichever backend Keras runs. The guard is not attacked."""
+"""Attacks through foolbox, on whichever backend Keras runs; all but one attack the classifier alone."""
 
 from typing import Any, ClassVar
 
@@ -8,8 +8,7 @@ import numpy as np
 from demur.backends import current
 from demur.evaluation.attacks.base import Array, Attack, Attacked
 from demur.evaluation.result import Knowledge
-from demur.evaluation.seeding import seeded
-from demur.evaluation.target import Target
+from demur.evaluation.target import Target, seeded
 from demur.extras import extra
 
 GREY = "knows the classifier and its gradients, not the guard"
@@ -18,12 +17,11 @@ ASKS_THE_GUARD = "asks the guarded classifier for the class that `correct` retur
 
 
 class FoolboxAttack(Attack):
-    """An attack of foolbox. A subclass says which, and with which arguments."""
+    """An attack of foolbox; a subclass names foolbox's class and the arguments."""
 
     knowledge: ClassVar[Knowledge] = "grey-box"
     model = GREY
     kind: ClassVar[str]
-    """The name of foolbox's class."""
     arguments: ClassVar[dict[str, Any]] = {}
 
     @property
@@ -34,14 +32,13 @@ class FoolboxAttack(Attack):
         return Attacked(self.within(x, self.changed(target, x, y, seed), target))
 
     def changed(self, target: Target, x: Array, y: Array, seed: int, starts: Array | None = None) -> Array:
-        """Rows as foolbox changes them: from `starts`, for an attack that must be told where to begin.
+        """Rows as foolbox changes them, from `starts` if they are given.
 
-        All in units in which the bounds are 0 and 1: to these, HopSkipJump clips rows whatever their bounds are.
+        In units in which the bounds are 0 and 1, because HopSkipJump clips rows to 0 and 1 whatever the bounds are.
         """
-        _foolbox()
-        import eagerpy
-        import foolbox
-
+        with extra("foolbox", "evaluate"):
+            import eagerpy
+            import foolbox
         low, span = target.bounds[0], (target.bounds[1] - target.bounds[0]) or 1.0
 
         def tensor(array: Array) -> Any:
@@ -51,22 +48,27 @@ class FoolboxAttack(Attack):
             return tensor(np.clip((rows - low) / span, 0, 1).astype("float32"))
 
         method = getattr(foolbox.attacks, self.kind)(**self.arguments)
-        # An attack that looks for the smallest change is not to be cut short: `within` drops what went too far.
+        # An attack that looks for the smallest change gets no epsilon: `within` drops changes that are too large.
         is_limited = isinstance(method, foolbox.attacks.base.FixedEpsilonAttack)
         epsilon = self.epsilon / span if is_limited and self.epsilon is not None else None
-        # The type of the backend's own argmax, which foolbox compares classes with.
-        integers = current().compared
         begin = {} if starts is None else {"starting_points": scaled(starts)}
-        # Foolbox's gradients on PyTorch go to the classifier's weights too, unless these want none.
+        # On PyTorch, foolbox computes gradients of the classifier's weights, too, unless these are frozen.
         weights = [target.classifier.model] if target.is_open and hasattr(target.classifier.model, "parameters") else []
         with seeded(seed), current().frozen(weights):
             model = foolbox.models.base.TransformBoundsWrapper(self.attacked_model(target), (0, 1))
-            _, found, _ = method(model, scaled(x), tensor(y.astype(integers)), epsilons=epsilon, **begin)
+            _, found, _ = method(model, scaled(x), tensor(y.astype(current().compared)), epsilons=epsilon, **begin)
         return np.asarray(found.numpy() * span + low, "float32")
 
     def attacked_model(self, target: Target) -> Any:
-        """What is attacked, as foolbox takes it."""
-        return model_of(target)
+        """What is attacked, as foolbox takes it; log-probabilities serve as logits, so a softmax hides nothing."""
+        import foolbox
+
+        def made() -> Any:
+            if not target.is_open:
+                return foolbox.NumPyModel(lambda x: target.classifier_outputs(x)[0], bounds=target.bounds)
+            return current().foolbox_model(target.log_probabilities, target.layout, target.bounds, target.check_time)
+
+        return target.once("foolbox", made)
 
 
 class FGSM(FoolboxAttack):
@@ -83,7 +85,7 @@ class PGD(FoolboxAttack):
 
 
 class PGDL2(FoolboxAttack):
-    """The same within a Euclidean ball."""
+    """PGD within a Euclidean ball."""
 
     name, kind, norm, passes = "PGD L2", "L2ProjectedGradientDescentAttack", "L2", 40
     arguments: ClassVar[dict[str, Any]] = {"steps": 40, "rel_stepsize": 0.05}
@@ -122,7 +124,7 @@ class HopSkipJump(FoolboxAttack):
         return np.asarray(target.classifier_outputs(x)[0].argmax(axis=1))
 
     def _starts(self, target: Target, x: Array, y: Array, seed: int) -> tuple[Array, Array]:
-        """The nearest other row, or noise, that is given another class; and for which rows there is one."""
+        """For each row, the nearest row or noise that the classifier gives another class; and whether there is one."""
         rng = np.random.default_rng(seed)
         noise = rng.uniform(*target.bounds, (64, *x.shape[1:])).astype("float32")
         pool = np.concatenate([x, noise])
@@ -138,10 +140,10 @@ class HopSkipJump(FoolboxAttack):
 
 
 class GuardedHopSkipJump(HopSkipJump):
-    """The boundary of the guarded classifier: what needs no gradient cannot be stopped by hiding gradients.
+    """HopSkipJump on the guarded classifier: hiding gradients does not stop an attack that needs none.
 
-    It looks for the smallest change after which `correct` is wrong, be the row accepted or corrected to another class;
-    where that is larger than `epsilon`, it has found nothing.
+    It looks for the smallest change after which `correct` is wrong, be the row accepted or corrected to another class.
+    A change larger than `epsilon` does not count.
     """
 
     name, has_budget, passes, most_rows = "HopSkipJump on the guard", True, 2400, 50
@@ -158,22 +160,3 @@ class GuardedHopSkipJump(HopSkipJump):
 
     def answers(self, target: Target, x: Array) -> Array:
         return np.asarray(target.verdict(x).final)
-
-
-def model_of(target: Target) -> Any:
-    """The classifier as foolbox takes it; its log-probabilities serve as logits, so a softmax hides nothing."""
-    return target.once("foolbox", lambda: _model_of(target))
-
-
-def _model_of(target: Target) -> Any:
-    import foolbox
-
-    bounds = target.bounds
-    if not target.is_open:
-        return foolbox.NumPyModel(lambda x: target.classifier_outputs(x)[0], bounds=bounds)
-    return current().foolbox_model(target.log_probabilities, target.layout, bounds, target.check_time)
-
-
-def _foolbox() -> None:
-    with extra("foolbox", "evaluate"):
-        import foolbox  # noqa: F401

@@ -1,4 +1,4 @@
-"""Changes that no attacker makes: corruptions of images and of tables, at five severities. One file a family."""
+"""Changes that no attacker makes: corruptions of images and of tables, at five severities."""
 
 from demur.evaluation.corruptions.images import CORRUPTIONS, corrupt
 from demur.evaluation.corruptions.tables import TABLE_CORRUPTIONS, applies, corrupt_table

@@ -21,11 +21,11 @@ class Column:
     values: npt.NDArray[Any]
     is_number: bool
     is_category: bool
-    """Text, true and false, and the like; neither are dates and durations."""
+    """Whether the values are text, true and false, and the like; dates and durations are neither."""
 
     @cached_property
     def missing(self) -> npt.NDArray[np.bool_]:
-        """Where there is no value, or an infinite one: `(n,)`."""
+        """Where a value is missing or infinite: `(n,)`."""
         if self.is_number:
             return np.asarray(~np.isfinite(self.values))
         return np.array([_is_missing(value) for value in self.values], bool)
@@ -37,7 +37,7 @@ class Column:
 
     @cached_property
     def categories(self) -> list[Any]:
-        """The values that there are, in the order in which they are written."""
+        """The different values, sorted as they are written."""
         return sorted(set(self.there.tolist()), key=repr)
 
     @property
@@ -57,11 +57,7 @@ class Column:
 
 
 def columns_of(X: Any, name: str = "X") -> list[Column]:
-    """The columns of an array `(n, features)` or of a DataFrame.
-
-    Raises:
-        WrongType, ShapeMismatch, EmptyInput, NonFinite: it is neither, or holds no rows or, as an array, NaN.
-    """
+    """The columns of an array `(n, features)` without NaN, or of a DataFrame."""
     if not is_table(X):
         return [_column(values) for values in check_array(X, (None,), name).T]
     if len(X) == 0:
@@ -82,40 +78,31 @@ def check_alike(X: Any, reference: Any) -> None:
 
 
 def replaced(X: Any, changes: dict[int, npt.NDArray[Any]]) -> Any:
-    """A copy of a table with the values of some columns changed: their types and what is missing stay."""
+    """A copy of a table with new values in some columns; types and missing values stay."""
     if not is_table(X):
         result = np.array(X)
         for i, values in changes.items():
             result[:, i] = _fitted(values, result.dtype)
         return result
-    return (_replaced_in_pandas if hasattr(X, "iloc") else _replaced_in_polars)(X, changes)
-
-
-def _replaced_in_pandas(X: Any, changes: dict[int, npt.NDArray[Any]]) -> Any:
-    import pandas as pd
-
-    result = X.copy()
-    for i, values in changes.items():
-        dtype = series(X, i).dtype
-        result.isetitem(i, pd.Series(_fitted(values, dtype), index=X.index).astype(dtype))
-    return result
-
-
-def _replaced_in_polars(X: Any, changes: dict[int, npt.NDArray[Any]]) -> Any:
-    import polars as pl
-
-    result = X.clone()
+    is_pandas = hasattr(X, "iloc")
+    result = X.copy() if is_pandas else X.clone()
     for i, values in changes.items():
         old = series(X, i)
-        fitted = _fitted(values, old.dtype).tolist()
-        plain = [None if gone else value for gone, value in zip(old.is_null(), fitted, strict=True)]
-        result.replace_column(i, pl.Series(old.name, plain, strict=False).cast(old.dtype, strict=False))
+        fitted = _fitted(values, old.dtype)
+        if is_pandas:
+            import pandas as pd
+
+            result.isetitem(i, pd.Series(fitted, index=X.index).astype(old.dtype))
+        else:
+            import polars as pl
+
+            plain = [None if gone else value for gone, value in zip(old.is_null(), fitted.tolist(), strict=True)]
+            result.replace_column(i, pl.Series(old.name, plain, strict=False).cast(old.dtype, strict=False))
     return result
 
 
 def _fitted(values: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
-    """Numbers as a column's type holds them: within its bounds, and whole if it is one of whole numbers."""
-    # As NumPy writes it, whoever does.
+    """Numbers as the type of a column holds them: within the bounds of the type, whole if it is a whole type."""
     kind = str(dtype).lower().split("[")[0]
     if values.dtype.kind == "f" and "int" in kind:
         bounds = np.iinfo("int64" if kind.endswith("128") else kind)
@@ -128,22 +115,16 @@ def _fitted(values: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
 
 
 def _column(values: Any) -> Column:
-    if _is_number(values.dtype):
+    dtype, kind = values.dtype, getattr(values.dtype, "kind", "O")
+    if dtype.is_numeric() if hasattr(dtype, "is_numeric") else kind in "iuf":
         as_float = values.cast(float) if hasattr(values, "cast") else values.astype("float64")
         array = as_float if isinstance(as_float, np.ndarray) else as_float.to_numpy()
         return Column(np.asarray(array, "float64"), is_number=True, is_category=False)
     array = np.empty(len(values), object)
     array[:] = values.tolist() if isinstance(values, np.ndarray) else values.to_list()
-    return Column(array, is_number=False, is_category=_is_category(values.dtype, array))
-
-
-def _is_number(dtype: Any) -> bool:
-    return bool(dtype.is_numeric() if hasattr(dtype, "is_numeric") else getattr(dtype, "kind", "O") in "iuf")
-
-
-def _is_category(dtype: Any, values: npt.NDArray[Any]) -> bool:
-    is_time = dtype.is_temporal() if hasattr(dtype, "is_temporal") else getattr(dtype, "kind", "O") in "mM"
-    return not is_time and all(isinstance(value, Hashable) for value in values)
+    is_time = dtype.is_temporal() if hasattr(dtype, "is_temporal") else kind in "mM"
+    is_category = not is_time and all(isinstance(value, Hashable) for value in array)
+    return Column(array, is_number=False, is_category=is_category)
 
 
 def _is_missing(value: Any) -> bool:

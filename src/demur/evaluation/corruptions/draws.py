@@ -1,4 +1,4 @@
-"""Random numbers for rows, each row from a generator of its own. NumPy only."""
+"""Random numbers for rows; each row has its own generator. NumPy only."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,15 +17,9 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class Draws:
-    """Random numbers that depend on the corruption's name, the seed and a row's number: not on its batch.
+    """Random numbers that depend on the name of the corruption, the seed and the number of a row.
 
-    Nor do they depend on the severity, so that a higher one does more of the same to a row.
-
-    Args:
-        name: of the corruption.
-        seed: a whole number.
-        start: number of the first row.
-        rows: how many rows.
+    They do not depend on the batch, nor on the severity: a higher severity does more of the same to a row.
     """
 
     def __init__(self, name: str, seed: int, start: int, rows: int) -> None:
@@ -33,12 +27,12 @@ class Draws:
 
     @cached_property
     def generators(self) -> list[np.random.Generator]:
-        """One for each row."""
+        """A generator for each row."""
         return [np.random.default_rng((*self.key, self.start + row)) for row in range(self.rows)]
 
     @cached_property
     def shared(self) -> np.random.Generator:
-        """One for what is the same in all rows."""
+        """A generator for what is the same in all rows."""
         return np.random.default_rng(self.key)
 
     def normal(self, *shape: int) -> Numbers:
@@ -57,11 +51,7 @@ class Draws:
 
 
 def check_asked(name: str, known: Mapping[str, Any], severity: int, seed: int, start: int) -> str:
-    """The corruption's name.
-
-    Raises:
-        InvalidSetting: there is none of that name, or the rest cannot be meant.
-    """
+    """The name of the corruption as it is known; InvalidSetting where an argument is out of range."""
     if not isinstance(severity, int | np.integer) or isinstance(severity, bool) or severity not in SEVERITIES:
         raise InvalidSetting(f"severity is a whole number from 1 to 5; got {severity!r}")
     check_whole("seed", seed, 0)

@@ -1,8 +1,7 @@
-"""Corruptions of images in [0, 1]: the registry, which the file of each family fills, and the function to call one."""
+"""Corruptions of images in [0, 1]: the registry, and `corrupt`, which applies one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +9,13 @@ import numpy.typing as npt
 from demur.errors import InvalidSetting, ShapeMismatch
 from demur.evaluation.corruptions.draws import Draws, check_asked
 from demur.extensions import Registry
-from demur.extras import extra
 from demur.rows.rows import check_array
 
 Images: TypeAlias = npt.NDArray[np.float32]
 """`(n, height, width, channels)`, in [0, 1]."""
 
 Change: TypeAlias = Callable[[Images, Any, Draws], Any]
-"""From images, a level (a number or several) and random numbers to changed images, in [0, 1] or not quite."""
+"""`images, level (a number or several), draws -> changed images`, which may go a little beyond [0, 1]."""
 
 SMALLEST = 8
 """Fewest pixels a side."""
@@ -27,8 +25,7 @@ PIXELS_TOGETHER = 2**19
 """Pixels changed at once, so that a large data set takes little memory."""
 
 
-@dataclass(frozen=True)
-class Corruption:
+class Corruption(NamedTuple):
     """One corruption and its five levels."""
 
     change: Change
@@ -60,8 +57,8 @@ def corruption(
     Args:
         name: in plain words.
         levels: what the function takes at severities 1 to 5.
-        grey: what it takes for images in one channel, such as digits, which need more than photographs; or the same.
-        large: what it takes for large images in colour, which need more than small ones; or the same.
+        grey: the same for images in one channel, such as digits, which need more than photographs; `levels` by default.
+        large: the same for large images in colour, which need more than small images; `levels` by default.
     """
 
     def add(change: Change) -> Change:
@@ -72,12 +69,12 @@ def corruption(
 
 
 def corrupt(X: npt.NDArray[Any], *, name: str, severity: int, seed: int = 0, start: int = 0) -> Images:
-    """Corrupt images, each on its own: what becomes of one does not depend on those beside it.
+    """Corrupt images, each independently of the others.
 
-    The corruptions are those of CIFAR-10-C and ImageNet-C (Hendrycks and Dietterich, 2019, arXiv:1903.12261), written
-    anew, so that figures are like published ones and not the same. Small images in colour get the noise, light and
-    compression of CIFAR-10-C, large ones those of ImageNet-C. Lengths are in proportion to the image, so that 8 and 224
-    pixels a side are blurred alike; snow, frost and spatter are drawn from noise instead of photographs.
+    The corruptions of CIFAR-10-C and ImageNet-C (Hendrycks and Dietterich, 2019, arXiv:1903.12261), written anew, so
+    that figures are close to published figures, not the same. Small images in colour get the noise, light and
+    compression of CIFAR-10-C, large images those of ImageNet-C. Lengths are in proportion to the image, so that images
+    of 8 and of 224 pixels a side are blurred alike; snow, frost and spatter are drawn from noise, not from photographs.
 
     Examples:
         >>> noisy = corrupt(X_new, name="gaussian noise", severity=3, seed=0)
@@ -89,14 +86,14 @@ def corrupt(X: npt.NDArray[Any], *, name: str, severity: int, seed: int = 0, sta
         name: one of `CORRUPTIONS`.
         severity: 1 to 5.
         seed: of what is random.
-        start: number of the first image, so that the parts of a data set are corrupted as the whole is.
+        start: number of the first image: parts of a data set are corrupted as the whole data set is.
 
     Returns:
         The corrupted images, float32 in [0, 1].
 
     Raises:
         InvalidSetting: no corruption of that name, another severity, or pixels outside [0, 1].
-        WrongType, ShapeMismatch, EmptyInput, NonFinite: these are no images.
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: X holds no such images.
         MissingExtra: the corruption needs SciPy or Pillow, which is not installed.
     """
     name = check_asked(name, CORRUPTIONS, severity, seed, start)
@@ -124,31 +121,3 @@ def _checked(X: Any) -> npt.NDArray[Any]:
     if low < -1e-3 or high > 1 + 1e-3:
         raise InvalidSetting(f"images must be in [0, 1]; got values from {low:g} to {high:g}: rescale them")
     return images
-
-
-def scale(x: Images) -> float:
-    """How many of these images' pixels are as long as one of a 32-pixel image."""
-    return float(min(x.shape[1:3]) / 32)
-
-
-def grey(x: Images) -> Images:
-    """Luminance: `(n, height, width, 1)`."""
-    if x.shape[-1] == 1:
-        return x
-    return np.asarray(0.299 * x[..., :1] + 0.587 * x[..., 1:2] + 0.114 * x[..., 2:], "float32")
-
-
-def ndimage() -> Any:
-    """SciPy's image filters.
-
-    Raises:
-        MissingExtra: SciPy is not installed.
-    """
-    with extra("scipy", "evaluate"):
-        import scipy.ndimage
-    return scipy.ndimage
-
-
-def blurred(x: npt.NDArray[Any], sigma: float) -> Any:
-    """Gaussian blur of rows and columns; `sigma` in pixels."""
-    return ndimage().gaussian_filter(x, (0, sigma, sigma, 0), mode="nearest")

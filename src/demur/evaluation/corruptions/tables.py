@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,7 @@ Changed: TypeAlias = dict[int, npt.NDArray[Any]]
 """The new values of the columns that change, by number."""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """What a corruption is given."""
 
     columns: list[Column]
@@ -36,16 +34,16 @@ class Table:
         return [int(i) for i in self.draws.shared.permutation(self.numbers)[: math.ceil(share * len(self.numbers))]]
 
 
-@dataclass(frozen=True)
-class TableCorruption:
-    """One corruption, its five levels and what it needs."""
+Change: TypeAlias = Callable[[Table, float], Changed]
 
-    change: Callable[[Table, float], Changed]
+
+class TableCorruption(NamedTuple):
+    """One corruption, its five levels and the columns that it needs: in words, and whether a table has them."""
+
+    change: Change
     levels: Sequence[float]
     needs: str
-    """In words."""
     suits: Callable[[list[Column]], bool]
-    """Whether columns are what it needs."""
 
 
 TABLE_CORRUPTIONS: Registry[TableCorruption] = Registry(
@@ -60,31 +58,28 @@ def numbers(columns: list[Column]) -> list[int]:
 
 
 def categories(columns: list[Column]) -> list[int]:
-    """Which columns hold categories, more than one of them."""
+    """Which columns hold two categories or more."""
     return [i for i, column in enumerate(columns) if column.is_category and len(column.categories) > 1]
 
 
 NUMBERS = ("a column of numbers", lambda columns: bool(numbers(columns)))
 TWO_NUMBERS = ("two columns of numbers", lambda columns: len(numbers(columns)) > 1)
 CATEGORIES = ("a column of two categories or more", lambda columns: bool(categories(columns)))
-EITHER = (
-    "a column of numbers or of two categories or more",
-    lambda columns: bool(numbers(columns) + categories(columns)),
-)
+EITHER = (f"{NUMBERS[0]} or of two categories or more", lambda columns: bool(numbers(columns) + categories(columns)))
 
 
 def table_corruption(
     name: str, levels: Sequence[float], needs: tuple[str, Callable[[list[Column]], bool]]
-) -> Callable[[Callable[[Table, float], Changed]], Callable[[Table, float], Changed]]:
+) -> Callable[[Change], Change]:
     """Add a function to `TABLE_CORRUPTIONS`.
 
     Args:
         name: in plain words.
         levels: what the function takes at severities 1 to 5.
-        needs: which columns there must be, in words, and a function that says whether there are.
+        needs: which columns there must be, in words, and a function that tells whether there are.
     """
 
-    def add(change: Callable[[Table, float], Changed]) -> Callable[[Table, float], Changed]:
+    def add(change: Change) -> Change:
         TABLE_CORRUPTIONS[name] = TableCorruption(change, levels, *needs)
         return change
 
@@ -92,9 +87,9 @@ def table_corruption(
 
 
 def corrupt_table(X: Any, *, name: str, severity: int, seed: int = 0, reference: Any = None, start: int = 0) -> Any:
-    """Corrupt rows of a table; which columns are struck is up to the seed, and the same for all rows.
+    """Corrupt rows of a table; the seed decides which columns are struck, the same for all rows.
 
-    Columns keep their types: whole numbers stay whole, and within the bounds of their type. What is missing stays so.
+    Columns keep their types: whole numbers stay whole, within the bounds of the type. Missing values stay missing.
 
     Examples:
         >>> corrupt_table(new_rows, name="noise", severity=2, reference=rows).shape
@@ -105,27 +100,26 @@ def corrupt_table(X: Any, *, name: str, severity: int, seed: int = 0, reference:
         name: one of `TABLE_CORRUPTIONS`.
         severity: 1 to 5.
         seed: of what is random.
-        reference: rows that say what is typical of a column (deviation, median, categories), such as those that the
-            detector learned from; with them, what becomes of a row does not depend on those beside it. `X` itself
-            unless given.
-        start: number of the first row, so that the parts of a data set are corrupted as the whole is.
+        reference: rows that tell what is typical of a column (deviation, median, categories), such as training rows;
+            `X` by default, and then what becomes of a row depends on the rows beside it.
+        start: number of the first row: parts of a data set are corrupted as the whole data set is.
 
     Returns:
         The corrupted rows, of the type of `X`, which is left as it was.
 
     Raises:
         InvalidSetting: no corruption of that name, another severity, or the table lacks the columns that it needs.
-        WrongType, ShapeMismatch, EmptyInput, NonFinite: this is no table, or reference has other columns.
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: X is no table, or reference has other columns.
     """
     name = check_asked(name, TABLE_CORRUPTIONS, severity, seed, start)
     columns = columns_of(X)
-    known = columns if reference is None else columns_of(reference, "reference")
-    check_alike(X, X if reference is None else reference)
-    found = TABLE_CORRUPTIONS[name]
+    known, found = columns, TABLE_CORRUPTIONS[name]
+    if reference is not None:
+        known = columns_of(reference, "reference")
+        check_alike(X, reference)
     if not found.suits(known):
-        raise InvalidSetting(
-            f"the corruption {name!r} needs {found.needs}, which this table lacks: leave it out (see applies)"
-        )
+        lacks = f"{found.needs}, which this table lacks: leave it out (see applies)"
+        raise InvalidSetting(f"the corruption {name!r} needs {lacks}")
     table = Table(columns, known, Draws(name, seed, start, len(X)))
     return replaced(X, found.change(table, found.levels[severity - 1]))
 
@@ -139,7 +133,7 @@ def applies(name: str, X: Any) -> bool:
 
     Raises:
         InvalidSetting: no corruption of that name.
-        WrongType, ShapeMismatch, EmptyInput, NonFinite: this is no table.
+        WrongType, ShapeMismatch, EmptyInput, NonFinite: X is no table.
     """
     name = check_asked(name, TABLE_CORRUPTIONS, 1, 0, 0)
     return TABLE_CORRUPTIONS[name].suits(columns_of(X))
@@ -156,8 +150,8 @@ def noise(table: Table, share: float) -> Changed:
 def imputed(table: Table, share: float) -> Changed:
     """Fill a share of the cells with their column's median or commonest category, as if they had been missing."""
     lost = table.draws.uniform(len(table.columns)) < share
-    columns = [i for i in range(len(table.columns)) if table.columns[i].is_number or table.columns[i].is_category]
-    return {i: filled(table, i, lost[:, i]) for i in columns}
+    columns = enumerate(table.columns)
+    return {i: filled(table, i, lost[:, i]) for i, column in columns if column.is_number or column.is_category}
 
 
 @table_corruption("unit change", levels=(0.1, 0.2, 0.35, 0.5, 0.75), needs=NUMBERS)
@@ -169,11 +163,12 @@ def unit_change(table: Table, share: float) -> Changed:
 
 @table_corruption("column swap", levels=(0.1, 0.25, 0.5, 0.75, 1), needs=TWO_NUMBERS)
 def column_swap(table: Table, share: float) -> Changed:
-    """Exchange numeric columns in pairs."""
+    """Exchange the numbers of columns in pairs, where neither is missing."""
     order = table.struck(1)
-    pairs = [(order[i], order[i + 1]) for i in range(0, len(order) - 1, 2)]
-    chosen = pairs[: math.ceil(share * len(pairs))]
-    return {to: in_place_of(table, to, by) for one, other in chosen for to, by in ((one, other), (other, one))}
+    pairs = list(zip(order[::2], order[1::2], strict=False))
+    chosen = [(table.columns[i], table.columns[j], i, j) for i, j in pairs[: math.ceil(share * len(pairs))]]
+    both = [(to, old, new) for one, other, i, j in chosen for to, old, new in ((i, one, other), (j, other, one))]
+    return {to: np.where(old.missing | new.missing, old.values, new.values) for to, old, new in both}
 
 
 @table_corruption("category shift", levels=(0.05, 0.1, 0.2, 0.35, 0.5), needs=CATEGORIES)
@@ -197,14 +192,8 @@ def rounding(table: Table, share: float) -> Changed:
     return {i: np.round(table.columns[i].values / step) * step for i, step in steps.items() if step > 0}
 
 
-def in_place_of(table: Table, to: int, by: int) -> npt.NDArray[Any]:
-    """A column with the numbers of another, where neither is missing."""
-    old, new = table.columns[to], table.columns[by]
-    return np.where(old.missing | new.missing, old.values, new.values)
-
-
 def filled(table: Table, i: int, where: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    """A column with what is typical of it in some rows."""
+    """A column with the typical value of the reference rows in some rows."""
     column, middle = table.columns[i], table.known[i].middle
     if middle is None:
         return column.values
@@ -216,7 +205,7 @@ def filled(table: Table, i: int, where: npt.NDArray[np.bool_]) -> npt.NDArray[An
 def other_category(
     table: Table, i: int, where: npt.NDArray[np.bool_], which: npt.NDArray[np.float32]
 ) -> npt.NDArray[Any]:
-    """A column with another of its categories in some rows, picked by a number in [0, 1)."""
+    """A column with another of the known categories in some rows, picked by a number in [0, 1)."""
     column, known = table.columns[i], table.known[i].categories
     number = {category: j for j, category in enumerate(known)}
     values = column.values.copy()

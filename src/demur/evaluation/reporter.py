@@ -1,4 +1,4 @@
-"""What an evaluation says while it runs: a bar a threat in a terminal, and a line for each that is done."""
+"""What an evaluation says while it runs: in a terminal a bar for each threat, and a line for each that is done."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,12 +7,12 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from demur.evaluation.measuring import Outcome
+from demur.evaluation.outcomes import Outcome
 from demur.progress import can_draw
 
 
 class Reporter:
-    """Writes to standard output; to nobody, if it is not wanted."""
+    """Writes to standard output, or nowhere where `verbose` is False."""
 
     def __init__(self, verbose: bool) -> None:
         self.verbose = bool(verbose)
@@ -33,7 +33,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def counting(self, title: str, rows: int) -> Iterator[Callable[[float], None]]:
-        """Show a bar; what comes out is told how many rows more are done."""
+        """Show a bar; the function that it gives is told how many rows more are done."""
         bar = self.bars.add_task(title, total=rows)
         try:
             yield lambda done: self.bars.advance(bar, done)
@@ -41,7 +41,7 @@ class Reporter:
             self.bars.remove_task(bar)
 
     def found(self, title: str, outcomes: Sequence[Outcome]) -> None:
-        """Write the line of a threat that is done; of a corruption, from its first severity to its last."""
+        """Write the line of an attack, or of a corruption from the first severity to the last."""
         alone = _shares([outcome.right_alone.mean() for outcome in outcomes])
         guarded = _shares([outcome.right_guarded.mean() for outcome in outcomes])
         rows = max(len(outcome.changed.rows) for outcome in outcomes)

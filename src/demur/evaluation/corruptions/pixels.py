@@ -1,13 +1,41 @@
-"""Pixels moved: images sampled between their pixels, smeared, and clouds made of noise. NumPy only."""
+"""What image corruptions have in common: colours, lengths, blurs, and pixels moved."""
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from demur.evaluation.corruptions.draws import Draws, Numbers
+from demur.evaluation.corruptions.images import Images
+from demur.extras import extra
+
+
+def scale(x: Images) -> float:
+    """How many pixels of these images are as long as one pixel of a 32-pixel image."""
+    return float(min(x.shape[1:3]) / 32)
+
+
+def grey(x: Images) -> Images:
+    """Luminance: `(n, height, width, 1)`."""
+    if x.shape[-1] == 1:
+        return x
+    return np.asarray(0.299 * x[..., :1] + 0.587 * x[..., 1:2] + 0.114 * x[..., 2:], "float32")
+
+
+def ndimage() -> Any:
+    """SciPy's image filters."""
+    with extra("scipy", "evaluate"):
+        import scipy.ndimage
+    return scipy.ndimage
+
+
+def blurred(x: npt.NDArray[Any], sigma: float) -> Any:
+    """Gaussian blur of rows and columns; `sigma` in pixels."""
+    return ndimage().gaussian_filter(x, (0, sigma, sigma, 0), mode="nearest")
 
 
 def along(x: Numbers, positions: npt.NDArray[np.floating], axis: int) -> Numbers:
-    """Values at fractional positions along one axis, the same for every row; beyond the edge, the edge."""
+    """Values at fractional positions along one axis, the same for every row; beyond the edge, the value at the edge."""
     last = x.shape[axis] - 1
     low = np.floor(positions).clip(0, last).astype(int)
     share = np.asarray((positions - low).clip(0, 1), "float32").reshape([-1 if a == axis else 1 for a in range(x.ndim)])
@@ -30,13 +58,7 @@ def zoomed(x: Numbers, factor: float) -> Numbers:
 
 
 def sampled(x: Numbers, down: Numbers, right: Numbers) -> Numbers:
-    """Images as seen from a little lower and to the right.
-
-    Args:
-        x: `(n, height, width, channels)`.
-        down: pixels, `(n, height, width)` or what broadcasts to it.
-        right: likewise.
-    """
+    """Images as seen from so many pixels lower and to the right, `(n, height, width)` or what broadcasts to that."""
     n, height, width, _ = x.shape
     y = (np.arange(height, dtype="float32")[:, None] + down).clip(0, height - 1)
     z = (np.arange(width, dtype="float32") + right).clip(0, width - 1)
@@ -50,13 +72,7 @@ def sampled(x: Numbers, down: Numbers, right: Numbers) -> Numbers:
 
 
 def smeared(x: Numbers, angle: Numbers, length: float) -> Numbers:
-    """Images smeared along a line, evenly.
-
-    Args:
-        x: `(n, height, width, channels)`.
-        angle: `(n, 1, 1)`, of the line, in radians from the horizontal.
-        length: of the line, in pixels.
-    """
+    """Images smeared evenly along lines of a length in pixels, at angles `(n, 1, 1)` in radians from the horizontal."""
     steps = 1 + 2 * int(np.ceil(length / 2))
     total = np.zeros_like(x)
     for step in np.linspace(-length / 2, length / 2, steps, dtype="float32"):

@@ -127,8 +127,8 @@ def rows_of(table: Any, layout: "Layout | None", names: list[str], scale: float 
         if scale is not None:
             raise InvalidSetting("--scale multiplies arrays of numbers, and the classifier takes a table with columns")
         return tables.frame_of(table.select(names))
-    from demur.batch.tables import Reading
-    from demur.batch.tables import rows_of as arrays_of
+    from demur.batch.columns import Reading
+    from demur.batch.columns import rows_of as arrays_of
 
     rows, faults = arrays_of(table.select(names), Reading(layout, tuple(names), scale))
     if faults:

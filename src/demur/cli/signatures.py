@@ -16,7 +16,7 @@ SOURCES = {
     "calibrate_accuracy": ("drift/accuracy.py", "calibrate_accuracy"),
     "test": ("drift/batch.py", "test"),
     "Monitor": ("drift/monitor.py", "Monitor"),
-    "score": ("batch/scoring.py", "score"),
+    "score": ("batch/job.py", "score"),
     "evaluate": ("evaluation/running.py", "evaluate"),
     "demo": ("demo.py", "main"),
 }

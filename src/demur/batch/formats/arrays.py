@@ -8,21 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from demur.batch.columns import Batch, Reading
 from demur.batch.formats.base import Asked, Format, Piece, Store, numbered
-from demur.batch.tables import Batch, Reading
 from demur.errors import InvalidSetting, WrongType
-from demur.extras import extra
+from demur.extras import imported
 
 
 @dataclass(frozen=True)
 class ArrayPiece(Piece):
-    """Consecutive rows of one array.
-
-    Attributes:
-        path: of the array.
-        start: the first row.
-        stop: the one after the last.
-    """
+    """The rows from `start` to `stop` of the array at `path`."""
 
     path: str
     start: int
@@ -35,7 +29,7 @@ class ArrayPiece(Piece):
             yield Batch(numbered(self.path, start, stop), reading.scaled(self.read(store, start, stop)), {})
 
     def read(self, store: Store, start: int, stop: int) -> npt.NDArray[Any]:
-        """Some of the rows."""
+        """Read some of the rows."""
         raise NotImplementedError
 
 
@@ -52,7 +46,7 @@ class NpyPiece(ArrayPiece):
     """Rows of a `.npy` file."""
 
     def read(self, store: Store, start: int, stop: int) -> npt.NDArray[Any]:
-        """Read just their bytes."""
+        """Read just the bytes of the rows."""
         with store.files.open(self.path, "rb") as stream:
             shape, dtype = _header(stream, self.path)
             size = math.prod(shape[1:]) * dtype.itemsize
@@ -62,7 +56,7 @@ class NpyPiece(ArrayPiece):
 
 
 class Npy(Format):
-    """NumPy's `.npy`: one array, its first axis the rows."""
+    """NumPy's `.npy`: one array, whose first axis is the rows."""
 
     suffixes = (".npy",)
 
@@ -78,7 +72,7 @@ class Npy(Format):
 
 
 def _header(stream: Any, path: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of what follows in the stream."""
+    """The shape and the type of the array that follows in the stream."""
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -95,13 +89,13 @@ class ZarrPiece(ArrayPiece):
     """Rows of a Zarr array."""
 
     def read(self, store: Store, start: int, stop: int) -> npt.NDArray[Any]:
-        """Read the chunks that they are in."""
+        """Read the chunks that the rows are in."""
         rows: npt.NDArray[Any] = np.asarray(_zarr(store, self.path)[start:stop])
         return rows
 
 
 class Zarr(Format):
-    """Zarr: one array, its first axis the rows. Pieces are whole chunks."""
+    """Zarr: one array, whose first axis is the rows. Pieces are whole chunks."""
 
     suffixes = (".zarr",)
     folders = ("zarr.json", ".zarray", ".zgroup")
@@ -117,12 +111,8 @@ class Zarr(Format):
 
 
 def _zarr(store: Store, path: str) -> Any:
-    with extra("zarr", "zarr"):
-        import zarr
-    local = store.protocol in ("file", "local")
-    found = zarr.open(
-        path if local else f"{store.protocol}://{path}", mode="r", storage_options=None if local else store.options
-    )
+    place, options = (path, None) if store.is_local else (f"{store.protocol}://{path}", store.options)
+    found = imported("zarr", "zarr").open(place, mode="r", storage_options=options)
     if not hasattr(found, "shape"):
         names = ", ".join(f"{path}/{name}" for name in found.array_keys()) or "none"
         raise WrongType(f"{path} is a group of arrays; say which: {names}")

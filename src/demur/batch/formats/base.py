@@ -2,48 +2,55 @@
 
 import abc
 import math
+import os
 from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from demur.batch.tables import Batch, Reading, arrow
+from demur.batch.columns import Batch, Reading, arrow
 from demur.extensions import OrderedRegistry
-from demur.extras import extra
+from demur.extras import imported
 from demur.rows.layout import Columns, Layout, flat
 from demur.rows.texts import Text
 
 FILE, ROW = "file", "row"
-"""What tells rows apart where the data have no ids of their own: the file, and the number of the row in it."""
-PART_BYTES = 128 * 2**20
+"""What names rows that have no ids of their own: the file, and the number of the row in it."""
 TEXT_BYTES = 4096
-"""Of one text, about."""
-"""Of rows, as float32, that one piece of work has."""
+"""The usual size of one text."""
+PART_BYTES = 128 * 2**20
+"""The most bytes of rows, as float32, in one piece of work."""
 PART_ROWS = 50_000
-"""And rows, at most: a few seconds' work, the least that is lost if a worker dies."""
+"""The most rows in one piece of work: a few seconds' work, the least that is lost if a worker dies."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where files are: a file system, as `fsspec` names it, and what it needs to know."""
+    """Where files are: the name of a file system of `fsspec`, and the options that it needs."""
 
     protocol: str
     options: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], options: dict[str, Any] | None) -> tuple["Store", str]:
+        """The store of a path, and the path in this store.
+
+        Raises:
+            ValueError, ImportError: there is no such file system, or its package is not installed.
+            MissingExtra: fsspec is not installed.
+        """
+        files, inside = imported("fsspec.core", "batch").url_to_fs(os.fspath(path), **(options or {}))
+        protocol = files.protocol if isinstance(files.protocol, str) else files.protocol[0]
+        return cls(protocol, dict(options or {})), inside
+
     @property
     def files(self) -> Any:
         """The file system."""
-        return fsspec_module().filesystem(self.protocol, **self.options)
+        return imported("fsspec", "batch").filesystem(self.protocol, **self.options)
 
-
-def fsspec_module() -> Any:
-    """Import fsspec.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    with extra("fsspec", "batch"):
-        import fsspec
-    return fsspec
+    @property
+    def is_local(self) -> bool:
+        """Whether files are on a disk of this machine."""
+        return self.protocol in ("file", "local")
 
 
 class Asked(NamedTuple):
@@ -51,8 +58,8 @@ class Asked(NamedTuple):
 
     Attributes:
         ids: columns that name the rows, and are kept.
-        part_rows: rows of a piece of work, about.
-        columns: those that a row is made of, where the caller names them.
+        part_rows: how many rows a piece of work has, about.
+        columns: columns that a row is made of, where the caller names them.
     """
 
     ids: tuple[str, ...]
@@ -61,7 +68,7 @@ class Asked(NamedTuple):
 
 
 class Piece(abc.ABC):
-    """Some rows, in files, that are read where the work is done. It is pickled."""
+    """Some rows, in files or in memory, that are read where the work is done. A piece is pickled."""
 
     @abc.abstractmethod
     def batches(self, store: Store, reading: Reading, size: int) -> Iterator[Batch]:
@@ -75,7 +82,7 @@ class Format(abc.ABC):
         "demur.batch_formats", "demur.batch.formats", names=lambda form: (*form.suffixes, *form.folders)
     )
     suffixes: ClassVar[tuple[str, ...]]
-    """Of its files' names."""
+    """The endings of the files' names."""
     folders: ClassVar[tuple[str, ...]] = ()
     """Names of files that make a folder one data set of this kind."""
 
@@ -90,13 +97,13 @@ class Format(abc.ABC):
         """Cut files, in order, into pieces of work.
 
         Raises:
-            InvalidSetting: there are no such ids in them.
-            WrongType: a file is none of this kind.
+            InvalidSetting: the files do not have the columns that are asked for.
+            WrongType: a file is not of this kind.
         """
 
 
 def numbered(path: str, start: int, stop: int) -> Any:
-    """The ids of rows that have none of their own: a table of their file and numbers."""
+    """The ids of rows without ids of their own: a table of their file and their numbers."""
     pa = arrow()
     files = pa.DictionaryArray.from_arrays(pa.array([0] * (stop - start), "int32"), pa.array([path], "string"))
     return pa.table({FILE: files, ROW: pa.array(range(start, stop), "int64")})
@@ -108,7 +115,7 @@ def part_rows(layout: Layout) -> int:
 
 
 def row_bytes(layout: Layout) -> int:
-    """What one row takes as float32; about, where sizes are not known."""
+    """How many bytes one row takes as float32; about, where sizes are not known."""
     if isinstance(layout, Columns):
         return 8 * max(1, len(layout.names))
     if isinstance(layout, Text):

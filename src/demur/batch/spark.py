@@ -30,13 +30,9 @@ def answers_udf(guard: str | Path, outputs: Any = None, scale: float = 1.0, batc
         loaded = load(guard, threads=1)
 
         def predict(rows: Any) -> dict[str, Any]:
-            columns = answers(loaded, rows * scale, names, batch_size=batch_size).columns
-            for name, column in columns.items():
-                if name in CLASSES:  # a struct has numbers alone: indices in the place of classes' names
-                    columns[name] = loaded.labels.indices(column, len(column))
-                elif column.dtype == bool:
-                    columns[name] = column.view("int8")
-            return columns
+            found = answers(loaded, rows * scale, names, batch_size=batch_size).columns
+            indices = {name: loaded.labels.indices(found[name], len(rows)) for name in CLASSES if name in found}
+            return {name: x.view("int8") if x.dtype == bool else x for name, x in (found | indices).items()}
 
         return predict
 

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from demur.cli import options
-from demur.cli.data import How, data_of, read_predicted, read_scores, rows_of_records
+from demur.cli.data import How, read_predicted, read_scores, rows_in, rows_of_records
 from demur.cli.files import check_writable
-from demur.cli.guards import how_of, opened
+from demur.cli.guards import calibrated, how_of, opened
 from demur.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from demur.drift import Monitor
 
 DRIFT = 3
-"""The exit status that says drift."""
+"""The exit status for drift."""
 SAVED_EVERY = 1.0
 """Seconds between two states on disk."""
 BEGIN = (
@@ -30,7 +30,7 @@ BEGIN = (
     "every N: look at every N-th row alone, where rows depend",
     "cooldown N|TIME: scores or time after an alarm; default: the alarm stays",
 )
-"""Options that a new state is begun with."""
+"""Options for a new state."""
 
 
 def register(commands: options.Commands) -> None:
@@ -52,9 +52,8 @@ def register(commands: options.Commands) -> None:
     begin = parser.add_argument_group("how a new state is begun")
     for spec in BEGIN:
         more = {"type": options.length} if options.name_of(spec) in ("window", "cooldown") else {}
-        options.derive(
-            begin, "Monitor", spec, default=None, **more
-        )  # None: what is not asked for may be as the state has it
+        # None is "not asked for": the state may have another value.
+        options.derive(begin, "Monitor", spec, default=None, **more)
     options.add_classifier(parser)
 
 
@@ -70,15 +69,10 @@ def drift(args: argparse.Namespace) -> int:
     """
     if (args.data is None) == (args.scores is None):
         args.parser.error("one of the arguments FILE[:KEY] and --scores is required")
-    guard: Any
     if args.scores is not None:
-        rows = _given(args)
-        from demur.cli.calibrated import Calibrated
-
-        guard = Calibrated(args.detector, args)
+        rows, guard = _given(args), calibrated(args.detector, args)
     else:
-        how = how_of(args.detector)
-        rows = {"X": data_of(args, args.data, how).rows(how)}
+        rows = {"X": rows_in(args, args.data, how_of(args.detector))}
         guard = opened(args.detector, args)
     from demur.drift import test
 
@@ -122,9 +116,7 @@ def _begun(args: argparse.Namespace) -> "Monitor":
 
     names = options.values(args, BEGIN)
     asked = options.given(names)
-    from demur.cli.calibrated import Calibrated
-
-    detector = Calibrated(args.detector, args)
+    detector = calibrated(args.detector, args)
     if not args.state.exists():
         return Monitor(detector, **asked)
     watching = Monitor.load(args.state, detector=detector)

@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 from demur.cli import options
-from demur.cli.data import data_of
+from demur.cli.data import rows_in
 from demur.cli.files import check_file
 from demur.cli.guards import Document, live
 from demur.errors import InvalidSetting, WrongClassifier
@@ -42,14 +42,10 @@ def export(args: argparse.Namespace) -> int:
     if args.bad is not None and not (args.float16 or args.int8):
         raise InvalidSetting("--bad tells what less precision costs: pass --float16 or --int8 with it")
     how = Document(args.folder).how
-    X, bad = (None if text is None else data_of(args, text, how).rows(how) for text in (args.data, args.bad))
+    X, bad = (rows_in(args, text, how) for text in (args.data, args.bad))
     detector = _loaded(args)
-    written = detector.export(
-        args.out,
-        X=X,
-        X_adversarial=bad,
-        **options.values(args, ("opset", "float16", "int8", "max_loss")),
-    )
+    chosen = options.values(args, ("opset", "float16", "int8", "max_loss"))
+    written = detector.export(args.out, X=X, X_adversarial=bad, **chosen)
     print(f"{type(detector).__name__}, {written.precision}, {written.bytes / 1e6:,.2f} MB")
     if written.loss is None:
         print(f"  compared with the detector: {written.difference:.1e} apart at most")

@@ -1,4 +1,4 @@
-"""Guards of the command line: live ones from their folders, exported ones from files, and what scores alone need."""
+"""Guards of the command line: live ones from their folders, exported ones from files, and a calibration alone."""
 
 import argparse
 import shlex
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from demur.cli.data import How
 from demur.cli.tables import NUMBER, OTHER, TEXT
-from demur.errors import NotADetector, ThresholdNotSet, WrongClassifier
+from demur.errors import NotADetector, NotCalibrated, ThresholdNotSet, WrongClassifier
 from demur.starting import start_keras
 
 if TYPE_CHECKING:
+    from demur.guards.described import DescribedGuard
     from demur.guards.description import Description
     from demur.rows.classes import Classes
 
@@ -36,6 +37,13 @@ def live(path: Path, args: argparse.Namespace) -> Any:
     from demur.detectors.loading import load_detector
 
     return load_detector(path, model=model)
+
+
+def decided(guard: Any, path: Path) -> Any:
+    """The guard of a path, if it can decide; raises ThresholdNotSet if it cannot yet."""
+    if guard.threshold is None:
+        raise ThresholdNotSet(f"{path} has no threshold yet; first: {first_threshold(path)}")
+    return guard
 
 
 def classifier_file(path: Path, args: argparse.Namespace) -> Path | None:
@@ -82,15 +90,36 @@ def described(path: Path) -> "Description":
     Raises:
         DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
     """
-    from demur.guards import description as guard_file
-    from demur.guards import folder
+    from demur.guards import description, folder
 
-    return guard_file.described(path) if is_exported(path) else folder.described(path)
+    return description.described(path) if is_exported(path) else folder.described(path)
 
 
-def no_threshold(path: Path) -> ThresholdNotSet:
-    """The error of a guard that cannot decide yet."""
-    return ThresholdNotSet(f"{path} has no threshold yet; first: {first_threshold(path)}")
+def calibrated(path: Path, args: argparse.Namespace) -> "DescribedGuard":
+    """A guard as its calibration, for ready scores. Keras and the classifier are loaded if rows have to be scored.
+
+    Raises:
+        NotCalibrated: the guard has no calibration.
+        DetectorNotFound, NotADetector, CorruptDetector, MissingExtra: see `demur.errors`.
+    """
+    from demur.guards.described import DescribedGuard
+    from demur.guards.results import Scored
+
+    class Calibrated(DescribedGuard):
+        """A guard that is opened when rows are scored."""
+
+        opened: Any = None
+
+        def scored(self, X: Any, **settings: Any) -> Scored:
+            """Score rows, by the guard itself."""
+            self.opened = self.opened or opened(path, args)
+            scored: Scored = self.opened.scored(X, **settings)
+            return scored
+
+    guard = Calibrated(described(path))
+    if guard.calibration is None:
+        raise NotCalibrated(f"{path} has no calibration scores to compare with; first: {first_threshold(path)}")
+    return guard
 
 
 def first_threshold(path: Path) -> str:
@@ -116,40 +145,33 @@ class Document:
             raise NotADetector(f"{path} is an exported guard, and this needs the folder that demur fit has saved")
         self.path = path
         self.fields, self.files = read_document(path)
+        self._inputs = self.fields.get("inputs") or {}
 
     @property
     def how(self) -> How:
         """How rows are made of a table."""
         from demur.rows.layout import Columns, from_json
 
-        inputs = self.fields.get("inputs") or {}
-        layout = from_json(inputs["classifier"]) if "classifier" in inputs else None
-        learned, scale = self.fields.get("table"), self.fields.get("scale")
-        if learned is not None:
-            return How(layout, dict(learned), scale)
-        # A detector that was fitted in Python has the kinds that its encoding learned.
-        encoded = {column["name"]: _encoded_kind(column) for column in inputs.get("encoder") or []}
-        return How(layout, encoded if isinstance(layout, Columns) and encoded else None, scale)
+        layout = from_json(self._inputs["classifier"]) if "classifier" in self._inputs else None
+        kinds, scale = self.fields.get("table"), self.fields.get("scale")
+        if kinds is None and isinstance(layout, Columns):
+            # A detector that was fitted in Python has the kinds that its encoding learned.
+            kinds = {column["name"]: _encoded_kind(column) for column in self._inputs.get("encoder") or []} or None
+        return How(layout, kinds, scale)
 
     @property
     def classes(self) -> int:
-        """How many classes there are.
-
-        Raises:
-            NotADetector: a demur that was too old has saved the guard.
-        """
-        inputs = self.fields.get("inputs") or {}
-        if "classes" not in inputs:
+        """How many classes there are; raises NotADetector if an old demur has saved the guard, without the number."""
+        if "classes" not in self._inputs:
             raise NotADetector(f"{self.path} does not tell how many classes there are: fit the guard again")
-        return int(inputs["classes"])
+        return int(self._inputs["classes"])
 
     @property
     def labels(self) -> "Classes":
         """What the classes are called."""
         from demur.rows.classes import Classes
 
-        count = (self.fields.get("inputs") or {}).get("classes")
-        return Classes.from_json((self.fields.get("classifier") or {}).get("classes"), count)
+        return Classes.from_json((self.fields.get("classifier") or {}).get("classes"), self._inputs.get("classes"))
 
     @property
     def state(self) -> Path | None:

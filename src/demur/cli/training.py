@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demur.cli import options
-from demur.cli.data import How, data_of, how_for
+from demur.cli.data import Data, How, data_of, how_for
 from demur.cli.files import check_writable
 from demur.cli.guards import load_model
 from demur.errors import InvalidSetting
@@ -157,7 +157,7 @@ def fit(args: argparse.Namespace) -> int:
     return 0
 
 
-def columns_line(data: Any, how: How) -> str:
+def columns_line(data: Data, how: How) -> str:
     """Say which columns of a table make a row, and which do not."""
     used = list(how.kinds or ())
     left = [name for name in data.table.column_names if name not in used]

@@ -1,13 +1,15 @@
-"""`demur threshold`: the score above which inputs are flagged, from normal data or from scores that are ready."""
+"""`demur threshold`, `calibrate-accuracy` and `estimate-accuracy`: what scores of normal data tell about others."""
 
 import argparse
+import json
 import shlex
 from typing import Any
 
 from demur.cli import options
-from demur.cli.data import classes_of, data_of, read_scores, read_values
+from demur.cli.data import classes_of, data_of, read_scores, read_values, rows_in
 from demur.cli.files import check_writable
 from demur.cli.guards import Document, live
+from demur.errors import NotCalibrated
 
 RATE = (
     "fpr RATE: false-positive rate to promise, such as 0.05: a conformal threshold, which holds on data like this",
@@ -17,7 +19,7 @@ RATE = (
 
 
 def register(commands: options.Commands) -> None:
-    """Add the command to the parser."""
+    """Add the commands to the parser."""
     parser = options.add_command(commands, threshold)
     options.add_folder(parser)
     options.add_data(parser, "normal data", batch_size=256, required=False)
@@ -26,6 +28,23 @@ def register(commands: options.Commands) -> None:
     options.add_labels(parser, "true classes: only what the classifier gets right sets the threshold")
     options.add(parser, "--by-class: a threshold for each class that is predicted")
     options.derive(parser, "infer_threshold", RATE[2])
+    options.add_classifier(parser)
+
+
+def register_accuracy(commands: options.Commands) -> None:
+    """Add the commands about the classifier's accuracy to the parser."""
+    parser = options.add_command(commands, calibrate_accuracy)
+    options.add_folder(parser)
+    options.add_data(parser, "normal data with labels, held out from fit", batch_size=256)
+    options.add_labels(parser, "its true classes", required=True)
+    options.add(parser, f"--train FILE[:KEY]: normal data that says what is typical: {options.FILES}")
+    options.derive(parser, "calibrate_accuracy", "seed N")
+    options.add_classifier(parser)
+
+    parser = options.add_command(commands, estimate_accuracy)
+    options.add_folder(parser)
+    options.add_data(parser, "the inputs", batch_size=256)
+    options.add(parser, "--json: print all figures as JSON instead of sentences")
     options.add_classifier(parser)
 
 
@@ -43,9 +62,8 @@ def threshold(args: argparse.Namespace) -> int:
         args.data = args.scores  # what comes next is likely to lie in a file of the same kind
         unnamed = " --classifier CLASSIFIER" if document.lacks_classifier and args.classifier is None else ""
     else:
-        how = document.how
-        data = data_of(args, args.data, how)
-        X, labels = data.rows(how), data.labels(args.labels)
+        data = data_of(args, args.data, document.how)
+        X, labels = data.rows(document.how), data.labels(args.labels)
         detector = live(args.folder, args)
         detector.infer_threshold(
             X,
@@ -93,3 +111,47 @@ def _from_scores(args: argparse.Namespace, document: Document) -> Any:
     fields = {**document.fields, "threshold": np.asarray(found.threshold).tolist()}
     write(args.folder, fields, {}, {"calibration": found.as_arrays()}, keep=kept)
     return found
+
+
+def calibrate_accuracy(args: argparse.Namespace) -> int:
+    """Learn from labelled data what scores say about the classifier's errors.
+
+    demur estimate-accuracy needs it, once. It is saved with the guard; predict and correct then say of each input how
+    likely the classifier is wrong.
+    """
+    check_writable(args.folder)
+    how = Document(args.folder).how
+    data = data_of(args, args.data, how)
+    X, y, train = data.rows(how), data.labels(args.labels), rows_in(args, args.train, how)
+    detector = live(args.folder, args)
+    from demur import drift
+    from demur.calibration.wording import percent
+
+    harm = drift.calibrate_accuracy(detector, X, y, X_train=train, seed=args.seed, batch_size=args.batch_size)
+    detector.save(args.folder)
+    print(f"the classifier is right on {percent(harm.accuracy)} of these {len(data):,} inputs")
+    print(f"saved in {args.folder}")
+    options.show_next(args, "with data that has no labels", f"estimate-accuracy {shlex.quote(str(args.folder))}", "NEW")
+    return 0
+
+
+def estimate_accuracy(args: argparse.Namespace) -> int:
+    """Estimate how often the classifier is right on data without labels.
+
+    After demur calibrate-accuracy.
+    """
+    document = Document(args.folder)
+    if "harm" not in document.files:
+        suffix = options.suffix_of(args.data)
+        labels = "--label-column CLASS" if suffix != ".npz" else "--labels CLASSES.npy"
+        raise NotCalibrated(
+            f"{args.folder} does not know yet what scores say about errors; first: demur calibrate-accuracy "
+            f"{shlex.quote(str(args.folder))} --data LABELLED{suffix} {labels}" + options.classifier_options(args)
+        )
+    X = rows_in(args, args.data, document.how)
+    detector = live(args.folder, args)
+    from demur import drift
+
+    found = drift.estimate_accuracy(detector, X, batch_size=args.batch_size)
+    print(json.dumps(found) if args.json else found.summary())
+    return 0

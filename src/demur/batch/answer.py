@@ -160,6 +160,12 @@ def empty_columns(guard: Guard, outputs: Sequence[str], n: int) -> dict[str, npt
     }
 
 
+def indexed(guard: Guard, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The columns with indices in the place of the classes' names, for engines that take numbers alone."""
+    labels = guard.labels
+    return {name: labels.indices(value, len(value)) if name in CLASSES else value for name, value in columns.items()}
+
+
 def _answer(guard: Guard, rows: Rows, numbers: npt.NDArray[np.int_], found: Answers) -> None:
     """Answer for rows whose numbers are these; if that fails, for each half of them."""
     try:

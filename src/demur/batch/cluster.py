@@ -34,14 +34,10 @@ def current_client() -> Any:
 def connected(client: Any = None, *, workers: int | None = None, memory_limit: Any = "auto") -> Iterator[Any]:
     """Yield a client: the one that is given, the current one, a new one for an address, or one of a local cluster.
 
-    What was made here, a client or a cluster, ends with the block.
-
-    Args:
-        client: a `distributed.Client`, an address (`tcp://host:8786`), or None for the current client, and if there is
-            none for a local cluster with a process a core and a thread in each.
-        workers: processes of a local cluster; None for one a core.
-        memory_limit: of each process of a local cluster, as Dask writes it ("2GB"); at 60 and 70 % of it data go to
-            disk, at 80 % the worker waits, at 95 % it is started anew.
+    What was made here, a client or a cluster, ends with the block. A local cluster is made where no client is given and
+    none is current; it has one thread in each of its processes, one process a core if `workers` does not say how many.
+    The memory limit of a process is what Dask reads ("2GB"): at 60 and 70 % of it data go to disk, at 80 % the worker
+    waits, at 95 % it is started anew.
 
     Raises:
         WrongType: `client` is something else.

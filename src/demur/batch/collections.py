@@ -116,12 +116,12 @@ def pieces_of(data: Any, layout: Layout, ids: tuple[str, ...] = ()) -> list[Any]
         raise InvalidSetting("ids: arrays and bags have no columns; pass pairs of an id and a row in a bag")
     if all(hasattr(part, "chunks") for part in flat(data)):
         return _blocks(data, layout)
-    if hasattr(data, "to_delayed"):
-        parts = data.to_delayed()
-        counts = [dask.delayed(len)(part) for part in parts]
-        starts = itertools.accumulate(counts, lambda a, b: a + b, initial=dask.delayed(0))
-        return [dask.delayed(ListRows)(part, start) for part, start in zip(parts, starts, strict=False)]
-    raise WrongType(f"data is a Dask array, bag or DataFrame, or files; got {type(data).__name__}")
+    if not hasattr(data, "to_delayed"):
+        raise WrongType(f"data is a Dask array, bag or DataFrame, or files; got {type(data).__name__}")
+    parts = data.to_delayed()
+    counts = [dask.delayed(len)(part) for part in parts]
+    starts = itertools.accumulate(counts, lambda a, b: a + b, initial=dask.delayed(0))
+    return [dask.delayed(ListRows)(part, start) for part, start in zip(parts, starts, strict=False)]
 
 
 def check_ids(frame: Any, ids: tuple[str, ...]) -> None:
@@ -172,15 +172,7 @@ def _blocks(data: Any, layout: Layout) -> list[Any]:
 
 
 def gathered(guard: Guard, X: Any, *, batch_size: int | None = None) -> tuple[Floats, Labels]:
-    """Score a collection where its parts are; the scores, 4 bytes a row, come back in the order of the rows.
-
-    Args:
-        guard: a detector, live or exported.
-        X: a Dask array, or a tuple or dict of them; a bag or DataFrame.
-        batch_size: rows a pass; None for what memory allows.
-
-    Returns:
-        Scores `(n,)`, in nats, and the indices of the classes that the classifier predicts, `(n,)`.
+    """Score a collection where its parts are: scores `(n,)`, in nats, and the indices `(n,)` of the predicted classes.
 
     Raises:
         RowsFailed: rows cannot be judged, and the guard does not flag such rows.
@@ -227,19 +219,9 @@ def calibrated(
 ) -> tuple[Calibration, Any]:
     """Calibrate a live detector on a Dask collection, by the current client's workers or Dask's own scheduler.
 
-    The scores of the parts become sketches, which are merged. Up to a million scores in a group give the calibration
-    that the same rows in memory give. Of more scores, the threshold is at a rank that is higher by at most
-    `ScoreSketch.error`, and never lower, so a promised rate holds.
-
-    Args:
-        detector: the detector.
-        X: a Dask array, or a tuple or dict of them; a bag or DataFrame.
-        fpr: see `Detector.infer_threshold`, as for the next two.
-        threshold_perc: see there.
-        margin: see there.
-        labels: `(n,)`, true classes, as the detector calls them; an array, of Dask or not.
-        by_class: whether each predicted class has a threshold of its own.
-        batch_size: rows a pass.
+    The arguments are explained at `Detector.infer_threshold`. The scores of the parts become sketches, which are
+    merged. Up to a million scores in a group give the calibration that the same rows in memory give. Of more scores,
+    the threshold is at a rank that is higher by at most `ScoreSketch.error`, and never lower: a promised rate holds.
 
     Returns:
         The calibration, and some of the rows; None in place of the rows if the first part has none.

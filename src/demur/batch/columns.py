@@ -21,13 +21,7 @@ NAME_THEM = "say which columns make a row by columns= (--column), and which name
 
 
 class Batch(NamedTuple):
-    """Some rows of a data set.
-
-    Attributes:
-        ids: what names the rows: a `pyarrow.Table` of `n` rows.
-        rows: `n` rows.
-        faults: rows that cannot be used.
-    """
+    """Some rows of a data set, what names them (a `pyarrow.Table` with as many rows), and those that cannot be used."""
 
     ids: Any
     rows: Rows
@@ -75,17 +69,12 @@ def check_columns(
 
 
 def rows_of(table: Any, reading: Reading, ids: Sequence[str] = ()) -> tuple[Rows, Faults]:
-    """Make rows of a table's columns.
+    """Make rows of the columns of a `pyarrow.Table`; the columns `ids` are no part of the rows.
 
     A row that is one array is made of one column that holds arrays (lists, tensors, raw bytes of uint8 numbers, or
     encoded images), or of as many columns of numbers as the row has numbers. Several arrays are made of the columns
     with their names or, where arrays have no names, of one column each. A classifier of tables gets the columns by
     name, a classifier of texts one column.
-
-    Args:
-        table: a `pyarrow.Table` of `n` rows.
-        reading: how rows are made.
-        ids: columns that name the rows, and are no part of them.
 
     Raises:
         ShapeMismatch: a column is missing, or there are too few or too many.
@@ -132,13 +121,8 @@ def rows_of(table: Any, reading: Reading, ids: Sequence[str] = ()) -> tuple[Rows
 def rows_of_arrays(columns: Mapping[str, Any], reading: Reading, column: str) -> Rows:
     """Make rows of columns that are NumPy arrays, `(n, ...)` each, as engines without Arrow hand them over.
 
-    Args:
-        columns: arrays by the names of the columns.
-        reading: how rows are made.
-        column: the column with the rows; several arrays with names are found by these names instead.
-
-    Raises:
-        ShapeMismatch: a column is missing, or holds rows of another size.
+    The rows are in one column; several arrays with names are found by these names instead. Raises ShapeMismatch where
+    a column is missing, or holds rows of another size.
     """
     layout = reading.layout
     names = list(layout) if isinstance(layout, dict) else [column]
@@ -157,15 +141,8 @@ def decoded(
 ) -> npt.NDArray[Any] | None:
     """An encoded image (PNG, JPEG, WebP, ...) as uint8 numbers, never resized; None, and a fault, where that fails.
 
-    Args:
-        contents: the bytes of the image's file.
-        shape: `(height, width, channels)`, `(channels, height, width)` or `(height, width)`.
-        channels_first: whether the channels come first.
-        faults: where to say, by `number`, what is wrong with the image.
-        number: the number of the image's row.
-
-    Raises:
-        MissingExtra: Pillow is not installed.
+    The shape is `(height, width, channels)`, `(channels, height, width)` or `(height, width)`. Raises MissingExtra
+    without Pillow.
     """
     with extra("pillow", "batch"):
         from PIL import Image
@@ -192,10 +169,10 @@ def stacked(images: Sequence[npt.NDArray[Any] | None], field: Field, faults: Fau
         return np.zeros((len(images), *(size or 1 for size in field.shape)), "uint8")
     rows = np.zeros((len(images), *first.shape), first.dtype)
     for number, image in enumerate(images):
-        if image is not None and image.shape == first.shape:
-            rows[number] = image
-        elif image is not None:
+        if image is not None and image.shape != first.shape:
             faults[number] = f"its shape is {image.shape}; the others have {first.shape}"
+        elif image is not None:
+            rows[number] = image
     return rows
 
 

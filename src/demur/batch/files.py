@@ -10,13 +10,7 @@ from demur.extras import imported
 
 
 class Found(NamedTuple):
-    """A data set in files.
-
-    Attributes:
-        store: where the files are.
-        pieces: the work.
-        state: the names, sizes and times of the files: other files, or changed ones, have another state.
-    """
+    """A data set in files: where they are, the pieces of work, and the names, sizes and times of the files."""
 
     store: Store
     pieces: list[Piece]
@@ -43,10 +37,8 @@ def find(data: Any, asked: Asked, storage_options: dict[str, Any] | None = None)
 def located(data: Any, storage_options: dict[str, Any] | None = None) -> tuple[Store, list[str]]:
     """The file system of a data set, and the files in it.
 
-    Args:
-        data: a path or glob, local or of any file system that `fsspec` knows (`s3://...`), a folder, or a list of
-            paths. Files whose names begin with `_` or `.` are left out of folders.
-        storage_options: what the file system needs to know.
+    The data are a path or glob, local or of any file system that `fsspec` knows (`s3://...`), a folder, or a list of
+    paths. Files whose names begin with `_` or `.` are left out of folders.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -93,9 +85,8 @@ def _listed(files: Any, path: str) -> list[str]:
 
 def _folder_format(files: Any, path: str) -> type[Format] | None:
     """The format of which a folder is one data set; None if there is none."""
-    return next(
-        (form for form in Format.registry if any(files.exists(f"{path}/{mark}") for mark in form.folders)), None
-    )
+    found = (form for form in Format.registry if any(files.exists(f"{path}/{mark}") for mark in form.folders))
+    return next(found, None)
 
 
 def _format_of(files: Any, paths: list[str]) -> type[Format]:
@@ -119,6 +110,7 @@ def _format_of(files: Any, paths: list[str]) -> type[Format]:
 
 
 def _state(files: Any, path: str) -> list[Any]:
+    """What a file has alone as long as it is not changed."""
     entry = files.info(path)
     when = entry.get("mtime") or entry.get("LastModified") or entry.get("ETag")
     return [path, entry.get("size"), None if when is None else str(when)]

@@ -64,13 +64,7 @@ class GuardRef:
 
 @dataclass(frozen=True)
 class Packed:
-    """A guard, ready to travel.
-
-    Attributes:
-        ref: what tasks carry.
-        forms: the bytes of each form.
-        guard: the guard, in this process.
-    """
+    """A guard, ready to travel: what tasks carry, the bytes of each form, and the guard itself, in this process."""
 
     ref: GuardRef
     forms: Mapping[str, bytes] = field(repr=False)
@@ -78,13 +72,10 @@ class Packed:
 
 
 def packed(guard: Any, runtime: Runtime, folder: Path | None = None) -> Packed:
-    """Pack a guard.
+    """Pack a guard: a detector, a `demur.runtime.Guard`, or the path of an exported file.
 
-    Args:
-        guard: a detector, a `demur.runtime.Guard`, or the path of an exported file.
-        runtime: "onnx", "live", or "auto": a detector travels in both forms if it can be exported, and each worker
-            takes the form that suits its hardware.
-        folder: where to write the forms; None for a folder that ends with the process.
+    With the runtime "auto", a detector travels in both forms if it can be exported, and each worker takes the form that
+    suits its hardware. The forms are written to the folder; by default to one that ends with the process.
 
     Raises:
         WrongType, DetectorNotFound, NotADetector, CorruptDetector: `guard` is no guard.

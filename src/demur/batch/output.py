@@ -28,14 +28,7 @@ RETRIES = 3
 
 
 class Part(NamedTuple):
-    """What a part file says of itself.
-
-    Attributes:
-        rows: how many rows the part has.
-        flagged: how many of the rows are flagged.
-        failed: how many of the rows have no answer.
-        faults: why, for the first of the failed rows, by id.
-    """
+    """What a part file says of itself: see `Written`."""
 
     rows: int
     flagged: int
@@ -66,13 +59,13 @@ class Written(NamedTuple):
 
 
 class Output(NamedTuple):
-    """A folder, at a path on a file system."""
+    """A folder of part files, at a path on a file system."""
 
     store: Store
     path: str
 
     @classmethod
-    def at(cls, out: Any, storage_options: dict[str, Any] | None) -> "Output":
+    def at(cls, out: str | Path, storage_options: dict[str, Any] | None) -> "Output":
         """The folder of a path, on any file system that `fsspec` knows."""
         store, path = Store.at(out, storage_options)
         return cls(store, path.rstrip("/"))

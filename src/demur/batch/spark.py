@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from demur.batch.answer import CLASSES, DISTRIBUTIONS, OUTPUTS, answers, check_outputs
+from demur.batch.answer import DISTRIBUTIONS, OUTPUTS, answers, check_outputs, indexed
 from demur.errors import InvalidSetting
 from demur.onnx.runtime import load
 
@@ -30,9 +30,8 @@ def answers_udf(guard: str | Path, outputs: Any = None, scale: float = 1.0, batc
         loaded = load(guard, threads=1)
 
         def predict(rows: Any) -> dict[str, Any]:
-            found = answers(loaded, rows * scale, names, batch_size=batch_size).columns
-            indices = {name: loaded.labels.indices(found[name], len(rows)) for name in CLASSES if name in found}
-            return {name: x.view("int8") if x.dtype == bool else x for name, x in (found | indices).items()}
+            found = indexed(loaded, answers(loaded, rows * scale, names, batch_size=batch_size).columns)
+            return {name: column.view("int8") if column.dtype == bool else column for name, column in found.items()}
 
         return predict
 

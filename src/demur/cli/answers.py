@@ -11,13 +11,13 @@ from demur.cli.data import classes_of, data_of, read_scores
 from demur.cli.files import check_output, write_table
 from demur.cli.guards import calibrated, decided, how_of, opened
 from demur.cli.options import (
+    SCORES,
     Commands,
     Parser,
     add,
     add_classifier,
     add_command,
     add_data,
-    add_scores,
     derive,
     names_in,
     values,
@@ -62,7 +62,7 @@ def register(commands: Commands) -> None:
             add(parser, f"folder GUARD: {GUARD}")
         add_data(parser, "the inputs", batch_size=None if many else BATCH_SIZE, required=name == "correct")
         if name == "predict":
-            add_scores(parser)
+            add(parser, *SCORES)
         add(
             parser,
             "--out FILE: write one row an input to this .npz, .csv or .parquet file; without it, only a summary is "

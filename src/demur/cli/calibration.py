@@ -21,9 +21,9 @@ RATE = (
 def register(commands: options.Commands) -> None:
     """Add the commands to the parser."""
     parser = options.add_command(commands, threshold)
-    options.add_folder(parser)
+    options.add(parser, options.FOLDER)
     options.add_data(parser, "normal data", batch_size=256, required=False)
-    options.add_scores(parser)
+    options.add(parser, *options.SCORES)
     options.derive(parser.add_mutually_exclusive_group(), "infer_threshold", *RATE[:2])
     options.add_labels(parser, "true classes: only what the classifier gets right sets the threshold")
     options.add(parser, "--by-class: a threshold for each class that is predicted")
@@ -34,7 +34,7 @@ def register(commands: options.Commands) -> None:
 def register_accuracy(commands: options.Commands) -> None:
     """Add the commands about the classifier's accuracy to the parser."""
     parser = options.add_command(commands, calibrate_accuracy)
-    options.add_folder(parser)
+    options.add(parser, options.FOLDER)
     options.add_data(parser, "normal data with labels, held out from fit", batch_size=256)
     options.add_labels(parser, "its true classes", required=True)
     options.add(parser, f"--train FILE[:KEY]: normal data that says what is typical: {options.FILES}")
@@ -42,7 +42,7 @@ def register_accuracy(commands: options.Commands) -> None:
     options.add_classifier(parser)
 
     parser = options.add_command(commands, estimate_accuracy)
-    options.add_folder(parser)
+    options.add(parser, options.FOLDER)
     options.add_data(parser, "the inputs", batch_size=256)
     options.add(parser, "--json: print all figures as JSON instead of sentences")
     options.add_classifier(parser)

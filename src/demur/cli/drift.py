@@ -33,13 +33,18 @@ BEGIN = (
 """Options for a new state."""
 
 
+def _length(text: str) -> int | str:
+    """Read a number of inputs, or a time such as 10min."""
+    return int(text) if text.isdigit() else text
+
+
 def register(commands: options.Commands) -> None:
     """Add the commands to the parser."""
     parser = options.add_command(commands, drift)
     _add_detector(parser)
     options.add(parser, f"data FILE[:KEY]: the batch, unless --scores has it: {options.FILES}", nargs="?")
-    options.add_scores(parser)
-    options.add_columns(parser, ids=False)
+    options.add(parser, *options.SCORES)
+    options.add_columns(parser)
     options.derive(parser, "test", "alpha A: chance of a false alarm", "method: the test")
     options.add(parser, "--json: print all figures as JSON instead of a sentence")
     options.add_classifier(parser)
@@ -47,13 +52,12 @@ def register(commands: options.Commands) -> None:
     parser = options.add_command(commands, monitor)
     _add_detector(parser)
     options.add(parser, "--state FILE.json: begun if it does not exist", required=True)
-    options.add_scores(parser)
-    options.add_scale(parser)
+    options.add(parser, *options.SCORES)
+    options.add(parser, options.SCALE, type=options.scale_factor)
     begin = parser.add_argument_group("how a new state is begun")
     for spec in BEGIN:
-        more = {"type": options.length} if options.name_of(spec) in ("window", "cooldown") else {}
         # None is "not asked for": the state may have another value.
-        options.derive(begin, "Monitor", spec, default=None, **more)
+        options.derive(begin, "Monitor", spec, default=None, **({"type": _length} if "N|TIME" in spec else {}))
     options.add_classifier(parser)
 
 

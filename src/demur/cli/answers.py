@@ -55,7 +55,7 @@ def register(commands: Commands) -> None:
     """Add the commands to the parser."""
     for name, text in COMMANDS.items():
         many = name == "score"
-        parser = add_command(commands, score if many else answer, name, text)
+        parser = add_command(commands, score if many else answer, name=name, text=text)
         if many:
             add(parser, f"folder: {GUARD}; with --guard, the data", action="store", nargs="+", metavar="GUARD")
         else:

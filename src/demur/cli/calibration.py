@@ -20,8 +20,7 @@ RATE = (
 
 def register(commands: options.Commands) -> None:
     """Add the commands to the parser."""
-    parser = options.add_command(commands, threshold)
-    options.add(parser, options.FOLDER)
+    parser = options.add_command(commands, threshold, options.FOLDER)
     options.add_data(parser, "normal data", batch_size=256, required=False)
     options.add(parser, *options.SCORES)
     options.derive(parser.add_mutually_exclusive_group(), "infer_threshold", *RATE[:2])
@@ -33,16 +32,14 @@ def register(commands: options.Commands) -> None:
 
 def register_accuracy(commands: options.Commands) -> None:
     """Add the commands about the classifier's accuracy to the parser."""
-    parser = options.add_command(commands, calibrate_accuracy)
-    options.add(parser, options.FOLDER)
+    parser = options.add_command(commands, calibrate_accuracy, options.FOLDER)
     options.add_data(parser, "normal data with labels, held out from fit", batch_size=256)
     options.add_labels(parser, "its true classes", required=True)
     options.add(parser, f"--train FILE[:KEY]: normal data that says what is typical: {options.FILES}")
     options.derive(parser, "calibrate_accuracy", "seed N")
     options.add_classifier(parser)
 
-    parser = options.add_command(commands, estimate_accuracy)
-    options.add(parser, options.FOLDER)
+    parser = options.add_command(commands, estimate_accuracy, options.FOLDER)
     options.add_data(parser, "the inputs", batch_size=256)
     options.add(parser, "--json: print all figures as JSON instead of sentences")
     options.add_classifier(parser)

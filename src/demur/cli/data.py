@@ -24,12 +24,9 @@ SCORES, PREDICTED = "instance_score", "no_defense"
 
 
 class How(NamedTuple):
-    """How rows are made of a table.
+    """How rows are made of a table: what one row is, the columns that it is made of and their kinds, if they are known.
 
-    Attributes:
-        layout: what one row is; None where nobody knows.
-        kinds: the kinds of the columns that a row is made of, by name, in order; None where nobody knows.
-        scale: what arrays are multiplied by where the command does not say, as they were for `demur fit`.
+    Arrays are multiplied by the scale that `demur fit` was told, unless the command has another.
     """
 
     layout: "Layout | None"
@@ -40,13 +37,8 @@ class How(NamedTuple):
 class Data:
     """What `FILE[:KEY]` names: an array, or a table that is made into rows once it is known how.
 
-    Args:
-        text: `FILE[:KEY]`.
-        how: how rows are made, as far as that is known.
-        scale: what to multiply arrays by, as float32; None for the factor in `how`.
-        column: names of a table's columns that a row is made of; None for all that are left.
-        ids: names of a table's columns that name the rows, and are no part of them.
-        label: the name of a table's column with the classes.
+    A row is made of the columns that are named or, where none are, of all that neither name the rows (`ids`) nor hold
+    their classes (`label`).
 
     Raises:
         FileNotFoundError, WrongType, InvalidSetting, ShapeMismatch, MissingExtra: see `demur.errors`.
@@ -129,12 +121,7 @@ def rows_in(args: argparse.Namespace, text: str | None, how: How) -> Any:
 
 
 def rows_of(table: Any, layout: "Layout | None", names: list[str], scale: float | None) -> Any:
-    """Rows of the columns of a table that are named, in that order.
-
-    Raises:
-        WrongType: a column holds no numbers where the classifier takes numbers.
-        InvalidSetting: numbers are to be scaled, and the classifier takes a table.
-    """
+    """Rows of the columns of a table that are named, in that order."""
     from demur.rows.layout import Columns
 
     if layout is None:
@@ -214,12 +201,9 @@ def is_table(path: Path) -> bool:
 
 
 def read_array(path: Path, key: str | None, scale: float | None = None) -> "npt.NDArray[Any]":
-    """Read an array; a `.npy` file stays on disk until its rows are needed.
+    """Read the array of a `.npy` file, or of this key in a `.npz` file, and multiply it by the scale, as float32.
 
-    Args:
-        path: a `.npy` file, or a `.npz` file.
-        key: which array of a `.npz` file; None where it holds one.
-        scale: what to multiply the array by, as float32.
+    An array in a `.npy` file that is not scaled stays on disk until its rows are needed.
 
     Raises:
         WrongType: the file is not NumPy's, or holds something else than numbers and text.
@@ -263,12 +247,8 @@ def _chosen(path: Path, names: list[str], key: str | None) -> str:
     return names[0] if key is None else key
 
 
-def read_values(text: str, *usual: str) -> Any:
-    """One value a row, `(n,)`, from an array or a column.
-
-    Args:
-        text: `FILE[:KEY]`.
-        usual: names of arrays or columns: where the user names none, the first of these that is there is read.
+def read_values(text: str, usual: str | None = None) -> Any:
+    """One value a row, `(n,)`, from an array or a column: the one that is named, the usual one, or the only one.
 
     Raises:
         InvalidSetting: there are several columns, and none is named.
@@ -276,23 +256,22 @@ def read_values(text: str, *usual: str) -> Any:
     """
     path, key = located(text)
     if not is_table(path):
-        return read_array(path, key or _usual_array(path, usual)).reshape(-1)
+        return read_array(path, key or (usual if _holds(path, usual) else None)).reshape(-1)
     table = tables.read_table(path)
     present = table.column_names
-    name = key or next((name for name in usual if name in present), present[0] if len(present) == 1 else None)
+    name = key or (usual if usual in present else present[0] if len(present) == 1 else None)
     if name is None:
         columns = ", ".join(f"{path}:{name}" for name in present)
         raise InvalidSetting(f"{path} has {len(present)} columns; say which: {columns}")
     return tables.values_of(table, name, path)
 
 
-def _usual_array(path: Path, usual: tuple[str, ...]) -> str | None:
-    """The first of the usual names that an `.npz` file has."""
-    if path.suffix.lower() != ".npz" or not usual or not zipfile.is_zipfile(path):
-        return None
+def _holds(path: Path, name: str | None) -> bool:
+    """Whether a file is a `.npz` file with an array of this name."""
+    if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
+        return False
     with zipfile.ZipFile(path) as file:
-        names = file.namelist()
-    return next((name for name in usual if f"{name}.npy" in names), None)
+        return f"{name}.npy" in file.namelist()
 
 
 def read_scores(text: str) -> Any:
@@ -313,16 +292,11 @@ def read_predicted(given: str | None, scores: str) -> Any:
     if is_table(path):
         table = tables.read_table(path)
         return tables.values_of(table, PREDICTED, path) if PREDICTED in table.column_names else None
-    return read_array(path, PREDICTED) if _usual_array(path, (PREDICTED,)) else None
+    return read_array(path, PREDICTED) if _holds(path, PREDICTED) else None
 
 
 def classes_of(args: argparse.Namespace, scores: Any, labels: "Classes") -> Any:
-    """The indices of the predicted classes of ready scores; `labels` has the names of the classes.
-
-    Raises:
-        InvalidSetting: there are no predicted classes.
-        ShapeMismatch: there are more or fewer of them than scores.
-    """
+    """The indices of the predicted classes of ready scores; raises InvalidSetting where there are none."""
     predicted = read_predicted(args.predicted, args.scores)
     if predicted is None:
         raise InvalidSetting(

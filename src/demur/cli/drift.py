@@ -21,6 +21,10 @@ DRIFT = 3
 """The exit status for drift."""
 SAVED_EVERY = 1.0
 """Seconds between two states on disk."""
+DETECTOR = (
+    "--detector --calibration GUARD: the guard, calibrated by demur threshold: its folder, or the .onnx file that "
+    "demur export wrote"
+)
 BEGIN = (
     "alpha A: chance of ever raising a false alarm",
     "method: how evidence is gathered",
@@ -41,29 +45,22 @@ def _length(text: str) -> int | str:
 def register(commands: options.Commands) -> None:
     """Add the commands to the parser."""
     parser = options.add_command(commands, drift)
-    _add_detector(parser)
+    options.add(parser, DETECTOR, required=True)
     options.add(parser, f"data FILE[:KEY]: the batch, unless --scores has it: {options.FILES}", nargs="?")
-    options.add(parser, *options.SCORES)
-    options.add_columns(parser)
+    options.add(parser, *options.SCORES, options.COLUMN, options.SCALE)
     options.derive(parser, "test", "alpha A: chance of a false alarm", "method: the test")
     options.add(parser, "--json: print all figures as JSON instead of a sentence")
     options.add_classifier(parser)
 
     parser = options.add_command(commands, monitor)
-    _add_detector(parser)
+    options.add(parser, DETECTOR, required=True)
     options.add(parser, "--state FILE.json: begun if it does not exist", required=True)
-    options.add(parser, *options.SCORES)
-    options.add(parser, options.SCALE, type=options.scale_factor)
+    options.add(parser, *options.SCORES, options.SCALE)
     begin = parser.add_argument_group("how a new state is begun")
     for spec in BEGIN:
         # None is "not asked for": the state may have another value.
         options.derive(begin, "Monitor", spec, default=None, **({"type": _length} if "N|TIME" in spec else {}))
     options.add_classifier(parser)
-
-
-def _add_detector(parser: options.Parser) -> None:
-    what = "the guard, calibrated by demur threshold: its folder, or the .onnx file that demur export wrote"
-    options.add(parser, f"--detector --calibration GUARD: {what}", required=True)
 
 
 def drift(args: argparse.Namespace) -> int:
@@ -124,12 +121,13 @@ def _begun(args: argparse.Namespace) -> "Monitor":
     if not args.state.exists():
         return Monitor(detector, **asked)
     watching = Monitor.load(args.state, detector=detector)
-    fresh = Monitor(detector, **{**{name: getattr(watching, name) for name in names}, **asked})
+    kept = {name: getattr(watching, name) for name in names}
+    fresh = Monitor(detector, **{**kept, **asked})
     for name in asked:
-        if getattr(fresh, name) != getattr(watching, name):
+        if getattr(fresh, name) != kept[name]:
             raise InvalidSetting(
-                f"{args.state} was begun with {name.replace('_', '-')} {getattr(watching, name)}: leave the option "
-                "out, or begin a state in another file"
+                f"{args.state} was begun with {name.replace('_', '-')} {kept[name]}: leave the option out, or begin a "
+                "state in another file"
             )
     return watching
 

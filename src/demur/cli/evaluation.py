@@ -18,13 +18,12 @@ REPORT = ((".html", ".htm"), "a report is")
 
 def register(commands: options.Commands) -> None:
     """Add the commands to the parser."""
-    parser = options.add_command(commands, evaluate)
-    options.add(parser, options.FOLDER)
+    parser = options.add_command(commands, evaluate, options.FOLDER)
     rows = f"test inputs that neither fit nor threshold has seen: {options.FILES}"
     options.add(parser, f"--data FILE[:KEY]: {rows}", required=True)
     options.add_labels(parser, "their true classes", required=True)
     options.add(parser, "--train FILE[:KEY]: normal inputs, to compare with an ordinary autoencoder trained on them")
-    options.add_columns(parser)
+    options.add(parser, options.COLUMN, options.SCALE)
     options.add(parser, "--out FOLDER: where to write", default=Path("evaluation"))
     budget = "how long it may take, such as 10min: threats are then tried on fewer inputs, or left out"
     options.derive(parser, "evaluate", f"budget TIME: {budget}", type=str)

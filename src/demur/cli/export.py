@@ -14,8 +14,7 @@ from demur.starting import start_keras
 
 def register(commands: options.Commands) -> None:
     """Add the command to the parser."""
-    parser = options.add_command(commands, export)
-    options.add(parser, options.FOLDER)
+    parser = options.add_command(commands, export, options.FOLDER)
     options.add(parser, "-o --out FILE.onnx: where to write it", required=True)
     options.derive(parser, "export", "opset N: ONNX operation set")
     options.add(
@@ -23,7 +22,7 @@ def register(commands: options.Commands) -> None:
         "--data FILE[:KEY]: normal data: to compare on, and needed for less precision, whose threshold is inferred "
         f"from it anew: {options.FILES}",
     )
-    options.add_columns(parser)
+    options.add(parser, options.COLUMN, options.SCALE)
     smaller = parser.add_argument_group("less precision")
     which = smaller.add_mutually_exclusive_group()
     options.derive(which, "export", "float16: half the size, and quicker where hardware has it")

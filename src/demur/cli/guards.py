@@ -25,12 +25,7 @@ def load_model(path: Path, args: argparse.Namespace, role: str = "classifier") -
 
 
 def live(path: Path, args: argparse.Namespace) -> Any:
-    """Load a detector from its folder, with the classifier that the options name.
-
-    Raises:
-        WrongClassifier: the classifier is not in the folder, and none is named, or another one.
-        DetectorNotFound, NotADetector, CorruptDetector, WrongType: see `demur.errors`.
-    """
+    """Load a detector from its folder, with the classifier that the options name; see `classifier_file`."""
     file = classifier_file(path, args)
     model = None if file is None else load_model(file, args)
     start_keras()
@@ -50,15 +45,19 @@ def classifier_file(path: Path, args: argparse.Namespace) -> Path | None:
     """The file of a guard's classifier; None if the guard's folder holds the classifier, ready to be loaded.
 
     Raises:
-        WrongClassifier: the folder does not hold it, and no file is named.
-        DetectorNotFound, NotADetector: see `demur.errors`.
+        WrongClassifier: the folder does not hold the classifier, and no file is named.
     """
     named: Path | None = args.classifier
     document = Document(path)
     if named is None and args.module is not None:
         named = document.state
+    if named is None and document.state is not None:
+        raise WrongClassifier(
+            f"{path} holds the weights of its classifier, a PyTorch module, and not the module: name what makes it, "
+            "--module MODULE:FUNCTION"
+        )
     if named is None and document.lacks_classifier:
-        raise WrongClassifier(document.ask_for_classifier())
+        raise WrongClassifier(f"{path} was saved without its classifier: name the classifier's file, --classifier FILE")
     return named
 
 
@@ -85,22 +84,16 @@ def how_of(path: Path) -> How:
 
 
 def described(path: Path) -> "Description":
-    """What a guard says of itself, an exported file or a folder; read without Keras and without its networks.
-
-    Raises:
-        DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
-    """
+    """What a guard says of itself, an exported file or a folder; read without Keras and without its networks."""
     from demur.guards import description, folder
 
     return description.described(path) if is_exported(path) else folder.described(path)
 
 
 def calibrated(path: Path, args: argparse.Namespace) -> "DescribedGuard":
-    """A guard as its calibration, for ready scores. Keras and the classifier are loaded if rows have to be scored.
+    """A guard as its calibration, for ready scores; raises NotCalibrated where there is none.
 
-    Raises:
-        NotCalibrated: the guard has no calibration.
-        DetectorNotFound, NotADetector, CorruptDetector, MissingExtra: see `demur.errors`.
+    Keras and the classifier are loaded if rows have to be scored.
     """
     from demur.guards.described import DescribedGuard
     from demur.guards.results import Scored
@@ -128,15 +121,7 @@ def first_threshold(path: Path) -> str:
 
 
 class Document:
-    """What a guard's folder says of itself, read without Keras.
-
-    Attributes:
-        fields: of `detector.json`.
-        files: entries of the folder's files, by name.
-
-    Raises:
-        DetectorNotFound, NotADetector: see `demur.errors`.
-    """
+    """What a guard's folder says of itself, read without Keras: fields of `detector.json`, and files by name."""
 
     def __init__(self, path: Path) -> None:
         from demur.guards.folder import read_document
@@ -156,8 +141,11 @@ class Document:
         kinds, scale = self.fields.get("table"), self.fields.get("scale")
         if kinds is None and isinstance(layout, Columns):
             # A detector that was fitted in Python has the kinds that its encoding learned.
-            kinds = {column["name"]: _encoded_kind(column) for column in self._inputs.get("encoder") or []} or None
-        return How(layout, kinds, scale)
+            kinds = {}
+            for column in self._inputs.get("encoder") or []:
+                is_text = "categories" in column or "weights" in column
+                kinds[column["name"]] = TEXT if is_text else NUMBER if "mean" in column else OTHER
+        return How(layout, kinds or None, scale)
 
     @property
     def classes(self) -> int:
@@ -183,16 +171,3 @@ class Document:
     def lacks_classifier(self) -> bool:
         """Whether the folder does not hold the whole classifier."""
         return "classifier" not in self.files or self.state is not None
-
-    def ask_for_classifier(self) -> str:
-        """What to do about a classifier that is not in the folder."""
-        if self.state is not None:
-            return (
-                f"{self.path} holds the weights of its classifier, a PyTorch module, and not the module: name what "
-                "makes it, --module MODULE:FUNCTION"
-            )
-        return f"{self.path} was saved without its classifier: name the classifier's file, --classifier FILE"
-
-
-def _encoded_kind(column: dict[str, Any]) -> str:
-    return TEXT if "categories" in column or "weights" in column else NUMBER if "mean" in column else OTHER

@@ -24,7 +24,7 @@ OTHERS = {
     ),
     "a page, made of an evaluation's JSON, which demur info takes": ".html .htm",
 }
-"""What other files are, by their suffixes."""
+"""What files of other suffixes are."""
 
 
 def register(commands: Commands) -> None:
@@ -48,9 +48,8 @@ def told(path: Path) -> "tuple[Summary, dict[str, Any]]":
     """What there is to know of a path, in words and for JSON.
 
     Raises:
-        DetectorNotFound: there is nothing.
-        NotADetector: it is something else.
-        CorruptDetector, CorruptEvaluation: it is damaged.
+        DetectorNotFound, NotADetector: there is nothing, or something else.
+        CorruptDetector, CorruptEvaluation: a file is damaged.
     """
     if not path.exists():
         raise DetectorNotFound(f"there is nothing at {path}: no such folder or file")
@@ -60,7 +59,9 @@ def told(path: Path) -> "tuple[Summary, dict[str, Any]]":
         if (path / DETECTOR).exists():
             return _folder(path)
         if not (path / EVALUATION).exists():
-            raise NotADetector(_nothing_in(path))
+            inside = sorted(str(found.parent) for found in path.glob(f"*/{DETECTOR}"))
+            hint = f"; name one of the guards in it: {', '.join(inside[:MOST])}" if inside else ""
+            raise NotADetector(f"{path} holds no {DETECTOR}, as the folder of a guard does, and no {EVALUATION}{hint}")
         path /= EVALUATION
     if path.suffix.lower() == ".onnx":
         return _exported(path)
@@ -75,29 +76,23 @@ def told(path: Path) -> "tuple[Summary, dict[str, Any]]":
     )
 
 
-def _nothing_in(path: Path) -> str:
-    """That a folder is no guard's, and which folders in it are."""
-    inside = sorted(str(found.parent) for found in path.glob(f"*/{DETECTOR}"))
-    hint = f"; name one of the guards in it: {', '.join(inside[:MOST])}" if inside else ""
-    return f"{path} holds no {DETECTOR}, as the folder of a guard does, and no {EVALUATION}{hint}"
-
-
 def _folder(path: Path) -> "tuple[Summary, dict[str, Any]]":
     from demur.calibration.wording import size
     from demur.guards.folder import described, read_document, verified
 
     guard, (_, entries) = described(path), read_document(path)
     files = {name: verified(path, entry) for name, entry in entries.items()} | {"description": path / DETECTOR}
-    sizes = {name: file.stat().st_size for name, file in files.items()}
-    listed = ", ".join(f"{name} {size(sizes[name])}" for name in sorted(sizes, key=lambda name: -sizes[name]))
-    inside = "classifier" not in files, files.get("classifier", path).suffix == ".safetensors"
-    held = "is not among them" if inside[0] else "has its weights alone among them" if inside[1] else ""
-    where = f"; the classifier {held}" if held else ""
-    record = {
-        name: {"file": file.name, "bytes": sizes[name], "sha256": entries.get(name, {}).get("sha256")}
+    record: dict[str, dict[str, Any]] = {
+        name: {"file": file.name, "bytes": file.stat().st_size, "sha256": entries.get(name, {}).get("sha256")}
         for name, file in files.items()
     }
-    return _told(path, "saved in a folder", guard, f"{size(sum(sizes.values()))}: {listed}{where}", record)
+    sizes = {name: entry["bytes"] for name, entry in record.items()}
+    listed = ", ".join(f"{name} {size(sizes[name])}" for name in sorted(sizes, key=lambda name: -sizes[name]))
+    if "classifier" not in files:
+        listed += "; the classifier is not among them"
+    elif files["classifier"].suffix == ".safetensors":
+        listed += "; the classifier has its weights alone among them"
+    return _told(path, "saved in a folder", guard, f"{size(sum(sizes.values()))}: {listed}", record)
 
 
 def _exported(path: Path) -> "tuple[Summary, dict[str, Any]]":

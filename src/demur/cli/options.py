@@ -43,17 +43,23 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(
-    commands: Commands, run: Callable[[argparse.Namespace], int], name: str | None = None, text: str | None = None
+    commands: Commands,
+    run: Callable[[argparse.Namespace], int],
+    *specs: str,
+    name: str | None = None,
+    text: str | None = None,
 ) -> Parser:
     """Add a command, with the name and the docstring of the function which carries it out, or with others.
 
-    The first line of the docstring is what the list of commands says. `args.parser` becomes the command's parser.
+    The first line of the docstring is what the list of commands says; the specs are as those of `add`. `args.parser`
+    becomes the command's parser.
     """
     first, _, rest = (text or run.__doc__ or "").partition("\n")
     name = name or run.__name__.replace("_", "-")
     summary = f"{first[:1].lower()}{first[1:]}".removesuffix(".")
     parser = commands.add_parser(name, help=summary, description=f"{first} {' '.join(rest.split())}")
     parser.set_defaults(run=run, parser=parser)
+    add(parser, *specs)
     return parser
 
 
@@ -63,7 +69,7 @@ def add(to: Container, *specs: str, **settings: Any) -> None:
     Args:
         to: the parser or the group.
         specs: "-o --out FILE: help", "--quiet: help" for a flag, or "folder FOLDER: help" for an argument. The name of
-            the value says how it is read: N is a whole number; FILE, FOLDER and so on are paths.
+            the value says how it is read, as in `TYPES`; FILE, FOLDER and so on are paths.
         settings: keywords of `add_argument`, for each of the specs.
     """
     for spec in specs:
@@ -74,8 +80,8 @@ def add(to: Container, *specs: str, **settings: Any) -> None:
             own["action"] = "store_true"
         elif value != names[-1]:
             own.setdefault("metavar", value)
-        if value == "N":
-            own.setdefault("type", whole_number)
+        if value in TYPES:
+            own.setdefault("type", TYPES[value])
         elif re.fullmatch(r"(FILE|FOLDER|GUARD|CLASSIFIER|EVALUATION)(\.\w+)?", value):
             own.setdefault("type", Path)
         to.add_argument(*names, help=_with_default(text, own.get("default")).replace("%", "%%"), **own)
@@ -172,6 +178,9 @@ def scale_factor(text: str) -> float:
     return number(text, "a finite number other than 0", lambda factor: factor != 0)
 
 
+TYPES: dict[str, Callable[[str], Any]] = {"N": whole_number, "FACTOR": scale_factor, "EPSILON": float, "RADIUS": float}
+"""How values of these names are read."""
+
 # Options of several commands ------------------------------------------------------------------------------------------
 
 FILES = ".npy; .npz and an array in it; a table, .csv, .tsv or .parquet"
@@ -196,16 +205,10 @@ SCORES = (
 def add_data(parser: Container, what: str, batch_size: int | None, *, required: bool = True) -> None:
     """Add the options that say which rows to work on, and how."""
     add(parser, f"--data FILE[:KEY]: {what}: {FILES}", required=required)
-    add_columns(parser, COLUMN, ID)
+    add(parser, COLUMN, ID, SCALE)
     steps = "rows a step" + ("; default: 256, or what memory allows" if batch_size is None else "")
     add(parser, f"--batch-size N: {steps}", default=batch_size)
     add(parser, "--quiet: no progress bar")
-
-
-def add_columns(parser: Container, *specs: str) -> None:
-    """Add the options that say how rows are made of what is in a file; by default those without ids."""
-    add(parser, *(specs or (COLUMN,)))
-    add(parser, SCALE, type=scale_factor)
 
 
 def add_labels(parser: Parser, what: str, *, required: bool = False) -> None:

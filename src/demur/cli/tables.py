@@ -29,11 +29,9 @@ SUFFIXES = (*CSV, *PARQUET)
 
 
 def read_table(path: Path, kinds: Mapping[str, str] | None = None) -> Any:
-    """Read a table as a `pyarrow.Table`; without columns that have no name of their own, such as pandas' index.
+    """Read a CSV or Parquet file as a `pyarrow.Table`; without columns that have no name, such as pandas' index.
 
-    Args:
-        path: a CSV or Parquet file.
-        kinds: kinds of columns, by name; the kinds of other columns follow from the file.
+    The kinds of columns that are not given follow from the file.
 
     Raises:
         WrongType: the file is damaged, or a column is of another kind than it was.
@@ -71,11 +69,7 @@ def kinds_of(table: Any) -> dict[str, str]:
 
 
 def frame_of(table: Any) -> Any:
-    """A table as a pandas DataFrame; text, and numbers that stand for categories, as pandas' categories.
-
-    Raises:
-        MissingExtra: pandas is not installed.
-    """
+    """A table as a pandas DataFrame; text, and numbers that stand for categories, as pandas' categories."""
     imported("pandas", "tables")
     frame = table.to_pandas(ignore_metadata=True)
     for name, kind in kinds_of(table).items():
@@ -92,17 +86,11 @@ def check_columns(table: Any, names: Sequence[str], path: Path) -> None:
 
 
 def values_of(table: Any, name: str, path: Path, *, missing: bool = False) -> Any:
-    """One column as an array: of numbers, or of the text as it is.
-
-    Args:
-        table: a `pyarrow.Table`.
-        name: the name of the column.
-        path: the file, for messages.
-        missing: whether values may be missing.
+    """One column of a `pyarrow.Table` as an array: of numbers, or of the text as it is.
 
     Raises:
         ShapeMismatch: there is no such column.
-        InvalidSetting: a value is missing.
+        InvalidSetting: a value is missing, and none may be.
     """
     check_columns(table, [name], path)
     column = table[name]

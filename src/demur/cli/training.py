@@ -13,6 +13,10 @@ from demur.cli.guards import load_model
 from demur.errors import InvalidSetting
 from demur.starting import check_there
 
+CLASSIFIER = (
+    "classifier CLASSIFIER: its file: .keras, .onnx, .skops (scikit-learn), .json or .ubj (XGBoost), .txt (LightGBM) "
+    "or .safetensors (PyTorch, with --module). Reading them runs no code in them"
+)
 AE, DISTILLATION, COPY = "adversarial-ae", "model-distillation", "copy"
 DIVERGENCES = ("kld", "xent", "jeffreys")
 SETTINGS = (
@@ -33,12 +37,7 @@ SHOWN = 8
 
 def register(commands: options.Commands) -> None:
     """Add the command to the parser."""
-    parser = options.add_command(commands, fit)
-    options.add(
-        parser,
-        "classifier CLASSIFIER: its file: .keras, .onnx, .skops (scikit-learn), .json or .ubj (XGBoost), .txt "
-        "(LightGBM) or .safetensors (PyTorch, with --module). Reading them runs no code in them",
-    )
+    parser = options.add_command(commands, fit, CLASSIFIER)
     options.add_data(parser, "normal data to train on", batch_size=128)
     options.add(parser, "--out FOLDER: where to save the detector", required=True)
     options.add(parser, "--label-column NAME: a column of the data that is no part of the rows: no labels are needed")
@@ -50,20 +49,16 @@ def register(commands: options.Commands) -> None:
         choices=[AE, DISTILLATION],
     )
     options.derive(parser, "fit", "epochs N: passes over the data")
-    more: dict[str, dict[str, Any]] = {
-        "loss_type": {"choices": DIVERGENCES},
-        "score_type": {"choices": DIVERGENCES},
-        "classes": {"type": class_list},
-        "on_invalid": {"choices": ("raise", "flag")},
-    }
+    choices = {"loss_type": DIVERGENCES, "score_type": DIVERGENCES, "on_invalid": ("raise", "flag")}
     for spec in SETTINGS:
-        options.derive(parser, "detector", spec, **more.get(options.name_of(spec), {}))
+        name = options.name_of(spec)
+        more: dict[str, Any] = {"choices": choices[name]} if name in choices else {}
+        options.derive(parser, "detector", spec, **more | ({"type": class_list} if name == "classes" else {}))
     options.add(
         parser,
         "--robust EPSILON: also train on inputs that are changed, by at most this a number, against the companion: "
         "slower, and meant against attackers who know the guard",
         "--robust-l2 RADIUS: the same within a Euclidean radius; with both, inputs take turns",
-        type=float,
     )
     options.add_bounds(parser, "the smallest and largest number that --robust and --robust-l2 may make")
     options.add(

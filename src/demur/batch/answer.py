@@ -63,8 +63,7 @@ def check_outputs(guard: Guard, outputs: Sequence[str] | None) -> tuple[str, ...
     if outputs is None:
         return default_outputs(guard)
     names = as_names(outputs, "outputs")
-    unknown = [name for name in names if name not in OUTPUTS]
-    if unknown or not names or len(set(names)) < len(names):
+    if not names or not set(names) <= set(OUTPUTS) or len(set(names)) < len(names):
         raise InvalidSetting(f"outputs are some of {', '.join(OUTPUTS)}, each once; got {outputs!r}")
     for name in names:
         reason = _reason_against(guard, name)
@@ -138,12 +137,11 @@ def answers(
     found = Answers(empty_columns(guard, wanted, row_count(rows)), dict(faults or {}))
     start = 0
     for batch in batches(rows, batch_size):
-        usable = np.array([start + i for i in range(row_count(batch)) if start + i not in found.faults], int)
-        if len(usable) == row_count(batch):
-            _answer(guard, batch, usable, found)
-        elif len(usable):
-            _answer(guard, taken(batch, usable - start), usable, found)
-        start += row_count(batch)
+        end = start + row_count(batch)
+        usable = np.array([number for number in range(start, end) if number not in found.faults], int)
+        if len(usable):
+            _answer(guard, batch if len(usable) == end - start else taken(batch, usable - start), usable, found)
+        start = end
         if found.faults and on_error == "raise":
             raise RowsFailed({i if names is None else names[i]: reason for i, reason in found.faults.items()})
     return found
@@ -183,9 +181,9 @@ def _answer(guard: Guard, rows: Rows, numbers: npt.NDArray[np.int_], found: Answ
         middle = len(numbers) // 2
         for half in (slice(0, middle), slice(middle, None)):
             _answer(guard, taken(rows, half), numbers[half], found)
-        return
-    for name, column in found.columns.items():
-        column[numbers] = answered[name]
+    else:
+        for name, column in found.columns.items():
+            column[numbers] = answered[name]
 
 
 def _asked(guard: Guard, rows: Rows, names: list[str]) -> Mapping[str, Any]:

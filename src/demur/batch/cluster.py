@@ -3,7 +3,6 @@
 import contextlib
 import socket
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from demur.batch.guards import GuardRef, Packed
@@ -98,6 +97,6 @@ def deliver(client: Any, guard: Packed) -> None:
             self.name, self.ref, self.forms = f"demur-{ref.content}", ref, dict(forms)
 
         def setup(self, worker: Any) -> None:
-            self.ref.write(self.forms, Path(worker.local_directory))
+            self.ref.write(self.forms, worker.local_directory)
 
     client.register_plugin(Delivery(guard.ref, guard.forms))

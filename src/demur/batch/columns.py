@@ -178,7 +178,7 @@ def stacked(images: Sequence[npt.NDArray[Any] | None], field: Field, faults: Fau
 
 def _is_number(kind: Any) -> bool:
     types = arrow().types
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
+    return any(test(kind) for test in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal))
 
 
 def _side_by_side(table: Any, names: Sequence[str], field: Field) -> npt.NDArray[Any]:

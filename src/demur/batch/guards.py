@@ -35,13 +35,9 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class GuardRef:
-    """What a task says of its guard.
+    """What a task says of its guard: a SHA-256 of it, the forms in which it travels, and the backend of a live guard.
 
-    Attributes:
-        content: a SHA-256 of the exported file, or of weights, settings and calibration.
-        kinds: the forms in which the guard travels: "onnx", "live".
-        folder: where the forms lie as files, for what runs in the process that packed the guard.
-        backend: what Keras computes a live guard with.
+    The forms lie in the folder, as files, for what runs in the process that packed the guard.
     """
 
     content: str
@@ -49,14 +45,14 @@ class GuardRef:
     folder: str
     backend: str | None = None
 
-    def file_name(self, kind: str) -> str:
-        """The name of the file of a form."""
-        return f"demur-{self.content}.{kind}"
+    def file(self, folder: str | Path, kind: str) -> Path:
+        """The file of a form."""
+        return Path(folder) / f"demur-{self.content}.{kind}"
 
-    def write(self, forms: Mapping[str, bytes], folder: Path) -> None:
+    def write(self, forms: Mapping[str, bytes], folder: str | Path) -> None:
         """Write the forms that are not in the folder yet."""
         for kind, contents in forms.items():
-            path = folder / self.file_name(kind)
+            path = self.file(folder, kind)
             if not path.exists():
                 with whole(path) as stream:
                     stream.write(contents)
@@ -181,9 +177,7 @@ def loaded(ref: GuardRef) -> Guard:
     """The guard, loaded once in each process; raises DetectorNotFound where it was not sent."""
     kind = chosen_kind(ref)
     with _lock:  # the other threads of a worker wait for the first
-        guard = _loaded.pop((ref.content, kind), None)
-        if guard is None:
-            guard = _load(ref, kind)
+        guard = _loaded.pop((ref.content, kind), None) or _load(ref, kind)
         _loaded[ref.content, kind] = guard  # now the last one used
         while len(_loaded) > KEPT:
             del _loaded[next(iter(_loaded))]
@@ -205,10 +199,9 @@ def has_gpu() -> bool:
 
 def _load(ref: GuardRef, kind: str) -> Any:
     worker = on_worker()
-    folders = [ref.folder] if worker is None else [worker.local_directory, ref.folder]
-    files = [Path(folder) / ref.file_name(kind) for folder in folders]
-    file = next((file for file in files if file.exists()), None)
-    if file is None:
+    file = ref.file(ref.folder if worker is None else worker.local_directory, kind)
+    file = file if file.exists() else ref.file(ref.folder, kind)
+    if not file.exists():
         raise DetectorNotFound(
             f"the guard {ref.content[:12]} is not on this worker: pass client= to demur.batch.score, so that it is sent"
         )

@@ -26,16 +26,7 @@ MEMORY = Store("file")
 
 @dataclass(frozen=True)
 class Job:
-    """What every task has to know.
-
-    Attributes:
-        ref: the guard.
-        outputs: what is asked for.
-        reading: how rows are made of what is read.
-        store: where files are.
-        batch_size: rows a pass; None for what the worker's memory allows, at most 256.
-        on_error: "raise" or "skip".
-    """
+    """What every task has to know; a `batch_size` of None is what the worker's memory allows, at most 256 rows."""
 
     ref: GuardRef
     outputs: tuple[str, ...]
@@ -46,12 +37,7 @@ class Job:
 
 
 def answered(job: Job, piece: Piece) -> Any:
-    """Answer for the rows of a piece: a `pyarrow.Table` of ids and outputs, one row for each.
-
-    Raises:
-        RowsFailed: rows cannot be answered, and the job's `on_error` is "raise".
-        DemurError: see `demur.batch.answers`.
-    """
+    """Answer for the rows of a piece, as `demur.batch.answers`: a `pyarrow.Table` of ids and outputs."""
     guard = loaded(job.ref)
     size = job.batch_size or rows_a_pass(job)
     tables = [table_of(job, batch, guard) for batch in piece.batches(job.store, job.reading, size)]
@@ -91,14 +77,14 @@ def table_of(job: Job, batch: Batch, guard: Guard) -> Any:
     return table
 
 
+@dataclass
 class Named:
     """The names of rows, for messages: made when they are needed."""
 
-    def __init__(self, ids: Any) -> None:
-        self.ids = ids
+    ids: Any
 
     def __getitem__(self, number: int) -> str:
-        values = [(name, self.ids[name][number].as_py()) for name in self.ids.column_names]
+        values = {name: self.ids[name][number].as_py() for name in self.ids.column_names}
         if len(values) == 1:
-            return str(values[0][1])
-        return ", ".join(f"{name} {value}" for name, value in values)
+            return str(*values.values())
+        return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -22,16 +22,16 @@ from demur.errors import NameTaken
 T = TypeVar("T")
 
 _LOADING: ContextVar[frozenset[int]] = ContextVar("loading", default=frozenset())
-"""The registries, by id, that load entry points here: modules may use a registry while it imports them."""
+"""Registries, by id, that load entry points now: the modules that are loaded may use the registry."""
 
 
 class Kind(Generic[T]):
     """Where the parts of one kind come from.
 
     Args:
-        group: of the entry points, "demur." and the kind in the plural.
+        group: the group of the entry points, "demur." and the kind in the plural.
         home: the module with demur's own parts, or the package with their modules; None where they are given.
-        definition: the class or function that defines a part, where the part is a record that holds it.
+        definition: from a part to the class or function that defines it.
     """
 
     def __init__(self, group: str, home: str | None, definition: Callable[[T], Any]) -> None:
@@ -65,7 +65,7 @@ class Kind(Generic[T]):
         self._has_own = True
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything, found before it is pickled: modules fill the registry that they import, and never a copy."""
+        """All parts, found before pickling: later, modules would fill the registry that they import, not the copy."""
         self.find()
         return vars(self)
 
@@ -109,12 +109,7 @@ class Kind(Generic[T]):
 
 
 class Registry(Kind[T], MutableMapping[str, T]):
-    """The parts of one kind by name.
-
-    Args:
-        group, home, definition: see `Kind`.
-        known: demur's own parts, where no module of `home` registers them.
-    """
+    """The parts of one kind by name; `known` are demur's own parts, where no module of `home` registers them."""
 
     def __init__(
         self,
@@ -149,13 +144,7 @@ class Registry(Kind[T], MutableMapping[str, T]):
 
 
 class OrderedRegistry(Kind[T], MutableSequence[T]):
-    """The parts of one kind in the order in which they are asked.
-
-    Args:
-        group, home: see `Kind`.
-        names: of a part; no two parts share one.
-        known: demur's own parts, where no module of `home` registers them.
-    """
+    """The parts of one kind in the order in which they are asked; no two parts share one of their `names`."""
 
     def __init__(
         self, group: str, home: str | None = None, *, names: Callable[[T], Iterable[str]], known: Iterable[T] = ()
@@ -164,7 +153,7 @@ class OrderedRegistry(Kind[T], MutableSequence[T]):
         self.names, self._parts = names, list(known)
 
     def insert(self, index: int, part: T) -> None:
-        """Add a part; one that an entry point puts first comes after those that the caller put there."""
+        """Add a part; a part that an entry point puts first comes after the parts that the caller put there."""
         self.admit(part)
         for other in self._parts:
             for name in sorted({*self.names(part)} & {*self.names(other)}):
@@ -190,11 +179,7 @@ class OrderedRegistry(Kind[T], MutableSequence[T]):
 
 
 def load(entry: metadata.EntryPoint) -> None:
-    """Import what an entry point names; warn if it cannot be imported.
-
-    Raises:
-        NameTaken: its part has the name of another.
-    """
+    """Import what an entry point names; warn if it cannot be imported, raise NameTaken if its name is taken."""
     try:
         entry.load()
     except NameTaken:

@@ -12,8 +12,7 @@ from demur import batch
 from demur.batch import guards
 from demur.batch.answer import answers
 from demur.batch.columns import Reading, rows_of
-from demur.batch.files import find
-from demur.batch.formats import Asked
+from demur.batch.formats import Asked, find
 from demur.batch.output import Output
 from demur.calibration.sketch import ScoreSketch
 from demur.errors import CorruptDetector, DetectorNotFound, EmptyInput, InvalidSetting, ShapeMismatch, WrongType

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from demur.batch.columns import Reading
-from demur.batch.files import find
-from demur.batch.formats import Asked, Format, Store
+from demur.batch.formats import Asked, Format, Store, find
 from demur.batch.output import Output
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
 from demur.rows.layout import Field

@@ -11,8 +11,7 @@ from demur.batch.answer import OUTPUTS, OnError, as_names, check_on_error, check
 from demur.batch.cluster import connected, current_client, deliver, distributed_module
 from demur.batch.collections import FrameRows, check_ids, is_frame, pieces_of
 from demur.batch.columns import Batch, Reading, arrow
-from demur.batch.files import Found, find
-from demur.batch.formats import Asked
+from demur.batch.formats import Asked, Found, find
 from demur.batch.formats.base import ROW
 from demur.batch.formats.base import part_rows as usual_part_rows
 from demur.batch.guards import Runtime, packed

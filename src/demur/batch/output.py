@@ -13,8 +13,7 @@ from demur._version import __version__
 from demur.atomic import whole
 from demur.batch.answer import OUTPUTS
 from demur.batch.collections import pieces_of
-from demur.batch.files import Found
-from demur.batch.formats import Piece, Store
+from demur.batch.formats import Found, Piece, Store
 from demur.batch.task import ERROR, Job, Named, answered
 from demur.errors import DemurError, InvalidSetting, UnfinishedBatch
 

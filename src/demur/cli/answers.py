@@ -180,7 +180,7 @@ def score_many(args: argparse.Namespace) -> int:
     if args.data is not None:
         args.parser.error("with --guard, the data are the arguments: demur score 'rows/*.parquet' --guard GUARD")
     from demur import batch
-    from demur.batch.files import located
+    from demur.batch.formats import located
 
     located(args.folder, args.storage_options)  # what is missing is told before Keras is imported
     guard = opened(Path(args.guard), args)

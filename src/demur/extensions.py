@@ -34,6 +34,8 @@ class Kind(Generic[T]):
         definition: from a part to the class or function that defines it.
     """
 
+    _parts: Any
+
     def __init__(self, group: str, home: str | None, definition: Callable[[T], Any]) -> None:
         self.group, self.home, self.definition = group, home, definition
         self._has_own, self._has_all = home is None, False
@@ -98,6 +100,13 @@ class Kind(Generic[T]):
     def _is_loading(self) -> bool:
         return id(self) in _LOADING.get()
 
+    def __delitem__(self, key: Any) -> None:
+        del self._parts[key]
+
+    def __len__(self) -> int:
+        self.find()
+        return len(self._parts)
+
     def _place(self, part: T) -> tuple[str, str]:
         found = self.definition(part)
         return str(found.__module__), getattr(found, "__qualname__", type(found).__qualname__)
@@ -119,7 +128,7 @@ class Registry(Kind[T], MutableMapping[str, T]):
         known: Mapping[str, T] | None = None,
     ) -> None:
         super().__init__(group, home, definition)
-        self._parts = dict(known or {})
+        self._parts: dict[str, T] = dict(known or {})
 
     def __setitem__(self, name: str, part: T) -> None:
         self.admit(part)
@@ -131,16 +140,9 @@ class Registry(Kind[T], MutableMapping[str, T]):
         self.find()
         return self._parts[name]
 
-    def __delitem__(self, name: str) -> None:
-        del self._parts[name]
-
     def __iter__(self) -> Iterator[str]:
         self.find()
         return iter(self._parts)
-
-    def __len__(self) -> int:
-        self.find()
-        return len(self._parts)
 
 
 class OrderedRegistry(Kind[T], MutableSequence[T]):
@@ -150,7 +152,8 @@ class OrderedRegistry(Kind[T], MutableSequence[T]):
         self, group: str, home: str | None = None, *, names: Callable[[T], Iterable[str]], known: Iterable[T] = ()
     ) -> None:
         super().__init__(group, home, lambda part: part)
-        self.names, self._parts = names, list(known)
+        self.names = names
+        self._parts: list[T] = list(known)
 
     def insert(self, index: int, part: T) -> None:
         """Add a part; a part that an entry point puts first comes after the parts that the caller put there."""
@@ -169,13 +172,6 @@ class OrderedRegistry(Kind[T], MutableSequence[T]):
 
     def __setitem__(self, index: Any, part: Any) -> None:
         self._parts[index] = part
-
-    def __delitem__(self, index: Any) -> None:
-        del self._parts[index]
-
-    def __len__(self) -> int:
-        self.find()
-        return len(self._parts)
 
 
 def load(entry: metadata.EntryPoint) -> None:

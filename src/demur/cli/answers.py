@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.cli.data import classes_of, data_of, read_scores
+from demur.cli.data import data_of, ready_scores
 from demur.cli.files import check_output, write_table
 from demur.cli.guards import calibrated, decided, how_of, opened
 from demur.cli.options import (
@@ -156,20 +156,19 @@ def _from_scores(args: argparse.Namespace) -> tuple[Any, "Arrays"]:
     """What the guard says of scores that are ready: neither Keras nor the classifier is loaded."""
     if args.data is not None:
         args.parser.error("--scores takes the place of --data: pass one of them")
-    scores = read_scores(args.scores)
     guard: Any = decided(calibrated(args.folder, args), args.folder)
     import numpy as np
 
     from demur.drift.reference import scores_of
     from demur.guards.decision import decide
-    from demur.guards.results import PredictResult, Scored
+    from demur.guards.results import PredictResult
 
-    needs_classes = guard.calibration.by_class or np.ndim(guard.threshold)
-    y = classes_of(args, scores, guard.labels) if needs_classes else np.zeros(len(scores), "int64")
-    valid = scores_of(guard, None, scores).valid  # raises an error for infinite scores where the guard does
-    data = decide(Scored(scores, y, y, np.flatnonzero(~valid)), guard.threshold, guard.calibration, None, 0.05)
+    needs_classes = bool(guard.calibration.by_class or np.ndim(guard.threshold))
+    scored = ready_scores(args, guard.labels, needs_classes=needs_classes)
+    valid = scores_of(guard, None, scored.score).valid  # raises an error for infinite scores where the guard does
+    data = decide(scored._replace(invalid=np.flatnonzero(~valid)), guard.threshold, guard.calibration, None, 0.05)
     if guard.harm is not None:
-        data["harm_probability"] = guard.harm.probability(scores)
+        data["harm_probability"] = guard.harm.probability(scored.score)
     return PredictResult.of(guard.meta, data, threshold=guard.threshold), {}
 
 

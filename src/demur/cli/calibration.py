@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from demur.cli import options
-from demur.cli.data import classes_of, data_of, read_scores, read_values, rows_in
+from demur.cli.data import data_of, read_values, ready_scores, rows_in
 from demur.cli.files import check_writable
 from demur.cli.guards import Document, live
 from demur.errors import NotCalibrated
@@ -87,20 +87,17 @@ def _from_scores(args: argparse.Namespace, document: Document) -> Any:
     """Calibrate with scores that are ready: neither Keras nor the classifier is loaded."""
     if args.label_column is not None:
         args.parser.error("--label-column is a column of --data: with --scores, pass --labels FILE[:KEY]")
-    scores = read_scores(args.scores)
+    labels = None if args.labels is None else read_values(args.labels)
+    scored = ready_scores(args, document.labels, needs_classes=args.by_class or labels is not None)
     import numpy as np
 
     from demur.guards.decision import calibrate
     from demur.guards.folder import write
-    from demur.guards.results import Scored
 
-    labels = None if args.labels is None else read_values(args.labels)
-    needs_classes = args.by_class or labels is not None
-    predicted = classes_of(args, scores, document.labels) if needs_classes else np.zeros(len(scores), "int64")
     found = calibrate(
-        Scored(scores, predicted, predicted, np.empty(0, "int64")),
+        scored,
         **options.values(args, RATE),
-        labels=None if labels is None else document.labels.indices(labels, len(scores), "--labels"),
+        labels=None if labels is None else document.labels.indices(labels, len(scored.score), "--labels"),
         classes=document.classes if args.by_class else None,
         name_of=document.labels.name_of,
     )

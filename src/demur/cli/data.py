@@ -39,9 +39,6 @@ class Data:
 
     A row is made of the columns that are named or, where none are, of all that neither name the rows (`ids`) nor hold
     their classes (`label`).
-
-    Raises:
-        FileNotFoundError, WrongType, InvalidSetting, ShapeMismatch, MissingExtra: see `demur.errors`.
     """
 
     def __init__(
@@ -252,7 +249,6 @@ def read_values(text: str, usual: str | None = None) -> Any:
 
     Raises:
         InvalidSetting: there are several columns, and none is named.
-        FileNotFoundError, WrongType, ShapeMismatch, MissingExtra: see `demur.errors`.
     """
     path, key = located(text)
     if not is_table(path):
@@ -295,12 +291,24 @@ def read_predicted(given: str | None, scores: str) -> Any:
     return read_array(path, PREDICTED) if _holds(path, PREDICTED) else None
 
 
-def classes_of(args: argparse.Namespace, scores: Any, labels: "Classes") -> Any:
-    """The indices of the predicted classes of ready scores; raises InvalidSetting where there are none."""
-    predicted = read_predicted(args.predicted, args.scores)
-    if predicted is None:
-        raise InvalidSetting(
-            "the classes that the classifier predicted are needed beside the scores: --predicted FILE[:KEY], or a "
-            f"column {PREDICTED}"
-        )
-    return labels.indices(predicted, len(scores), "--predicted", "a class, for each of the {n} scores")
+def ready_scores(args: argparse.Namespace, labels: "Classes", *, needs_classes: bool) -> Any:
+    """The scores of `--scores`, with the predicted classes where they are needed, as of a guard that has scored rows.
+
+    Raises:
+        InvalidSetting: the predicted classes are needed and not there.
+    """
+    scores = read_scores(args.scores)
+    import numpy as np
+
+    from demur.guards.results import Scored
+
+    y = np.zeros(len(scores), "int64")
+    if needs_classes:
+        predicted = read_predicted(args.predicted, args.scores)
+        if predicted is None:
+            raise InvalidSetting(
+                "the classes that the classifier predicted are needed beside the scores: --predicted FILE[:KEY], or a "
+                f"column {PREDICTED}"
+            )
+        y = labels.indices(predicted, len(scores), "--predicted", "a class, for each of the {n} scores")
+    return Scored(scores, y, y, np.empty(0, "int64"))

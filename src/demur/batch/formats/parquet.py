@@ -45,7 +45,11 @@ class ParquetPiece(Piece):
                 for record in read:
                     begin, end = max(span.start - start, 0), min(span.stop - start, len(record))
                     if begin < end:
-                        yield self._batch(record.slice(begin, end - begin), reading, span, start + begin)
+                        table = arrow().Table.from_batches([record.slice(begin, end - begin)])
+                        rows, faults = rows_of(table, reading, self.ids)
+                        first = span.first + start
+                        ids = numbered(span.path, first + begin, first + end)
+                        yield Batch(table.select(list(self.ids)) if self.ids else ids, rows, faults)
                     start += len(record)
                     if start >= span.stop:
                         break
@@ -56,13 +60,6 @@ class ParquetPiece(Piece):
         named = layout.names if isinstance(layout, Columns) else tuple(layout) if isinstance(layout, dict) else None
         wanted = named or reading.columns
         return None if wanted is None else [name for name in present if name in {*wanted, *self.ids}]
-
-    def _batch(self, record: Any, reading: Reading, span: Span, start: int) -> Batch:
-        table = arrow().Table.from_batches([record])
-        rows, faults = rows_of(table, reading, self.ids)
-        first = span.first + start
-        ids = table.select(list(self.ids)) if self.ids else numbered(span.path, first, first + len(record))
-        return Batch(ids, rows, faults)
 
 
 class Parquet(Format):

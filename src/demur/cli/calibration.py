@@ -77,9 +77,7 @@ def threshold(args: argparse.Namespace) -> int:
     labelled = bool(args.labels or args.label_column)
     print(f"threshold {promise(found.threshold, found, document.labels.all_names, labelled=labelled)}")
     print(f"saved in {args.folder}")
-    options.show_next(
-        args, "with any data", f"correct {shlex.quote(str(args.folder))}", "NEW", f"{unnamed} --out answers.csv"
-    )
+    options.show_next(args, "with any data", "correct", args.folder, "NEW", f"{unnamed} --out answers.csv")
     return 0
 
 
@@ -125,7 +123,7 @@ def calibrate_accuracy(args: argparse.Namespace) -> int:
     detector.save(args.folder)
     print(f"the classifier is right on {percent(harm.accuracy)} of these {len(data):,} inputs")
     print(f"saved in {args.folder}")
-    options.show_next(args, "with data that has no labels", f"estimate-accuracy {shlex.quote(str(args.folder))}", "NEW")
+    options.show_next(args, "with data that has no labels", "estimate-accuracy", args.folder, "NEW")
     return 0
 
 

@@ -1,7 +1,6 @@
 """`demur export`: a detector as one ONNX file."""
 
 import argparse
-import shlex
 from typing import Any
 
 from demur.cli import options
@@ -55,7 +54,7 @@ def export(args: argparse.Namespace) -> int:
     if written.takes_reference:
         print("  takes the classifier's answers as the input 'reference'")
     print(f"written to {args.out}")
-    options.show_next(args, "in front of the classifier", f"serve {shlex.quote(str(args.out))}")
+    options.show_next(args, "in front of the classifier", "serve", args.out)
     return 0
 
 

@@ -66,11 +66,8 @@ def add_command(
 def add(to: Container, *specs: str, **settings: Any) -> None:
     """Add arguments and options that are written down as they are shown.
 
-    Args:
-        to: the parser or the group.
-        specs: "-o --out FILE: help", "--quiet: help" for a flag, or "folder FOLDER: help" for an argument. The name of
-            the value says how it is read, as in `TYPES`; FILE, FOLDER and so on are paths.
-        settings: keywords of `add_argument`, for each of the specs.
+    A spec is "-o --out FILE: help", "--quiet: help" for a flag, or "folder FOLDER: help" for an argument. The name of
+    the value says how it is read, as in `TYPES`; FILE, FOLDER and so on are paths. The settings are `add_argument`'s.
     """
     for spec in specs:
         head, _, text = spec.partition(": ")
@@ -97,13 +94,9 @@ def derive(to: Container, source: str, *specs: str, **settings: Any) -> None:
     """Add options that set parameters: names, defaults, kinds of values and help are the parameters' own.
 
     A flag that is on by default becomes an option "--no-...", and an option that takes several values may be repeated.
-
-    Args:
-        to: the parser or the group.
-        source: the function or class with the parameters, by its name in `signatures.SOURCES`.
-        specs: "name", "name VALUE" to call the value so, and "name VALUE: help" where the docstring speaks of Python.
-        settings: keywords of `add_argument` in the place of the parameters' own; `default=None` tells what is not
-            given.
+    The parameters are those of `source`, a name in `signatures.SOURCES`. A spec is "name", "name VALUE" to call the
+    value so, or "name VALUE: help" where the docstring speaks of Python. The settings are `add_argument`'s, in the
+    place of the parameters' own; `default=None` tells what is not given.
     """
     for spec in specs:
         head, _, text = spec.partition(": ")
@@ -248,16 +241,13 @@ def add_module_and_trust(group: Container) -> None:
 # What comes next ------------------------------------------------------------------------------------------------------
 
 
-def show_next(args: argparse.Namespace, when: str, command: str, data: str = "", more: str = "") -> None:
-    """Print what to do next, with the same kind of file and the same classifier.
+def show_next(args: argparse.Namespace, when: str, command: str, path: Path, data: str = "", more: str = "") -> None:
+    """Print the command to run next on what this one has written to the path.
 
-    Args:
-        args: the arguments of this command.
-        when: when to run the next command, and with what.
-        command: the next command.
-        data: what the data of the next command are called; empty for a command that takes none.
-        more: options that come last.
+    The data of the next command, if it takes any, are a file of the kind that this one has read, and its classifier is
+    the same.
     """
+    command += f" {shlex.quote(str(path))}"
     if data:
         command += f" --data {data}{suffix_of(args.data)}{classifier_options(args)}"
     print(f"next, {when}:\n  demur {command}{more}")

@@ -139,7 +139,7 @@ def _typed(column: Any, kind: str | None, name: str, *, guess: bool) -> Any:
     """A column as one of a kind; None for the kind that it is of.
 
     With `guess`, text without a known kind becomes numbers or truth values if all of it can be read so. Raises
-    WrongType if the column, which messages call `name`, holds something else.
+    WrongType if the column holds something else; the message calls the column `name`.
     """
     found = _kind(column.type)
     if kind is None and guess and found == TEXT:

@@ -1,7 +1,6 @@
 """`demur fit`: a detector, trained on normal data."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,9 @@ SETTINGS = (
     "data_type TEXT",
     "seed N: of the companion's first weights and the order of the training rows",
 )
-"""What `__init__` takes of both detectors."""
+"""Settings of both detectors."""
 SHOWN = 8
-"""Columns that are named."""
+"""How many columns are named."""
 
 
 def register(commands: options.Commands) -> None:
@@ -147,8 +146,7 @@ def fit(args: argparse.Namespace) -> int:
     if how.kinds is not None:
         print(columns_line(data, how))
     print(f"saved in {args.out}")
-    command = f"threshold {shlex.quote(str(args.out))}"
-    options.show_next(args, "with normal data that was held out", command, "HELD_OUT", " --fpr 0.05")
+    options.show_next(args, "with normal data that was held out", "threshold", args.out, "HELD_OUT", " --fpr 0.05")
     return 0
 
 
@@ -161,11 +159,7 @@ def columns_line(data: Data, how: How) -> str:
 
 
 def _is_ae(args: argparse.Namespace, model: Any) -> bool:
-    """Whether the detector is an autoencoder: as was asked, or else if gradients go through the classifier.
-
-    Raises:
-        InvalidSetting: one was asked for, and none go.
-    """
+    """Whether the detector is an autoencoder: as the user says, or else if gradients go through the classifier."""
     from demur.classifiers import source_of
 
     source = source_of(model)
@@ -179,7 +173,7 @@ def _is_ae(args: argparse.Namespace, model: Any) -> bool:
 
 
 def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments of `__init__` and of `fit` that were given; an error of usage if the detector has no such one."""
+    """The arguments of `__init__` and of `fit` that were given, unless the options do not fit together."""
     if args.detector == DISTILLATION:
         for name in ("w_recon", "hidden_layer"):
             if getattr(args, name) is not None:

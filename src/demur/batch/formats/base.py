@@ -209,7 +209,7 @@ def _folder_format(files: Any, path: str) -> type[Format] | None:
 
 
 def _format_of(files: Any, paths: list[str]) -> type[Format]:
-    """The one format of files."""
+    """The format that all the files have."""
     by_suffix = {suffix: form for form in Format.registry for suffix in form.suffixes}
     forms: dict[type[Format], None] = {}
     for path in paths or ["nothing"]:
@@ -229,7 +229,7 @@ def _format_of(files: Any, paths: list[str]) -> type[Format]:
 
 
 def _state(files: Any, path: str) -> list[Any]:
-    """What a file has alone as long as it is not changed."""
+    """The name of a file, and what differs after a change."""
     entry = files.info(path)
     when = entry.get("mtime") or entry.get("LastModified") or entry.get("ETag")
     return [path, entry.get("size"), None if when is None else str(when)]

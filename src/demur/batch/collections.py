@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from demur.batch.cluster import current_client, deliver, distributed_module
 from demur.batch.columns import Batch, Faults, Reading, arrow, check_columns, rows_of, stacked
@@ -89,14 +90,16 @@ class ListRows(Piece):
             if isinstance(layout, Text):
                 yield Batch(ids, as_texts([pair[1] for pair in pairs]), {})
                 continue
-            faults, arrays = Faults(), []
-            for number, pair in enumerate(pairs):
-                array = np.asarray(pair[1])
-                fine = array.dtype.kind in "buif" and fits(array.shape, layout.shape)
-                if not fine:
-                    faults[number] = f"it is of shape {array.shape} and type {array.dtype}; a row has {layout.shape}"
-                arrays.append(array if fine else None)
+            faults = Faults()
+            arrays = (_checked(np.asarray(pair[1]), layout) for pair in pairs)
             yield Batch(ids, reading.scaled(stacked(arrays, layout, faults)), faults)
+
+
+def _checked(array: npt.NDArray[Any], field: Field) -> npt.NDArray[Any] | str:
+    """An array, or why it is no row of the field."""
+    if array.dtype.kind in "buif" and fits(array.shape, field.shape):
+        return array
+    return f"it is of shape {array.shape} and type {array.dtype}; a row has {field.shape}"
 
 
 def pieces_of(data: Any, layout: Layout, ids: tuple[str, ...] = ()) -> list[Any]:

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,10 +136,8 @@ def rows_of_arrays(columns: Mapping[str, Any], reading: Reading, column: str) ->
     return reading.scaled(_shaped(rows.reshape(len(rows), -1), layout, f"column {column}"))
 
 
-def decoded(
-    contents: bytes, shape: Shape, channels_first: bool, faults: Faults, number: int
-) -> npt.NDArray[Any] | None:
-    """An encoded image (PNG, JPEG, WebP, ...) as uint8 numbers, never resized; None, and a fault, where that fails.
+def decoded(contents: bytes, shape: Shape, channels_first: bool) -> npt.NDArray[Any] | str:
+    """An encoded image (PNG, JPEG, WebP, ...) as uint8 numbers, never resized; where that fails, the reason.
 
     The shape is `(height, width, channels)`, `(channels, height, width)` or `(height, width)`. Raises MissingExtra
     without Pillow.
@@ -151,28 +149,27 @@ def decoded(
         with Image.open(io.BytesIO(contents)) as image:
             pixels = np.asarray(image.convert(MODES.get(channels or 3, "RGB")))
     except Exception as error:  # Pillow's decoders raise errors of any kind, even SyntaxError
-        faults[number] = f"it is no image that can be read: {type(error).__name__}"
-        return None
+        return f"it is no image that can be read: {type(error).__name__}"
     if len(shape) == 3:
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         pixels = np.moveaxis(pixels, -1, 0) if channels_first else pixels
-    if not fits(pixels.shape, shape):
-        faults[number] = f"its shape is {pixels.shape}; the classifier takes {shape}"
-        return None
-    return pixels
+    return pixels if fits(pixels.shape, shape) else f"its shape is {pixels.shape}; the classifier takes {shape}"
 
 
-def stacked(images: Sequence[npt.NDArray[Any] | None], field: Field, faults: Faults) -> npt.NDArray[Any]:
-    """One array of several; zeros for missing ones, and for those whose shape is not the first one's."""
-    first = next((image for image in images if image is not None), None)
+def stacked(arrays: Iterable[npt.NDArray[Any] | str], field: Field, faults: Faults) -> npt.NDArray[Any]:
+    """One array of several, with zeros where there is a fault: a reason, or a shape that is not the first array's."""
+    found = list(arrays)
+    first = next((array for array in found if not isinstance(array, str)), None)
     if first is None:
-        return np.zeros((len(images), *(size or 1 for size in field.shape)), "uint8")
-    rows = np.zeros((len(images), *first.shape), first.dtype)
-    for number, image in enumerate(images):
-        if image is not None and image.shape != first.shape:
-            faults[number] = f"its shape is {image.shape}; the others have {first.shape}"
-        elif image is not None:
-            rows[number] = image
+        first = np.zeros([size or 1 for size in field.shape], "uint8")
+    rows = np.zeros((len(found), *first.shape), first.dtype)
+    for number, array in enumerate(found):
+        if isinstance(array, str):
+            faults[number] = array
+        elif array.shape != first.shape:
+            faults[number] = f"its shape is {array.shape}; the others have {first.shape}"
+        else:
+            rows[number] = array
     return rows
 
 
@@ -249,17 +246,15 @@ def _from_bytes(column: Any, field: Field, reading: Reading, faults: Faults) -> 
     if fixed and column.type.byte_width == size and column.null_count == 0:
         start, end = column.offset * size, (column.offset + len(column)) * size
         return np.frombuffer(column.buffers()[1], "uint8")[start:end].reshape(len(column), *field.shape)
-    found: list[npt.NDArray[Any] | None] = []
-    for number, value in enumerate(column):
-        contents = value.as_buffer()
+
+    def array_of(contents: Any) -> npt.NDArray[Any] | str:
         if contents is None:
-            faults[number] = "it has no value"
-            found.append(None)
-        elif len(contents) == size:
-            found.append(np.frombuffer(contents, "uint8").reshape(field.shape))  # type: ignore[arg-type]
-        else:
-            found.append(decoded(contents.to_pybytes(), field.shape, reading.channels_first, faults, number))
-    return stacked(found, field, faults)
+            return "it has no value"
+        if len(contents) == size:
+            return np.frombuffer(contents, "uint8").reshape(field.shape)  # type: ignore[arg-type]
+        return decoded(contents.to_pybytes(), field.shape, reading.channels_first)
+
+    return stacked((array_of(value.as_buffer()) for value in column), field, faults)
 
 
 def _size(field: Field) -> int | None:

@@ -26,17 +26,18 @@ class ImagePiece(Piece):
         files = store.files
         for start in range(0, len(self.paths), size):
             paths, faults = self.paths[start : start + size], Faults()
-            found: list[npt.NDArray[Any] | None] = []
-            for number, path in enumerate(paths):
-                try:
-                    contents = files.cat_file(path)
-                except OSError as error:
-                    faults[number] = f"it cannot be read: {error.strerror or error}"
-                    found.append(None)
-                else:
-                    found.append(decoded(contents, layout.shape, reading.channels_first, faults, number))
-            rows = reading.scaled(stacked(found, layout, faults))
+            images = (_image(files, path, layout, reading) for path in paths)
+            rows = reading.scaled(stacked(images, layout, faults))
             yield Batch(arrow().table({FILE: list(paths)}), rows, faults)
+
+
+def _image(files: Any, path: str, field: Field, reading: Reading) -> npt.NDArray[Any] | str:
+    """The image in a file, or why there is none."""
+    try:
+        contents = files.cat_file(path)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
+    return decoded(contents, field.shape, reading.channels_first)
 
 
 class Images(Format):

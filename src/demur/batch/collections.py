@@ -270,7 +270,10 @@ def _labels_of(labels: Any, X: Any, parts: int) -> list[Any]:
             raise ShapeMismatch(f"labels must have the {parts} chunks of X; got {len(found)}: labels.rechunk(...)")
         return found
     if not hasattr(X, "chunks"):
-        raise WrongType("labels of a DataFrame or a bag are a Dask collection with its partitions")
+        raise WrongType(
+            "labels for the rows of a DataFrame or a bag must be a Dask collection with the same partitions; got "
+            f"{type(labels).__name__}"
+        )
     ends = list(itertools.accumulate(n for n in X.chunks[0] if n))
     if np.shape(labels)[:1] != (ends[-1],):
         raise ShapeMismatch(f"labels must hold the true class, for each of the {ends[-1]} rows; got {np.shape(labels)}")

@@ -7,21 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur.cli import options
 from demur.cli.data import data_of, ready_scores
 from demur.cli.files import check_output, write_table
 from demur.cli.guards import calibrated, decided, how_of, opened
-from demur.cli.options import (
-    SCORES,
-    Commands,
-    Parser,
-    add,
-    add_classifier,
-    add_command,
-    add_data,
-    derive,
-    names_in,
-    values,
-)
 from demur.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -51,19 +40,19 @@ SHOWN = 5
 """Rows without answers that are named at the end."""
 
 
-def register(commands: Commands) -> None:
+def register(commands: options.Commands) -> None:
     """Add the commands to the parser."""
     for name, text in COMMANDS.items():
         many = name == "score"
-        parser = add_command(commands, score if many else answer, name=name, text=text)
+        parser = options.add_command(commands, score if many else answer, name=name, text=text)
         if many:
-            add(parser, f"folder: {GUARD}; with --guard, the data", action="store", nargs="+", metavar="GUARD")
+            options.add(parser, f"folder: {GUARD}; with --guard, the data", action="store", nargs="+", metavar="GUARD")
         else:
-            add(parser, f"folder GUARD: {GUARD}")
-        add_data(parser, "the inputs", batch_size=None if many else BATCH_SIZE, required=name == "correct")
+            options.add(parser, f"folder GUARD: {GUARD}")
+        options.add_data(parser, "the inputs", batch_size=None if many else BATCH_SIZE, required=name == "correct")
         if name == "predict":
-            add(parser, *SCORES)
-        add(
+            options.add(parser, *options.SCORES)
+        options.add(
             parser,
             "--out FILE: write one row an input to this .npz, .csv or .parquet file; without it, only a summary is "
             f"shown{'; with --guard, a folder' if many else ''}",
@@ -71,10 +60,10 @@ def register(commands: Commands) -> None:
         )
         if many:
             _add_many(parser)
-        add_classifier(parser)
+        options.add_classifier(parser)
 
 
-def _add_many(parser: Parser) -> None:
+def _add_many(parser: options.Parser) -> None:
     """Add the options of scoring many rows to those of `demur score`."""
     many = parser.add_argument_group(
         "many rows",
@@ -82,12 +71,12 @@ def _add_many(parser: Parser) -> None:
         "of an object store (s3://...), and --out is a folder of Parquet files. A run that was stopped goes on when "
         "the same command is given again.",
     )
-    add(many, "--guard GUARD: an exported guard, .onnx, or the folder of a saved detector")
-    add(many, "--scheduler ADDRESS: of a Dask cluster, tcp://host:8786; default: this machine")
-    derive(many, "score", OUTPUTS, type=names_in)
-    derive(many, "score", "on_error: what becomes of rows that cannot be scored", choices=("raise", "skip"))
-    derive(many, "score", *SETTINGS)
-    derive(many, "score", "storage_options JSON: what the object store needs to know", type=_json_object)
+    options.add(many, "--guard GUARD: an exported guard, .onnx, or the folder of a saved detector")
+    options.add(many, "--scheduler ADDRESS: of a Dask cluster, tcp://host:8786; default: this machine")
+    options.derive(many, "score", OUTPUTS, type=options.names_in)
+    options.derive(many, "score", "on_error: what becomes of rows that cannot be scored", choices=("raise", "skip"))
+    options.derive(many, "score", *SETTINGS)
+    options.derive(many, "score", "storage_options JSON: what the object store needs to know", type=_json_object)
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -142,11 +131,11 @@ def _from_rows(args: argparse.Namespace) -> tuple[Any, "Arrays"]:
     from demur.guards.results import Result
 
     guard.check_scale(X)
-    options: dict[str, Any] = {"batch_size": args.batch_size, "verbose": not args.quiet}
+    settings: dict[str, Any] = {"batch_size": args.batch_size, "verbose": not args.quiet}
     if args.command == "score":
-        found: Any = Result.of(guard.meta, {"instance_score": guard.score(X, **options)})
+        found: Any = Result.of(guard.meta, {"instance_score": guard.score(X, **settings)})
     else:
-        found = getattr(decided(guard, args.folder), args.command)(X, **options)
+        found = getattr(decided(guard, args.folder), args.command)(X, **settings)
         if "invalid" in found["data"]:  # the indices of such rows become a column: whether a row is such a row
             found["data"]["invalid"] = np.isin(np.arange(len(data)), found["data"]["invalid"])
     return found, data.id_columns()
@@ -189,11 +178,11 @@ def score_many(args: argparse.Namespace) -> int:
         args.folder,
         out=args.out,
         client=args.scheduler,
-        ids=names_in(args.id),
-        columns=names_in(args.column),
+        ids=options.names_in(args.id),
+        columns=options.names_in(args.column),
         scale=guard.scale if args.scale is None else args.scale,
         verbose=not args.quiet and sys.stdout.isatty(),
-        **values(args, PASSED),
+        **options.values(args, PASSED),
     )
     seconds = time.monotonic() - began
     parts = f"{written.parts:,} parts" + (f", {written.reused:,} of them from before" if written.reused else "")

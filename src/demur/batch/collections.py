@@ -102,7 +102,7 @@ def _checked(array: npt.NDArray[Any], field: Field) -> npt.NDArray[Any] | str:
     return f"it is of shape {array.shape} and type {array.dtype}; a row has {field.shape}"
 
 
-def pieces_of(data: Any, layout: Layout, ids: tuple[str, ...] = ()) -> list[Any]:
+def pieces_of(data: Any, job: Job) -> list[Any]:
     """The pieces of a collection, each delayed.
 
     Raises:
@@ -113,12 +113,12 @@ def pieces_of(data: Any, layout: Layout, ids: tuple[str, ...] = ()) -> list[Any]
     import dask
 
     if hasattr(data, "to_delayed") and is_frame(data):
-        check_ids(data, ids)
-        return [dask.delayed(FrameRows)(part, ids) for part in data.to_delayed()]
-    if ids:
+        check_ids(data, job.ids)
+        return [dask.delayed(FrameRows)(part, job.ids) for part in data.to_delayed()]
+    if job.ids:
         raise InvalidSetting("ids: arrays and bags have no columns; pass pairs of an id and a row in a bag")
     if all(hasattr(part, "chunks") for part in flat(data)):
-        return _blocks(data, layout)
+        return _blocks(data, job.reading.layout)
     if not hasattr(data, "to_delayed"):
         raise WrongType(f"data is a Dask array, bag or DataFrame, or files; got {type(data).__name__}")
     parts = data.to_delayed()
@@ -183,7 +183,7 @@ def gathered(guard: Guard, X: Any, *, batch_size: int | None = None) -> tuple[Fl
     job = _job_in_memory(guard, batch_size)
     import dask
 
-    tasks = [dask.delayed(scores_of)(job, piece) for piece in pieces_of(X, job.reading.layout)]
+    tasks = [dask.delayed(scores_of)(job, piece) for piece in pieces_of(X, job)]
     score, predicted = zip(*dask.compute(*tasks), strict=True)
     return np.concatenate(score), np.concatenate(predicted)
 
@@ -237,7 +237,7 @@ def calibrated(
     import dask
 
     classes = detector.n_classes if by_class else None
-    pieces = pieces_of(X, job.reading.layout)
+    pieces = pieces_of(X, job)
     sketches = [
         dask.delayed(sketched)(job, piece, true, classes)
         for piece, true in zip(pieces, _labels_of(labels, X, len(pieces)), strict=True)

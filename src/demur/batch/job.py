@@ -99,7 +99,7 @@ def score(
     reading = Reading(layout, chosen, scale, guarded.guard.channels_first)
     if out is not None and not isinstance(out, str | os.PathLike):
         raise WrongType(f"out is the path of a folder; got {type(out).__name__}")
-    job, found, first = Job(guarded.ref, names, reading, batch_size, on_error=on_error), None, None
+    job, found, first = Job(guarded.ref, names, reading, batch_size, kept, on_error=on_error), None, None
     if not is_collection(data):
         if not isinstance(data, str | os.PathLike | list | tuple):
             raise WrongType(
@@ -114,11 +114,11 @@ def score(
         if client is not None:
             with connected(client) as there:
                 deliver(there, guarded)
-        return lazily(job, guarded.guard, data, found, first, kept)
+        return lazily(job, guarded.guard, data, found, first)
     with connected(client, workers=workers, memory_limit=memory_limit) as there:
         deliver(there, guarded)
         output = Output.at(out, storage_options)
-        return written(job, data, found, kept, output, there, overwrite=overwrite, verbose=verbose)
+        return written(job, data, found, output, there, overwrite=overwrite, verbose=verbose)
 
 
 def _check(scale: Any, batch_size: Any, part_rows: Any, on_error: Any, workers: Any, storage_options: Any) -> None:
@@ -135,16 +135,15 @@ def _check(scale: Any, batch_size: Any, part_rows: Any, on_error: Any, workers: 
 # A lazy DataFrame -----------------------------------------------------------------------------------------------------
 
 
-def lazily(job: Job, guard: Guard, data: Any, found: Found | None, first: Any, ids: tuple[str, ...]) -> Any:
+def lazily(job: Job, guard: Guard, data: Any, found: Found | None, first: Any) -> Any:
     """The answers as a Dask DataFrame: nothing is computed before the caller asks; `first` has the first row's ids."""
     import dask
     import dask.dataframe as dd
 
     if found is None and is_frame(data):
-        check_ids(data, ids)
-        meta = _beside(job, ids, columns_of(data))
-        return data.map_partitions(functools.partial(_beside, job, ids), meta=meta)
-    pieces = pieces_of(data, guard.layout, ids) if found is None else found.pieces
+        check_ids(data, job.ids)
+        return data.map_partitions(functools.partial(_beside, job), meta=_beside(job, columns_of(data)))
+    pieces = pieces_of(data, job) if found is None else found.pieces
     first = _first_id(data) if found is None else first
     meta = _framed(job, table_of(job, Batch(first.schema.empty_table(), None, {}), guard))
     if found is not None:
@@ -172,10 +171,10 @@ def _frame(job: Job, piece: Any) -> Any:
     return _framed(job, answered(job, piece))
 
 
-def _beside(job: Job, ids: tuple[str, ...], frame: Any) -> Any:
+def _beside(job: Job, frame: Any) -> Any:
     """The answers for a partition, with the index of the partition."""
-    answers = _frame(job, FrameRows(frame, ids))
-    if not ids:
+    answers = _frame(job, FrameRows(frame, job.ids))
+    if not job.ids:
         answers = answers.drop(columns=[answers.columns[0]])
     answers.index = frame.index
     return answers

@@ -154,15 +154,7 @@ def summary(table: Any) -> Part:
 
 
 def written(
-    job: Job,
-    data: Any,
-    found: Found | None,
-    ids: tuple[str, ...],
-    output: Output,
-    client: Any,
-    *,
-    overwrite: bool,
-    verbose: bool,
+    job: Job, data: Any, found: Found | None, output: Output, client: Any, *, overwrite: bool, verbose: bool
 ) -> Written:
     """Have a cluster write the answers, but for the parts that are there.
 
@@ -173,11 +165,11 @@ def written(
     """
     import dask
 
-    pieces = pieces_of(data, job.reading.layout, ids) if found is None else found.pieces
+    pieces = pieces_of(data, job) if found is None else found.pieces
     manifest = {
         "guard": job.ref.content,
         "outputs": list(job.outputs),
-        "ids": list(ids),
+        "ids": list(job.ids),
         "columns": None if job.reading.columns is None else list(job.reading.columns),
         "scale": job.reading.scale,
         "on_error": job.on_error,

@@ -32,6 +32,7 @@ class Job:
     outputs: tuple[str, ...]
     reading: Reading
     batch_size: int | None
+    ids: tuple[str, ...] = ()
     store: Store = MEMORY
     on_error: OnError = "raise"
 

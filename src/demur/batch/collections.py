@@ -271,7 +271,7 @@ def _labels_of(labels: Any, X: Any, parts: int) -> list[Any]:
         return found
     if not hasattr(X, "chunks"):
         raise WrongType(
-            "labels for the rows of a DataFrame or a bag must be a Dask collection with the same partitions; got "
+            "labels of a DataFrame or a bag must be a Dask collection with the same partitions; got "
             f"{type(labels).__name__}"
         )
     ends = list(itertools.accumulate(n for n in X.chunks[0] if n))

@@ -91,6 +91,6 @@ def _choose_backend(name: str) -> None:
 
 
 _ON_KERAS = ("AdversarialAE", "BlackBox", "ModelDistillation", "Robust", "evaluate", "load_detector", "save_detector")
-ABOVE.update(calibrated="demur.batch.calibrating", gathered="demur.batch.gathering")
+ABOVE.update(calibrated="demur.batch.collections", gathered="demur.batch.collections")
 
 __getattr__, __dir__ = lazy(__name__, _HOMES, _MODULES, _ELSEWHERE, _choose_backend)

@@ -22,17 +22,19 @@ from demur.errors import NameTaken
 T = TypeVar("T")
 
 _LOADING: ContextVar[frozenset[int]] = ContextVar("loading", default=frozenset())
-"""The registries, by id, that load entry points here: modules may use a registry while it imports them."""
+"""Registries, by id, that load entry points now: the modules that are loaded may use the registry."""
 
 
 class Kind(Generic[T]):
     """Where the parts of one kind come from.
 
     Args:
-        group: of the entry points, "demur." and the kind in the plural.
+        group: the group of the entry points, "demur." and the kind in the plural.
         home: the module with demur's own parts, or the package with their modules; None where they are given.
-        definition: the class or function that defines a part, where the part is a record that holds it.
+        definition: from a part to the class or function that defines it.
     """
+
+    _parts: Any
 
     def __init__(self, group: str, home: str | None, definition: Callable[[T], Any]) -> None:
         self.group, self.home, self.definition = group, home, definition
@@ -65,7 +67,7 @@ class Kind(Generic[T]):
         self._has_own = True
 
     def __getstate__(self) -> dict[str, Any]:
-        """Find all entries before pickling: modules add entries to the registry that they import, not to a copy."""
+        """All parts, found before pickling: later, modules would fill the registry that they import, not the copy."""
         self.find()
         return vars(self)
 
@@ -98,6 +100,13 @@ class Kind(Generic[T]):
     def _is_loading(self) -> bool:
         return id(self) in _LOADING.get()
 
+    def __delitem__(self, key: Any) -> None:
+        del self._parts[key]
+
+    def __len__(self) -> int:
+        self.find()
+        return len(self._parts)
+
     def _place(self, part: T) -> tuple[str, str]:
         found = self.definition(part)
         return str(found.__module__), getattr(found, "__qualname__", type(found).__qualname__)
@@ -109,12 +118,7 @@ class Kind(Generic[T]):
 
 
 class Registry(Kind[T], MutableMapping[str, T]):
-    """The parts of one kind by name.
-
-    Args:
-        group, home, definition: see `Kind`.
-        known: demur's own parts, where no module of `home` registers them.
-    """
+    """The parts of one kind by name; `known` are demur's own parts, where no module of `home` registers them."""
 
     def __init__(
         self,
@@ -124,7 +128,7 @@ class Registry(Kind[T], MutableMapping[str, T]):
         known: Mapping[str, T] | None = None,
     ) -> None:
         super().__init__(group, home, definition)
-        self._parts = dict(known or {})
+        self._parts: dict[str, T] = dict(known or {})
 
     def __setitem__(self, name: str, part: T) -> None:
         self.admit(part)
@@ -136,35 +140,23 @@ class Registry(Kind[T], MutableMapping[str, T]):
         self.find()
         return self._parts[name]
 
-    def __delitem__(self, name: str) -> None:
-        del self._parts[name]
-
     def __iter__(self) -> Iterator[str]:
         self.find()
         return iter(self._parts)
 
-    def __len__(self) -> int:
-        self.find()
-        return len(self._parts)
-
 
 class OrderedRegistry(Kind[T], MutableSequence[T]):
-    """The parts of one kind in the order in which they are asked.
-
-    Args:
-        group, home: see `Kind`.
-        names: of a part; no two parts share one.
-        known: demur's own parts, where no module of `home` registers them.
-    """
+    """The parts of one kind in the order in which they are asked; no two parts share one of their `names`."""
 
     def __init__(
         self, group: str, home: str | None = None, *, names: Callable[[T], Iterable[str]], known: Iterable[T] = ()
     ) -> None:
         super().__init__(group, home, lambda part: part)
-        self.names, self._parts = names, list(known)
+        self.names = names
+        self._parts: list[T] = list(known)
 
     def insert(self, index: int, part: T) -> None:
-        """Add a part; in front, parts of entry points come after parts that the caller has added."""
+        """Add a part; a part that an entry point puts first comes after the parts that the caller put there."""
         self.admit(part)
         for other in self._parts:
             for name in sorted({*self.names(part)} & {*self.names(other)}):
@@ -181,20 +173,9 @@ class OrderedRegistry(Kind[T], MutableSequence[T]):
     def __setitem__(self, index: Any, part: Any) -> None:
         self._parts[index] = part
 
-    def __delitem__(self, index: Any) -> None:
-        del self._parts[index]
-
-    def __len__(self) -> int:
-        self.find()
-        return len(self._parts)
-
 
 def load(entry: metadata.EntryPoint) -> None:
-    """Import what an entry point names; warn if it cannot be imported.
-
-    Raises:
-        NameTaken: its part has the name of another.
-    """
+    """Import what an entry point names; warn if it cannot be imported, raise NameTaken if its name is taken."""
     try:
         entry.load()
     except NameTaken:

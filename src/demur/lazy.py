@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 ABOVE: dict[str, str] = {}
-"""Functions that the core asks for and that stand above it: their modules by name; `demur` itself fills it."""
+"""Functions that the core asks for and that stand above the core: their modules by name; filled by `demur` itself."""
 
 
 def above(name: str) -> Any:
-    """A function that does for the core what it cannot do itself, such as scoring the rows of Dask collections."""
+    """A function above the core that the core needs, such as for scores of Dask collections."""
     return getattr(importlib.import_module(ABOVE[name]), name)
 
 
@@ -24,11 +24,11 @@ def lazy(
     """Return the `__getattr__` and the `__dir__` of a package.
 
     Args:
-        package: its name.
-        homes: the module that each of its names is defined in.
-        modules: those of its modules that are imported when they are asked for.
-        elsewhere: names that it does not have, and what to use instead.
-        before: is called with the name of what is imported, before that is.
+        package: the name of the package.
+        homes: the names in the package, and the modules in which they are defined.
+        modules: modules of the package that are imported when they are asked for.
+        elsewhere: names that the package does not have, and what to use instead.
+        before: what is called with a name before its module is imported.
     """
     modules = frozenset(modules)
 
@@ -52,10 +52,7 @@ def lazy(
 def moved(home: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the `__getattr__` and the `__dir__` of a module whose contents are elsewhere now."""
 
-    def get(name: str) -> Any:
-        return getattr(importlib.import_module(home), name)
-
     def listed() -> list[str]:
         return [name for name in dir(importlib.import_module(home)) if not name.startswith("_")]
 
-    return get, listed
+    return lambda name: getattr(importlib.import_module(home), name), listed

@@ -13,23 +13,18 @@ from pathlib import Path
 from demur.errors import DemurError, InvalidSetting, MissingExtra
 
 EXTRAS = {"tensorflow": "tensorflow-cpu", "jax": "jax", "torch": "torch"}
-"""The extra that installs each backend; the first one installed is used."""
+"""The extra that installs each backend; the first backend that is installed is used."""
 ONLY_SCORING = ("numpy", "openvino")
 """Keras's other backends, which train nothing."""
 NATIVE = {".safetensors": "torch"}
-"""The backend that the gradients of a classifier in such a file go through, if they go through one alone."""
+"""The only backend through which gradients of a classifier in such a file go."""
 
 
 def start_keras(for_file: Path | None = None, role: str = "classifier") -> None:
     """Choose Keras's backend and import both. To be called before anything else imports Keras.
 
-    Args:
-        for_file: a model's file: the backend that suits it is chosen, if that is installed and KERAS_BACKEND names no
-            other.
-        role: what to call the model in error messages.
-
-    Raises:
-        FileNotFoundError: there is no such file; told before Keras is imported, which takes seconds.
+    The backend suits the model in the file, if one is given, unless KERAS_BACKEND names another. That there is no such
+    file, which error messages call `role`, is told before Keras is imported, which takes seconds.
     """
     if for_file is not None:
         check_there(for_file, role)
@@ -52,7 +47,7 @@ def check_there(file: Path, role: str) -> None:
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Hold back the process's standard error, C++ included; show it if the code inside fails."""
+    """Hold back what is written to the process's standard error, by C++ too; show it after all if the block fails."""
     if sys.stderr is None:  # closed by whoever started the process
         yield
         return
@@ -72,20 +67,16 @@ def _hushed() -> Iterator[None]:
 
 
 def take_an_installed_backend() -> None:
-    """Have Keras compute with a backend that is installed, where nobody has chosen one and its own choice is missing.
-
-    Raises:
-        DemurError, MissingExtra, InvalidSetting: see `choose_backend`.
-    """
+    """Call `choose_backend` where the backend that Keras would take is not installed."""
     asked = os.environ.get("KERAS_BACKEND")
     if "keras" in sys.modules or asked in ONLY_SCORING:
         return
-    if asked or importlib.util.find_spec(_of_keras()) is None:
+    if asked or importlib.util.find_spec(_usual_backend()) is None:
         choose_backend()
 
 
-def _of_keras() -> str:
-    """The backend that Keras chooses: the one in its settings file, or TensorFlow."""
+def _usual_backend() -> str:
+    """The backend that Keras takes by itself: the one in Keras's settings file, or TensorFlow."""
     settings = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
     try:
         found = json.loads(settings.read_text(encoding="utf-8")).get("backend")
@@ -95,15 +86,12 @@ def _of_keras() -> str:
 
 
 def choose_backend(prefer: str | None = None) -> None:
-    """Say what Keras shall compute with, unless KERAS_BACKEND already does.
-
-    Args:
-        prefer: the first to try.
+    """Say what Keras shall compute with, unless KERAS_BACKEND already does; `prefer` is the first backend to try.
 
     Raises:
         DemurError: no backend is installed.
-        MissingExtra: the one that KERAS_BACKEND names is not.
-        InvalidSetting: KERAS_BACKEND names none that demur can train with.
+        MissingExtra: the backend that KERAS_BACKEND names is not installed.
+        InvalidSetting: KERAS_BACKEND names a backend that demur cannot train with.
     """
     wanted = os.environ.get("KERAS_BACKEND")
     if wanted and wanted not in EXTRAS:
@@ -112,8 +100,7 @@ def choose_backend(prefer: str | None = None) -> None:
         raise MissingExtra(wanted, EXTRAS[wanted])
     if wanted or "keras" in sys.modules:
         return
-    wanted_first = [name for name in (prefer, *EXTRAS) if name]
-    installed = next((name for name in wanted_first if importlib.util.find_spec(name) is not None), None)
+    installed = next((name for name in (prefer, *EXTRAS) if name and importlib.util.find_spec(name)), None)
     if installed is None:
         raise DemurError(
             "Keras computes with TensorFlow, JAX or PyTorch, and none of them is installed: "

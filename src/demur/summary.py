@@ -44,7 +44,13 @@ class Summary(str):
             table: the heads of its columns, and its rows; the first column is text, the others are numbers.
         """
         facts, sentences = facts or {}, list(sentences)
-        made = super().__new__(cls, "\n".join([*_title(title), *_facts(facts), *_bullets(sentences), *_table(table)]))
+        lines = title.splitlines() if "\n" in title else _wrapped(title, "", "  ")  # of some lines where it is a copy
+        width = max(map(len, facts), default=0)
+        for label, text in facts.items():
+            lines += _wrapped(text, f"  {label:<{width}}  ", " " * (width + 4))
+        for sentence in sentences:
+            lines += _wrapped(sentence, "- ", "  ")
+        made = super().__new__(cls, "\n".join([*lines, *_table(table)]))
         made.html = _html(title, facts, sentences, table)
         return made
 
@@ -86,22 +92,6 @@ class Readable:
         return self.summary().html
 
 
-def _title(title: str) -> list[str]:
-    """The lines of a title; a title that has several lines already, as in a copy, is kept."""
-    return title.splitlines() if "\n" in title else _wrapped(title, "", "  ")
-
-
-def _facts(facts: Mapping[str, str]) -> list[str]:
-    width = max(map(len, facts), default=0)
-    return [
-        line for label, text in facts.items() for line in _wrapped(text, f"  {label:<{width}}  ", " " * (width + 4))
-    ]
-
-
-def _bullets(sentences: Iterable[str]) -> list[str]:
-    return [line for sentence in sentences for line in _wrapped(sentence, "- ", "  ")]
-
-
 def _wrapped(text: str, first: str, others: str) -> list[str]:
     whole = re.sub(r"(?<=\d) (?=%|[kMG]?B\b|nats\b)", FIXED, text)  # no line ends between a number and its unit
     lines = textwrap.wrap(whole, WIDTH, initial_indent=first, subsequent_indent=others)
@@ -128,18 +118,16 @@ def _html(title: str, facts: Mapping[str, str], sentences: Sequence[str], table:
     """The same with its own alignment, and with the colours of the page around it."""
     parts = [f"<p><strong>{html.escape(title)}</strong></p>"]
     if facts:
-        rows = (
-            f"<tr><td {LABEL}>{html.escape(label)}</td><td {TEXT}>{html.escape(text)}</td></tr>"
-            for label, text in facts.items()
-        )
-        parts.append(f"<table>{''.join(rows)}</table>")
+        parts.append(_html_table(facts.items(), LABEL, TEXT))
     if sentences:
         parts.append(f"<ul>{''.join(f'<li>{html.escape(sentence)}</li>' for sentence in sentences)}</ul>")
     if table:
-        rows = (
-            f"<tr><td {TEXT}>{html.escape(row[0])}</td>"
-            f"{''.join(f'<td {NUMBER}>{html.escape(cell)}</td>' for cell in row[1:])}</tr>"
-            for row in table
-        )
-        parts.append(f"<table>{''.join(rows)}</table>")
+        parts.append(_html_table(table, TEXT, NUMBER))
     return f'<div style="max-width:52rem">{"".join(parts)}</div>'
+
+
+def _html_table(rows: Iterable[Sequence[str]], first: str, others: str) -> str:
+    """A table whose first column has one style, and whose other columns have another."""
+    cells = [[(first if i == 0 else others, html.escape(cell)) for i, cell in enumerate(row)] for row in rows]
+    lines = ("".join(f"<td {style}>{text}</td>" for style, text in row) for row in cells)
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

@@ -10,11 +10,10 @@ from sklearn.datasets import load_digits
 
 from demur import batch
 from demur.batch import guards
-from demur.batch.answering import answers
-from demur.batch.finding import find
-from demur.batch.formats import Asked
+from demur.batch.answer import answers
+from demur.batch.columns import Reading, rows_of
+from demur.batch.formats import Asked, find
 from demur.batch.output import Output
-from demur.batch.tables import Reading, rows_of
 from demur.calibration.sketch import ScoreSketch
 from demur.errors import CorruptDetector, DetectorNotFound, EmptyInput, InvalidSetting, ShapeMismatch, WrongType
 from demur.onnx import runtime

@@ -298,11 +298,11 @@ def test_every_row_is_there_once_though_a_worker_is_killed(guard, files, expecte
 
 @pytest.mark.nightly
 def test_rows_that_end_every_worker_end_the_job_with_advice_and_keep_what_is_done(client):
-    from demur.batch import writing
+    from demur.batch import output
 
     deadly = client.submit(os._exit, 1, pure=False)  # as rows do that a runtime crashes of
     with pytest.raises(UnfinishedBatch, match="the same call goes on"):
-        writing._gathered(client, [deadly], False)
+        output._results(client, [deadly], False)
 
 
 def test_a_live_detector_answers_where_it_is_asked_for(detector, rows, expected, client, tmp_path):
@@ -353,12 +353,12 @@ def test_a_black_box_detector_travels_as_it_is_and_says_that_it_cannot_be_a_file
 
 
 def test_a_pass_takes_as_many_rows_as_memory_has_room_for(guard):
-    from demur.batch.job import Job, rows_a_pass
-    from demur.batch.tables import Reading
+    from demur.batch.columns import Reading
+    from demur.batch.task import Job, rows_a_pass
     from demur.rows.layout import Field
 
     def rows(shape):
-        return rows_a_pass(Job.in_memory(None, (), Reading(Field(shape)), None))
+        return rows_a_pass(Job(None, (), Reading(Field(shape)), None))
 
     assert rows((28, 28, 1)) == 256
     assert rows((224, 224, 3)) < 64

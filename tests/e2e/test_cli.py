@@ -18,6 +18,7 @@ import pytest
 
 from demur import cli, starting
 from demur.calibration.wording import percent
+from demur.cli import data as cli_data
 from demur.cli import files, signatures
 from demur.errors import DemurError, InvalidSetting, MissingExtra, WrongRows
 from tests.scaffold.advice import advises
@@ -434,8 +435,8 @@ def test_keys_are_listed_as_they_are_typed(data, detector, capsys):
 
 def test_an_array_without_a_name_is_read_without_one(data):
     with advises(InvalidSetting, "holds one array without a name; leave out ':images'"):
-        files.read_array(data / "held_out.npy", "images")
-    assert len(files.read_array(data / "held_out.npy", None)) == 200
+        cli_data.read_array(data / "held_out.npy", "images")
+    assert len(cli_data.read_array(data / "held_out.npy", None)) == 200
 
 
 def test_scaled_data_is_checked_too(data, detector, tmp_path, capsys):

@@ -193,13 +193,20 @@ def test_a_classifier_of_every_format_gets_its_guard_from_tables(kind, capsys):
         np.testing.assert_allclose(found.instance_score, answers.instance_score, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["onnx", "torch"])
-def test_a_classifier_that_is_not_in_the_folder_is_asked_for(kind, capsys):
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        ("onnx", "name the classifier's file, --classifier FILE"),
+        ("torch", "name what makes it, --module MODULE:FUNCTION"),
+    ],
+)
+def test_a_classifier_that_is_not_in_the_folder_is_asked_for(kind, advice, capsys):
     guard = guard_of(kind)
+    with advises(WrongClassifier, advice):
+        run_raising("score", guard, "--data", "new.csv")
     capsys.readouterr()
     for command in ("score", "threshold", "export -o g.onnx"):
-        error = error_of(capsys, f"{command} {guard} --data new.csv")
-        assert ("--classifier FILE" if kind == "onnx" else "--module MODULE:FUNCTION") in error
+        assert advice in error_of(capsys, f"{command} {guard} --data new.csv")
     assert run(f"score {guard} --data new.csv {KINDS[kind]}") == OK  # as the message says
     made("lightgbm")
     capsys.readouterr()

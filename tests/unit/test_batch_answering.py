@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from demur.batch import OUTPUTS, answers
-from demur.batch.answering import default_outputs
+from demur.batch.answer import default_outputs
 from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.errors import (
     EmptyInput,

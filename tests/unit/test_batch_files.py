@@ -6,10 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from demur.batch.finding import find
-from demur.batch.formats import Asked, Format, Store
+from demur.batch.columns import Reading
+from demur.batch.formats import Asked, Format, Store, find
 from demur.batch.output import Output
-from demur.batch.tables import Reading
 from demur.errors import EmptyInput, InvalidSetting, ShapeMismatch, WrongType
 from demur.rows.layout import Field
 

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from demur.batch.tables import Reading, rows_of
+from demur.batch.columns import Reading, rows_of
 from demur.errors import ShapeMismatch, WrongType
 from demur.rows.layout import Columns, Field
 from demur.rows.texts import Text

@@ -61,7 +61,7 @@ def test_keras_computes_with_what_is_installed(settings, expected, tmp_path):
         (tmp_path / "keras.json").write_text(json.dumps({"backend": settings}))
     code = (
         "import os, demur.starting as s; s.take_an_installed_backend(); "
-        "print(os.environ.get('KERAS_BACKEND'), s._of_keras())"
+        "print(os.environ.get('KERAS_BACKEND'), s._usual_backend())"
     )
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     environment["KERAS_HOME"] = str(tmp_path)

@@ -5,9 +5,9 @@
 Nothing here imports Keras; a live detector brings it along to the workers.
 """
 
-from demur.batch.answering import OUTPUTS, Answers, answers
-from demur.batch.scoring import score
-from demur.batch.writing import Written
+from demur.batch.answer import OUTPUTS, Answers, answers
+from demur.batch.job import score
+from demur.batch.output import Written
 from demur.lazy import lazy
 
 __all__ = ["OUTPUTS", "Answers", "Written", "answers", "score"]

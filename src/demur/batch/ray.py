@@ -6,8 +6,8 @@ ray.data.read_parquet("rows").map_batches(Answering, fn_constructor_args=["guard
 from pathlib import Path
 from typing import Any
 
-from demur.batch.answering import answers
-from demur.batch.tables import Reading, rows_of_arrays
+from demur.batch.answer import answers
+from demur.batch.columns import Reading, rows_of_arrays
 from demur.onnx.runtime import load
 
 
@@ -16,9 +16,9 @@ class Answering:
 
     Args:
         guard: the path of an exported guard, where every node can read it.
-        outputs: names in `demur.batch.OUTPUTS`; None for what the guard can tell of each row.
-        column: with the rows; a guard of several named inputs finds them by their names.
-        scale: multiply rows by it, as float32.
+        outputs: names in `demur.batch.OUTPUTS`; None for all that the guard can say of a row in one value.
+        column: the column with the rows; a guard of several named inputs finds them by their names.
+        scale: the factor that rows are multiplied by, as float32.
     """
 
     def __init__(self, guard: str | Path, outputs: Any = None, column: str = "x", scale: float = 1.0) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from demur.batch.answering import DISTRIBUTIONS, OUTPUTS, answers, check_outputs, indexed
+from demur.batch.answer import DISTRIBUTIONS, OUTPUTS, answers, check_outputs, indexed
 from demur.errors import InvalidSetting
 from demur.onnx.runtime import load
 
@@ -11,12 +11,12 @@ SQL = {"float32": "float", "float64": "double", "int64": "long", "bool": "byte"}
 
 
 def answers_udf(guard: str | Path, outputs: Any = None, scale: float = 1.0, batch_size: int = 256) -> Any:
-    """A Spark function from rows, one column of numbers or arrays, to a struct with a field an output.
+    """A Spark function from rows, one column of numbers or arrays, to a struct with one field for each output.
 
     Args:
         guard: the path of an exported guard, where every executor can read it (`SparkContext.addFile`, a shared disk).
-        outputs: names in `demur.batch.OUTPUTS`, of those with one value a row, classes by index; None for all.
-        scale: multiply rows by it.
+        outputs: names in `demur.batch.OUTPUTS` of outputs with one value a row, classes by index; None for all.
+        scale: the factor that rows are multiplied by.
         batch_size: rows a pass.
     """
     from pyspark.ml.functions import predict_batch_udf

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from demur._version import __version__
-from demur.cli import accuracy, answers, demo, drift, evaluation, export, info, report, server, threshold, training
+from demur.cli import answers, calibration, drift, evaluation, export, info, server, training
 from demur.cli.options import Parser
 from demur.errors import DemurError, DemurWarning
 
@@ -41,14 +41,18 @@ The variable KERAS_BACKEND says what Keras computes with: tensorflow, jax or tor
 
 
 def build_parser() -> Parser:
-    """Build the parser with all its commands."""
+    """The parser with all commands."""
     parser = Parser(
         prog="demur", description=ABOUT, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"demur {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (training, threshold, info, answers, drift, accuracy, evaluation, report, export, server, demo):
+    for module in (training, calibration, info, answers, drift):
         module.register(commands)
+    calibration.register_accuracy(commands)
+    for module in (evaluation, export, server):
+        module.register(commands)
+    evaluation.register_demo(commands)
     return parser
 
 
@@ -56,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0; 1 after an error; 3 for drift; 130 after Ctrl-C.
 
     Args:
-        argv: the arguments; those of the process by default.
+        argv: the arguments; by default the process's.
 
     Raises:
         SystemExit: from argparse, with status 2 for arguments that cannot be understood and 0 for `--help`.

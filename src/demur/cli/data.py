@@ -2,12 +2,12 @@
 
 import argparse
 import re
-from collections.abc import Mapping
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from demur.cli import tables
-from demur.cli.files import read_array
 from demur.cli.options import names_in
 from demur.errors import InvalidSetting, WrongType
 
@@ -20,16 +20,13 @@ if TYPE_CHECKING:
 SUFFIXES = (".npy", ".npz", *tables.SUFFIXES)
 DATA = re.compile(rf"(?P<path>.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?::(?P<key>.*))?", re.IGNORECASE | re.DOTALL)
 SCORES, PREDICTED = "instance_score", "no_defense"
-"""The columns of what `demur score` and `demur correct` write that ready scores and predicted classes are read from."""
+"""The columns of results that ready scores and predicted classes are read from."""
 
 
 class How(NamedTuple):
-    """How rows are made of a table.
+    """How rows are made of a table: what one row is, the columns that it is made of and their kinds, if they are known.
 
-    Attributes:
-        layout: what one row is; None where nobody knows.
-        kinds: of the columns that a row is made of, by name, in order; None where nobody knows.
-        scale: what arrays are multiplied by where the command does not say, as they were for `demur fit`.
+    Arrays are multiplied by the scale that `demur fit` was told, unless the command has another.
     """
 
     layout: "Layout | None"
@@ -40,39 +37,32 @@ class How(NamedTuple):
 class Data:
     """What `FILE[:KEY]` names: an array, or a table that is made into rows once it is known how.
 
-    Args:
-        text: as the user wrote it.
-        kinds: of a table's columns, by name, where they are known.
-        scale: what to multiply arrays by, as float32.
-        column: names of a table's columns that a row is made of; None for all that are left.
-        ids: names of a table's columns that name the rows, and are no part of them.
-        label: the name of a table's column with the classes.
-
-    Raises:
-        FileNotFoundError, WrongType, InvalidSetting, ShapeMismatch, MissingExtra: see `demur.errors`.
+    A row is made of the columns that are named or, where none are, of all that neither name the rows (`ids`) nor hold
+    their classes (`label`).
     """
 
     def __init__(
         self,
         text: str,
+        how: How | None = None,
         *,
-        kinds: Mapping[str, str] | None = None,
         scale: float | None = None,
         column: list[str] | None = None,
         ids: list[str] | None = None,
         label: str | None = None,
     ) -> None:
         self.path, key = located(text)
-        self.scale, self.ids, self.label = scale, ids or [], label
+        how = how or How(None, None)
+        self.scale, self.ids, self.label = how.scale if scale is None else scale, ids or [], label
         self.is_table = is_table(self.path)
         if not self.is_table:
             for option, given in {"--column": column, "--id": ids, "--label-column": label}.items():
                 if given is not None:
                     other = "pass --labels FILE[:KEY]" if option == "--label-column" else "leave it out"
                     raise InvalidSetting(f"{option} names columns of a table, and {self.path} is an array: {other}")
-            self.array = read_array(self.path, key, scale)
+            self.array = read_array(self.path, key, self.scale)
             return
-        self.table = tables.read_table(self.path, kinds)
+        self.table = tables.read_table(self.path, how.kinds)
         self.chosen = column or ([key] if key else None)
         tables.check_columns(self.table, [*(self.chosen or []), *self.ids, *([label] if label else [])], self.path)
 
@@ -107,18 +97,28 @@ class Data:
 
     def id_columns(self) -> "dict[str, npt.NDArray[Any]]":
         """The columns that name the rows."""
-        if not self.is_table:
-            return {}
         return {name: tables.values_of(self.table, name, self.path, missing=True) for name in self.ids}
 
 
-def rows_of(table: Any, layout: "Layout | None", names: list[str], scale: float | None) -> Any:
-    """Rows of the columns of a table that are named, in that order.
+def data_of(args: argparse.Namespace, text: str, how: How | None = None, *, label: bool = True) -> Data:
+    """The data of `FILE[:KEY]`, with the options of the command."""
+    return Data(
+        text,
+        how,
+        scale=args.scale,
+        column=names_in(getattr(args, "column", None)),
+        ids=names_in(getattr(args, "id", None)),
+        label=getattr(args, "label_column", None) if label else None,
+    )
 
-    Raises:
-        WrongType: a column holds no numbers where the classifier takes numbers.
-        InvalidSetting: numbers are to be scaled, and the classifier takes a table.
-    """
+
+def rows_in(args: argparse.Namespace, text: str | None, how: How) -> Any:
+    """The rows of `FILE[:KEY]`, which needs no labels; None where the user names no file."""
+    return None if text is None else data_of(args, text, how, label=False).rows(how)
+
+
+def rows_of(table: Any, layout: "Layout | None", names: list[str], scale: float | None) -> Any:
+    """Rows of the columns of a table that are named, in that order."""
     from demur.rows.layout import Columns
 
     if layout is None:
@@ -127,10 +127,9 @@ def rows_of(table: Any, layout: "Layout | None", names: list[str], scale: float 
         if scale is not None:
             raise InvalidSetting("--scale multiplies arrays of numbers, and the classifier takes a table with columns")
         return tables.frame_of(table.select(names))
-    from demur.batch.tables import Reading
-    from demur.batch.tables import rows_of as arrays_of
+    from demur.batch import columns
 
-    rows, faults = arrays_of(table.select(names), Reading(layout, tuple(names), scale))
+    rows, faults = columns.rows_of(table.select(names), columns.Reading(layout, tuple(names), scale))
     if faults:
         number, reason = next(iter(faults.items()))
         raise WrongType(f"row {number}: {reason}")
@@ -149,8 +148,8 @@ def rows_of_records(records: list[dict[str, Any]], how: How) -> Any:
 def how_for(model: Any, data: Data) -> How:
     """How the rows of new training data are made for a classifier.
 
-    A classifier that knows the names of its columns gets those, in its order. Others get all that neither name the rows
-    nor hold their classes, in the order of the file.
+    A classifier that knows the names of its columns gets those, in its order. Others get all columns that neither name
+    the rows nor hold their classes, in the order of the file.
     """
     from demur.classifiers import source_of
     from demur.rows.layout import Columns, Field
@@ -158,22 +157,23 @@ def how_for(model: Any, data: Data) -> How:
     layout = source_of(model).known_layout(model)
     if not data.is_table:
         return How(layout, None)
-    present = data.table.column_names
-    known = getattr(model, "columns_in", None)
-    if known is not None and model.names is not None:
-        names = known(present)
+    knows_some = hasattr(model, "columns_in") and model.names is not None
+    if knows_some:
+        names = model.columns_in(data.table.column_names)
     elif getattr(model, "feature_names_in_", None) is not None:
         names = [str(name) for name in model.feature_names_in_]
     else:
         names = data.names()
-        known = None
-    named = known is not None or hasattr(model, "feature_names_in_")
     tables.check_columns(data.table, names, data.path)
     kinds = tables.kinds_of(data.table.select(names))
-    plain = set(kinds.values()) <= {tables.WHOLE, tables.NUMBER, tables.TRUTH}
     if layout is None:
-        layout = Columns(tuple(names)) if named or not plain else Field((len(names),), None)
+        plain = set(kinds.values()) <= {tables.WHOLE, tables.NUMBER, tables.TRUTH}
+        takes_array = plain and not knows_some and not hasattr(model, "feature_names_in_")
+        layout = Field((len(names),), None) if takes_array else Columns(tuple(names))
     return How(layout, kinds)
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
 
 
 def located(text: str) -> tuple[Path, str | None]:
@@ -197,27 +197,77 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(tables.SUFFIXES)
 
 
-def read_values(text: str, *usual: str) -> Any:
-    """One value a row, `(n,)`, from an array or a column.
+def read_array(path: Path, key: str | None, scale: float | None = None) -> "npt.NDArray[Any]":
+    """Read the array of a `.npy` file, or of this key in a `.npz` file, and multiply it by the scale, as float32.
 
-    Args:
-        text: `FILE[:KEY]`.
-        usual: names of arrays or columns, the first of which that is there is read where the user names none.
+    An array in a `.npy` file that is not scaled stays on disk until its rows are needed.
+
+    Raises:
+        WrongType: the file is not NumPy's, or holds something else than numbers and text.
+        InvalidSetting: a key is missing, unknown or given where there is none.
+    """
+    import numpy as np
+
+    rows: npt.NDArray[Any]
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            rows = loaded
+        else:
+            with loaded:
+                rows = loaded[_chosen(path, loaded.files, key)]
+    except InvalidSetting:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise WrongType(
+            f"{path} cannot be read: it is damaged, or no NumPy file, or holds Python objects, which are never loaded"
+        ) from error
+    if isinstance(loaded, np.ndarray) and key is not None:
+        raise InvalidSetting(f"{path} holds one array without a name; leave out ':{key}'")
+    if scale is None:
+        return rows
+    if rows.dtype.kind not in "buif":
+        raise WrongType(f"{path} must hold real numbers to be scaled; got dtype {rows.dtype}")
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and the detector names their rows
+        scaled: npt.NDArray[Any] = rows.astype("float32")
+        scaled *= np.float32(scale)
+    return scaled
+
+
+def _chosen(path: Path, names: list[str], key: str | None) -> str:
+    """The name of the array that is asked for, or of the only one."""
+    listed = ", ".join(f"{path}:{name}" for name in names) or "none"
+    if key is None and len(names) != 1:
+        raise InvalidSetting(f"{path} holds {len(names)} arrays; say which: {listed}")
+    if key is not None and key not in names:
+        raise InvalidSetting(f"{path} has no array {key!r}; it has {listed}")
+    return names[0] if key is None else key
+
+
+def read_values(text: str, usual: str | None = None) -> Any:
+    """One value a row, `(n,)`, from an array or a column: the one that is named, the usual one, or the only one.
 
     Raises:
         InvalidSetting: there are several columns, and none is named.
-        FileNotFoundError, WrongType, ShapeMismatch, MissingExtra: see `demur.errors`.
     """
     path, key = located(text)
     if not is_table(path):
-        return read_array(path, key or _usual_array(path, usual)).reshape(-1)
+        return read_array(path, key or (usual if _holds(path, usual) else None)).reshape(-1)
     table = tables.read_table(path)
     present = table.column_names
-    name = key or next((name for name in usual if name in present), present[0] if len(present) == 1 else None)
+    name = key or (usual if usual in present else present[0] if len(present) == 1 else None)
     if name is None:
         columns = ", ".join(f"{path}:{name}" for name in present)
         raise InvalidSetting(f"{path} has {len(present)} columns; say which: {columns}")
     return tables.values_of(table, name, path)
+
+
+def _holds(path: Path, name: str | None) -> bool:
+    """Whether a file is a `.npz` file with an array of this name."""
+    if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return f"{name}.npy" in file.namelist()
 
 
 def read_scores(text: str) -> Any:
@@ -238,45 +288,27 @@ def read_predicted(given: str | None, scores: str) -> Any:
     if is_table(path):
         table = tables.read_table(path)
         return tables.values_of(table, PREDICTED, path) if PREDICTED in table.column_names else None
-    return read_array(path, PREDICTED) if _usual_array(path, (PREDICTED,)) else None
+    return read_array(path, PREDICTED) if _holds(path, PREDICTED) else None
 
 
-def classes_of(args: argparse.Namespace, scores: Any, labels: "Classes") -> Any:
-    """The indices of the predicted classes of ready scores, which are called as `labels` says.
+def ready_scores(args: argparse.Namespace, labels: "Classes", *, needs_classes: bool) -> Any:
+    """The scores of `--scores`, with the predicted classes where they are needed, as of a guard that has scored rows.
 
     Raises:
-        InvalidSetting: there are none.
-        ShapeMismatch: there are not as many as scores.
+        InvalidSetting: the predicted classes are needed and not there.
     """
-    predicted = read_predicted(args.predicted, args.scores)
-    if predicted is None:
-        raise InvalidSetting(
-            "the classes that the classifier predicted are needed beside the scores: --predicted FILE[:KEY], or a "
-            f"column {PREDICTED}"
-        )
-    return labels.indices(predicted, len(scores), "--predicted", "a class, for each of the {n} scores")
+    scores = read_scores(args.scores)
+    import numpy as np
 
+    from demur.guards.results import Scored
 
-def _usual_array(path: Path, usual: tuple[str, ...]) -> str | None:
-    """The first of the usual names that an `.npz` file has."""
-    if path.suffix.lower() != ".npz" or not usual:
-        return None
-    import zipfile
-
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as file:
-        names = file.namelist()
-    return next((name for name in usual if f"{name}.npy" in names), None)
-
-
-def data_of(args: argparse.Namespace, text: str, how: "How | None" = None, *, label: bool = True) -> Data:
-    """The data of `FILE[:KEY]`, with the options of the command."""
-    return Data(
-        text,
-        kinds=None if how is None else how.kinds,
-        scale=how.scale if how is not None and args.scale is None else args.scale,
-        column=names_in(getattr(args, "column", None)),
-        ids=names_in(getattr(args, "id", None)),
-        label=getattr(args, "label_column", None) if label else None,
-    )
+    y = np.zeros(len(scores), "int64")
+    if needs_classes:
+        predicted = read_predicted(args.predicted, args.scores)
+        if predicted is None:
+            raise InvalidSetting(
+                "the classes that the classifier predicted are needed beside the scores: --predicted FILE[:KEY], or a "
+                f"column {PREDICTED}"
+            )
+        y = labels.indices(predicted, len(scores), "--predicted", "a class, for each of the {n} scores")
+    return Scored(scores, y, y, np.empty(0, "int64"))

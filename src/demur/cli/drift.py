@@ -9,18 +9,22 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from demur.cli import options
-from demur.cli.data import How, data_of, read_predicted, read_scores, rows_of_records
+from demur.cli.data import How, read_predicted, read_scores, rows_in, rows_of_records
 from demur.cli.files import check_writable
-from demur.cli.guards import how_of, opened
+from demur.cli.guards import calibrated, how_of, opened
 from demur.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from demur.drift import Monitor
 
 DRIFT = 3
-"""The exit status that says drift."""
+"""The exit status for drift."""
 SAVED_EVERY = 1.0
 """Seconds between two states on disk."""
+DETECTOR = (
+    "--detector --calibration GUARD: the guard, calibrated by demur threshold: its folder, or the .onnx file that "
+    "demur export wrote"
+)
 BEGIN = (
     "alpha A: chance of ever raising a false alarm",
     "method: how evidence is gathered",
@@ -30,37 +34,33 @@ BEGIN = (
     "every N: look at every N-th row alone, where rows depend",
     "cooldown N|TIME: scores or time after an alarm; default: the alarm stays",
 )
-"""Options that a new state is begun with."""
+"""Options for a new state."""
+
+
+def _length(text: str) -> int | str:
+    """Read a number of inputs, or a time such as 10min."""
+    return int(text) if text.isdigit() else text
 
 
 def register(commands: options.Commands) -> None:
     """Add the commands to the parser."""
     parser = options.add_command(commands, drift)
-    _add_detector(parser)
+    options.add(parser, DETECTOR, required=True)
     options.add(parser, f"data FILE[:KEY]: the batch, unless --scores has it: {options.FILES}", nargs="?")
-    options.add_scores(parser)
-    options.add_columns(parser, ids=False)
+    options.add(parser, *options.SCORES, options.COLUMN, options.SCALE)
     options.derive(parser, "test", "alpha A: chance of a false alarm", "method: the test")
     options.add(parser, "--json: print all figures as JSON instead of a sentence")
     options.add_classifier(parser)
 
     parser = options.add_command(commands, monitor)
-    _add_detector(parser)
+    options.add(parser, DETECTOR, required=True)
     options.add(parser, "--state FILE.json: begun if it does not exist", required=True)
-    options.add_scores(parser)
-    options.add_scale(parser)
+    options.add(parser, *options.SCORES, options.SCALE)
     begin = parser.add_argument_group("how a new state is begun")
     for spec in BEGIN:
-        more = {"type": options.length} if options.name_of(spec) in ("window", "cooldown") else {}
-        options.derive(
-            begin, "Monitor", spec, default=None, **more
-        )  # None: what is not asked for may be as the state has it
+        # None is "not asked for": the state may have another value.
+        options.derive(begin, "Monitor", spec, default=None, **({"type": _length} if "N|TIME" in spec else {}))
     options.add_classifier(parser)
-
-
-def _add_detector(parser: options.Parser) -> None:
-    what = "the guard, calibrated by demur threshold: its folder, or the .onnx file that demur export wrote"
-    options.add(parser, f"--detector --calibration GUARD: {what}", required=True)
 
 
 def drift(args: argparse.Namespace) -> int:
@@ -70,15 +70,10 @@ def drift(args: argparse.Namespace) -> int:
     """
     if (args.data is None) == (args.scores is None):
         args.parser.error("one of the arguments FILE[:KEY] and --scores is required")
-    guard: Any
     if args.scores is not None:
-        rows = _given(args)
-        from demur.cli.calibrated import Calibrated
-
-        guard = Calibrated(args.detector, args)
+        rows, guard = _given(args), calibrated(args.detector, args)
     else:
-        how = how_of(args.detector)
-        rows = {"X": data_of(args, args.data, how).rows(how)}
+        rows = {"X": rows_in(args, args.data, how_of(args.detector))}
         guard = opened(args.detector, args)
     from demur.drift import test
 
@@ -122,18 +117,17 @@ def _begun(args: argparse.Namespace) -> "Monitor":
 
     names = options.values(args, BEGIN)
     asked = options.given(names)
-    from demur.cli.calibrated import Calibrated
-
-    detector = Calibrated(args.detector, args)
+    detector = calibrated(args.detector, args)
     if not args.state.exists():
         return Monitor(detector, **asked)
     watching = Monitor.load(args.state, detector=detector)
-    fresh = Monitor(detector, **{**{name: getattr(watching, name) for name in names}, **asked})
+    kept = {name: getattr(watching, name) for name in names}
+    fresh = Monitor(detector, **{**kept, **asked})
     for name in asked:
-        if getattr(fresh, name) != getattr(watching, name):
+        if getattr(fresh, name) != kept[name]:
             raise InvalidSetting(
-                f"{args.state} was begun with {name.replace('_', '-')} {getattr(watching, name)}: leave the option "
-                "out, or begin a state in another file"
+                f"{args.state} was begun with {name.replace('_', '-')} {kept[name]}: leave the option out, or begin a "
+                "state in another file"
             )
     return watching
 

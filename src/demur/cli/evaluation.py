@@ -1,4 +1,4 @@
-"""`demur evaluate`: how much a saved detector is worth on labelled test data."""
+"""`demur evaluate`, `report` and `demo`: how much a saved detector is worth, as figures and as a page to read."""
 
 import argparse
 import re
@@ -6,23 +6,24 @@ import shlex
 from pathlib import Path
 
 from demur.cli import options
-from demur.cli.data import data_of
+from demur.cli.data import data_of, rows_in
 from demur.cli.files import check_file, check_writable
-from demur.cli.guards import Document, live, no_threshold
-from demur.cli.report import REPORT
+from demur.cli.guards import Document, decided, live
+from demur.starting import start_keras
 
 NORMS = ("Linf", "L2", "L1")
+REPORT = ((".html", ".htm"), "a report is")
+"""The endings of the name of a page."""
 
 
 def register(commands: options.Commands) -> None:
-    """Add the command to the parser."""
-    parser = options.add_command(commands, evaluate)
-    options.add_folder(parser)
+    """Add the commands to the parser."""
+    parser = options.add_command(commands, evaluate, options.FOLDER)
     rows = f"test inputs that neither fit nor threshold has seen: {options.FILES}"
     options.add(parser, f"--data FILE[:KEY]: {rows}", required=True)
     options.add_labels(parser, "their true classes", required=True)
     options.add(parser, "--train FILE[:KEY]: normal inputs, to compare with an ordinary autoencoder trained on them")
-    options.add_columns(parser, ids=False)
+    options.add(parser, options.COLUMN, options.SCALE)
     options.add(parser, "--out FOLDER: where to write", default=Path("evaluation"))
     budget = "how long it may take, such as 10min: threats are then tried on fewer inputs, or left out"
     options.derive(parser, "evaluate", f"budget TIME: {budget}", type=str)
@@ -43,6 +44,20 @@ def register(commands: options.Commands) -> None:
     options.add(parser, "--quiet: no progress")
     options.add_classifier(parser)
 
+    parser = options.add_command(commands, report)
+    what = "evaluation: what an evaluation was written to"
+    options.add(parser, what, action="store", type=Path, metavar="EVALUATION.json")
+    options.add(parser, "-o --out FILE.html: where to write the page; default: the evaluation's name with .html")
+    options.add(parser, "--title TEXT: of the page; default: the detector's name")
+
+
+def register_demo(commands: options.Commands) -> None:
+    """Add the demonstration to the parser."""
+    parser = options.add_command(commands, demo)
+    options.derive(parser, "demo", "dataset: the images", choices=["digits", "fashion_mnist", "mnist"])
+    options.derive(parser, "demo", "seed N")
+    options.add(parser, "--out FOLDER: for the results", default=Path("demur-demo"))
+
 
 def evaluate(args: argparse.Namespace) -> int:
     """Tell how much a guard is worth: attackers who know it and who do not, corruption, cost.
@@ -51,14 +66,11 @@ def evaluate(args: argparse.Namespace) -> int:
     """
     how = Document(args.folder).how
     data = data_of(args, args.data, how)
-    X, y = data.rows(how), data.labels(args.labels)
-    X_train = None if args.train is None else data_of(args, args.train, how, label=False).rows(how)
+    X, y, X_train = data.rows(how), data.labels(args.labels), rows_in(args, args.train, how)
     check_writable(args.out)
     if args.report is not None:
         check_file(args.report, *REPORT)
-    detector = live(args.folder, args)
-    if detector.threshold is None:
-        raise no_threshold(args.folder)
+    detector = decided(live(args.folder, args), args.folder)
     from demur.evaluation import run
 
     evaluation = run.evaluate(
@@ -81,6 +93,33 @@ def evaluate(args: argparse.Namespace) -> int:
 
         print(f"written to {write_report(evaluation, args.report)}")
     return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write an evaluation as one page for the browser.
+
+    The page is one file: it needs no network, no script and no other file, and prints well.
+    """
+    path: Path = args.evaluation.with_suffix(".html") if args.out is None else args.out
+    check_file(path, *REPORT)
+    from demur.evaluation.result import Evaluation
+    from demur.report import write_report
+
+    evaluation = Evaluation.from_json(args.evaluation)
+    write_report(evaluation, path, title=args.title)
+    print(f"{evaluation.summary()}\nwritten to {path}")
+    return 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Train, attack, detect and correct, on real images.
+
+    Writes its results to a folder.
+    """
+    start_keras()
+    from demur.demo import main
+
+    return main(dataset=args.dataset, seed=args.seed, out=args.out)
 
 
 def _names(text: str) -> list[str] | str | None:

@@ -1,11 +1,10 @@
 """`demur export`: a detector as one ONNX file."""
 
 import argparse
-import shlex
 from typing import Any
 
 from demur.cli import options
-from demur.cli.data import data_of
+from demur.cli.data import rows_in
 from demur.cli.files import check_file
 from demur.cli.guards import Document, live
 from demur.errors import InvalidSetting, WrongClassifier
@@ -14,8 +13,7 @@ from demur.starting import start_keras
 
 def register(commands: options.Commands) -> None:
     """Add the command to the parser."""
-    parser = options.add_command(commands, export)
-    options.add_folder(parser)
+    parser = options.add_command(commands, export, options.FOLDER)
     options.add(parser, "-o --out FILE.onnx: where to write it", required=True)
     options.derive(parser, "export", "opset N: ONNX operation set")
     options.add(
@@ -23,7 +21,7 @@ def register(commands: options.Commands) -> None:
         "--data FILE[:KEY]: normal data: to compare on, and needed for less precision, whose threshold is inferred "
         f"from it anew: {options.FILES}",
     )
-    options.add_columns(parser, ids=False)
+    options.add(parser, options.COLUMN, options.SCALE)
     smaller = parser.add_argument_group("less precision")
     which = smaller.add_mutually_exclusive_group()
     options.derive(which, "export", "float16: half the size, and quicker where hardware has it")
@@ -42,14 +40,10 @@ def export(args: argparse.Namespace) -> int:
     if args.bad is not None and not (args.float16 or args.int8):
         raise InvalidSetting("--bad tells what less precision costs: pass --float16 or --int8 with it")
     how = Document(args.folder).how
-    X, bad = (None if text is None else data_of(args, text, how).rows(how) for text in (args.data, args.bad))
+    X, bad = (rows_in(args, text, how) for text in (args.data, args.bad))
     detector = _loaded(args)
-    written = detector.export(
-        args.out,
-        X=X,
-        X_adversarial=bad,
-        **options.values(args, ("opset", "float16", "int8", "max_loss")),
-    )
+    chosen = options.values(args, ("opset", "float16", "int8", "max_loss"))
+    written = detector.export(args.out, X=X, X_adversarial=bad, **chosen)
     print(f"{type(detector).__name__}, {written.precision}, {written.bytes / 1e6:,.2f} MB")
     if written.loss is None:
         print(f"  compared with the detector: {written.difference:.1e} apart at most")
@@ -60,7 +54,7 @@ def export(args: argparse.Namespace) -> int:
     if written.takes_reference:
         print("  takes the classifier's answers as the input 'reference'")
     print(f"written to {args.out}")
-    options.show_next(args, "in front of the classifier", f"serve {shlex.quote(str(args.out))}")
+    options.show_next(args, "in front of the classifier", "serve", args.out)
     return 0
 
 

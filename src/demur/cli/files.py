@@ -1,95 +1,35 @@
-"""The files of the command line: arrays in, results out."""
+"""The files that commands write: checked before any work is done, and written whole or not at all."""
 
 import csv
 import io
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from demur.atomic import whole
-from demur.errors import InvalidSetting, WrongType
-from demur.extras import extra
+from demur.errors import InvalidSetting
+from demur.extras import imported
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
-
-
-def read_array(path: Path, key: str | None, scale: float | None = None) -> "npt.NDArray[Any]":
-    """Read an array; a `.npy` file stays on disk until its rows are needed.
-
-    Args:
-        path: a `.npy` file, or a `.npz` file.
-        key: which array of a `.npz` file; None where it holds one.
-        scale: what to multiply the array by, as float32.
-
-    Raises:
-        WrongType: it is no file of NumPy's, or holds something else than numbers and text.
-        InvalidSetting: a key is missing, unknown or given where there is none.
-    """
-    import numpy as np
-
-    try:
-        rows = _read(path, key)
-    except InvalidSetting:
-        raise
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise WrongType(
-            f"{path} cannot be read: it is damaged, or no NumPy file, or holds Python objects, which are never loaded"
-        ) from error
-    if scale is None:
-        return rows
-    if rows.dtype.kind not in "buif":
-        raise WrongType(f"{path} must hold real numbers to be scaled; got dtype {rows.dtype}")
-    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and the detector names their rows
-        scaled: npt.NDArray[Any] = rows.astype("float32")
-        scaled *= np.float32(scale)
-    return scaled
-
-
-def _read(path: Path, key: str | None) -> "npt.NDArray[Any]":
-    import numpy as np
-
-    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        if key is not None:
-            raise InvalidSetting(f"{path} holds one array without a name; leave out ':{key}'")
-        return loaded
-    with loaded:
-        if key is None and len(loaded.files) != 1:
-            raise InvalidSetting(f"{path} holds {len(loaded.files)} arrays; say which: {_keys(path, loaded.files)}")
-        if key is not None and key not in loaded.files:
-            raise InvalidSetting(f"{path} has no array {key!r}; it has {_keys(path, loaded.files)}")
-        rows: npt.NDArray[Any] = loaded[loaded.files[0] if key is None else key]
-        return rows
-
-
-def _keys(path: Path, keys: list[str]) -> str:
-    return ", ".join(f"{path}:{key}" for key in keys) or "none"
+    Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+    """Columns `(n,)` by name."""
 
 
 def check_output(path: Path) -> None:
-    """Raise what `write_table` would, before any work is done.
-
-    Raises:
-        InvalidSetting: the path's extension is none of the three, or it is a folder.
-        FileNotFoundError, PermissionError: its folder does not exist or cannot be written to.
-        MissingExtra: it ends in `.parquet` and there is no pyarrow.
-    """
+    """Raise the errors of `check_file` for results; MissingExtra for a `.parquet` file without pyarrow."""
     check_file(path, WRITERS, "results are")
     if path.suffix.lower() == ".parquet":
-        _parquet()
+        imported("pyarrow", "parquet")
 
 
 def check_file(path: Path, suffixes: Collection[str], what: str) -> None:
-    """Raise, before any work is done, where no file of these kinds can be written.
+    """Raise an error, before any work is done, where no file of these kinds can be written.
 
     Raises:
-        InvalidSetting: the path's extension is none of them, or it is a folder.
+        InvalidSetting: the path has another extension, or is a folder.
         FileNotFoundError, PermissionError: its folder does not exist or cannot be written to.
     """
     if path.suffix.lower() not in suffixes:
@@ -108,13 +48,13 @@ def check_writable(folder: Path) -> None:
         raise PermissionError(f"no permission to write to {existing}")
 
 
-def write_table(path: Path, columns: "Columns") -> None:
-    """Write columns `(n,)` by name, in the format of the path's extension, whole or not at all."""
+def write_table(path: Path, columns: "Arrays") -> None:
+    """Write columns in the format of the path's extension, whole or not at all."""
     with whole(path) as stream:
         WRITERS[path.suffix.lower()](stream, columns)
 
 
-def _write_npz(stream: IO[bytes], columns: "Columns") -> None:
+def _write_npz(stream: IO[bytes], columns: "Arrays") -> None:
     import numpy as np
 
     # Text as NumPy keeps it: objects would need pickle.
@@ -122,7 +62,7 @@ def _write_npz(stream: IO[bytes], columns: "Columns") -> None:
     np.savez(stream, allow_pickle=False, **arrays)
 
 
-def _write_csv(stream: IO[bytes], columns: "Columns") -> None:
+def _write_csv(stream: IO[bytes], columns: "Arrays") -> None:
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
     table = csv.writer(text, lineterminator="\n")
     numbered = _numbered(columns)
@@ -132,26 +72,19 @@ def _write_csv(stream: IO[bytes], columns: "Columns") -> None:
     text.detach()
 
 
-def _write_parquet(stream: IO[bytes], columns: "Columns") -> None:
-    arrow, parquet = _parquet()
-    parquet.write_table(arrow.table(_numbered(columns)), stream)
+def _write_parquet(stream: IO[bytes], columns: "Arrays") -> None:
+    table = imported("pyarrow", "parquet").table(_numbered(columns))
+    imported("pyarrow.parquet", "parquet").write_table(table, stream)
 
 
-def _numbered(columns: "Columns") -> "Columns":
+def _numbered(columns: "Arrays") -> "Arrays":
     """The columns after one with the numbers of the rows, unless they have one of that name."""
     import numpy as np
 
     return {"row": np.arange(len(next(iter(columns.values())))), **columns}
 
 
-def _parquet() -> tuple[Any, Any]:
-    with extra("pyarrow", "parquet"):
-        import pyarrow
-        import pyarrow.parquet
-    return pyarrow, pyarrow.parquet
-
-
-WRITERS: dict[str, Callable[[IO[bytes], "Columns"], None]] = {
+WRITERS: dict[str, Callable[[IO[bytes], "Arrays"], None]] = {
     ".npz": _write_npz,
     ".csv": _write_csv,
     ".parquet": _write_parquet,

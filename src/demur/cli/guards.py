@@ -1,4 +1,4 @@
-"""Guards of the command line: live ones from their folders, exported ones from files, and what scores alone need."""
+"""Guards of the command line: live ones from their folders, exported ones from files, and a calibration alone."""
 
 import argparse
 import shlex
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from demur.cli.data import How
 from demur.cli.tables import NUMBER, OTHER, TEXT
-from demur.errors import NotADetector, ThresholdNotSet, WrongClassifier
+from demur.errors import NotADetector, NotCalibrated, ThresholdNotSet, WrongClassifier
 from demur.starting import start_keras
 
 if TYPE_CHECKING:
+    from demur.guards.described import DescribedGuard
     from demur.guards.description import Description
     from demur.rows.classes import Classes
 
@@ -24,12 +25,7 @@ def load_model(path: Path, args: argparse.Namespace, role: str = "classifier") -
 
 
 def live(path: Path, args: argparse.Namespace) -> Any:
-    """Load a detector from its folder, with the classifier that the options name.
-
-    Raises:
-        WrongClassifier: the classifier is not in the folder, and none is named, or another one.
-        DetectorNotFound, NotADetector, CorruptDetector, WrongType: see `demur.errors`.
-    """
+    """Load a detector from its folder, with the classifier that the options name; see `classifier_file`."""
     file = classifier_file(path, args)
     model = None if file is None else load_model(file, args)
     start_keras()
@@ -38,19 +34,30 @@ def live(path: Path, args: argparse.Namespace) -> Any:
     return load_detector(path, model=model)
 
 
+def decided(guard: Any, path: Path) -> Any:
+    """The guard of a path, if it can decide; raises ThresholdNotSet if it cannot yet."""
+    if guard.threshold is None:
+        raise ThresholdNotSet(f"{path} has no threshold yet; first: {first_threshold(path)}")
+    return guard
+
+
 def classifier_file(path: Path, args: argparse.Namespace) -> Path | None:
     """The file of a guard's classifier; None if the guard's folder holds the classifier, ready to be loaded.
 
     Raises:
-        WrongClassifier: the folder does not hold it, and no file is named.
-        DetectorNotFound, NotADetector: see `demur.errors`.
+        WrongClassifier: the folder does not hold the classifier, and no file is named.
     """
     named: Path | None = args.classifier
     document = Document(path)
     if named is None and args.module is not None:
         named = document.state
+    if named is None and document.state is not None:
+        raise WrongClassifier(
+            f"{path} holds the weights of its classifier, a PyTorch module, and not the module: name what makes it, "
+            "--module MODULE:FUNCTION"
+        )
     if named is None and document.lacks_classifier:
-        raise WrongClassifier(document.ask_for_classifier())
+        raise WrongClassifier(f"{path} was saved without its classifier: name the classifier's file, --classifier FILE")
     return named
 
 
@@ -77,20 +84,35 @@ def how_of(path: Path) -> How:
 
 
 def described(path: Path) -> "Description":
-    """What a guard says of itself, an exported file or a folder; read without Keras and without its networks.
+    """What a guard says of itself, an exported file or a folder; read without Keras and without its networks."""
+    from demur.guards import description, folder
 
-    Raises:
-        DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
+    return description.described(path) if is_exported(path) else folder.described(path)
+
+
+def calibrated(path: Path, args: argparse.Namespace) -> "DescribedGuard":
+    """A guard as its calibration, for ready scores; raises NotCalibrated where there is none.
+
+    Keras and the classifier are loaded if rows have to be scored.
     """
-    from demur.guards import description as guard_file
-    from demur.guards import folder
+    from demur.guards.described import DescribedGuard
+    from demur.guards.results import Scored
 
-    return guard_file.described(path) if is_exported(path) else folder.described(path)
+    class Calibrated(DescribedGuard):
+        """A guard that is opened when rows are scored."""
 
+        opened: Any = None
 
-def no_threshold(path: Path) -> ThresholdNotSet:
-    """The error of a guard that cannot decide yet."""
-    return ThresholdNotSet(f"{path} has no threshold yet; first: {first_threshold(path)}")
+        def scored(self, X: Any, **settings: Any) -> Scored:
+            """Score rows, by the guard itself."""
+            self.opened = self.opened or opened(path, args)
+            scored: Scored = self.opened.scored(X, **settings)
+            return scored
+
+    guard = Calibrated(described(path))
+    if guard.calibration is None:
+        raise NotCalibrated(f"{path} has no calibration scores to compare with; first: {first_threshold(path)}")
+    return guard
 
 
 def first_threshold(path: Path) -> str:
@@ -99,15 +121,7 @@ def first_threshold(path: Path) -> str:
 
 
 class Document:
-    """What a guard's folder says of itself, read without Keras.
-
-    Attributes:
-        fields: of `detector.json`.
-        files: entries of the folder's files, by name.
-
-    Raises:
-        DetectorNotFound, NotADetector: see `demur.errors`.
-    """
+    """What a guard's folder says of itself, read without Keras: fields of `detector.json`, and files by name."""
 
     def __init__(self, path: Path) -> None:
         from demur.guards.folder import read_document
@@ -116,40 +130,36 @@ class Document:
             raise NotADetector(f"{path} is an exported guard, and this needs the folder that demur fit has saved")
         self.path = path
         self.fields, self.files = read_document(path)
+        self._inputs = self.fields.get("inputs") or {}
 
     @property
     def how(self) -> How:
         """How rows are made of a table."""
         from demur.rows.layout import Columns, from_json
 
-        inputs = self.fields.get("inputs") or {}
-        layout = from_json(inputs["classifier"]) if "classifier" in inputs else None
-        learned, scale = self.fields.get("table"), self.fields.get("scale")
-        if learned is not None:
-            return How(layout, dict(learned), scale)
-        # A detector that was fitted in Python has the kinds that its encoding learned.
-        encoded = {column["name"]: _encoded_kind(column) for column in inputs.get("encoder") or []}
-        return How(layout, encoded if isinstance(layout, Columns) and encoded else None, scale)
+        layout = from_json(self._inputs["classifier"]) if "classifier" in self._inputs else None
+        kinds, scale = self.fields.get("table"), self.fields.get("scale")
+        if kinds is None and isinstance(layout, Columns):
+            # A detector that was fitted in Python has the kinds that its encoding learned.
+            kinds = {}
+            for column in self._inputs.get("encoder") or []:
+                is_text = "categories" in column or "weights" in column
+                kinds[column["name"]] = TEXT if is_text else NUMBER if "mean" in column else OTHER
+        return How(layout, kinds or None, scale)
 
     @property
     def classes(self) -> int:
-        """How many classes there are.
-
-        Raises:
-            NotADetector: a demur that was too old has saved the guard.
-        """
-        inputs = self.fields.get("inputs") or {}
-        if "classes" not in inputs:
+        """How many classes there are; raises NotADetector if an old demur has saved the guard, without the number."""
+        if "classes" not in self._inputs:
             raise NotADetector(f"{self.path} does not tell how many classes there are: fit the guard again")
-        return int(inputs["classes"])
+        return int(self._inputs["classes"])
 
     @property
     def labels(self) -> "Classes":
         """What the classes are called."""
         from demur.rows.classes import Classes
 
-        count = (self.fields.get("inputs") or {}).get("classes")
-        return Classes.from_json((self.fields.get("classifier") or {}).get("classes"), count)
+        return Classes.from_json((self.fields.get("classifier") or {}).get("classes"), self._inputs.get("classes"))
 
     @property
     def state(self) -> Path | None:
@@ -161,16 +171,3 @@ class Document:
     def lacks_classifier(self) -> bool:
         """Whether the folder does not hold the whole classifier."""
         return "classifier" not in self.files or self.state is not None
-
-    def ask_for_classifier(self) -> str:
-        """What to do about a classifier that is not in the folder."""
-        if self.state is not None:
-            return (
-                f"{self.path} holds the weights of its classifier, a PyTorch module, and not the module: name what "
-                "makes it, --module MODULE:FUNCTION"
-            )
-        return f"{self.path} was saved without its classifier: name the classifier's file, --classifier FILE"
-
-
-def _encoded_kind(column: dict[str, Any]) -> str:
-    return TEXT if "categories" in column or "weights" in column else NUMBER if "mean" in column else OTHER

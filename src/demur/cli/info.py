@@ -1,15 +1,16 @@
 """`demur info`: what a guard, or an evaluation of one, is. Neither Keras nor onnxruntime is loaded."""
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur.cli.guards import described
 from demur.cli.options import Commands, add, add_command
 from demur.errors import CorruptEvaluation, DetectorNotFound, NotADetector
 
 if TYPE_CHECKING:
-    from demur.guards.description import Description
     from demur.summary import Summary
 
 DETECTOR, EVALUATION = "detector.json", "evaluation.json"
@@ -24,7 +25,7 @@ OTHERS = {
     ),
     "a page, made of an evaluation's JSON, which demur info takes": ".html .htm",
 }
-"""What other files are, by their suffixes."""
+"""What files of other suffixes are."""
 
 
 def register(commands: Commands) -> None:
@@ -48,9 +49,8 @@ def told(path: Path) -> "tuple[Summary, dict[str, Any]]":
     """What there is to know of a path, in words and for JSON.
 
     Raises:
-        DetectorNotFound: there is nothing.
-        NotADetector: it is something else.
-        CorruptDetector, CorruptEvaluation: it is damaged.
+        DetectorNotFound, NotADetector: there is nothing, or something else.
+        CorruptDetector, CorruptEvaluation: a file is damaged.
     """
     if not path.exists():
         raise DetectorNotFound(f"there is nothing at {path}: no such folder or file")
@@ -58,12 +58,14 @@ def told(path: Path) -> "tuple[Summary, dict[str, Any]]":
         path = path.parent
     if path.is_dir():
         if (path / DETECTOR).exists():
-            return _folder(path)
+            return _guard(path)
         if not (path / EVALUATION).exists():
-            raise NotADetector(_nothing_in(path))
+            inside = sorted(str(found.parent) for found in path.glob(f"*/{DETECTOR}"))
+            hint = f"; name one of the guards in it: {', '.join(inside[:MOST])}" if inside else ""
+            raise NotADetector(f"{path} holds no {DETECTOR}, as the folder of a guard does, and no {EVALUATION}{hint}")
         path /= EVALUATION
     if path.suffix.lower() == ".onnx":
-        return _exported(path)
+        return _guard(path)
     if path.suffix.lower() == ".json":
         return _evaluation(path)
     for what, suffixes in OTHERS.items():
@@ -75,51 +77,44 @@ def told(path: Path) -> "tuple[Summary, dict[str, Any]]":
     )
 
 
-def _nothing_in(path: Path) -> str:
-    """That a folder is no guard's, and which folders in it are."""
-    inside = sorted(str(found.parent) for found in path.glob(f"*/{DETECTOR}"))
-    hint = f"; name one of the guards in it: {', '.join(inside[:MOST])}" if inside else ""
-    return f"{path} holds no {DETECTOR}, as the folder of a guard does, and no {EVALUATION}{hint}"
+def _guard(path: Path) -> "tuple[Summary, dict[str, Any]]":
+    from demur.guards.facts import as_record, facts
+    from demur.summary import Summary
+
+    guard = described(path)
+    how, files, record = _in_folder(path) if path.is_dir() else _in_file(path)
+    summary = Summary(f"{path}: a guard, {guard.detector}, {how}", {**facts(guard), "files": files})
+    return summary, {"kind": "guard", "path": str(path), **as_record(guard), "files": record}
 
 
-def _folder(path: Path) -> "tuple[Summary, dict[str, Any]]":
+def _in_folder(path: Path) -> tuple[str, str, dict[str, Any]]:
+    """How a guard is saved, in words and for JSON."""
     from demur.calibration.wording import size
-    from demur.guards.folder import described, read_document, verified
+    from demur.guards.folder import read_document, verified
 
-    guard, (_, entries) = described(path), read_document(path)
+    _, entries = read_document(path)
     files = {name: verified(path, entry) for name, entry in entries.items()} | {"description": path / DETECTOR}
     sizes = {name: file.stat().st_size for name, file in files.items()}
     listed = ", ".join(f"{name} {size(sizes[name])}" for name in sorted(sizes, key=lambda name: -sizes[name]))
-    inside = "classifier" not in files, files.get("classifier", path).suffix == ".safetensors"
-    held = "is not among them" if inside[0] else "has its weights alone among them" if inside[1] else ""
-    where = f"; the classifier {held}" if held else ""
+    if "classifier" not in files:
+        listed += "; the classifier is not among them"
+    elif files["classifier"].suffix == ".safetensors":
+        listed += "; the classifier has its weights alone among them"
     record = {
         name: {"file": file.name, "bytes": sizes[name], "sha256": entries.get(name, {}).get("sha256")}
         for name, file in files.items()
     }
-    return _told(path, "saved in a folder", guard, f"{size(sum(sizes.values()))}: {listed}{where}", record)
+    return "saved in a folder", f"{size(sum(sizes.values()))}: {listed}", record
 
 
-def _exported(path: Path) -> "tuple[Summary, dict[str, Any]]":
-    import hashlib
-
+def _in_file(path: Path) -> tuple[str, str, dict[str, Any]]:
     from demur.calibration.wording import size
-    from demur.guards.description import described, read
+    from demur.guards.description import read
 
-    guard, contents = described(path), read(path)
+    contents = read(path)
     digest = hashlib.sha256(contents).hexdigest()
     record = {"guard": {"file": path.name, "bytes": len(contents), "sha256": digest}}
-    return _told(path, "exported as one file", guard, f"{size(len(contents))}, SHA-256 {digest[:12]}", record)
-
-
-def _told(
-    path: Path, how: str, guard: "Description", files: str, record: dict[str, Any]
-) -> "tuple[Summary, dict[str, Any]]":
-    from demur.guards.facts import as_record, facts
-    from demur.summary import Summary
-
-    summary = Summary(f"{path}: a guard, {guard.detector}, {how}", {**facts(guard), "files": files})
-    return summary, {"kind": "guard", "path": str(path), **as_record(guard), "files": record}
+    return "exported as one file", f"{size(len(contents))}, SHA-256 {digest[:12]}", record
 
 
 def _evaluation(path: Path) -> "tuple[Summary, dict[str, Any]]":
@@ -129,15 +124,7 @@ def _evaluation(path: Path) -> "tuple[Summary, dict[str, Any]]":
         found = Evaluation.from_json(path)
     except CorruptEvaluation as error:
         raise CorruptEvaluation(f"{error}. It takes what demur evaluate or evaluation.to_json wrote") from error
-    record = {
-        "kind": "evaluation",
-        "path": str(path),
-        "detector": found.detector,
-        "classifier": found.classifier,
-        "rows": found.rows,
-        "seconds": found.seconds,
-        "versions": found.versions,
-        "sentences": found.sentences(),
-        "threats": found.records(),
-    }
-    return found.summary(), record
+    names = ("detector", "classifier", "rows", "seconds", "versions")
+    told = {name: getattr(found, name) for name in names}
+    record = {"kind": "evaluation", "path": str(path), **told}
+    return found.summary(), {**record, "sentences": found.sentences(), "threats": found.records()}

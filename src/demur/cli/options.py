@@ -16,7 +16,7 @@ from demur.cli.signatures import parameters
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001
 """What `add_subparsers` returns; argparse has no public name for it."""
 Container: TypeAlias = "argparse._ActionsContainer"  # noqa: SLF001
-"""A parser, or a group of options of one."""
+"""A parser, or a group of options in a parser."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,50 +43,45 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(
-    commands: Commands, run: Callable[[argparse.Namespace], int], name: str | None = None, text: str | None = None
+    commands: Commands,
+    run: Callable[[argparse.Namespace], int],
+    *specs: str,
+    name: str | None = None,
+    text: str | None = None,
 ) -> Parser:
-    """Add a command that is named and described as the function which carries it out; `args.parser` is its parser.
+    """Add a command, with the name and the docstring of the function which carries it out, or with others.
 
-    Args:
-        commands: of the command line.
-        run: the function.
-        name: another name than the function's.
-        text: another description than the function's docstring; the first line is what the list of commands says.
+    The first line of the docstring is what the list of commands says; the specs are as those of `add`. `args.parser`
+    becomes the command's parser.
     """
     first, _, rest = (text or run.__doc__ or "").partition("\n")
     name = name or run.__name__.replace("_", "-")
     summary = f"{first[:1].lower()}{first[1:]}".removesuffix(".")
     parser = commands.add_parser(name, help=summary, description=f"{first} {' '.join(rest.split())}")
     parser.set_defaults(run=run, parser=parser)
+    add(parser, *specs)
     return parser
 
 
 def add(to: Container, *specs: str, **settings: Any) -> None:
     """Add arguments and options that are written down as they are shown.
 
-    Args:
-        to: the parser or the group.
-        specs: "-o --out FILE: help", "--quiet: help" for one that takes no value, or "folder FOLDER: help" for an
-            argument. The name of the value says how it is read: N is a whole number; FILE, FOLDER and so on are paths.
-        settings: those of `add_argument`, of each.
+    A spec is "-o --out FILE: help", "--quiet: help" for a flag, or "folder FOLDER: help" for an argument. The name of
+    the value says how it is read, as in `TYPES`; FILE, FOLDER and so on are paths. The settings are `add_argument`'s.
     """
     for spec in specs:
-        _add(to, spec, dict(settings))
-
-
-def _add(to: Container, spec: str, settings: dict[str, Any]) -> None:
-    head, _, text = spec.partition(": ")
-    names = [word for word in head.split() if word.startswith("-")] or head.split()[:1]
-    value = head.split()[-1]
-    if "action" not in settings and value == names[-1]:
-        settings["action"] = "store_true"
-    elif value != names[-1]:
-        settings.setdefault("metavar", value)
-    if value == "N":
-        settings.setdefault("type", whole_number)
-    elif re.fullmatch(r"(FILE|FOLDER|GUARD|CLASSIFIER|EVALUATION)(\.\w+)?", value):
-        settings.setdefault("type", Path)
-    to.add_argument(*names, help=_with_default(text, settings.get("default")).replace("%", "%%"), **settings)
+        head, _, text = spec.partition(": ")
+        names = [word for word in head.split() if word.startswith("-")] or head.split()[:1]
+        value, own = head.split()[-1], dict(settings)
+        if "action" not in own and value == names[-1]:
+            own["action"] = "store_true"
+        elif value != names[-1]:
+            own.setdefault("metavar", value)
+        if value in TYPES:
+            own.setdefault("type", TYPES[value])
+        elif re.fullmatch(r"(FILE|FOLDER|GUARD|CLASSIFIER|EVALUATION)(\.\w+)?", value):
+            own.setdefault("type", Path)
+        to.add_argument(*names, help=_with_default(text, own.get("default")).replace("%", "%%"), **own)
 
 
 def _with_default(text: str, default: Any) -> str:
@@ -98,36 +93,32 @@ def _with_default(text: str, default: Any) -> str:
 def derive(to: Container, source: str, *specs: str, **settings: Any) -> None:
     """Add options that set parameters: names, defaults, kinds of values and help are the parameters' own.
 
-    A flag that is on by default becomes an option "--no-...", and one that takes several values may be repeated.
-
-    Args:
-        to: the parser or the group.
-        source: whose parameters, by the name in `signatures.SOURCES`.
-        specs: "name", "name VALUE" to call the value so, and "name VALUE: help" where the docstring speaks of Python.
-        settings: those of `add_argument` that are not the parameters'; `default=None` tells what is not given.
+    A flag that is on by default becomes an option "--no-...", and an option that takes several values may be repeated.
+    The parameters are those of `source`, a name in `signatures.SOURCES`. A spec is "name", "name VALUE" to call the
+    value so, or "name VALUE: help" where the docstring speaks of Python. The settings are `add_argument`'s, in the
+    place of the parameters' own; `default=None` tells what is not given.
     """
     for spec in specs:
         head, _, text = spec.partition(": ")
         name, *value = head.split()
         parameter = parameters(source)[name]
-        own: dict[str, Any] = {"dest": name, "default": parameter.default, "action": "store"}
+        default = parameter.default
+        own: dict[str, Any] = {"dest": name, "default": default, "action": "store"}
         option = f"--{name.replace('_', '-')}"
         kinds = re.split(r"\W+", parameter.kind)
         if "bool" in kinds:
-            own["action"] = "store_false" if parameter.default else "store_true"
-            option = option.replace("--", "--no-") if parameter.default else option
+            own["action"] = "store_false" if default else "store_true"
+            option = option.replace("--", "--no-") if default else option
         elif "tuple" in kinds:
             own |= {"action": "append", "default": []}
             option = option.removesuffix("s")
         elif kinds[0] == "Literal":
             own["choices"] = re.findall(r"'([^']+)'", parameter.kind)
         elif "int" in kinds:
-            own["type"] = natural_number if parameter.default == 0 else whole_number
-        elif "float" in kinds:
-            own["type"] = float
-        elif "str" in kinds:
-            own["type"] = str
-        text = _with_default(text or parameter.text, parameter.default)
+            own["type"] = natural_number if default == 0 else whole_number
+        elif "float" in kinds or "str" in kinds:
+            own["type"] = float if "float" in kinds else str
+        text = _with_default(text or parameter.text, default)
         add(to, f"{' '.join([option, *value])}: {text}", **own | settings)
 
 
@@ -142,49 +133,75 @@ def name_of(spec: str) -> str:
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are not None."""
+    """The options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 
+
+# Values ---------------------------------------------------------------------------------------------------------------
+
+
+def names_in(text: str | None) -> list[str] | None:
+    """Names with commas between them; a name that holds a comma stands in quotation marks, as in CSV."""
+    return None if text is None else [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
+
+
+def number(text: str, what: str, allows: Callable[[float], bool], kind: type[float] = float) -> float:
+    """Read a finite number of some kind."""
+    try:
+        found = kind(text)
+    except ValueError:
+        found = math.nan
+    if not (math.isfinite(found) and allows(found)):
+        raise argparse.ArgumentTypeError(f"must be {what}; got {text!r}")
+    return found
+
+
+def whole_number(text: str, least: int = 1) -> int:
+    """Read a whole number."""
+    return int(number(text, f"a whole number of at least {least}", lambda found: found >= least, int))
+
+
+def natural_number(text: str) -> int:
+    """Read a whole number of at least 0."""
+    return whole_number(text, 0)
+
+
+def scale_factor(text: str) -> float:
+    """Read a finite number other than 0."""
+    return number(text, "a finite number other than 0", lambda factor: factor != 0)
+
+
+TYPES: dict[str, Callable[[str], Any]] = {"N": whole_number, "FACTOR": scale_factor, "EPSILON": float, "RADIUS": float}
+"""How values of these names are read."""
 
 # Options of several commands ------------------------------------------------------------------------------------------
 
 FILES = ".npy; .npz and an array in it; a table, .csv, .tsv or .parquet"
-
-
-def add_folder(parser: Container) -> None:
-    """Add the argument that names a saved detector."""
-    add(parser, "folder FOLDER: the guard's folder, as demur fit has saved it")
+FOLDER = "folder FOLDER: the guard's folder, as demur fit has saved it"
+COLUMN = (
+    "--column NAME,...: the columns of a table that a row is made of, in order; default: those that the guard or the "
+    "classifier knows, otherwise all but --id and --label-column"
+)
+ID = "--id NAME,...: columns that name the rows: kept in --out, and no part of the rows"
+SCALE = (
+    "--scale FACTOR: multiply the data by this, as float32 (0.00392157 takes bytes to 0..1); the guard remembers what "
+    "demur fit was told, and 1 leaves data as they are"
+)
+SCORES = (
+    "--scores FILE[:KEY]: scores that are ready, in place of rows: an array or a column, by default instance_score, as "
+    "demur score writes it. Neither Keras nor the classifier is loaded",
+    "--predicted FILE[:KEY]: with --scores, the classes that the classifier predicted, for a guard with a threshold "
+    "for each; default: the column no_defense beside the scores",
+)
 
 
 def add_data(parser: Container, what: str, batch_size: int | None, *, required: bool = True) -> None:
     """Add the options that say which rows to work on, and how."""
     add(parser, f"--data FILE[:KEY]: {what}: {FILES}", required=required)
-    add_columns(parser)
+    add(parser, COLUMN, ID, SCALE)
     steps = "rows a step" + ("; default: 256, or what memory allows" if batch_size is None else "")
     add(parser, f"--batch-size N: {steps}", default=batch_size)
     add(parser, "--quiet: no progress bar")
-
-
-def add_columns(parser: Container, *, ids: bool = True) -> None:
-    """Add the options that say how rows are made of what is in a file."""
-    add(
-        parser,
-        "--column NAME,...: the columns of a table that a row is made of, in order; default: those that the guard or "
-        "the classifier knows, otherwise all but --id and --label-column",
-    )
-    if ids:
-        add(parser, "--id NAME,...: columns that name the rows: kept in --out, and no part of the rows")
-    add_scale(parser)
-
-
-def add_scale(parser: Container) -> None:
-    """Add the option that scales data."""
-    add(
-        parser,
-        "--scale FACTOR: multiply the data by this, as float32 (0.00392157 takes bytes to 0..1); the guard remembers "
-        "what demur fit was told, and 1 leaves data as they are",
-        type=scale_factor,
-    )
 
 
 def add_labels(parser: Parser, what: str, *, required: bool = False) -> None:
@@ -192,17 +209,6 @@ def add_labels(parser: Parser, what: str, *, required: bool = False) -> None:
     which = parser.add_mutually_exclusive_group(required=required)
     labels = f"--labels FILE[:KEY]: {what}: an array, or a column of a table"
     add(which, labels, "--label-column NAME: the same, in a column of the data")
-
-
-def add_scores(parser: Container) -> None:
-    """Add the options for scores that are ready."""
-    add(
-        parser,
-        "--scores FILE[:KEY]: scores that are ready, in place of rows: an array or a column, by default "
-        "instance_score, as demur score writes it. Neither Keras nor the classifier is loaded",
-        "--predicted FILE[:KEY]: with --scores, the classes that the classifier predicted, for a guard with a "
-        "threshold for each; default: the column no_defense beside the scores",
-    )
 
 
 def add_bounds(parser: Container, what: str) -> None:
@@ -226,34 +232,29 @@ def add_module_and_trust(group: Container) -> None:
         "--module MODULE:FUNCTION: for .safetensors: what makes the PyTorch module, without arguments; it is "
         "imported, from the current folder too",
     )
-    add(
-        group,
-        "--trust TYPE: for .skops: a type in the file that skops does not trust by itself, and you do; may be repeated",
-        action="append",
-        default=[],
+    trust = (
+        "--trust TYPE: for .skops: a type in the file that skops does not trust by itself, and you do; may be repeated"
     )
+    add(group, trust, action="append", default=[])
 
 
 # What comes next ------------------------------------------------------------------------------------------------------
 
 
-def show_next(args: argparse.Namespace, when: str, command: str, data: str = "", more: str = "") -> None:
-    """Print what to do next, with the same kind of file and the same classifier.
+def show_next(args: argparse.Namespace, when: str, command: str, path: Path, data: str = "", more: str = "") -> None:
+    """Print the command to run next on what this one has written to the path.
 
-    Args:
-        args: of this command.
-        when: and with what.
-        command: to run.
-        data: what the next command's data is called; none for a command that takes none.
-        more: options that come last.
+    The data of the next command, if it takes any, are a file of the kind that this one has read, and its classifier is
+    the same.
     """
+    command += f" {shlex.quote(str(path))}"
     if data:
         command += f" --data {data}{suffix_of(args.data)}{classifier_options(args)}"
     print(f"next, {when}:\n  demur {command}{more}")
 
 
 def suffix_of(data: str | None) -> str:
-    """The suffix of a table; .npz for arrays, which others are likely to lie beside, and its key."""
+    """The suffix of a table; .npz for arrays, which others are likely to lie beside, and the array's key."""
     found = re.search(r"\.(csv|tsv|parquet|parq|pq)(\.gz)?(?=:|$)", data or "", re.IGNORECASE)
     key = re.search(r"\.npz(:\w+)$", data or "", re.IGNORECASE)
     return found[0] if found else f".npz{key[1] if key else ''}"
@@ -270,42 +271,3 @@ def classifier_options(args: argparse.Namespace) -> str:
     for name in args.trust:
         named += ["--trust", name]
     return "".join(f" {shlex.quote(part)}" for part in named)
-
-
-# Values ---------------------------------------------------------------------------------------------------------------
-
-
-def names_in(text: str | None) -> list[str] | None:
-    """Names with commas between them; one that holds a comma in quotation marks, as in CSV."""
-    return None if text is None else [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
-
-
-def whole_number(text: str, least: int = 1) -> int:
-    """Read a whole number."""
-    return int(number(text, f"a whole number of at least {least}", lambda found: found >= least, int))
-
-
-def natural_number(text: str) -> int:
-    """Read a whole number of at least 0."""
-    return whole_number(text, 0)
-
-
-def length(text: str) -> int | str:
-    """Read a number of inputs, or a time such as 10min."""
-    return int(text) if text.isdigit() else text
-
-
-def number(text: str, what: str, allows: Callable[[float], bool], kind: type[float] = float) -> float:
-    """Read a finite number of some kind."""
-    try:
-        found = kind(text)
-    except ValueError:
-        found = math.nan
-    if not (math.isfinite(found) and allows(found)):
-        raise argparse.ArgumentTypeError(f"must be {what}; got {text!r}")
-    return found
-
-
-def scale_factor(text: str) -> float:
-    """Read a finite number other than 0."""
-    return number(text, "a finite number other than 0", lambda factor: factor != 0)

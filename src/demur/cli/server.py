@@ -50,7 +50,7 @@ GROUPS = {
         "shutdown_seconds S",
     ),
 }
-"""Options by their groups in the help: those of `Settings`, which are explained there, and two of the command alone."""
+"""Options by their groups in the help: of `Settings`, where they are explained, and two of the command alone."""
 SETTINGS = [spec for specs in GROUPS.values() for spec in specs if not spec.startswith("--")]
 
 
@@ -100,11 +100,14 @@ def serve(args: argparse.Namespace) -> int:
         args.parser.error("--classifier is for a single PATH")
     from demur.serve.launch import check_packages, listening
     from demur.serve.launch import run as run_here
+    from demur.serve.serving.models import named
     from demur.serve.settings import Settings
     from demur.serve.supervisor import Supervisor
 
     check_packages()
-    classifier = outside_classifier(args)
+    folders = [path for _, path in map(named, args.paths) if path.is_dir()]
+    classifiers = [classifier_file(path, args) for path in folders]
+    classifier = classifiers[0] if len(classifiers) == 1 else None
     state = args.state or (usual_state(args.port) if args.monitor else None)
     chosen = values(args, SETTINGS) | {
         "paths": args.paths if args.name is None else [f"{args.name}={path}" for path in args.paths],
@@ -113,23 +116,11 @@ def serve(args: argparse.Namespace) -> int:
         "trust": args.trust,
         "state": None if state is None else str(state),
     }
-    settings = Settings(**{name: _fixed(value) for name, value in chosen.items()})
+    frozen: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in chosen.items()}
+    settings = Settings(**frozen)
     if args.no_supervisor:
         return run_here(settings, listening(settings))
     return Supervisor(settings).run()
-
-
-def outside_classifier(args: argparse.Namespace) -> Path | None:
-    """The file of the classifier that a single guard, a folder, was saved without.
-
-    Raises:
-        WrongClassifier: no file is named.
-    """
-    from demur.serve.serving.models import named
-
-    folders = [path for _, path in map(named, args.paths) if path.is_dir()]
-    files = [classifier_file(path, args) for path in folders]
-    return files[0] if len(files) == 1 else None
 
 
 def usual_state(port: int) -> Path | None:
@@ -146,10 +137,6 @@ def usual_state(port: int) -> Path | None:
         print("demur: what the drift monitors know will not survive a restart: name a folder, --state", file=sys.stderr)
         return None
     return folder
-
-
-def _fixed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _number_for(name: str, kind: type[float]) -> Callable[[str], float]:

@@ -16,7 +16,7 @@ SOURCES = {
     "calibrate_accuracy": ("drift/accuracy.py", "calibrate_accuracy"),
     "test": ("drift/batch.py", "test"),
     "Monitor": ("drift/monitor.py", "Monitor"),
-    "score": ("batch/scoring.py", "score"),
+    "score": ("batch/job.py", "score"),
     "evaluate": ("evaluation/run.py", "evaluate"),
     "demo": ("demo.py", "main"),
 }
@@ -24,12 +24,9 @@ SOURCES = {
 
 
 class Parameter(NamedTuple):
-    """A parameter of a function, or a field of a class.
+    """A parameter of a function, or a field of a class: its annotation, its default, and a sentence of the docstring.
 
-    Attributes:
-        kind: its annotation, as it is written.
-        default: None where it has none, or one that is not written as a literal.
-        text: the first sentence of what the docstring says of it.
+    The default is None where there is none, or where it is not written as a literal.
     """
 
     kind: str
@@ -39,11 +36,11 @@ class Parameter(NamedTuple):
 
 @functools.cache
 def parameters(source: str) -> dict[str, Parameter]:
-    """The parameters of what SOURCES names, by name: of a class, those of its `__init__`, or else its fields."""
+    """The parameters of a function, or of a class: those of `__init__`, or else the fields; `source` is in SOURCES."""
     path, place = SOURCES[source]
     node: Any = _parsed(path)
     assigned = [one for one in node.body if isinstance(one, ast.Assign)]
-    aliases = {target.id: one.value for one in assigned for target in one.targets if isinstance(target, ast.Name)}
+    aliases = {ast.unparse(one.targets[0]): one.value for one in assigned}
     for name in place.split("."):
         node = _inside(node, name)
     texts = _texts(ast.get_docstring(node, clean=False) or "")
@@ -58,10 +55,9 @@ def parameters(source: str) -> dict[str, Parameter]:
         defaults = [*node.args.defaults, *node.args.kw_defaults]
         defaults = [None] * (len(names) - len(defaults)) + defaults
         found = [(one.arg, one.annotation, value) for one, value in zip(names, defaults, strict=True)]
-    return {
-        name: Parameter(_kind(annotation, aliases), _value(default), texts.get(name, ""))
-        for name, annotation, default in found
-    }
+    kinds = {name: "" if kind is None else ast.unparse(kind) for name, kind, _ in found}
+    kinds = {name: ast.unparse(aliases[kind]) if kind in aliases else kind for name, kind in kinds.items()}
+    return {name: Parameter(kinds[name], _value(default), texts.get(name, "")) for name, _, default in found}
 
 
 @functools.cache
@@ -74,13 +70,6 @@ def _inside(node: Any, name: str) -> Any:
     kinds = (ast.ClassDef, ast.FunctionDef)
     found = [one for one in node.body if isinstance(one, kinds) and one.name == name]
     return found[0] if found or name != "__init__" else node
-
-
-def _kind(annotation: Any, aliases: dict[str, Any]) -> str:
-    """An annotation as text; for the name of a type that the same file defines, that type."""
-    if annotation is None:
-        return ""
-    return ast.unparse(aliases.get(annotation.id, annotation) if isinstance(annotation, ast.Name) else annotation)
 
 
 def _value(default: Any) -> Any:

@@ -1,7 +1,7 @@
 """Tables of the command line: CSV and Parquet files, whose columns keep their kinds from one file to the next.
 
 A guard remembers, of the columns that its rows were made of, whether they hold whole numbers, numbers, truth values,
-text, or numbers that stand for categories; what is read later is read so. A CSV file says nothing of that by itself.
+text, or numbers that stand for categories. Later files are read with these kinds: a CSV file does not tell them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
-from demur.extras import extra
+from demur.extras import imported
 
 WHOLE, NUMBER, TRUTH, TEXT, CODE, OTHER = "whole", "number", "truth", "text", "code", "other"
 """Kinds of columns. A code is a number that stands for a category; other columns stay as the file has them."""
-
+DESCRIBED = {
+    TRUTH: "truth values",
+    WHOLE: "whole numbers",
+    NUMBER: "numbers",
+    TEXT: "text",
+    CODE: "numbers that stand for categories",
+}
+ARROW = {TRUTH: "bool", WHOLE: "int64", NUMBER: "double", TEXT: "string"}
+"""Arrow's names of types."""
 MISSING = ["", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]
-"""What stands for a missing value in a CSV file, as pandas has it."""
+"""What stands for a missing value in a CSV file, as for pandas."""
 CSV, PARQUET = (".csv", ".csv.gz", ".tsv", ".tsv.gz"), (".parquet", ".parq", ".pq")
 SUFFIXES = (*CSV, *PARQUET)
 
 
 def read_table(path: Path, kinds: Mapping[str, str] | None = None) -> Any:
-    """Read a table as a `pyarrow.Table`; without columns that have no name of their own, such as pandas' index.
+    """Read a CSV or Parquet file as a `pyarrow.Table`; without columns that have no name, such as pandas' index.
 
-    Args:
-        path: a CSV or Parquet file.
-        kinds: of columns, by name; of the others the file, or what is in it, tells.
+    The kinds of columns that are not given follow from the file.
 
     Raises:
         WrongType: the file is damaged, or a column is of another kind than it was.
@@ -40,9 +46,7 @@ def read_table(path: Path, kinds: Mapping[str, str] | None = None) -> Any:
     twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if twice:
         raise WrongType(f"{path} has more than one column {', '.join(twice)}: rename or drop all but one")
-    known = kinds or {}
-    columns = {name: typed(table[name], known.get(name), name, guess=is_csv) for name in table.column_names}
-    return arrow.table(columns)
+    return _typed_table(table, kinds or {}, guess=is_csv)
 
 
 def table_of(records: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Any:
@@ -56,7 +60,7 @@ def table_of(records: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> 
         table = arrow.Table.from_pylist(list(records))
     except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
         raise WrongType(f"rows must be objects whose columns each hold one type: {error}") from error
-    return arrow.table({name: typed(table[name], kinds.get(name), name) for name in table.column_names})
+    return _typed_table(table, kinds)
 
 
 def kinds_of(table: Any) -> dict[str, str]:
@@ -65,13 +69,8 @@ def kinds_of(table: Any) -> dict[str, str]:
 
 
 def frame_of(table: Any) -> Any:
-    """A table as a pandas DataFrame; text, and numbers that stand for categories, as pandas' categories.
-
-    Raises:
-        MissingExtra: pandas is not installed.
-    """
-    with extra("pandas", "tables"):
-        import pandas  # noqa: F401
+    """A table as a pandas DataFrame; text, and numbers that stand for categories, as pandas' categories."""
+    imported("pandas", "tables")
     frame = table.to_pandas(ignore_metadata=True)
     for name, kind in kinds_of(table).items():
         if kind == TEXT:
@@ -79,45 +78,30 @@ def frame_of(table: Any) -> Any:
     return frame
 
 
-def typed(column: Any, kind: str | None, name: str, *, guess: bool = False) -> Any:
-    """A column of a kind.
+def check_columns(table: Any, names: Sequence[str], path: Path) -> None:
+    """Raise ShapeMismatch unless a table has columns of these names."""
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise ShapeMismatch(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
 
-    Args:
-        column: a `pyarrow.ChunkedArray`.
-        kind: what it must be; None for what it is.
-        name: of the column, for messages.
-        guess: whether text without a known kind is numbers or truth values if all of it can be read so.
+
+def values_of(table: Any, name: str, path: Path, *, missing: bool = False) -> Any:
+    """One column of a `pyarrow.Table` as an array: of numbers, or of the text as it is.
 
     Raises:
-        WrongType: it holds something else.
+        ShapeMismatch: there is no such column.
+        InvalidSetting: a value is missing, and none may be.
     """
-    arrow = arrow_module()
-    found = _kind(column.type)
-    if kind is None and guess and found == TEXT:
-        return next(
-            made for made in (_read_as(column, one) for one in (TRUTH, WHOLE, NUMBER, TEXT)) if made is not None
-        )
-    kind = kind or found
-    if kind == OTHER or (kind == found and not arrow.types.is_null(column.type) and found != NUMBER):
-        return column
-    tried = (WHOLE, NUMBER) if kind == WHOLE else (kind,)
-    made = next((made for made in (_read_as(column, one) for one in tried) if made is not None), None)
-    if made is None:
-        raise WrongType(
-            f"column {name} held {_described(kind)} when the guard learned, and now holds {_example(column, tried[-1])}"
-        )
-    return made
+    check_columns(table, [name], path)
+    column = table[name]
+    if column.null_count and not missing:
+        raise InvalidSetting(f"column {name} of {path} has no value in {column.null_count} of {len(column)} rows")
+    return _plain(column).to_numpy()
 
 
 def arrow_module() -> Any:
-    """Import pyarrow.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    with extra("pyarrow", "tables"):
-        import pyarrow
-    return pyarrow
+    """Import pyarrow; raises MissingExtra where it is missing."""
+    return imported("pyarrow", "tables")
 
 
 def _csv(path: Path) -> Any:
@@ -146,7 +130,35 @@ def _parquet(path: Path) -> Any:
     return table.select([name for name in table.column_names if name not in index])
 
 
+def _typed_table(table: Any, kinds: Mapping[str, str], *, guess: bool = False) -> Any:
+    names = table.column_names
+    return arrow_module().table({name: _typed(table[name], kinds.get(name), name, guess=guess) for name in names})
+
+
+def _typed(column: Any, kind: str | None, name: str, *, guess: bool) -> Any:
+    """A column as one of a kind; None for the kind that it is of.
+
+    With `guess`, text without a known kind becomes numbers or truth values if all of it can be read so. Raises
+    WrongType if the column holds something else; the message calls the column `name`.
+    """
+    found = _kind(column.type)
+    if kind is None and guess and found == TEXT:
+        kinds: Sequence[str] = (TRUTH, WHOLE, NUMBER, TEXT)
+    else:
+        kind = kind or found
+        if kind == OTHER or (kind == found and not arrow_module().types.is_null(column.type) and found != NUMBER):
+            return column
+        kinds = (WHOLE, NUMBER) if kind == WHOLE else (kind,)
+    for one in kinds:
+        made = _read_as(column, one)
+        if made is not None:
+            return made
+    example = _example(column, kinds[-1])
+    raise WrongType(f"column {name} held {DESCRIBED[kind or TEXT]} when the guard learned, and now holds {example}")
+
+
 def _kind(kind: Any) -> str:
+    """The kind of columns of an Arrow type."""
     types = arrow_module().types
     if types.is_boolean(kind):
         return TRUTH
@@ -160,40 +172,34 @@ def _kind(kind: Any) -> str:
     return TEXT if is_text else OTHER
 
 
+def _plain(column: Any) -> Any:
+    """A column without Arrow's coding of repeated values."""
+    return column.cast(column.type.value_type) if arrow_module().types.is_dictionary(column.type) else column
+
+
 def _read_as(column: Any, kind: str) -> Any:
     """A column as one of a kind; None if it cannot be."""
     arrow = arrow_module()
     from pyarrow import compute
 
     is_text = _kind(column.type) == TEXT
-    if is_text and arrow.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if is_text and kind != TEXT:
-        column = compute.utf8_trim_whitespace(column)
+    if is_text:
+        column = _plain(column)
+        column = column if kind == TEXT else compute.utf8_trim_whitespace(column)
     if kind == TRUTH and is_text:
         words = compute.is_in(column, arrow.array(["True", "False", "TRUE", "FALSE", "true", "false"], column.type))
         if column.null_count == len(column) or not compute.all(compute.or_(words, compute.is_null(column))).as_py():
             return None
         column = compute.utf8_lower(column)
     if kind == WHOLE and column.null_count == len(column):
-        return None  # nothing tells: numbers
+        return None  # without a value nothing tells: numbers
     try:
         if kind == CODE:
             whole = _read_as(column, WHOLE)
             return (column.cast("double") if whole is None else whole).dictionary_encode()
-        return column.cast({TRUTH: "bool", WHOLE: "int64", NUMBER: "double", TEXT: "string"}[kind])
+        return column.cast(ARROW[kind])
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
         return None
-
-
-def _described(kind: str) -> str:
-    return {
-        TRUTH: "truth values",
-        WHOLE: "whole numbers",
-        NUMBER: "numbers",
-        TEXT: "text",
-        CODE: "numbers that stand for categories",
-    }[kind]
 
 
 def _example(column: Any, kind: str) -> str:
@@ -202,32 +208,3 @@ def _example(column: Any, kind: str) -> str:
         if part is not None and _read_as(arrow_module().chunked_array([[part]]), kind) is None:
             return f"{part!r} in row {number}"
     return str(column.type)
-
-
-def check_columns(table: Any, names: Sequence[str], path: Path) -> None:
-    """Raise ShapeMismatch unless a table has columns of these names."""
-    missing = [name for name in names if name not in table.column_names]
-    if missing:
-        raise ShapeMismatch(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
-
-
-def values_of(table: Any, name: str, path: Path, *, missing: bool = False) -> Any:
-    """One column as an array: of numbers, or of the text as it is.
-
-    Args:
-        table: a `pyarrow.Table`.
-        name: of the column.
-        path: of the file, for messages.
-        missing: whether values may be missing.
-
-    Raises:
-        ShapeMismatch: there is no such column.
-        InvalidSetting: a value is missing.
-    """
-    check_columns(table, [name], path)
-    column = table[name]
-    if column.null_count and not missing:
-        raise InvalidSetting(f"column {name} of {path} has no value in {column.null_count} of {len(column)} rows")
-    if arrow_module().types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.to_numpy()

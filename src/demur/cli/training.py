@@ -1,18 +1,21 @@
 """`demur fit`: a detector, trained on normal data."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from demur.cli import options
-from demur.cli.data import How, data_of, how_for
+from demur.cli.data import Data, How, data_of, how_for
 from demur.cli.files import check_writable
 from demur.cli.guards import load_model
 from demur.errors import InvalidSetting
 from demur.starting import check_there
 
+CLASSIFIER = (
+    "classifier CLASSIFIER: its file: .keras, .onnx, .skops (scikit-learn), .json or .ubj (XGBoost), .txt (LightGBM) "
+    "or .safetensors (PyTorch, with --module). Reading them runs no code in them"
+)
 AE, DISTILLATION, COPY = "adversarial-ae", "model-distillation", "copy"
 DIVERGENCES = ("kld", "xent", "jeffreys")
 SETTINGS = (
@@ -26,19 +29,14 @@ SETTINGS = (
     "data_type TEXT",
     "seed N: of the companion's first weights and the order of the training rows",
 )
-"""What `__init__` takes of both detectors."""
+"""Settings of both detectors."""
 SHOWN = 8
-"""Columns that are named."""
+"""How many columns are named."""
 
 
 def register(commands: options.Commands) -> None:
     """Add the command to the parser."""
-    parser = options.add_command(commands, fit)
-    options.add(
-        parser,
-        "classifier CLASSIFIER: its file: .keras, .onnx, .skops (scikit-learn), .json or .ubj (XGBoost), .txt "
-        "(LightGBM) or .safetensors (PyTorch, with --module). Reading them runs no code in them",
-    )
+    parser = options.add_command(commands, fit, CLASSIFIER)
     options.add_data(parser, "normal data to train on", batch_size=128)
     options.add(parser, "--out FOLDER: where to save the detector", required=True)
     options.add(parser, "--label-column NAME: a column of the data that is no part of the rows: no labels are needed")
@@ -50,20 +48,16 @@ def register(commands: options.Commands) -> None:
         choices=[AE, DISTILLATION],
     )
     options.derive(parser, "fit", "epochs N: passes over the data")
-    more: dict[str, dict[str, Any]] = {
-        "loss_type": {"choices": DIVERGENCES},
-        "score_type": {"choices": DIVERGENCES},
-        "classes": {"type": class_list},
-        "on_invalid": {"choices": ("raise", "flag")},
-    }
+    choices = {"loss_type": DIVERGENCES, "score_type": DIVERGENCES, "on_invalid": ("raise", "flag")}
     for spec in SETTINGS:
-        options.derive(parser, "detector", spec, **more.get(options.name_of(spec), {}))
+        name = options.name_of(spec)
+        more: dict[str, Any] = {"choices": choices[name]} if name in choices else {}
+        options.derive(parser, "detector", spec, **more | ({"type": class_list} if name == "classes" else {}))
     options.add(
         parser,
         "--robust EPSILON: also train on inputs that are changed, by at most this a number, against the companion: "
         "slower, and meant against attackers who know the guard",
         "--robust-l2 RADIUS: the same within a Euclidean radius; with both, inputs take turns",
-        type=float,
     )
     options.add_bounds(parser, "the smallest and largest number that --robust and --robust-l2 may make")
     options.add(
@@ -152,12 +146,11 @@ def fit(args: argparse.Namespace) -> int:
     if how.kinds is not None:
         print(columns_line(data, how))
     print(f"saved in {args.out}")
-    command = f"threshold {shlex.quote(str(args.out))}"
-    options.show_next(args, "with normal data that was held out", command, "HELD_OUT", " --fpr 0.05")
+    options.show_next(args, "with normal data that was held out", "threshold", args.out, "HELD_OUT", " --fpr 0.05")
     return 0
 
 
-def columns_line(data: Any, how: How) -> str:
+def columns_line(data: Data, how: How) -> str:
     """Say which columns of a table make a row, and which do not."""
     used = list(how.kinds or ())
     left = [name for name in data.table.column_names if name not in used]
@@ -166,11 +159,7 @@ def columns_line(data: Any, how: How) -> str:
 
 
 def _is_ae(args: argparse.Namespace, model: Any) -> bool:
-    """Whether the detector is an autoencoder: as was asked, or else if gradients go through the classifier.
-
-    Raises:
-        InvalidSetting: one was asked for, and none go.
-    """
+    """Whether the detector is an autoencoder: as the user says, or else if gradients go through the classifier."""
     from demur.classifiers import source_of
 
     source = source_of(model)
@@ -184,7 +173,7 @@ def _is_ae(args: argparse.Namespace, model: Any) -> bool:
 
 
 def _own_options(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments of `__init__` and of `fit` that were given; an error of usage if the detector has no such one."""
+    """The arguments of `__init__` and of `fit` that were given, unless the options do not fit together."""
     if args.detector == DISTILLATION:
         for name in ("w_recon", "hidden_layer"):
             if getattr(args, name) is not None:

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from demur.batch.columns import Batch, Faults, Reading, arrow, decoded, stacked
 from demur.batch.formats.base import FILE, Asked, Format, Piece, Store
-from demur.batch.pictures import decoded
-from demur.batch.tables import Batch, Faults, Reading, arrow, stacked
 from demur.errors import InvalidSetting, ShapeMismatch
 from demur.rows.layout import Field
 
@@ -27,28 +26,29 @@ class ImagePiece(Piece):
         files = store.files
         for start in range(0, len(self.paths), size):
             paths, faults = self.paths[start : start + size], Faults()
-            found: list[npt.NDArray[Any] | None] = []
-            for number, path in enumerate(paths):
-                try:
-                    contents = files.cat_file(path)
-                except OSError as error:
-                    faults[number] = f"it cannot be read: {error.strerror or error}"
-                    found.append(None)
-                    continue
-                found.append(decoded(contents, layout.shape, reading.channels_first, faults, number))
-            rows = reading.scaled(stacked(found, layout, faults))
+            images = (_image(files, path, layout, reading) for path in paths)
+            rows = reading.scaled(stacked(images, layout, faults))
             yield Batch(arrow().table({FILE: list(paths)}), rows, faults)
 
 
+def _image(files: Any, path: str, field: Field, reading: Reading) -> npt.NDArray[Any] | str:
+    """The image in a file, or why there is none."""
+    try:
+        contents = files.cat_file(path)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
+    return decoded(contents, field.shape, reading.channels_first)
+
+
 class Images(Format):
-    """PNG, JPEG and what else Pillow reads."""
+    """PNG, JPEG and other images that Pillow reads."""
 
     suffixes = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
     @classmethod
     def pieces(cls, store: Store, paths: Sequence[str], asked: Asked) -> list[Piece]:  # noqa: ARG003 - nothing is read yet
-        """Some files each."""
+        """Put some files into each piece."""
         if asked.ids:
             raise InvalidSetting("ids: image files have no columns; they are named by their path")
-        step = asked.part_rows
-        return [ImagePiece(tuple(paths[start : start + step])) for start in range(0, len(paths), step)]
+        starts = range(0, len(paths), asked.part_rows)
+        return [ImagePiece(tuple(paths[start : start + asked.part_rows])) for start in starts]

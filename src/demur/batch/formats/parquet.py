@@ -1,4 +1,4 @@
-"""Parquet files: cut at row groups, and within those that are large."""
+"""Parquet files: cut at row groups, and within large row groups."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,37 +6,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from demur.batch.columns import Batch, Reading, arrow, check_columns, rows_of
 from demur.batch.formats.base import Asked, Format, Piece, Store, numbered
-from demur.batch.tables import Batch, Reading, arrow, rows_of
 from demur.errors import InvalidSetting, WrongType
 from demur.rows.layout import Columns
 
 READERS = 16
 """Files whose footers are read at a time."""
 SPLIT = 4
-"""A row group is cut where it has as many times the rows of a piece: what is before a cut is read in vain."""
+"""A row group is cut if it has this many times the rows of a piece: rows before a cut are read in vain."""
 
 
 class Span(NamedTuple):
-    """Rows of one row group."""
+    """The rows from `start` to `stop` of a row group of a file, whose first row has the number `first` in the file."""
 
     path: str
     group: int
     start: int
-    """Of the group's rows, the first."""
     stop: int
     first: int
-    """Number, in the file, of the group's first row."""
 
 
 @dataclass(frozen=True)
 class ParquetPiece(Piece):
-    """Rows of a few row groups.
-
-    Attributes:
-        spans: which.
-        ids: columns that name the rows; none for their file and number.
-    """
+    """Rows of a few row groups, named by the columns `ids`, or by file and number where there are none."""
 
     spans: tuple[Span, ...]
     ids: tuple[str, ...]
@@ -52,24 +45,21 @@ class ParquetPiece(Piece):
                 for record in read:
                     begin, end = max(span.start - start, 0), min(span.stop - start, len(record))
                     if begin < end:
-                        yield self._batch(record.slice(begin, end - begin), reading, span, start + begin)
+                        table = arrow().Table.from_batches([record.slice(begin, end - begin)])
+                        rows, faults = rows_of(table, reading, self.ids)
+                        first = span.first + start
+                        ids = numbered(span.path, first + begin, first + end)
+                        yield Batch(table.select(list(self.ids)) if self.ids else ids, rows, faults)
                     start += len(record)
                     if start >= span.stop:
                         break
 
     def _columns(self, present: list[str], reading: Reading) -> list[str] | None:
-        """What has to be read; None for everything."""
+        """The columns that have to be read; None for all."""
         layout = reading.layout
         named = layout.names if isinstance(layout, Columns) else tuple(layout) if isinstance(layout, dict) else None
         wanted = named or reading.columns
         return None if wanted is None else [name for name in present if name in {*wanted, *self.ids}]
-
-    def _batch(self, record: Any, reading: Reading, span: Span, start: int) -> Batch:
-        table = arrow().Table.from_batches([record])
-        rows, faults = rows_of(table, reading, self.ids)
-        first = span.first + start
-        ids = table.select(list(self.ids)) if self.ids else numbered(span.path, first, first + len(record))
-        return Batch(ids, rows, faults)
 
 
 class Parquet(Format):
@@ -79,45 +69,35 @@ class Parquet(Format):
 
     @classmethod
     def pieces(cls, store: Store, paths: Sequence[str], asked: Asked) -> list[Piece]:
-        """Cut at row groups; small ones, of several files perhaps, are put together."""
+        """Cut at row groups; small ones, perhaps of several files, share a piece."""
         files = store.files
 
-        def groups(path: str) -> tuple[list[int], list[str]]:
+        def groups(path: str) -> list[int]:
             with files.open(path, "rb") as stream:
                 file = _opened(stream, path)
-                found = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-                return found, file.schema_arrow.names
+                text = f"{path} has no column {{}}; it has {{}}"
+                check_columns((*asked.ids, *asked.columns), file.schema_arrow.names, text, InvalidSetting)
+                return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
 
         with ThreadPoolExecutor(READERS) as pool:
             read = list(pool.map(groups, paths))
         spans: list[Span] = []
-        for path, (rows, names) in zip(paths, read, strict=True):
-            missing = [name for name in (*asked.ids, *asked.columns) if name not in names]
-            if missing:
-                raise InvalidSetting(f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}")
+        for path, rows in zip(paths, read, strict=True):
             first = 0
             for group, n in enumerate(rows):
-                whole = n < SPLIT * asked.part_rows
-                step = max(1, n if whole else asked.part_rows)
-                spans += [
-                    Span(path, group, start, min(start + step, n), first) for start in range(0, n, step) if start < n
-                ]
+                step = max(1, n if n < SPLIT * asked.part_rows else asked.part_rows)
+                spans += [Span(path, group, start, min(start + step, n), first) for start in range(0, n, step)]
                 first += n
-        return _together(spans, asked)
-
-
-def _together(spans: list[Span], asked: Asked) -> list[Piece]:
-    pieces: list[Piece] = []
-    gathered: list[Span] = []
-    rows = 0
-    for span in spans:
-        n = span.stop - span.start
-        if gathered and rows + n > asked.part_rows:
-            pieces.append(ParquetPiece(tuple(gathered), asked.ids))
-            gathered, rows = [], 0
-        gathered.append(span)
-        rows += n
-    return [*pieces, *([ParquetPiece(tuple(gathered), asked.ids)] if gathered else [])]
+        together: list[list[Span]] = []
+        room = 0
+        for span in spans:
+            n = span.stop - span.start
+            if n > room:
+                together.append([])
+                room = asked.part_rows
+            together[-1].append(span)
+            room -= n
+        return [ParquetPiece(tuple(some), asked.ids) for some in together]
 
 
 def _opened(stream: Any, path: str) -> Any:

@@ -1,4 +1,4 @@
-"""From a batch of rows to columns: the core of every engine. A pure function; NumPy only."""
+"""From a batch of rows to columns of answers: the core of every engine. A pure function; NumPy only."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ from demur.guards.results import Scored
 from demur.rows.rows import Rows
 
 OnError = Literal["raise", "skip"]
-"""What becomes of rows that cannot be answered: an error, or a row without an answer that says why."""
+"""What becomes of rows that cannot be answered: an error, or a row without an answer and with the reason."""
 
 OUTPUTS: Mapping[str, str] = {
     "instance_score": "float32",
@@ -27,41 +27,43 @@ OUTPUTS: Mapping[str, str] = {
     "reference": "float32",
     "opinion": "float32",
 }
-"""What can be asked for, and its type: one value a row, but for the last two, `(classes,)`. See `CLASSES` too."""
+"""What can be asked for, and its type: one value a row, except `reference` and `opinion`, which are `(classes,)`."""
 
 DISTRIBUTIONS = ("reference", "opinion")
 CLASSES = ("corrected", "no_defense", "defense")
-"""Of the type of the classes' own names, where the guard knows these."""
+"""Outputs that are classes, of the type of the classes' names where the guard knows these."""
 DECIDED = ("is_adversarial", "corrected")
 ROWS_AT_ONCE = 256
 
 
 class Answers(NamedTuple):
-    """What is said of `n` rows."""
+    """The answers for `n` rows.
+
+    Attributes:
+        columns: by output, `(n,)` or `(n, classes)`; the values of rows in `faults` mean nothing.
+        faults: rows that cannot be answered, by number, and why.
+    """
 
     columns: dict[str, npt.NDArray[Any]]
-    """By output: `(n,)`, or `(n, classes)`. Of a row in `faults` they mean nothing."""
     faults: dict[int, str]
-    """Rows that cannot be answered, by their number, and why."""
 
 
 def default_outputs(guard: Guard) -> tuple[str, ...]:
-    """What is told of each row where nothing is asked for: all that the guard can tell but whole distributions."""
+    """All outputs that the guard can give, except whole distributions."""
     return tuple(name for name in OUTPUTS if name not in DISTRIBUTIONS and _reason_against(guard, name) is None)
 
 
 def check_outputs(guard: Guard, outputs: Sequence[str] | None) -> tuple[str, ...]:
-    """The names of what is asked for; None for `default_outputs`.
+    """The names of the outputs that are asked for; None asks for `default_outputs`.
 
     Raises:
-        InvalidSetting: one is unknown, or there is none.
-        ThresholdNotSet, NotCalibrated: one needs what the guard has not.
+        InvalidSetting: a name is unknown or there twice, or there is no name.
+        ThresholdNotSet, NotCalibrated: an output needs a threshold or a calibration, and the guard has none.
     """
     if outputs is None:
         return default_outputs(guard)
     names = as_names(outputs, "outputs")
-    unknown = [name for name in names if name not in OUTPUTS]
-    if unknown or not names or len(set(names)) < len(names):
+    if not names or not set(names) <= set(OUTPUTS) or len(set(names)) < len(names):
         raise InvalidSetting(f"outputs are some of {', '.join(OUTPUTS)}, each once; got {outputs!r}")
     for name in names:
         reason = _reason_against(guard, name)
@@ -71,18 +73,21 @@ def check_outputs(guard: Guard, outputs: Sequence[str] | None) -> tuple[str, ...
 
 
 def as_names(given: Any, name: str) -> tuple[str, ...]:
-    """One name, or several, as a tuple.
-
-    Raises:
-        InvalidSetting: they are no names.
-    """
+    """One name or several as a tuple; raises InvalidSetting for anything else."""
     names = (given,) if isinstance(given, str) else given
     if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
         raise InvalidSetting(f"{name} is a name or a list of names; got {given!r}")
     return tuple(names)
 
 
+def check_on_error(on_error: Any) -> None:
+    """Raise InvalidSetting unless `on_error` is one of the two."""
+    if on_error not in ("raise", "skip"):
+        raise InvalidSetting(f"on_error is 'raise' or 'skip'; got {on_error!r}")
+
+
 def _reason_against(guard: Guard, name: str) -> DemurError | None:
+    """Why the guard cannot give an output; None if it can."""
     if name in DECIDED and guard.threshold is None:
         return ThresholdNotSet(f"{name} needs a threshold, and there is none: call infer_threshold(X) first")
     if name == "p_value" and guard.calibration is None:
@@ -112,50 +117,49 @@ def answers(
     Args:
         guard: a detector, live or exported (`demur.runtime.load`).
         X: `(n, *input_shape)`.
-        outputs: names in `OUTPUTS`; None for what the guard can tell of each row.
+        outputs: names in `OUTPUTS`; None for all that the guard can say of a row in one value.
         batch_size: rows a pass; fewer where memory runs out.
-        on_error: "raise", or "skip" to list such rows in `faults`. A detector with `on_invalid="flag"` flags what holds
-            NaN, and that is no error.
-        names: of the rows, by number, for the message; None for their numbers.
+        on_error: "raise", or "skip" to list rows that cannot be answered in `faults`. A detector with
+            `on_invalid="flag"` flags rows that hold NaN, and they are no error.
+        names: what to call rows, by number, in the error message; None for their numbers.
         faults: rows that are known to be unusable, by number, and why; they are not looked at.
 
     Raises:
         RowsFailed: rows cannot be answered, and `on_error` is "raise"; names up to ten of them.
         InvalidSetting, ThresholdNotSet, NotCalibrated: see `check_outputs`.
-        WrongType, ShapeMismatch, EmptyInput: the rows are none for this guard; see `demur.errors`.
+        WrongType, ShapeMismatch, EmptyInput: the rows do not match the guard's layout; see `demur.errors`.
     """
-    if on_error not in ("raise", "skip"):
-        raise InvalidSetting(f"on_error is 'raise' or 'skip'; got {on_error!r}")
+    check_on_error(on_error)
     check_guard(guard)
     check_whole("batch_size", batch_size, 1)
     wanted = check_outputs(guard, outputs)
     rows = Rows.of(X, guard.layout, finite=False)
-    found = Answers({name: _space(guard, name, len(rows)) for name in wanted}, dict(faults or {}))
+    found = Answers(empty_columns(guard, wanted, len(rows)), dict(faults or {}))
     start = 0
     for batch in rows.batches(batch_size):
-        usable = np.array([start + i for i in range(len(batch)) if start + i not in found.faults], int)
-        if len(usable) == len(batch):
-            _answer(guard, batch, usable, found)
-        elif len(usable):
-            _answer(guard, batch[usable - start], usable, found)
-        start += len(batch)
+        end = start + len(batch)
+        usable = np.array([number for number in range(start, end) if number not in found.faults], int)
+        if len(usable):
+            _answer(guard, batch if len(usable) == end - start else batch[usable - start], usable, found)
+        start = end
         if found.faults and on_error == "raise":
             raise RowsFailed({i if names is None else names[i]: reason for i, reason in found.faults.items()})
     return found
 
 
-def _space(guard: Guard, name: str, n: int) -> npt.NDArray[Any]:
-    shape = (n, guard.n_classes) if name in DISTRIBUTIONS else (n,)
-    return np.zeros(shape, type_of(guard, name))
-
-
-def type_of(guard: Guard, name: str) -> Any:
-    """The type of an output."""
-    return guard.labels.dtype if name in CLASSES else OUTPUTS[name]
+def empty_columns(guard: Guard, outputs: Sequence[str], n: int) -> dict[str, npt.NDArray[Any]]:
+    """Columns of zeros for `n` rows, of the shapes and types of the outputs."""
+    return {
+        name: np.zeros(
+            (n, guard.n_classes) if name in DISTRIBUTIONS else n,
+            guard.labels.dtype if name in CLASSES else OUTPUTS[name],
+        )
+        for name in outputs
+    }
 
 
 def indexed(guard: Guard, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """The columns with the indices of classes in the place of their names, for engines that take numbers alone."""
+    """The columns with indices in the place of the classes' names, for engines that take numbers alone."""
     labels = guard.labels
     return {name: labels.indices(value, len(value)) if name in CLASSES else value for name, value in columns.items()}
 
@@ -177,12 +181,13 @@ def _answer(guard: Guard, rows: Rows, numbers: npt.NDArray[np.int_], found: Answ
         middle = len(numbers) // 2
         for half in (slice(0, middle), slice(middle, None)):
             _answer(guard, rows[half], numbers[half], found)
-        return
-    for name, column in found.columns.items():
-        column[numbers] = answered[name]
+    else:
+        for name, column in found.columns.items():
+            column[numbers] = answered[name]
 
 
 def _asked(guard: Guard, rows: Rows, names: list[str]) -> Mapping[str, Any]:
+    """The columns of these names, and perhaps others, from one pass."""
     n, X = len(rows), rows.raw
     if names == ["instance_score"]:
         return {"instance_score": guard.score(X, batch_size=n)}

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from demur.documents import Malformed, as_type
+
 Array = npt.NDArray[np.float64]
 
 LAGS, SEGMENT = 64, 256
@@ -161,9 +163,9 @@ def _packed(array: npt.NDArray[Any]) -> str:
 
 
 def _unpacked(text: str, dtype: str, length: int) -> npt.NDArray[Any]:
-    array = np.frombuffer(base64.b64decode(text, validate=True), dtype)
+    array = np.frombuffer(as_type(text, bytes), dtype)
     if len(array) != length:
-        raise ValueError(f"there are {length} numbers; got {len(array)}")
+        raise Malformed(f"there are {length} numbers; got {len(array)}")
     return array.astype(array.dtype.newbyteorder("="))
 
 

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from demur.documents import Malformed
+
 Array = npt.NDArray[np.float64]
 
 SHARES = (0.05, 0.2, 0.6)
@@ -186,7 +188,7 @@ def _reserve(count: Any) -> Any:
 
 def _as_long(numbers: Array, bets: Bets) -> Array:
     if numbers.shape != (len(bets),):
-        raise ValueError(f"there are {len(bets)} bets, and numbers of {len(numbers)}")
+        raise Malformed(f"there are {len(bets)} bets, and numbers of {len(numbers)}")
     return numbers
 
 

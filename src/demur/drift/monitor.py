@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import msgspec
 import numpy as np
 
 from demur import checks
@@ -16,6 +17,7 @@ from demur.atomic import write_text
 from demur.calibration.dependence import Autocorrelation, Dependence
 from demur.calibration.wording import count, number, percent
 from demur.checks import check_whole, is_number, seconds_of
+from demur.documents import Malformed, Parts, as_type, format_of, from_text, reading
 from demur.drift.evidence import Array, Evidence, Observed, Settings
 from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of, scores_rows
 from demur.errors import CorruptMonitor, DependentRows, InvalidSetting, WrongDetector, WrongType
@@ -336,15 +338,7 @@ class Monitor(Readable):
             "format": FORMAT,
             "version": __version__,
             "calibration": self._fingerprint,
-            "settings": {
-                "alpha": self.alpha,
-                "method": self.method,
-                "tolerance": self.tolerance,
-                "run_length": self.run_length,
-                "window": self.window,
-                "cooldown": self.cooldown,
-                "every": self.every,
-            },
+            "settings": {name: getattr(self, name) for name in Asked.__struct_fields__},
             "count": self.count,
             "passed": self.passed,
             "invalid": self.invalid,
@@ -383,38 +377,66 @@ class Monitor(Readable):
         """
         calibration_of(detector)  # what is wrong with the detector is not the file's fault
         file = Path(path)
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-            if document["format"] != FORMAT:
+        contents = file.read_bytes()
+        with reading(f"{file} is not the state of a monitor", CorruptMonitor):
+            document = from_text(contents)
+            if format_of(document) != FORMAT:
                 raise CorruptMonitor(
                     f"{file} is of format {document['format']}, and this demur ({__version__}) reads {FORMAT}: it was "
                     f"written by demur {document.get('version')}"
                 )
-            monitor = cls(detector, on_alarm=on_alarm, **document["settings"])
-            if document["calibration"] != monitor._fingerprint:
+            state: State = as_type(document, State)
+            try:
+                monitor = cls(detector, on_alarm=on_alarm, **msgspec.structs.asdict(state.settings))
+            except (InvalidSetting, WrongType) as error:
+                raise Malformed(str(error)) from error
+            if state.calibration != monitor._fingerprint:
                 raise WrongDetector(
                     f"{file} is the state of a monitor of another detector, or of the same one calibrated on other "
                     "rows: its evidence means nothing here. Begin with a new monitor, and another file"
                 )
-            monitor._resume(document)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, CorruptMonitor | WrongDetector):
-                raise
-            raise CorruptMonitor(f"{file} is not the state of a monitor: {type(error).__name__}: {error}") from error
+            monitor._resume(state)
         return monitor
 
-    def _resume(self, document: dict[str, Any]) -> None:
-        self.count, self.invalid = int(document["count"]), int(document["invalid"])
-        self.passed, self.is_dependent = int(document.get("passed", 0)), bool(document.get("is_dependent", False))
-        if "autocorrelation" in document:  # older states have none
-            self._autocorrelation.resume(document["autocorrelation"])
-        self.alarms = [Alarm(**alarm) for alarm in document["alarms"]]
-        self.alarm_count = int(document["alarm_count"])
-        self._is_alarmed = bool(document["is_alarmed"])
-        self._resting, self._now = document["resting"], document["now"]
-        logarithm = document["log_evidence"]
-        self.log_evidence = -math.inf if logarithm is None else float(logarithm)
-        self._evidence.resume(document["evidence"])
+    def _resume(self, state: "State") -> None:
+        for name in ("count", "invalid", "passed", "alarms", "alarm_count", "is_dependent"):
+            setattr(self, name, getattr(state, name))
+        self._is_alarmed, self._resting, self._now = state.is_alarmed, state.resting, state.now
+        self.log_evidence = -math.inf if state.log_evidence is None else state.log_evidence
+        if state.autocorrelation is not None:
+            self._autocorrelation.resume(Parts(state.autocorrelation))
+        self._evidence.resume(Parts(state.evidence))
+
+
+class Asked(msgspec.Struct):
+    """What a monitor whose state was saved had been asked for."""
+
+    alpha: float = 0.01
+    method: Method = "martingale"
+    tolerance: float = 0.0
+    run_length: int = 100_000
+    window: int | float = 500
+    cooldown: int | float | None = None
+    every: int = 1
+
+
+class State(msgspec.Struct):
+    """What `Monitor.state` returns; older states lack what has a default."""
+
+    calibration: str
+    settings: Asked
+    count: int
+    invalid: int
+    alarms: list[Alarm]
+    alarm_count: int
+    is_alarmed: bool
+    resting: int | float | None
+    now: float | None
+    log_evidence: float | None
+    evidence: dict[str, int | float | list[float | None] | dict[str, int] | None]
+    passed: int = 0
+    autocorrelation: dict[str, str | int | float] | None = None
+    is_dependent: bool = False
 
 
 def _length(length: Any, name: str) -> int | float:

@@ -63,7 +63,7 @@ def test_an_exported_guard_answers_as_before_and_says_what_it_said(name):
     file = DATA / f"{name}.onnx"
     metadata, said = description.metadata_of(description.read(file), file.name), description.described(file)
     again = said.as_metadata()
-    assert list(again) == list(metadata)
+    assert set(again) == set(metadata)
     packed = {f"demur.{part}" for part in description.LEARNED}  # another zlib packs the same arrays otherwise
     for key in set(again) - packed - {"demur.sha256", "demur.version"}:
         assert again[key] == metadata[key], key

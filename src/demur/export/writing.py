@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from demur._version import __version__
 from demur.calibration.thresholds import Calibration, Threshold
 from demur.checks import check_whole, is_number
@@ -130,7 +132,8 @@ def _contents(
     copy = onnx.ModelProto()
     copy.CopyFrom(network.model)
     model = add_procedure(network._replace(model=copy), detector.classifier.classes, threshold, calibration)
-    description = detector._description._replace(
+    description = msgspec.structs.replace(
+        detector._description,
         threshold=threshold,
         inputs=tuple(name for name in network.inputs if name != REFERENCE),
         classifier=detector.classifier.fingerprint(),

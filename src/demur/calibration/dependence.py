@@ -3,13 +3,14 @@
 Neighbours depend where rows are frames of one film, come several times, or come session by session.
 """
 
-import base64
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from demur.documents import Malformed
 
 Array = npt.NDArray[np.float64]
 
@@ -47,6 +48,17 @@ class Dependence(NamedTuple):
             f"the scores of {apart} are alike (autocorrelation {first:.2f}), and what is promised of false alarms "
             "is for independent rows"
         )
+
+
+class Sums(msgspec.Struct):
+    """The state of an `Autocorrelation`. Arrays are bytes, so that the JSON always has about the same length."""
+
+    waiting: bytes
+    count: int
+    sums: bytes
+    worst: bytes
+    segments: int
+    largest: float
 
 
 class Autocorrelation:
@@ -130,22 +142,17 @@ class Autocorrelation:
         """Leave out the segment that has begun."""
         self.waiting = np.empty(0, "float32")
 
-    def state(self) -> dict[str, Any]:
-        """All of it, for JSON; arrays as base64, so that it always has about the same length."""
-        return {
-            "waiting": _packed(np.resize(np.append(self.waiting, np.zeros(1, "<f4")), self.segment)),
-            "count": len(self.waiting),
-            "sums": _packed(self.sums),
-            "worst": _packed(self.worst),
-            "segments": self.segments,
-            "largest": self.largest,
-        }
+    def state(self) -> Sums:
+        """All that is known, to save it."""
+        waiting = np.resize(np.append(self.waiting, np.zeros(1)), self.segment).astype("<f4")
+        sums, worst = (values.astype("<f8").tobytes() for values in (self.sums, self.worst))
+        return Sums(waiting.tobytes(), len(self.waiting), sums, worst, self.segments, self.largest)
 
-    def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        self.waiting = _unpacked(state["waiting"], "<f4", self.segment)[: int(state["count"])]
-        self.sums, self.worst = (_unpacked(state[name], "<f8", self.lags + 1) for name in ("sums", "worst"))
-        self.segments, self.largest = int(state["segments"]), float(state["largest"])
+    def resume(self, state: Sums) -> None:
+        """Go on from a state; Malformed if the arrays have other lengths."""
+        self.waiting = _array(state.waiting, "f4", self.segment)[: state.count]
+        self.sums, self.worst = (_array(packed, "f8", self.lags + 1) for packed in (state.sums, state.worst))
+        self.segments, self.largest = state.segments, state.largest
 
 
 def _end(alike: npt.NDArray[np.bool_]) -> int:
@@ -156,15 +163,10 @@ def _end(alike: npt.NDArray[np.bool_]) -> int:
     return len(alike)
 
 
-def _packed(array: npt.NDArray[Any]) -> str:
-    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
-
-
-def _unpacked(text: str, dtype: str, length: int) -> npt.NDArray[Any]:
-    array = np.frombuffer(base64.b64decode(text, validate=True), dtype)
-    if len(array) != length:
-        raise ValueError(f"there are {length} numbers; got {len(array)}")
-    return array.astype(array.dtype.newbyteorder("="))
+def _array(packed: bytes, kind: str, length: int) -> npt.NDArray[Any]:
+    if len(packed) != length * np.dtype(kind).itemsize:
+        raise Malformed(f"expected {length} numbers of type {kind}; got {len(packed)} bytes")
+    return np.frombuffer(packed, f"<{kind}").astype(kind)
 
 
 def places(scores: npt.NDArray[Any], groups: npt.NDArray[Any] | None = None) -> Array:

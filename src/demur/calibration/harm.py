@@ -3,10 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+
+from demur.documents import from_arrays
 
 Array = npt.NDArray[np.float64]
 
@@ -123,11 +125,7 @@ class HarmCalibration:
         """The calibration that `as_arrays` described; one that an earlier version wrote answers as it did then."""
         if "origin" not in arrays:
             arrays = {**arrays, **_changes_from_nothing(np.asarray(arrays["weights"]))}
-        values: dict[str, Any] = {
-            one.name: np.asarray(arrays[one.name], "float64") if one.type is Array else arrays[one.name].item()
-            for one in fields(cls)
-        }
-        return cls(**values)
+        return cast("HarmCalibration", from_arrays(arrays, cls))
 
 
 def _changes_from_nothing(weights: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:

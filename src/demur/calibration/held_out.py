@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from demur import checks
 from demur.calibration.binomial import binomial_cdf
+from demur.documents import Parts
 from demur.errors import WrongRows
 from demur.rows.layout import CHECK_ROWS, Layout, Rows, batches, cast, flat, is_table, taken
 from demur.rows.ranges import Numbers, Range, difference, numbers_of
@@ -69,10 +70,10 @@ class KnownRows:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "KnownRows":
         """What `as_arrays` described."""
-        parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        parts: Parts[Parts[npt.NDArray[Any]]] = Parts()
         for name, array in arrays.items():
             part, _, own = name.partition(".")
-            parts.setdefault(part, {})[own] = array
+            parts.setdefault(part, Parts())[own] = array
         sketch = parts.pop("sketch", None)
         ranges = [Range.from_arrays(parts[f"range_{i}"]) for i in range(len(parts))]
         return cls(None if sketch is None else RowSketch.from_arrays(sketch), ranges)

@@ -154,7 +154,7 @@ class Document:
     @property
     def state(self) -> Path | None:
         """The weights of a classifier that is a PyTorch module."""
-        file = self.files.get("classifier", {}).get("file", "")
+        file = self.files["classifier"]["file"] if "classifier" in self.files else ""
         return self.path / file if file.endswith(".safetensors") else None
 
     @property

@@ -94,7 +94,7 @@ def _folder(path: Path) -> "tuple[Summary, dict[str, Any]]":
     held = "is not among them" if inside[0] else "has its weights alone among them" if inside[1] else ""
     where = f"; the classifier {held}" if held else ""
     record = {
-        name: {"file": file.name, "bytes": sizes[name], "sha256": entries.get(name, {}).get("sha256")}
+        name: {"file": file.name, "bytes": sizes[name], "sha256": entries[name]["sha256"] if name in entries else None}
         for name, file in files.items()
     }
     return _told(path, "saved in a folder", guard, f"{size(sum(sizes.values()))}: {listed}{where}", record)

@@ -5,9 +5,11 @@ import math
 from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from demur.documents import Malformed, as_type
 from demur.extensions import Registry
 
 Array = npt.NDArray[np.float64]
@@ -178,8 +180,13 @@ class Martingale(Evidence):
         return {"count": self.count, "wealth": [w if np.isfinite(w) else None for w in self.wealth.tolist()]}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        self.count = int(state["count"])
-        self.wealth = _as_long(np.array([-np.inf if w is None else w for w in state["wealth"]], "float64"), self.bets)
+        kept = as_type(state, _Wealth)
+        self.count, self.wealth = kept.count, _of_bets([-np.inf if w is None else w for w in kept.wealth], self.bets)
+
+
+class _Wealth(msgspec.Struct):
+    count: int
+    wealth: list[float | None]
 
 
 def _reserve(count: Any) -> Any:
@@ -187,10 +194,10 @@ def _reserve(count: Any) -> Any:
     return 1 / np.log2(count + 2.0)
 
 
-def _as_long(numbers: Array, bets: Bets) -> Array:
-    if numbers.shape != (len(bets),):
-        raise ValueError(f"there are {len(bets)} bets, and numbers of {len(numbers)}")
-    return numbers
+def _of_bets(numbers: list[float], bets: Bets) -> Array:
+    if len(numbers) != len(bets):
+        raise Malformed(f"expected a number for each of {len(bets)} bets; got {len(numbers)} numbers")
+    return np.array(numbers, "float64")
 
 
 class Cusum(Evidence):
@@ -234,7 +241,11 @@ class Cusum(Evidence):
         return {"sums": self.sums.tolist()}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        self.sums = _as_long(np.array(state["sums"], "float64"), self.bets)
+        self.sums = _of_bets(as_type(state, _Sums).sums, self.bets)
+
+
+class _Sums(msgspec.Struct):
+    sums: list[float]
 
 
 class Windows(Evidence):
@@ -306,12 +317,20 @@ class Windows(Evidence):
         return {"done": self.done, **window, "last": last}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        self.done, self.count, self.places = int(state["done"]), int(state["count"]), float(state["places"])
-        # Older states have only the sum over groups: as if all were of the group of which least is known.
-        counts = state.get("counts", {UNKNOWN: self.count} if self.count else {})
-        self.counts = {int(group): int(count) for group, count in counts.items()}
-        self.begin = state["begin"]
-        self.last = -math.inf if state["last"] is None else float(state["last"])
+        kept = as_type(state, _Window)
+        self.done, self.count, self.places, self.begin = kept.done, kept.count, kept.places, kept.begin
+        self.counts = ({UNKNOWN: kept.count} if kept.count else {}) if kept.counts is None else kept.counts
+        self.last = -math.inf if kept.last is None else kept.last
+
+
+class _Window(msgspec.Struct):
+    done: int
+    count: int
+    places: float
+    begin: float | None
+    last: float | None
+    counts: dict[int, int] | None = None
+    """Older states have only the sum over groups, which then counts for the group of which least is known."""
 
 
 def log_p_of_places(places: float, counts: Any, sizes: Any, tolerance: float = 0.0) -> float:

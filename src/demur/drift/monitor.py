@@ -4,19 +4,21 @@ import datetime
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import msgspec
 import numpy as np
 
 from demur import checks
 from demur._version import __version__
 from demur.atomic import write_text
-from demur.calibration.dependence import Autocorrelation, Dependence
+from demur.calibration.dependence import Autocorrelation, Dependence, Sums
 from demur.calibration.thresholds import Calibration
 from demur.calibration.wording import count, number, percent
 from demur.checks import check_whole, is_number, seconds_of
+from demur.documents import Malformed, Parts, as_type, format_of, from_text, reading
 from demur.drift.evidence import Array, Evidence, Observed, Settings
 from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of
 from demur.errors import CorruptMonitor, DependentRows, InvalidSetting, WrongDetector, WrongType
@@ -334,32 +336,14 @@ class Monitor(Readable):
 
     def state(self) -> dict[str, Any]:
         """All of it, for JSON."""
-        return {
-            "format": FORMAT,
-            "version": __version__,
-            "calibration": self._fingerprint,
-            "settings": {
-                "alpha": self.alpha,
-                "method": self.method,
-                "tolerance": self.tolerance,
-                "run_length": self.run_length,
-                "window": self.window,
-                "cooldown": self.cooldown,
-                "every": self.every,
-            },
-            "count": self.count,
-            "passed": self.passed,
-            "invalid": self.invalid,
-            "alarms": [asdict(alarm) for alarm in self.alarms],
-            "alarm_count": self.alarm_count,
-            "is_alarmed": self._is_alarmed,
-            "resting": self._resting,
-            "now": self._now,
-            "log_evidence": self.log_evidence if math.isfinite(self.log_evidence) else None,
-            "evidence": self._evidence.state(),
-            "autocorrelation": self._autocorrelation.state(),
-            "is_dependent": self.is_dependent,
-        }
+        state = State(
+            **{name: getattr(self, attribute) for name, attribute in KEPT.items()},
+            settings=Asked(*(getattr(self, name) for name in Asked.__struct_fields__)),
+            log_evidence=self.log_evidence if math.isfinite(self.log_evidence) else None,
+            evidence=self._evidence.state(),
+            autocorrelation=self._autocorrelation.state(),
+        )
+        return msgspec.to_builtins(state)  # type: ignore[no-any-return]
 
     def save(self, path: str | Path) -> None:
         """Write the state as JSON, whole or not at all.
@@ -385,38 +369,76 @@ class Monitor(Readable):
         """
         calibration_of(detector)  # what is wrong with the detector is not the file's fault
         file = Path(path)
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-            if document["format"] != FORMAT:
+        contents = file.read_bytes()
+        with reading(f"{file} is not the state of a monitor", CorruptMonitor):
+            document = from_text(contents)
+            if format_of(document) != FORMAT:
                 raise CorruptMonitor(
                     f"{file} is of format {document['format']}, and this demur ({__version__}) reads {FORMAT}: it was "
                     f"written by demur {document.get('version')}"
                 )
-            monitor = cls(detector, on_alarm=on_alarm, **document["settings"])
-            if document["calibration"] != monitor._fingerprint:
+            state = as_type(document, State)
+            try:
+                monitor = cls(detector, on_alarm=on_alarm, **msgspec.structs.asdict(state.settings))
+            except (InvalidSetting, WrongType) as error:
+                raise Malformed(str(error)) from error
+            if state.calibration != monitor._fingerprint:
                 raise WrongDetector(
                     f"{file} is the state of a monitor of another detector, or of the same one calibrated on other "
                     "rows: its evidence means nothing here. Begin with a new monitor, and another file"
                 )
-            monitor._resume(document)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, CorruptMonitor | WrongDetector):
-                raise
-            raise CorruptMonitor(f"{file} is not the state of a monitor: {type(error).__name__}: {error}") from error
+            monitor._resume(state)
         return monitor
 
-    def _resume(self, document: dict[str, Any]) -> None:
-        self.count, self.invalid = int(document["count"]), int(document["invalid"])
-        self.passed, self.is_dependent = int(document.get("passed", 0)), bool(document.get("is_dependent", False))
-        if "autocorrelation" in document:  # states of earlier versions lack it
-            self._autocorrelation.resume(document["autocorrelation"])
-        self.alarms = [Alarm(**alarm) for alarm in document["alarms"]]
-        self.alarm_count = int(document["alarm_count"])
-        self._is_alarmed = bool(document["is_alarmed"])
-        self._resting, self._now = document["resting"], document["now"]
-        logarithm = document["log_evidence"]
-        self.log_evidence = -math.inf if logarithm is None else float(logarithm)
-        self._evidence.resume(document["evidence"])
+    def _resume(self, state: "State") -> None:
+        for name, attribute in KEPT.items():
+            setattr(self, attribute, getattr(state, name))
+        self.log_evidence = -math.inf if state.log_evidence is None else state.log_evidence
+        if state.autocorrelation is not None:
+            self._autocorrelation.resume(state.autocorrelation)
+        self._evidence.resume(Parts(state.evidence))
+
+
+class Asked(msgspec.Struct):
+    """The settings of a saved monitor."""
+
+    alpha: float = 0.01
+    method: str = "martingale"
+    tolerance: float = 0.0
+    run_length: int = 100_000
+    window: int | float = 500
+    cooldown: int | float | None = None
+    every: int = 1
+
+
+class State(msgspec.Struct, kw_only=True):
+    """What `Monitor.state` returns; older states lack what has a default."""
+
+    format: int = FORMAT
+    version: str = __version__
+    calibration: str
+    settings: Asked
+    count: int
+    passed: int = 0
+    invalid: int
+    alarms: list[Alarm]
+    alarm_count: int
+    is_alarmed: bool
+    resting: int | float | None
+    now: float | None
+    log_evidence: float | None
+    evidence: dict[str, Any]
+    autocorrelation: Sums | None = None
+    is_dependent: bool = False
+
+
+KEPT = {name: name for name in ("count", "passed", "invalid", "alarms", "alarm_count", "is_dependent")} | {
+    "calibration": "_fingerprint",
+    "is_alarmed": "_is_alarmed",
+    "resting": "_resting",
+    "now": "_now",
+}
+"""Entries of a state, with the attributes of a monitor that hold them."""
 
 
 def _length(length: Any, name: str) -> int | float:

@@ -1,7 +1,6 @@
 """Attacked rows on disk, with what they were made from: never joined with other rows, labels or classifiers."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.atomic import whole
+from demur.documents import Malformed, arrays_in, as_type, from_text
 from demur.errors import CorruptEvaluation
 
 Array = npt.NDArray[Any]
@@ -51,11 +51,10 @@ class AttackedRows(NamedTuple):
     def read(cls, file: Path) -> "AttackedRows | None":
         """Read them; None if there is no such file, or no whole one."""
         try:
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-                found = dict(arrays)
-            origin = json.loads(str(found.pop("origin")))
-            return cls(**found, origin=origin)
-        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
+            found = arrays_in(file)
+            origin = as_type(from_text(str(found["origin"])), dict[str, str])
+            return cls(found["x"], found["rows"], found["y"], found["fooled"], origin, found.get("late"))
+        except Malformed:
             return None
 
     def check(self, origin: Mapping[str, str], file: Path | str, y: Array | None = None) -> None:

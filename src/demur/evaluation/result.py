@@ -6,14 +6,16 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from demur.atomic import write_text
 from demur.calibration.metrics import Estimate, Lead, ScoreEvaluation
 from demur.calibration.wording import AT_SEVERITY, count, percent
+from demur.documents import Malformed, as_type, format_of, from_text, reading
 from demur.errors import CorruptEvaluation
 from demur.evaluation.comparison import OWN
 from demur.extras import extra
@@ -304,16 +306,15 @@ class Evaluation(Readable):
             CorruptEvaluation: it is no evaluation, or one of a newer format.
         """
         is_text = isinstance(source, str) and source.lstrip().startswith("{")
-        try:
-            document = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
-            if document.pop("format") > FORMAT:
+        what = "the text" if is_text else str(source)
+        with reading(f"{what} is no evaluation that demur wrote", CorruptEvaluation):
+            document = from_text(str(source) if is_text else Path(source).read_bytes())
+            if format_of(document) > FORMAT:
                 raise CorruptEvaluation("the evaluation was written by a newer demur: upgrade to read it")
-            return cls(**_evaluation(document))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, CorruptEvaluation):
-                raise
-            what = "the text" if is_text else str(source)
-            raise CorruptEvaluation(f"{what} is no evaluation that demur wrote: {error!r}") from error
+            unknown = document.keys() - {"format", *(item.name for item in dataclasses.fields(cls))}
+            if unknown:
+                raise Malformed(f"nothing is known of {', '.join(sorted(unknown))}")
+            return cast("Self", as_type(document, cls, _image))
 
     def to_frame(self) -> Any:
         """Return one row a threat as a pandas DataFrame; shares from 0 to 1, scores in nats.
@@ -382,54 +383,12 @@ def _plain(value: Any) -> Any:
     return float(f"{min(value, 3e38):.6g}") if isinstance(value, float) else value
 
 
-def _image(value: Any) -> Any:
-    if value is None:
-        return None
-    return np.frombuffer(base64.b64decode(value["float16"]), "<f2").reshape(value["shape"]).astype("float32")
+def _image(_: Any, value: Any) -> npt.NDArray[np.float32]:
+    """The array that `_plain` made text of."""
+    found = as_type(value, _Image)
+    return np.frombuffer(found.float16, "<f2").reshape(found.shape).astype("float32")
 
 
-def _estimate(value: Any) -> Any:
-    return None if value is None else Estimate(*value)
-
-
-def _scores(value: Any) -> Any:
-    return None if value is None else {name: Estimate(*figure) for name, figure in value.items()}
-
-
-def _threat(document: dict[str, Any]) -> Threat:
-    estimates = ("accuracy", "always_corrected", "corrected", "succeeded", "accepted_and_wrong", "corrected_to_wrong")
-    read = {name: _estimate(document[name]) for name in (*estimates, "flagged", "flagged_all")}
-    read["detection"] = {
-        name: {positives: _scores(found) for positives, found in both.items()}
-        for name, both in document["detection"].items()
-    }
-    read["harm"] = Harm(**{**document["harm"], "auroc": _estimate(document["harm"]["auroc"])})
-    images = ("original", "changed", "reconstruction")
-    read["examples"] = [
-        Example(**{**example, **{name: _image(example[name]) for name in images}}) for example in document["examples"]
-    ]
-    return Threat(**{**document, **read})
-
-
-def _evaluation(document: dict[str, Any]) -> dict[str, Any]:
-    clean = document["clean"]
-    estimates = ("accuracy", "corrected", "always_corrected", "fpr")
-    worst = [
-        WorstCase(
-            **{
-                **case,
-                **{name: _estimate(case[name]) for name in ("accuracy", "corrected", "accepted_and_wrong")},
-                "detection": _scores(case["detection"]),
-            }
-        )
-        for case in document["worst_cases"]
-    ]
-    return {
-        **document,
-        "clean": Clean(**{**clean, **{name: _estimate(clean[name]) for name in estimates}}),
-        "threats": [_threat(threat) for threat in document["threats"]],
-        "worst_cases": worst,
-        "checks": [Check(**check) for check in document["checks"]],
-        "cost": Cost(**document["cost"]),
-        "comparisons": [Comparison(**{**one, "lead": Lead(*one["lead"])}) for one in document.get("comparisons", [])],
-    }
+class _Image(msgspec.Struct):
+    shape: list[int]
+    float16: bytes

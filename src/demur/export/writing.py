@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from demur._version import __version__
 from demur.calibration.thresholds import Calibration, Threshold
 from demur.checks import check_whole, is_number
@@ -128,7 +130,8 @@ def _contents(
     copy = onnx.ModelProto()
     copy.CopyFrom(network.model)
     model = add_procedure(network._replace(model=copy), detector.classifier.classes, threshold, calibration)
-    description = detector.description._replace(
+    description = msgspec.structs.replace(
+        detector.description,
         threshold=threshold,
         inputs=tuple(name for name in network.inputs if name != REFERENCE),
         classifier=detector.classifier.fingerprint(),

@@ -11,8 +11,9 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +22,7 @@ from demur.calibration.agreement import Agreement
 from demur.calibration.harm import HarmCalibration
 from demur.calibration.held_out import KnownRows
 from demur.calibration.thresholds import Calibration, Threshold
+from demur.documents import Parts, arrays_in, as_type, format_of, from_text, reading
 from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
 from demur.rows.classes import Classes
 from demur.rows.layout import Layout, as_json, from_json
@@ -29,7 +31,7 @@ FORMAT = 1
 PREFIX = "demur."
 SHA256 = PREFIX + "sha256"
 UNSEALED = "0" * 64
-LEARNED = ("calibration", "harm", "trained_on")
+LEARNED: dict[str, Any] = {"calibration": Calibration, "harm": HarmCalibration, "trained_on": KnownRows}
 """What is kept as arrays."""
 METADATA_FIELD = 14
 """Of an ONNX model."""
@@ -46,34 +48,35 @@ PROBABILITIES, LOGITS = "probabilities", "logits"
 """What such a classifier answers."""
 
 
-class Outside(NamedTuple):
+class Outside(msgspec.Struct, frozen=True):
     """How a guard works with a classifier that is not in its file."""
 
     answer: str
     """What the input REFERENCE holds, `(n, classes)`: PROBABILITIES, not sharpened by the temperature, or LOGITS."""
-    companion: Layout
-    """Of the rows that the graph takes."""
+    companion: Any
+    """The layout of the rows that the graph takes."""
     encoder: list[dict[str, Any]] | None
     """Settings of the `TableEncoder` that makes these rows of the caller's; None if there is none."""
     preprocess: bool
     """Whether a `companion_preprocess` of the caller's, which is not in the file, makes them."""
 
 
-class Description(NamedTuple):
-    """What a guard says of itself: what the metadata of an exported one hold, or the folder of a saved one."""
+class Plain(msgspec.Struct, frozen=True, kw_only=True):
+    """What the metadata of an exported guard hold as JSON, in the order of the file."""
 
+    format: int = FORMAT
     detector: str
-    """The name of its class."""
-    threshold: Threshold | None
-    """In nats; None, where there is none yet, of a guard that is not exported."""
-    layout: Layout | None
-    """Of the rows; None of a detector that has seen none yet."""
-    inputs: tuple[str, ...]
-    """The names of the arrays of the rows, in the graph, in the layout's order; () of a guard that is not exported."""
-    classes: int
-    """How many; 0 of a detector that has seen no rows yet."""
-    labels: Classes
+    """The name of the detector's class."""
+    threshold: Any
+    fpr: float | None = None
+    """The false-positive rate that the threshold was inferred for."""
     temperature: float
+    classes: int
+    """How many classes there are; 0 of a detector that has seen no rows yet."""
+    labels: Any = None
+    layout: Any
+    inputs: tuple[str, ...]
+    """The names of the graph's input arrays, in the order of the layout; () of a guard that is not exported."""
     on_invalid: str
     """"raise" or "flag"."""
     data_type: str | None
@@ -83,22 +86,33 @@ class Description(NamedTuple):
     """A SHA-256 of what the classifier has learned."""
     precision: str
     """"float32", "float16" or "int8": of the networks' weights."""
-    versions: Mapping[str, str]
-    """Of demur, Keras and others that made the file."""
-    calibration: Calibration | None
-    harm: HarmCalibration | None
-    outside: Outside | None = None
-    """Of a classifier outside the file; None if the classifier is in the file."""
     scale: float | None = None
     """What the command line multiplied the arrays of `fit` by, if by anything."""
-    trained_on: KnownRows | None = None
-    """How large the numbers of the rows of `fit` were; None where that is not known."""
+    versions: dict[str, str]
+    """Of demur, Keras and others that made the file."""
+    version: str = __version__
     agreement: Agreement | None = None
     """Of the companion with the classifier; None where that is not known."""
     title: str | None = None
     """What the classifier is called."""
     score_type: str | None = None
-    """By what the opinion is compared with the reference; None of a guard from before this was written."""
+    """How the opinion is compared with the reference; None of a guard from before this was written."""
+
+
+class Description(Plain, frozen=True, kw_only=True):
+    """What a guard says of itself: what the metadata of an exported one hold, or the folder of a saved one."""
+
+    threshold: Threshold | None
+    """In nats; None, where there is none yet, of a guard that is not exported."""
+    layout: Layout | None
+    """Of the rows; None of a detector that has seen none yet."""
+    labels: Classes
+    calibration: Calibration | None
+    harm: HarmCalibration | None
+    outside: Outside | None = None
+    """Of a classifier outside the file; None if the classifier is in the file."""
+    trained_on: KnownRows | None = None
+    """How large the numbers of the rows of `fit` were; None where that is not known."""
     is_trained: bool = True
     """Whether the companion has learned."""
 
@@ -113,34 +127,18 @@ class Description(NamedTuple):
 
     def as_metadata(self) -> dict[str, str]:
         """The metadata, not sealed yet."""
-        threshold = self.threshold.tolist() if isinstance(self.threshold, np.ndarray) else self.threshold
-        values = {
-            "format": FORMAT,
-            "detector": self.detector,
-            "threshold": threshold,
+        made = {
+            "threshold": self.threshold.tolist() if isinstance(self.threshold, np.ndarray) else self.threshold,
             "fpr": None if self.calibration is None else self.calibration.fpr,
-            "temperature": self.temperature,
-            "classes": self.classes,
             "labels": self.labels.as_json(),
             "layout": None if self.layout is None else as_json(self.layout),
-            "inputs": list(self.inputs),
-            "on_invalid": self.on_invalid,
-            "data_type": self.data_type,
-            "channels_first": self.channels_first,
-            "classifier": self.classifier,
-            "precision": self.precision,
-            "scale": self.scale,
-            "versions": dict(self.versions),
-            "version": __version__,
-            "agreement": None if self.agreement is None else vars(self.agreement),
-            "title": self.title,
-            "score_type": self.score_type,
         }
+        values = msgspec.to_builtins({name: getattr(self, name) for name in Plain.__struct_fields__} | made)
         if self.outside is not None:
-            values["outside"] = {**self.outside._asdict(), "companion": as_json(self.outside.companion)}
+            values["outside"] = {**msgspec.structs.asdict(self.outside), "companion": as_json(self.outside.companion)}
         metadata = {PREFIX + name: json.dumps(value) for name, value in values.items()}
-        learned = {"calibration": self.calibration, "harm": self.harm, "trained_on": self.trained_on}
-        packed = {PREFIX + name: _packed(part.as_arrays()) for name, part in learned.items() if part is not None}
+        parts = {name: getattr(self, name) for name in LEARNED}
+        packed = {PREFIX + name: _packed(part.as_arrays()) for name, part in parts.items() if part is not None}
         return {**metadata, **packed, SHA256: UNSEALED}
 
     @classmethod
@@ -158,47 +156,37 @@ class Description(NamedTuple):
             raise NotADetector(
                 f"{name} is an ONNX model, but no guard: guards are written by detector.export(path) or demur export"
             )
-        try:
+        with reading(f"{name} does not describe a whole guard", NotADetector):
             found = {key.removeprefix(PREFIX): text for key, text in metadata.items() if key.startswith(PREFIX)}
-            if json.loads(found["format"]) != FORMAT:
+            packed = {key: found.pop(key) for key in LEARNED if key in found}
+            found.pop("sha256", None)
+            values = {key: from_text(text) for key, text in found.items()}
+            if format_of(values) != FORMAT:
                 raise NotADetector(
                     f"{name} has format {found['format']}, and this demur {__version__} reads {FORMAT}: upgrade demur"
                 )
-            arrays = {key: _unpacked(found.pop(key)) for key in LEARNED if key in found}
-            found.pop("sha256", None)
-            values = {key: json.loads(text) for key, text in found.items()}
-            threshold = values["threshold"]
-            return cls(
-                detector=values["detector"],
-                threshold=np.array(threshold, "float64") if isinstance(threshold, list) else float(threshold),
-                layout=from_json(values["layout"]),
-                inputs=tuple(values["inputs"]),
-                classes=int(values["classes"]),
-                labels=Classes.from_json(values.get("labels"), int(values["classes"])),
-                temperature=float(values["temperature"]),
-                on_invalid=values["on_invalid"],
-                data_type=values["data_type"],
-                channels_first=bool(values["channels_first"]),
-                classifier=values["classifier"],
-                precision=values["precision"],
-                versions=values["versions"],
-                calibration=Calibration.from_arrays(arrays["calibration"]) if "calibration" in arrays else None,
-                harm=HarmCalibration.from_arrays(arrays["harm"]) if "harm" in arrays else None,
-                outside=_outside(values.get("outside")),
-                scale=values.get("scale"),
-                trained_on=KnownRows.from_arrays(arrays["trained_on"]) if "trained_on" in arrays else None,
-                agreement=Agreement(**values["agreement"]) if values.get("agreement") else None,
-                title=values.get("title"),
-                score_type=values.get("score_type"),
-            )
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            if isinstance(error, NotADetector):
-                raise
-            raise NotADetector(f"{name} does not describe a whole guard: {error!r}") from error
+            plain, outside = as_type(values, Plain), as_type(values.get("outside"), Outside | None)
+            if outside is not None:
+                outside = msgspec.structs.replace(outside, companion=from_json(outside.companion))
+            made = {
+                "threshold": threshold_in(plain.threshold),
+                "fpr": None,  # the calibration has it
+                "labels": Classes.from_json(plain.labels, plain.classes),
+                "layout": from_json(plain.layout),
+                "outside": outside,
+            }
+            return cls(**msgspec.structs.asdict(plain) | made | learned({k: _unpacked(v) for k, v in packed.items()}))
 
 
-def _outside(values: Mapping[str, Any] | None) -> Outside | None:
-    return None if values is None else Outside(**{**values, "companion": from_json(values["companion"])})
+def learned(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> dict[str, Any]:
+    """What a guard has learned from rows and scores, by its name in `LEARNED`; None for what is not there."""
+    return {name: kind.from_arrays(arrays[name]) if name in arrays else None for name, kind in LEARNED.items()}
+
+
+def threshold_in(stored: Any) -> Threshold | None:
+    """A threshold as documents hold it: a number, or a list of one for each class."""
+    found = as_type(stored, float | list[float] | None)
+    return np.array(found, "float64") if isinstance(found, list) else cast("float | None", found)
 
 
 def read(path: Path) -> bytes:
@@ -318,6 +306,5 @@ def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     return base64.b64encode(stream.getvalue()).decode()
 
 
-def _unpacked(text: str) -> dict[str, npt.NDArray[Any]]:
-    with np.load(io.BytesIO(base64.b64decode(text, validate=True)), allow_pickle=False) as arrays:
-        return dict(arrays)
+def _unpacked(text: str) -> Parts[Any]:
+    return arrays_in(io.BytesIO(as_type(text, bytes)))

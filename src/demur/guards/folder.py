@@ -11,21 +11,19 @@ import os
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from demur._version import __version__
 from demur.calibration.agreement import Agreement
-from demur.calibration.harm import HarmCalibration
-from demur.calibration.held_out import KnownRows
-from demur.calibration.thresholds import Calibration
+from demur.documents import arrays_in, as_type, format_of, from_text, reading
 from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
-from demur.guards.description import LEARNED, Description
+from demur.guards.description import LEARNED, Description, learned, threshold_in
 from demur.rows.classes import Classes
 from demur.rows.layout import from_json
 
@@ -38,8 +36,70 @@ OURS = re.compile(r"\w+-[0-9a-f]{12}\.(keras|npz|safetensors)")
 """The names of the files that are written beside the document."""
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
-Entry: TypeAlias = dict[str, str]
-"""A file's name and its SHA-256."""
+
+
+class Entry(TypedDict):
+    """A file's name and its SHA-256."""
+
+    file: str
+    sha256: str
+
+
+class Files(msgspec.Struct):
+    """What a document says of the files beside it."""
+
+    files: dict[str, Entry]
+
+
+class Settings(msgspec.Struct):
+    """What a document says of the detector's settings, as far as it can be told without its class."""
+
+    temperature: float = 1.0
+    on_invalid: str = "raise"
+    score_type: str | None = None
+    loss_type: str | None = None
+    channels_last: bool | None = False
+
+
+class Meta(msgspec.Struct):
+    """What a document says of the data."""
+
+    data_type: str | None = None
+    version: str = "of unknown version"
+
+
+class Classifier(msgspec.Struct):
+    """What a document says of the classifier."""
+
+    fingerprint: str | None = None
+    source: str | None = None
+    title: str | None = None
+    classes: Any = None
+
+
+class Inputs(msgspec.Struct):
+    """What a document says of the rows; None in place of a layout that is not known."""
+
+    classifier: Any = None
+    classes: int | None = None
+
+
+class Document(msgspec.Struct):
+    """What `detector.json` says of a detector that is described without Keras."""
+
+    detector: str
+    threshold: float | list[float] | None
+    settings: Settings | None = None
+    meta: Meta | None = None
+    classifier: Classifier | None = None
+    inputs: Inputs | None = None
+    versions: dict[str, str] | None = None
+    scale: float | None = None
+    agreement: Agreement | None = None
+    fitted: bool = True
+    companion_is_given: bool = True
+
+
 Saver: TypeAlias = tuple[str, Callable[[Path], Any]]
 """The suffix of a file, and what writes it."""
 
@@ -124,17 +184,14 @@ def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
         raise NotADetector(
             f"{path} is not a detector: it holds no {DOCUMENT}. Detectors are written by detector.save(path)"
         )
-    try:
-        document = json.loads((path / DOCUMENT).read_text(encoding="utf-8"))
-        version = document["format"]
-        entries = document["files"].items() if version == FORMAT else ()
-        files = {name: {"file": entry["file"], "sha256": entry["sha256"]} for name, entry in entries}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NotADetector(f"{path / DOCUMENT} is not a detector's description: {error!r}") from error
+    with reading(f"{path / DOCUMENT} is not a detector's description", NotADetector):
+        document = from_text((path / DOCUMENT).read_bytes())
+        version = format_of(document)
+        if version != FORMAT:
+            raise NotADetector(f"{path} has format {version}; this demur {__version__} reads {FORMAT}: upgrade demur")
+        files = as_type(document, Files).files
     if any(not OURS.fullmatch(entry["file"]) for entry in files.values()):
         raise NotADetector(f"{path / DOCUMENT} names files that no detector has, or that lie elsewhere")
-    if version != FORMAT:
-        raise NotADetector(f"{path} has format {version}; this demur {__version__} reads {FORMAT}: upgrade demur")
     return document, files
 
 
@@ -144,37 +201,33 @@ def described(path: Path) -> Description:
     Raises:
         DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
     """
-    document, files = read_document(path)
-    learned = {name: load_arrays(verified(path, files[name])) for name in LEARNED if name in files}
-    try:
-        settings, inputs = document.get("settings") or {}, document.get("inputs") or {}
-        classifier, meta = document.get("classifier") or {}, document.get("meta") or {}
-        threshold, count = document["threshold"], int(inputs.get("classes") or 0)
+    fields, files = read_document(path)
+    arrays = {name: load_arrays(verified(path, files[name])) for name in LEARNED if name in files}
+    with reading(f"{path / DOCUMENT} does not describe a whole detector", NotADetector):
+        document: Document = as_type(fields, Document)
+        settings, inputs = document.settings or Settings(), document.inputs or Inputs()
+        classifier, meta = document.classifier or Classifier(), document.meta or Meta()
         return Description(
-            detector=document["detector"],
-            threshold=np.array(threshold, "float64") if isinstance(threshold, list) else threshold,
-            layout=from_json(inputs["classifier"]) if "classifier" in inputs else None,
+            **learned(arrays),
+            detector=document.detector,
+            threshold=threshold_in(document.threshold),
+            layout=None if inputs.classifier is None else from_json(inputs.classifier),
             inputs=(),
-            classes=count,
-            labels=Classes.from_json(classifier.get("classes"), count or None),
-            temperature=float(settings.get("temperature", 1.0)),
-            on_invalid=settings.get("on_invalid", "raise"),
-            data_type=meta.get("data_type"),
-            channels_first=str(classifier.get("source")).startswith("Torch") and not settings.get("channels_last"),
-            classifier=classifier.get("fingerprint"),
+            classes=inputs.classes or 0,
+            labels=Classes.from_json(classifier.classes, inputs.classes or None),
+            temperature=settings.temperature,
+            on_invalid=settings.on_invalid,
+            data_type=meta.data_type,
+            channels_first=str(classifier.source).startswith("Torch") and not settings.channels_last,
+            classifier=classifier.fingerprint,
             precision="float32",
-            versions=document.get("versions") or {"demur": meta.get("version", "of unknown version")},
-            calibration=Calibration.from_arrays(learned["calibration"]) if "calibration" in learned else None,
-            harm=HarmCalibration.from_arrays(learned["harm"]) if "harm" in learned else None,
-            scale=document.get("scale"),
-            trained_on=KnownRows.from_arrays(learned["trained_on"]) if "trained_on" in learned else None,
-            agreement=Agreement(**document["agreement"]) if document.get("agreement") else None,
-            title=classifier.get("title") or classifier.get("source"),
-            score_type=settings.get("score_type") or settings.get("loss_type"),
-            is_trained=bool(document.get("fitted", True) or document.get("companion_is_given", True)),
+            versions=document.versions or {"demur": meta.version},
+            scale=document.scale,
+            agreement=document.agreement,
+            title=classifier.title or classifier.source,
+            score_type=settings.score_type or settings.loss_type,
+            is_trained=document.fitted or document.companion_is_given,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NotADetector(f"{path / DOCUMENT} does not describe a whole detector: {error!r}") from error
 
 
 def verified(path: Path, entry: Entry) -> Path:
@@ -197,14 +250,11 @@ def load_arrays(file: Path) -> Arrays:
     Raises:
         CorruptDetector: it cannot be read.
     """
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise CorruptDetector(f"{file.name} cannot be read: {error}") from error
+    with reading(f"{file.name} cannot be read", CorruptDetector):
+        return arrays_in(file)
 
 
-def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> dict[str, str]:
+def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> Entry:
     """Write a file and name it by its contents."""
     save(draft)
     _flush(draft)
@@ -238,9 +288,8 @@ def _flush(path: Path) -> None:
 def _file_names(path: Path) -> set[str]:
     """The model files of the detector that is at `path` now."""
     try:
-        files = json.loads((path / DOCUMENT).read_text(encoding="utf-8"))["files"]
-        return {entry["file"] for entry in files.values() if OURS.fullmatch(entry["file"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {entry["file"] for entry in read_document(path)[1].values()}
+    except (DetectorNotFound, NotADetector):
         return set()
 
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from demur.documents import Malformed, as_type
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
 from demur.rows.texts import Text, are_texts, as_texts, kind_of
 
@@ -228,21 +230,38 @@ def as_json(layout: Layout) -> Any:
     return {"ordered": [as_json(field) for field in layout]}
 
 
+class _Stored(msgspec.Struct):
+    """What `as_json` returns: of each kind of layout some of these."""
+
+    columns: tuple[str, ...] | None = None
+    text: str | None = None
+    shape: tuple[int | None, ...] | None = None
+    dtype: str | None = None
+    names: tuple[str, ...] | None = None
+    named: list[tuple[str, "_Stored"]] | None = None
+    ordered: list["_Stored"] | None = None
+
+
 def from_json(data: Any) -> Layout:
-    """A layout from what `as_json` returned."""
-    if "columns" in data:
-        return Columns(tuple(data["columns"]))
-    if "text" in data:
-        return Text(data["text"])
-    if "shape" in data:
-        return _field(data)
-    if "named" in data:
-        return {name: _field(field) for name, field in data["named"]}
-    return tuple(_field(field) for field in data["ordered"])
+    """A layout from what `as_json` returned.
+
+    Raises:
+        Malformed: it is something else.
+    """
+    stored = as_type(data, _Stored)
+    if stored.columns is not None:
+        return Columns(stored.columns)
+    if stored.text is not None:
+        return Text(stored.text)
+    if stored.named is not None:
+        return {name: _field(field) for name, field in stored.named}
+    return _field(stored) if stored.ordered is None else tuple(map(_field, stored.ordered))
 
 
-def _field(data: Any) -> Field:
-    return Field(tuple(data["shape"]), data["dtype"], tuple(data["names"]) if "names" in data else None)
+def _field(stored: _Stored) -> Field:
+    if stored.shape is None:
+        raise Malformed("the layout of rows has no shape")
+    return Field(stored.shape, stored.dtype, stored.names)
 
 
 def with_columns(layout: Layout, X: Any) -> Layout:

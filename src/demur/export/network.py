@@ -5,7 +5,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,16 +20,18 @@ from demur.backends.divergence import Tensor, basic_operations, log_softmax, sha
 from demur.classifiers.base import in_log_space
 from demur.classifiers.files.keras_file import reason
 from demur.errors import MissingExtra, NotExportable
-from demur.export.operations import check_layers, check_operations
-from demur.export.precise import in_float32
-from demur.export.rewriting import rewritten
+from demur.export.graph import rename, rewritten
 from demur.extras import extra
 from demur.guards.description import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
 from demur.network.graph import DetectorGraph
 from demur.network.live import LiveGuard
+from demur.private import layers_within
 from demur.rows.layout import Field, Layout, flat, mapped
 
 SCORE, CLASSIFIED = "score", "classified"
+FULL = "float32"
+LOOKUPS = ("Hashing", "HashedCrossing", "StringLookup", "IntegerLookup", "TextVectorization")
+"""Layers of Keras that TensorFlow computes outside the graph, whatever the backend is."""
 WITHOUT_THE_CLASSIFIER = (
     "If the classifier is what cannot be written, pass a function of rows that asks it as model=: the file then takes "
     "the classifier's answer as the input 'reference'"
@@ -206,16 +208,6 @@ def _named(model: Any, layout: Layout, inputs: dict[str, Field], roles: list[str
     return NetworkModel(model, inputs, dict(zip(roles, [entry.name for entry in graph.output], strict=True)))
 
 
-def rename(graph: Any, names: dict[str, str]) -> None:
-    """Give tensors of a graph other names; graphs within its nodes are left as they are."""
-    for node in graph.node:
-        for ends in (node.input, node.output):
-            for i, name in enumerate(ends):
-                ends[i] = names.get(name, name)
-    for entry in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        entry.name = names.get(entry.name, entry.name)
-
-
 def row_inputs(layout: Layout) -> dict[str, Field]:
     """The arrays of rows by the names that a file has for them."""
     if isinstance(layout, dict):
@@ -262,3 +254,68 @@ def _onnx() -> Any:
     with extra("onnx", "export"):
         import onnx
     return onnx
+
+
+def check_layers(layers: Iterable[Any]) -> None:
+    """Raise NotExportable if one of the layers, or a layer within them, is among `LOOKUPS`."""
+    kinds = tuple(getattr(keras.layers, name) for name in LOOKUPS)
+    found = [layer for outer in layers for layer in layers_within(outer) if isinstance(layer, kinds)]
+    if found:
+        raise NotExportable(
+            f"the layer {found[0].name!r} is a {type(found[0]).__name__}, which ONNX has no operation for. Apply it to "
+            "the rows first, and pass as model= the classifier without it; or pass a function of rows that asks the "
+            "classifier as model=: the file then takes the classifier's answer as the input 'reference'"
+        )
+
+
+def check_operations(model: Any) -> None:
+    """Raise NotExportable if a model (`onnx.ModelProto`) has operations that ONNX does not have.
+
+    Converters leave operations that they do not know in their output, as TensorFlow calls them.
+    """
+    from onnx import defs
+
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    known = {(schema.domain or "ai.onnx", schema.name) for schema in defs.get_all_schemas()}
+    own = {(function.domain or "ai.onnx", function.name) for function in model.functions}
+    used = {(node.domain or "ai.onnx", node.op_type) for node in model.graph.node}
+    unknown = sorted(name for domain, name in used - known - own if domain in ("ai.onnx", "ai.onnx.ml"))
+    if unknown:
+        raise NotExportable(
+            f"the networks compute {', '.join(unknown)}, which ONNX, operation set {versions.get('ai.onnx')}, does not "
+            "have. Pass a function of rows that asks the classifier as model=: the file then takes the classifier's "
+            "answer as the input 'reference'"
+        )
+
+
+class _InFull(keras.DTypePolicy):  # type: ignore[misc]
+    """Computes in float32 with weights of another type, which Keras then casts."""
+
+    def __init__(self, variable_dtype: str) -> None:
+        super().__init__(FULL)
+        self._variable_dtype = variable_dtype
+
+
+@contextlib.contextmanager
+def in_float32(layers: Iterable[Any]) -> Iterator[bool]:
+    """Have layers, and the layers within them, compute in float32; their weights stay as they are.
+
+    Yields:
+        Whether any of them computes in another type otherwise.
+    """
+    every = {id(layer): layer for outer in layers for layer in layers_within(outer)}
+    changed = [(layer, layer.dtype_policy) for layer in every.values() if _is_mixed(layer)]
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(FULL)
+        for layer, policy in changed:
+            layer.dtype_policy = _InFull(policy.variable_dtype)
+        yield bool(changed)
+    finally:
+        keras.config.set_dtype_policy(before)
+        for layer, policy in changed:
+            layer.dtype_policy = policy
+
+
+def _is_mixed(layer: Any) -> bool:
+    return str(layer.compute_dtype) in ("float16", "bfloat16")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from demur.calibration.metrics import auroc
 from demur.calibration.thresholds import Calibration, Threshold
 from demur.errors import InvalidSetting, LossTooLarge, NotExportable
-from demur.export.checking import asked, check_decisions, live_scores
+from demur.export.equality import asked, check_decisions, live_scores
 from demur.export.network import NetworkModel, quiet
 from demur.guards.decision import calibrate
 from demur.guards.description import OPINION, REFERENCE

@@ -9,8 +9,7 @@ from keras import ops
 from demur.backends import mapped_deep
 from demur.backends.divergence import sharpen
 from demur.errors import ExportDiffers
-from demur.export.network import layers_of, row_inputs
-from demur.export.precise import in_float32
+from demur.export.network import in_float32, layers_of, row_inputs
 from demur.guards.decision import decide
 from demur.guards.description import REFERENCE
 from demur.guards.results import Scored

@@ -15,8 +15,8 @@ from demur.calibration.thresholds import Calibration, Threshold
 from demur.checks import check_whole, is_number
 from demur.classifiers.answers import InMemory
 from demur.errors import InvalidSetting, NotFitted, ThresholdNotSet
-from demur.export.checking import SIZES, check_same
-from demur.export.merging import with_classifier
+from demur.export.classifier import with_classifier
+from demur.export.equality import SIZES, check_same
 from demur.export.network import NetworkModel, network_of
 from demur.export.precision import PRECISIONS, Loss, reduced
 from demur.export.procedure import add_procedure

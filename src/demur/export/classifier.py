@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.classifiers.onnx_file import OnnxClassifier
-from demur.export.network import NetworkModel, rename, row_inputs
-from demur.export.rewriting import Graph
+from demur.export.graph import Graph, rename
+from demur.export.network import NetworkModel, row_inputs
 from demur.guards.description import REFERENCE
 from demur.network.live import LiveGuard
 from demur.network.routes import PASSTHROUGH
@@ -45,7 +45,7 @@ def merged(network: NetworkModel, classifier: OnnxClassifier) -> NetworkModel:
         classifier: an ONNX model.
     """
     import onnx
-    from onnx import compose, helper
+    from onnx import compose
 
     theirs = _contents(classifier)
     ours = onnx.ModelProto()
@@ -56,27 +56,24 @@ def merged(network: NetworkModel, classifier: OnnxClassifier) -> NetworkModel:
     theirs = compose.add_prefix(theirs, PREFIX)
     inputs = row_inputs(classifier.layout)
     rename(ours.graph, {REFERENCE: ANSWER, **{name: COMPANION + name for name in inputs}})
-    nodes = list(theirs.graph.node)
-    for name, entry in zip(inputs, classifier.model.get_inputs(), strict=True):
-        nodes.insert(0, helper.make_node("Identity", [name], [PREFIX + entry.name]))
     kinds = {entry.name.removeprefix(COMPANION): entry.type.tensor_type.elem_type for entry in ours.graph.input}
-    nodes += [helper.make_node("Cast", [name], [COMPANION + name], to=kinds[name]) for name in inputs]
-    constants = list(theirs.graph.initializer)
+    graph = Graph(ours.graph, "guard")
+    old = list(ours.graph.node)
+    del ours.graph.node[:], ours.graph.input[:]
+    for name, entry in zip(inputs, classifier.model.get_inputs(), strict=True):
+        graph.add("Identity", name, name=PREFIX + entry.name)
+        graph.add("Cast", name, name=COMPANION + name, to=kinds[name])
+    ours.graph.node.extend(theirs.graph.node)
+    ours.graph.initializer.extend(theirs.graph.initializer)
+    ours.graph.sparse_initializer.extend(theirs.graph.sparse_initializer)
     answer = np.asarray(classifier.ask(probe_rows(classifier.layout)))
     is_column = answer.ndim == 1 or answer.shape[1] == 1
-    glue, more = _glue(PREFIX + tensor, order, is_column=is_column, is_logits=classifier.is_logits)
-    nodes += glue
-    constants += more
-    graph = ours.graph
-    old = list(graph.node)
-    del graph.node[:], graph.input[:]
-    graph.node.extend([*nodes, *old])
-    graph.initializer.extend(constants)
-    graph.sparse_initializer.extend(theirs.graph.sparse_initializer)
+    _add_answer(graph, PREFIX + tensor, order, is_column=is_column, is_logits=classifier.is_logits)
+    ours.graph.node.extend(old)
     ours.functions.extend(theirs.functions)
     known = {entry.domain for entry in ours.opset_import}
     ours.opset_import.extend(entry for entry in theirs.opset_import if entry.domain not in known)
-    Graph(graph).prune()
+    graph.prune()
     return NetworkModel(ours, inputs, network.outputs)
 
 
@@ -130,35 +127,15 @@ def _probabilities(graph: Any, output: str) -> tuple[str, npt.NDArray[np.int64] 
     return maker.input[0], None if np.array_equal(order, np.arange(len(labels))) else order
 
 
-def _glue(
-    tensor: str, order: npt.NDArray[np.int64] | None, *, is_column: bool, is_logits: bool
-) -> tuple[list[Any], list[Any]]:
-    """Nodes and constants that make the answer, float32 `(n, classes)`, of a classifier's output."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes: list[Any] = []
-    constants: list[Any] = []
-
-    def add(op: str, *ends: Any, **attributes: Any) -> str:
-        names = []
-        for end in ends:
-            if not isinstance(end, str):
-                constants.append(numpy_helper.from_array(end, f"guard/constant_{len(constants)}"))
-                names.append(constants[-1].name)
-            else:
-                names.append(end)
-        name = f"guard/{op}_{len(nodes)}"
-        nodes.append(helper.make_node(op, names, [name], **attributes))
-        return name
-
-    found = add("Cast", tensor, to=TensorProto.FLOAT)
+def _add_answer(
+    graph: Graph, tensor: str, order: npt.NDArray[np.int64] | None, *, is_column: bool, is_logits: bool
+) -> None:
+    """Add nodes that make ANSWER, float32 `(n, classes)`, of the tensor that the classifier returns."""
+    found = graph.cast(tensor, "float32")
     if order is not None:
-        found = add("Gather", found, order, axis=1)
+        found = graph.add("Gather", found, order, axis=1)
     if is_column:
-        found = add("Reshape", found, np.array([-1, 1], "int64"))
-        other = (
-            add("Mul", found, np.float32(0).reshape(())) if is_logits else add("Sub", np.float32(1).reshape(()), found)
-        )
-        found = add("Concat", other, found, axis=1)
-    nodes.append(helper.make_node("Identity", [found], [ANSWER]))
-    return nodes, constants
+        found = graph.add("Reshape", found, np.array([-1, 1], "int64"))
+        other = graph.add("Mul", found, np.float32(0)) if is_logits else graph.add("Sub", np.float32(1), found)
+        found = graph.add("Concat", other, found, axis=1)
+    graph.add("Identity", found, name=ANSWER)

@@ -7,8 +7,8 @@ from typing import Any
 
 from demur.cli.guards import described, first_threshold, opened
 from demur.errors import NotCalibrated
-from demur.guards.described import DescribedGuard
 from demur.guards.results import Scored
+from demur.guards.tensors import DescribedGuard
 
 
 class Calibrated(DescribedGuard):

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -165,28 +165,28 @@ class Description(Plain, frozen=True, kw_only=True):
                 raise NotADetector(
                     f"{name} has format {found['format']}, and this demur {__version__} reads {FORMAT}: upgrade demur"
                 )
-            plain, outside = as_type(values, Plain), as_type(values.get("outside"), Outside | None)
+            outside = as_type(values.get("outside"), Outside | None)
             if outside is not None:
                 outside = msgspec.structs.replace(outside, companion=from_json(outside.companion))
-            made = {
-                "threshold": threshold_in(plain.threshold),
-                "fpr": None,  # the calibration has it
-                "labels": Classes.from_json(plain.labels, plain.classes),
-                "layout": from_json(plain.layout),
-                "outside": outside,
-            }
-            return cls(**msgspec.structs.asdict(plain) | made | learned({k: _unpacked(v) for k, v in packed.items()}))
+            return cls.made(values, {key: _unpacked(text) for key, text in packed.items()}, outside=outside)
+
+    @classmethod
+    def made(cls, values: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Any]], **more: Any) -> "Description":
+        """A description from stored values and from the arrays of `LEARNED`; Malformed if a value has another type."""
+        plain = as_type(values, Plain)
+        threshold = as_type(plain.threshold, float | list[float] | None)
+        read = {
+            "threshold": np.array(threshold, "float64") if isinstance(threshold, list) else threshold,
+            "fpr": None,  # the calibration has it
+            "labels": Classes.from_json(plain.labels, plain.classes or None),
+            "layout": None if plain.layout is None else from_json(plain.layout),
+        }
+        return cls(**msgspec.structs.asdict(plain) | read | learned(arrays) | more)
 
 
 def learned(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> dict[str, Any]:
-    """What a guard has learned from rows and scores, by its name in `LEARNED`; None for what is not there."""
+    """What a guard has learned from rows and scores, by the names in `LEARNED`; None where there are no arrays."""
     return {name: kind.from_arrays(arrays[name]) if name in arrays else None for name, kind in LEARNED.items()}
-
-
-def threshold_in(stored: Any) -> Threshold | None:
-    """A threshold as documents hold it: a number, or a list of one for each class."""
-    found = as_type(stored, float | list[float] | None)
-    return np.array(found, "float64") if isinstance(found, list) else cast("float | None", found)
 
 
 def read(path: Path) -> bytes:

@@ -15,17 +15,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from demur._version import __version__
-from demur.calibration.agreement import Agreement
-from demur.documents import arrays_in, as_type, format_of, from_text, reading
+from demur.documents import Parts, arrays_in, as_type, format_of, from_text, reading
 from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
-from demur.guards.description import LEARNED, Description, learned, threshold_in
-from demur.rows.classes import Classes
-from demur.rows.layout import from_json
+from demur.guards.description import LEARNED, Description
 
 FORMAT = 1
 DOCUMENT = "detector.json"
@@ -43,61 +39,6 @@ class Entry(TypedDict):
 
     file: str
     sha256: str
-
-
-class Files(msgspec.Struct):
-    """What a document says of the files beside it."""
-
-    files: dict[str, Entry]
-
-
-class Settings(msgspec.Struct):
-    """What a document says of the detector's settings, as far as it can be told without its class."""
-
-    temperature: float = 1.0
-    on_invalid: str = "raise"
-    score_type: str | None = None
-    loss_type: str | None = None
-    channels_last: bool | None = False
-
-
-class Meta(msgspec.Struct):
-    """What a document says of the data."""
-
-    data_type: str | None = None
-    version: str = "of unknown version"
-
-
-class Classifier(msgspec.Struct):
-    """What a document says of the classifier."""
-
-    fingerprint: str | None = None
-    source: str | None = None
-    title: str | None = None
-    classes: Any = None
-
-
-class Inputs(msgspec.Struct):
-    """What a document says of the rows; None in place of a layout that is not known."""
-
-    classifier: Any = None
-    classes: int | None = None
-
-
-class Document(msgspec.Struct):
-    """What `detector.json` says of a detector that is described without Keras."""
-
-    detector: str
-    threshold: float | list[float] | None
-    settings: Settings | None = None
-    meta: Meta | None = None
-    classifier: Classifier | None = None
-    inputs: Inputs | None = None
-    versions: dict[str, str] | None = None
-    scale: float | None = None
-    agreement: Agreement | None = None
-    fitted: bool = True
-    companion_is_given: bool = True
 
 
 Saver: TypeAlias = tuple[str, Callable[[Path], Any]]
@@ -189,7 +130,7 @@ def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
         version = format_of(document)
         if version != FORMAT:
             raise NotADetector(f"{path} has format {version}; this demur {__version__} reads {FORMAT}: upgrade demur")
-        files = as_type(document, Files).files
+        files = as_type(document.get("files"), dict[str, Entry])
     if any(not OURS.fullmatch(entry["file"]) for entry in files.values()):
         raise NotADetector(f"{path / DOCUMENT} names files that no detector has, or that lie elsewhere")
     return document, files
@@ -201,33 +142,32 @@ def described(path: Path) -> Description:
     Raises:
         DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
     """
-    fields, files = read_document(path)
+    document, files = read_document(path)
     arrays = {name: load_arrays(verified(path, files[name])) for name in LEARNED if name in files}
     with reading(f"{path / DOCUMENT} does not describe a whole detector", NotADetector):
-        document: Document = as_type(fields, Document)
-        settings, inputs = document.settings or Settings(), document.inputs or Inputs()
-        classifier, meta = document.classifier or Classifier(), document.meta or Meta()
-        return Description(
-            **learned(arrays),
-            detector=document.detector,
-            threshold=threshold_in(document.threshold),
-            layout=None if inputs.classifier is None else from_json(inputs.classifier),
-            inputs=(),
-            classes=inputs.classes or 0,
-            labels=Classes.from_json(classifier.classes, inputs.classes or None),
-            temperature=settings.temperature,
-            on_invalid=settings.on_invalid,
-            data_type=meta.data_type,
-            channels_first=str(classifier.source).startswith("Torch") and not settings.channels_last,
-            classifier=classifier.fingerprint,
-            precision="float32",
-            versions=document.versions or {"demur": meta.version},
-            scale=document.scale,
-            agreement=document.agreement,
-            title=classifier.title or classifier.source,
-            score_type=settings.score_type or settings.loss_type,
-            is_trained=document.fitted or document.companion_is_given,
-        )
+        parts = ("settings", "inputs", "classifier", "meta")
+        settings, inputs, classifier, meta = (as_type(document.get(part) or {}, dict[str, Any]) for part in parts)
+        values = {
+            "detector": document.get("detector"),
+            "threshold": Parts(document)["threshold"],
+            "layout": inputs.get("classifier"),
+            "inputs": (),
+            "classes": inputs.get("classes") or 0,
+            "labels": classifier.get("classes"),
+            "temperature": settings.get("temperature", 1.0),
+            "on_invalid": settings.get("on_invalid", "raise"),
+            "data_type": meta.get("data_type"),
+            "channels_first": str(classifier.get("source")).startswith("Torch") and not settings.get("channels_last"),
+            "classifier": classifier.get("fingerprint"),
+            "precision": "float32",
+            "versions": document.get("versions") or {"demur": meta.get("version", "of unknown version")},
+            "scale": document.get("scale"),
+            "agreement": document.get("agreement") or None,
+            "title": classifier.get("title") or classifier.get("source"),
+            "score_type": settings.get("score_type") or settings.get("loss_type"),
+        }
+        is_trained = bool(document.get("fitted", True) or document.get("companion_is_given", True))
+        return Description.made(values, arrays, is_trained=is_trained)
 
 
 def verified(path: Path, entry: Entry) -> Path:

@@ -17,11 +17,10 @@ import numpy.typing as npt
 from demur.calibration.thresholds import Threshold
 from demur.checks import check_whole, explained
 from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch
-from demur.guards.described import told
 from demur.guards.description import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, read
 from demur.guards.facts import facts
 from demur.guards.results import Scored
-from demur.guards.tensors import TensorGuard
+from demur.guards.tensors import TensorGuard, told
 from demur.onnx.outside import NEEDED, as_reference, asked, check_model, companion_rows
 from demur.onnx.session import DTYPES, onnxruntime_module
 from demur.progress import progress

@@ -10,7 +10,8 @@ from demur.lazy import lazy
 if TYPE_CHECKING:
     from demur.drift.accuracy import AccuracyData, AccuracyResult, calibrate_accuracy, estimate_accuracy
     from demur.drift.batch import DriftData, DriftResult, test
-    from demur.drift.monitor import Alarm, Monitor
+    from demur.drift.monitor import Monitor
+    from demur.drift.state import Alarm
 
 __all__ = [
     "AccuracyData",
@@ -27,7 +28,7 @@ __all__ = [
 _HOMES = {
     "AccuracyData": "demur.drift.accuracy",
     "AccuracyResult": "demur.drift.accuracy",
-    "Alarm": "demur.drift.monitor",
+    "Alarm": "demur.drift.state",
     "DriftData": "demur.drift.batch",
     "DriftResult": "demur.drift.batch",
     "Monitor": "demur.drift.monitor",

@@ -9,6 +9,7 @@ import numpy as np
 from demur import checks
 from demur._version import __version__
 from demur.calibration.dependence import dependence_of
+from demur.calibration.metrics import share_below
 from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.checks import check_whole, is_number
 from demur.drift.evidence import Array
@@ -159,9 +160,7 @@ def pools_of(calibration: Calibration, given: Given) -> list[Pool]:
 
 def cliffs_delta(batch: Array, reference: Array) -> float:
     """`P(a > b) - P(a < b)` of a pair from both (Cliff, 1993)."""
-    ordered = np.sort(reference)
-    smaller, not_larger = (np.searchsorted(ordered, batch, side=side).mean() for side in ("left", "right"))
-    return float((smaller + not_larger) / len(ordered) - 1)
+    return float(2 * share_below(batch, reference).mean() - 1)
 
 
 def drift_meta(detector: Guard | Calibration, *, online: bool = False) -> Meta:

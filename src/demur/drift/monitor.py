@@ -1,10 +1,9 @@
-"""An alarm over a stream of scores that never ends."""
+"""A monitor: watches an endless stream of scores, and raises an alarm."""
 
 import datetime
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,39 +11,23 @@ import msgspec
 import numpy as np
 
 from demur import checks
-from demur._version import __version__
 from demur.atomic import write_text
-from demur.calibration.dependence import Autocorrelation, Dependence, Sums
+from demur.calibration.dependence import Autocorrelation, Dependence
 from demur.calibration.thresholds import Calibration
 from demur.calibration.wording import count, number, percent
 from demur.checks import check_whole, is_number, seconds_of
-from demur.documents import Malformed, Parts, as_type, format_of, from_text, reading
+from demur.documents import Malformed, Parts, reading
 from demur.drift.evidence import Array, Evidence, Observed, Settings
 from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of
+from demur.drift.state import KEPT, Alarm, Asked, State, read
 from demur.errors import CorruptMonitor, DependentRows, InvalidSetting, WrongDetector, WrongType
 from demur.guards.base import Guard
 from demur.summary import Readable, Summary
 
 Method = Literal["martingale", "cusum", "window"]
-FORMAT = 1
 CHUNK = 16_384
 """Scores that are looked at together: bounds the memory that a large batch takes."""
 KEPT_ALARMS = 100
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """That it was enough.
-
-    Attributes:
-        at: how many scores had been looked at, with the score that raised the alarm.
-        time: when that was, in seconds; None where nobody said.
-        log_evidence: the natural logarithm of the evidence.
-    """
-
-    at: int
-    time: float | None
-    log_evidence: float
 
 
 @checks.explained_methods
@@ -225,10 +208,9 @@ class Monitor(Readable):
         return int(np.searchsorted(observed.when, self._resting, side="left"))
 
     def _raise_alarm(self, last: Observed) -> None:
-        """The evidence is enough with the last score."""
         alarm = Alarm(self.count, None if last.time is None else float(last.time[0]), self.log_evidence)
         self._is_alarmed = True
-        self._autocorrelation.skip()  # the rows of before a drift and after it are not alike by dependence
+        self._autocorrelation.skip()  # rows before and after a drift differ by more than dependence
         self.alarms = [*self.alarms, alarm][-KEPT_ALARMS:]
         self.alarm_count += 1
         if isinstance(self.cooldown, int):
@@ -250,6 +232,7 @@ class Monitor(Readable):
         return self
 
     def _times(self, time: Any, n: int) -> Array | None:
+        """Moments in seconds, `(n,)`, checked; None where nobody said."""
         if time is None:
             if self._evidence.needs_time or isinstance(self.cooldown, float):
                 raise InvalidSetting("a window or cooldown of a length in time needs to know when: update(..., time=)")
@@ -335,7 +318,7 @@ class Monitor(Readable):
     # Keeping ------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """All that the monitor knows, for JSON."""
         state = State(
             **{name: getattr(self, attribute) for name, attribute in KEPT.items()},
             settings=Asked(*(getattr(self, name) for name in Asked.__struct_fields__)),
@@ -364,20 +347,13 @@ class Monitor(Readable):
 
         Raises:
             FileNotFoundError: there is no such file.
-            CorruptMonitor: it is no state of a monitor, or one of a newer demur.
-            WrongDetector: it watched a detector with other calibration scores.
+            CorruptMonitor: the file is not the state of a monitor, or a newer demur wrote it.
+            WrongDetector: the monitor watched a detector with other calibration scores.
         """
         calibration_of(detector)  # what is wrong with the detector is not the file's fault
         file = Path(path)
-        contents = file.read_bytes()
+        state = read(file)
         with reading(f"{file} is not the state of a monitor", CorruptMonitor):
-            document = from_text(contents)
-            if format_of(document) != FORMAT:
-                raise CorruptMonitor(
-                    f"{file} is of format {document['format']}, and this demur ({__version__}) reads {FORMAT}: it was "
-                    f"written by demur {document.get('version')}"
-                )
-            state = as_type(document, State)
             try:
                 monitor = cls(detector, on_alarm=on_alarm, **msgspec.structs.asdict(state.settings))
             except (InvalidSetting, WrongType) as error:
@@ -387,58 +363,13 @@ class Monitor(Readable):
                     f"{file} is the state of a monitor of another detector, or of the same one calibrated on other "
                     "rows: its evidence means nothing here. Begin with a new monitor, and another file"
                 )
-            monitor._resume(state)
+            for name, attribute in KEPT.items():
+                setattr(monitor, attribute, getattr(state, name))
+            monitor.log_evidence = -math.inf if state.log_evidence is None else state.log_evidence
+            if state.autocorrelation is not None:
+                monitor._autocorrelation.resume(state.autocorrelation)
+            monitor._evidence.resume(Parts(state.evidence))
         return monitor
-
-    def _resume(self, state: "State") -> None:
-        for name, attribute in KEPT.items():
-            setattr(self, attribute, getattr(state, name))
-        self.log_evidence = -math.inf if state.log_evidence is None else state.log_evidence
-        if state.autocorrelation is not None:
-            self._autocorrelation.resume(state.autocorrelation)
-        self._evidence.resume(Parts(state.evidence))
-
-
-class Asked(msgspec.Struct):
-    """The settings of a saved monitor."""
-
-    alpha: float = 0.01
-    method: str = "martingale"
-    tolerance: float = 0.0
-    run_length: int = 100_000
-    window: int | float = 500
-    cooldown: int | float | None = None
-    every: int = 1
-
-
-class State(msgspec.Struct, kw_only=True):
-    """What `Monitor.state` returns; older states lack what has a default."""
-
-    format: int = FORMAT
-    version: str = __version__
-    calibration: str
-    settings: Asked
-    count: int
-    passed: int = 0
-    invalid: int
-    alarms: list[Alarm]
-    alarm_count: int
-    is_alarmed: bool
-    resting: int | float | None
-    now: float | None
-    log_evidence: float | None
-    evidence: dict[str, Any]
-    autocorrelation: Sums | None = None
-    is_dependent: bool = False
-
-
-KEPT = {name: name for name in ("count", "passed", "invalid", "alarms", "alarm_count", "is_dependent")} | {
-    "calibration": "_fingerprint",
-    "is_alarmed": "_is_alarmed",
-    "resting": "_resting",
-    "now": "_now",
-}
-"""Entries of a state, with the attributes of a monitor that hold them."""
 
 
 def _length(length: Any, name: str) -> int | float:

@@ -10,8 +10,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from demur.drift.monitor import Alarm, Monitor
+from demur.drift.monitor import Monitor
 from demur.drift.reference import fingerprint
+from demur.drift.state import Alarm
 from demur.errors import MissingExtra
 from demur.guards.tensors import TensorGuard
 from demur.serve.watching.alarms import Webhook, cloud_event

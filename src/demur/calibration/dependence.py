@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from demur.calibration.metrics import share_below
 from demur.documents import Malformed
 
 Array = npt.NDArray[np.float64]
@@ -174,9 +175,7 @@ def places(scores: npt.NDArray[Any], groups: npt.NDArray[Any] | None = None) -> 
     found = np.empty(len(scores))
     for group in [None] if groups is None else np.unique(groups):
         chosen = slice(None) if groups is None else groups == group
-        ordered = np.sort(scores[chosen])
-        below, upto = (np.searchsorted(ordered, scores[chosen], side=side) for side in ("left", "right"))
-        found[chosen] = (below + upto) / (2 * len(ordered))
+        found[chosen] = share_below(scores[chosen], scores[chosen])
     return found
 
 

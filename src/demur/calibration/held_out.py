@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from demur import checks
-from demur.calibration.binomial import binomial_cdf
+from demur.calibration.agreement import chance_of
+from demur.calibration.metrics import binomial_cdf
 from demur.documents import Parts
 from demur.errors import WrongRows
 from demur.rows.layout import CHECK_ROWS, Layout, Rows, batches, cast, flat, is_table, taken
@@ -232,11 +233,6 @@ def warn_if_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> 
             "says what the classes are called",
             WrongRows,
         )
-
-
-def chance_of(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
-    """On which share of the rows a classifier is right, on average, if the labels are shuffled."""
-    return sum(float(np.mean(predicted == c)) * float(np.mean(labels == c)) for c in np.unique(labels))
 
 
 def is_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> bool:

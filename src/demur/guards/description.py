@@ -1,8 +1,7 @@
-"""What an exported guard says of itself beside its graph, and the checksum of the file. Needs no ONNX package.
+"""What an exported guard says of itself beside the graph, and the checksum of the file. Needs no ONNX package.
 
-The file's metadata hold strings by name. `demur.sha256` is the SHA-256 of the whole file with 64 zeros in the place of
-that value, so a file that was damaged or cut off is told from the one that was written. It guards against accidents,
-not against somebody who writes a new file.
+The metadata of the file are strings by name. `demur.sha256` is the SHA-256 of the whole file with 64 zeros in the place
+of the checksum, so a damaged file is noticed. It guards against accidents, not against somebody who writes a new file.
 """
 
 import base64
@@ -37,28 +36,28 @@ METADATA_FIELD = 14
 """Of an ONNX model."""
 
 REFERENCE, OPINION, RECONSTRUCTION = "reference", "opinion", "reconstruction"
-"""Outputs: the classifier's probabilities, sharpened by the temperature; the opinion's; and what the companion made."""
+"""Outputs: the classifier's probabilities, sharpened by the temperature; the opinion's; the companion's output."""
 THRESHOLD = "threshold"
 """The name of the input that holds the threshold."""
 SHARPENED = "sharpened"
-"""What the output REFERENCE is called where REFERENCE is an input: the answer of a classifier outside the file."""
+"""The name of the output REFERENCE where REFERENCE is an input: the answer of a classifier outside the file."""
 ON_DEMAND = (REFERENCE, SHARPENED, OPINION, RECONSTRUCTION)
-"""Outputs that are there for those who ask for them."""
+"""Outputs that are returned only if they are asked for."""
 PROBABILITIES, LOGITS = "probabilities", "logits"
-"""What such a classifier answers."""
+"""What a classifier outside the file answers."""
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """How a guard works with a classifier that is not in its file."""
+    """How a guard works with a classifier that is not in the file."""
 
     answer: str
     """What the input REFERENCE holds, `(n, classes)`: PROBABILITIES, not sharpened by the temperature, or LOGITS."""
     companion: Any
     """The layout of the rows that the graph takes."""
     encoder: list[dict[str, Any]] | None
-    """Settings of the `TableEncoder` that makes these rows of the caller's; None if there is none."""
+    """Settings of the `TableEncoder` that turns the caller's rows into rows of the graph; None if there is none."""
     preprocess: bool
-    """Whether a `companion_preprocess` of the caller's, which is not in the file, makes them."""
+    """Whether a `companion_preprocess` of the caller, which is not in the file, does."""
 
 
 class Plain(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +99,7 @@ class Plain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Description(Plain, frozen=True, kw_only=True):
-    """What a guard says of itself: what the metadata of an exported one hold, or the folder of a saved one."""
+    """What a guard says of itself, in the metadata of an exported file or in the folder of a saved detector."""
 
     threshold: Threshold | None
     """In nats; None, where there is none yet, of a guard that is not exported."""
@@ -117,11 +116,7 @@ class Description(Plain, frozen=True, kw_only=True):
     """Whether the companion has learned."""
 
     def row_layout(self, *, preprocessed: bool) -> Layout | None:
-        """Of the rows that the guard takes: of those that are ready for the companion, where somebody must make them.
-
-        Args:
-            preprocessed: whether the caller passes what makes such rows of others.
-        """
+        """The layout of the rows that the guard takes; `preprocessed`: whether it has a `companion_preprocess`."""
         outside = self.outside
         return self.layout if outside is None or preprocessed or not outside.preprocess else outside.companion
 
@@ -143,15 +138,7 @@ class Description(Plain, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, metadata: Mapping[str, str], name: str) -> "Description":
-        """Read metadata.
-
-        Args:
-            metadata: of the file.
-            name: of the file, for messages.
-
-        Raises:
-            NotADetector: they are not a guard's, or a newer demur's.
-        """
+        """Read the metadata of a file; NotADetector if it is not a guard, or a newer demur wrote it."""
         if PREFIX + "format" not in metadata:
             raise NotADetector(
                 f"{name} is an ONNX model, but no guard: guards are written by detector.export(path) or demur export"
@@ -190,12 +177,12 @@ def learned(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> dict[str, A
 
 
 def read(path: Path) -> bytes:
-    """The bytes of an exported guard, as they were written.
+    """The bytes of an exported guard.
 
     Raises:
         DetectorNotFound: there is no such file.
         NotADetector: it is a folder.
-        CorruptDetector: it is not the file that was written.
+        CorruptDetector: the file has changed since it was written.
     """
     if path.is_dir():
         raise NotADetector(f"{path} is a folder: demur.load_detector reads it; demur export makes an ONNX file of it")
@@ -207,7 +194,7 @@ def read(path: Path) -> bytes:
 
 
 def described(path: Path) -> Description:
-    """What an exported guard says of itself; neither onnxruntime nor its graph is looked at.
+    """What an exported guard says of itself; onnxruntime is not needed.
 
     Raises:
         DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
@@ -216,17 +203,10 @@ def described(path: Path) -> Description:
 
 
 def metadata_of(contents: bytes, name: str) -> dict[str, str]:
-    """The metadata of an ONNX file, read without a package and without its graph.
+    """The metadata of an ONNX file, read without an ONNX package; NotADetector if it is not an ONNX file.
 
     Protocol buffers are fields, one after another: a tag, and a number or a length and as many bytes
     (https://protobuf.dev/programming-guides/encoding). The metadata are field 14 of an ONNX model: pairs of strings.
-
-    Args:
-        contents: of the file.
-        name: of the file, for messages.
-
-    Raises:
-        NotADetector: it is not an ONNX file.
     """
     try:
         pairs = [_fields(value) for number, value in _fields(memoryview(contents)) if number == METADATA_FIELD]
@@ -236,7 +216,7 @@ def metadata_of(contents: bytes, name: str) -> dict[str, str]:
 
 
 def _fields(message: memoryview) -> list[tuple[int, memoryview]]:
-    """The numbers of a message's fields, and the bytes of those that have a length."""
+    """The fields of a message: the number of each, and the bytes of fields that have a length."""
     found, place = [], 0
     while place < len(message):
         tag, place = _varint(message, place)
@@ -257,7 +237,7 @@ def _fields(message: memoryview) -> list[tuple[int, memoryview]]:
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
+    """A number of seven bits a byte, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = message[place]
@@ -269,20 +249,15 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
 
 
 def sealed(contents: bytes) -> bytes:
-    """A guard's bytes with the checksum in them, from those with zeros in its place."""
+    """The bytes of a guard with the checksum in the place of the zeros."""
     begin = _place(contents)
     if begin is None or contents[begin : begin + len(UNSEALED)] != UNSEALED.encode():
-        raise CorruptDetector("there is no place for a checksum: the bytes are no new guard's")
+        raise CorruptDetector("there is no place for a checksum: the bytes are not those of a new guard")
     return contents[:begin] + hashlib.sha256(contents).hexdigest().encode() + contents[begin + len(UNSEALED) :]
 
 
 def check_seal(contents: bytes, path: Path) -> None:
-    """Raise CorruptDetector if a guard's bytes are not those that were written; other files pass.
-
-    Args:
-        contents: of the file.
-        path: of the file, for messages.
-    """
+    """Raise CorruptDetector if the bytes of a guard have changed since they were written; other files pass."""
     begin = _place(contents)
     if begin is None:
         return
@@ -295,7 +270,7 @@ def check_seal(contents: bytes, path: Path) -> None:
 
 
 def _place(contents: bytes) -> int | None:
-    """Where the checksum stands: two bytes, of what protocol buffers call tag and length, after its name."""
+    """Where the checksum begins: after the name and two bytes, which protocol buffers call tag and length."""
     begin = contents.rfind(SHA256.encode())
     return None if begin < 0 else begin + len(SHA256) + 2
 

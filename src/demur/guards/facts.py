@@ -1,4 +1,4 @@
-"""What there is to know of a guard, as labelled lines: of a live one, of a folder, of an exported file. NumPy only."""
+"""What there is to know of a live guard, a folder or an exported file, as labelled lines. NumPy only."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from demur.rows.layout import Columns, Field, Layout, as_json, describe_layout
 DIGITS = 6
 """Of a threshold."""
 SHOWN, LIMITS = 6, 20
-"""Names of classes or columns that are written out, and thresholds of classes."""
+"""How many names of classes or columns, and how many thresholds of classes, are written out."""
 SCORES = {
     "kld": "Kullback-Leibler divergence",
     "xent": "cross-entropy",
@@ -48,7 +48,7 @@ def facts(guard: Description) -> dict[str, str]:
 
 
 def as_record(guard: Description) -> dict[str, Any]:
-    """The same for JSON: figures, not words."""
+    """What a guard is and what it promises, for JSON: figures, not words."""
     calibration, harm, threshold = guard.calibration, guard.harm, guard.threshold
     return {
         "detector": guard.detector,
@@ -83,11 +83,11 @@ def as_record(guard: Description) -> dict[str, Any]:
 def promise(
     threshold: Threshold | None, calibration: Calibration | None, names: Sequence[str], *, labelled: bool = False
 ) -> str:
-    """A threshold, and what it stands for.
+    """A threshold, and what it promises, in words.
 
     Args:
-        threshold: in nats; None for none.
-        calibration: what it was inferred from, or something else was; None for nothing.
+        threshold: in nats; None if there is none yet.
+        calibration: the threshold was inferred from it, or set by hand if `calibration.threshold` differs.
         names: of the classes.
         labelled: whether only rows that the classifier gets right counted, where the calibration does not tell.
     """

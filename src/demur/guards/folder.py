@@ -27,7 +27,7 @@ FORMAT = 1
 DOCUMENT = "detector.json"
 TEMPORARY = ".saving-"
 FILES = (".h5", ".joblib", ".keras", ".npz", ".onnx", ".pickle", ".pkl", ".pt", ".pth", ".safetensors")
-"""Endings of files that hold a model, elsewhere."""
+"""Endings of files that hold a model in other libraries."""
 OURS = re.compile(r"\w+-[0-9a-f]{12}\.(keras|npz|safetensors)")
 """The names of the files that are written beside the document."""
 
@@ -52,11 +52,11 @@ def write(
     arrays: Mapping[str, Arrays] | None = None,
     keep: Mapping[str, Entry] | None = None,
 ) -> None:
-    """Write a document and its files, whole or not at all.
+    """Write a document and the files that belong to it, whole or not at all.
 
     Args:
         path: the folder; made if it does not exist.
-        document: what `detector.json` shall hold, beside the format and the files.
+        document: entries of `detector.json`, beside the format and the files.
         savers: of files by name.
         arrays: groups of arrays by name, one `.npz` file each.
         keep: entries, by name, of files that are in the folder already and stay.
@@ -97,7 +97,7 @@ def write(
 
 
 def check_destination(path: Path) -> None:
-    """Raise NotADetector if `path` is something else than a detector's folder, an empty one or nothing yet."""
+    """Raise NotADetector unless `path` is the folder of a detector, an empty folder, or does not exist."""
     if path.exists() and not path.is_dir():
         raise NotADetector(f"{path} is a file; a detector is saved to a folder")
     if path.suffix in FILES and not path.exists():
@@ -111,11 +111,11 @@ def check_destination(path: Path) -> None:
 
 
 def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
-    """The document of a folder that `write` wrote, and the entries of its files by name.
+    """The document of a detector's folder, and the entries of the files by name.
 
     Raises:
         DetectorNotFound: there is nothing at `path`.
-        NotADetector: it is not a detector's folder, or of a newer format.
+        NotADetector: it is not the folder of a detector, or has a newer format.
     """
     if not path.exists():
         raise DetectorNotFound(f"there is no detector at {path}: no such folder")
@@ -137,7 +137,7 @@ def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
 
 
 def described(path: Path) -> Description:
-    """What a saved detector is: its document, and what it has learned from scores.
+    """What a saved detector says of itself, with what it has learned from scores.
 
     Raises:
         DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
@@ -171,11 +171,7 @@ def described(path: Path) -> Description:
 
 
 def verified(path: Path, entry: Entry) -> Path:
-    """The file of an entry.
-
-    Raises:
-        CorruptDetector: it is missing or changed.
-    """
+    """The file of an entry; CorruptDetector if it is missing or changed."""
     file = path / entry["file"]
     if not file.is_file():
         raise CorruptDetector(f"{path} is incomplete: {file.name} is missing")
@@ -185,17 +181,13 @@ def verified(path: Path, entry: Entry) -> Path:
 
 
 def load_arrays(file: Path) -> Arrays:
-    """The arrays, by name, of a `.npz` file.
-
-    Raises:
-        CorruptDetector: it cannot be read.
-    """
+    """The arrays, by name, of a `.npz` file; CorruptDetector if it cannot be read."""
     with reading(f"{file.name} cannot be read", CorruptDetector):
         return arrays_in(file)
 
 
 def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> Entry:
-    """Write a file and name it by its contents."""
+    """Write a file, and name it by a digest of the contents."""
     save(draft)
     _flush(draft)
     sha256 = _sha256(draft)
@@ -214,7 +206,7 @@ def _sha256(file: Path) -> str:
 
 
 def _flush(path: Path) -> None:
-    """Have the operating system put a file, or a folder's list of files, on disk."""
+    """Have the operating system write a file, or the list of files of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -226,7 +218,7 @@ def _flush(path: Path) -> None:
 
 
 def _file_names(path: Path) -> set[str]:
-    """The model files of the detector that is at `path` now."""
+    """The files of the detector that is at `path` now."""
     try:
         return {entry["file"] for entry in read_document(path)[1].values()}
     except (DetectorNotFound, NotADetector):
@@ -234,12 +226,12 @@ def _file_names(path: Path) -> set[str]:
 
 
 def _interrupted(path: Path) -> bool:
-    """Whether a folder holds nothing but what a first save left when it was killed."""
+    """Whether a folder holds only what a first save left when it was killed."""
     return all(entry.name.startswith(TEMPORARY) or _is_ours(entry) for entry in path.iterdir())
 
 
 def _is_ours(file: Path) -> bool:
-    """Whether a file is named by its contents; a user's `best-202601312359.keras` only looks so."""
+    """Whether a file is named by a digest of the contents; a user's `best-202601312359.keras` only looks so."""
     return bool(OURS.fullmatch(file.name)) and file.is_file() and _sha256(file).startswith(file.stem.rpartition("-")[2])
 
 

@@ -1,4 +1,4 @@
-"""Are the scores of a batch larger than they should be? One-sided two-sample tests."""
+"""Tests of whether the scores of a batch are larger than normal: one-sided two-sample tests."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,12 +25,12 @@ PERMUTATIONS = 9999
 TOGETHER = 10_000_000
 """Numbers that are permuted at once."""
 EXACT, LARGEST = 10_000, 700.0
-"""Of the test of Kolmogorov & Smirnov: scores up to which it is exact, if the logarithm of all ways to draw the batch
-is no larger than this."""
+"""The test of Kolmogorov & Smirnov is exact for so many scores, if the number of ways to draw the batch has no larger
+logarithm than this."""
 
 
 class DriftData(TypedDict):
-    """What a batch says."""
+    """The result of a test of a batch."""
 
     is_drift: bool
     p_value: float
@@ -41,10 +41,10 @@ class DriftData(TypedDict):
     mean_score: float
     """In nats."""
     reference_mean: float
-    """Of the calibration scores, in nats; of several classes, with the shares that they have in the batch."""
+    """Of the calibration scores, in nats; classes have the shares that they have in the batch."""
     effect_size: float
-    """Cliff's delta: how much likelier a score of the batch is to be larger than a calibration score than to be
-    smaller, from -1 to 1."""
+    """Cliff's delta, from -1 to 1: the chance that a score of the batch is larger than a calibration score, less the
+    chance that it is smaller."""
     invalid: NotRequired[int]
     """Rows that could not be judged and were left out, from a detector with `on_invalid="flag"`."""
 
@@ -67,16 +67,15 @@ def test(
 ) -> DriftResult:
     """Test whether the scores of a batch are stochastically larger than the calibration scores.
 
-    Harmful drift raises scores: the p-value is the chance of scores this large or larger if the batch were like the
-    rows that `infer_threshold` was given, all of them, whatever the threshold was inferred from. That holds because
-    those were held out from `fit`.
+    Harmful drift raises scores: the p-value is the chance of scores this large or larger if the batch is like all rows
+    that `infer_threshold` was given. That holds because these rows were held out from `fit`.
 
-    The chance of a false alarm is for independent rows. Frames of one film, or rows that come several times, are not:
-    the chance is then larger, and a warning says so where they come in their order.
+    The chance of a false alarm is for independent rows. It is larger for frames of one film, or rows that come several
+    times; a warning says so where such rows come in their order.
 
     Scores of a detector with `groups="predicted"` are compared with the calibration scores of their own class, so that
-    another mixture of classes alone is no drift; without `predicted`, given scores are compared with those of all
-    classes together.
+    another mixture of classes alone is no drift. Scores that are given without `predicted` are compared with the
+    calibration scores of all classes together.
 
     Examples:
         >>> found = demur.drift.test(detector, X_held_out[:50])["data"]
@@ -84,14 +83,14 @@ def test(
         (50, False)
 
     Args:
-        detector: a calibrated detector, or its `calibration` with `scores`.
+        detector: a calibrated detector, or the `calibration` of one, with `scores`.
         X: `(n, *input_shape)`, the batch, or a stream or a Dask collection of such rows.
         scores: `(n,)`, scores of the batch in nats, in place of `X`.
         predicted: `(n,)`, the classes that the classifier predicted, with scores of a detector whose predicted classes
             have thresholds of their own.
         alpha: the chance of a false alarm: `is_drift` says whether the p-value is at most this.
-        method: "mann-whitney" for the U test (Mann & Whitney, 1947), "ks" for Kolmogorov's & Smirnov's test,
-            "permutation" for a permutation test of the mean; each against larger scores.
+        method: "mann-whitney" for the U test (Mann & Whitney, 1947), "ks" for the test of Kolmogorov & Smirnov,
+            "permutation" for a permutation test of the mean; each tests against larger scores.
         seed: of the permutations.
         batch_size: rows a forward pass.
 
@@ -104,7 +103,7 @@ def test(
         InvalidSetting, WrongType, ShapeMismatch, NonFinite, MissingExtra: see `demur.errors`.
 
     Warns:
-        WrongRows: rows in memory are on another scale than those of `fit`: that is no drift, but a mistake.
+        WrongRows: rows in memory are on another scale than the rows of `fit`: a mistake, not drift.
     """
     if not (is_number(alpha) and 0 < alpha < 1):
         raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")
@@ -142,11 +141,11 @@ def test(
     return DriftResult.of(drift_meta(detector), data, alpha=alpha)
 
 
-test.__test__ = False  # type: ignore[attr-defined]  # pytest takes what is called so for a test
+test.__test__ = False  # type: ignore[attr-defined]  # pytest takes it for a test otherwise
 
 
 def pools_of(calibration: Calibration, given: Given) -> list[Pool]:
-    """The scores of a batch beside those of calibration: of each class, or of all if the classes are not known."""
+    """The scores of a batch beside calibration scores, for each class or, if classes are not known, for all."""
     scores = given.scores.astype("float32").astype("float64")  # as the calibration scores are kept
     if given.predicted is None:
         return [Pool(scores, ScoreDistribution.pooled(calibration.ordinary.values()).kept.astype("float64"))]
@@ -159,20 +158,15 @@ def pools_of(calibration: Calibration, given: Given) -> list[Pool]:
 
 
 def cliffs_delta(batch: Array, reference: Array) -> float:
-    """`P(a > b) - P(a < b)` of a pair from both (Cliff, 1993)."""
+    """`P(a > b) - P(a < b)` for a score a of the batch and b of the reference (Cliff, 1993)."""
     return float(2 * share_below(batch, reference).mean() - 1)
 
 
-def drift_meta(detector: Guard | Calibration, *, online: bool = False) -> Meta:
-    """Who says so."""
-    guard = detector if isinstance(detector, Guard) else None  # or a calibration alone
-    return Meta(
-        name=type(detector).__name__ if guard is None else guard.detector,
-        detector_type="drift",
-        data_type=None if guard is None else guard.data_type,
-        online=online,
-        version=__version__,
-    )
+def drift_meta(detector: Guard | Calibration) -> Meta:
+    """The `meta` of a result: who says so."""
+    if isinstance(detector, Guard):
+        return Meta(**{**detector.meta, "detector_type": "drift"})
+    return Meta(name=type(detector).__name__, detector_type="drift", data_type=None, online=False, version=__version__)
 
 
 def _scipy() -> None:
@@ -180,12 +174,8 @@ def _scipy() -> None:
         import scipy.stats  # noqa: F401
 
 
-def _mann_whitney(pools: Sequence[Pool], seed: int) -> tuple[float, float]:  # noqa: ARG001 - nothing is drawn
-    return mann_whitney(pools)
-
-
 def _kolmogorov_smirnov(pools: Sequence[Pool], seed: int) -> tuple[float, float]:
-    """Of one class, SciPy's test, whose p-values are too large rather than too small where scores are equal."""
+    """SciPy's test if there is one class: with equal scores, the p-values are rather too large than too small."""
     from scipy.stats import ks_2samp
 
     if len(pools) > 1:
@@ -198,12 +188,8 @@ def _kolmogorov_smirnov(pools: Sequence[Pool], seed: int) -> tuple[float, float]
     return found.statistic, found.pvalue
 
 
-def _permutation(pools: Sequence[Pool], seed: int) -> tuple[float, float]:
-    return _by_permutation(pools, lambda weights, values: -(weights @ values), seed)
-
-
 def _largest_gap(weights: Array, values: Array) -> Array:
-    """How far the batch's distribution function falls below the calibration scores' one, at most: `(k,)`."""
+    """How far the distribution function of the batch falls below that of the calibration scores, at most: `(k,)`."""
     gaps = np.cumsum(weights, axis=-1)
     return np.asarray(gaps[..., np.append(values[1:] > values[:-1], True)].max(axis=-1))
 
@@ -211,12 +197,12 @@ def _largest_gap(weights: Array, values: Array) -> Array:
 def _by_permutation(
     pools: Sequence[Pool], statistic: Callable[[Array, Array], Array], seed: int
 ) -> tuple[float, float]:
-    """A statistic, and how many of 9,999 permutations within classes have one as large.
+    """A statistic, and the share of 9,999 permutations within classes with a statistic as large.
 
     Args:
         pools: the scores.
         statistic: `weights (k, n), values (n,), ascending -> (k,)`: a score of the batch weighs -1 / m; the calibration
-            scores of a class weigh as much, together, as those of the batch.
+            scores of a class weigh, together, as much as the scores of the batch in this class.
         seed: of the permutations.
     """
     m = sum(len(pool.batch) for pool in pools)
@@ -235,8 +221,8 @@ def _by_permutation(
 
 
 TESTS: dict[str, Callable[[Sequence[Pool], int], tuple[float, float]]] = {
-    "mann-whitney": _mann_whitney,
+    "mann-whitney": lambda pools, _: mann_whitney(pools),
     "ks": _kolmogorov_smirnov,
-    "permutation": _permutation,
+    "permutation": lambda pools, seed: _by_permutation(pools, lambda weights, values: -(weights @ values), seed),
 }
 """`pools, seed -> statistic, p-value`."""

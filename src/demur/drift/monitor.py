@@ -26,20 +26,20 @@ from demur.summary import Readable, Summary
 
 Method = Literal["martingale", "cusum", "window"]
 CHUNK = 16_384
-"""Scores that are looked at together: bounds the memory that a large batch takes."""
+"""Scores that are looked at together, which bounds the memory."""
 KEPT_ALARMS = 100
 
 
 @checks.explained_methods
 class Monitor(Readable):
-    """Watches a stream of scores for drift that raises them, for ever and in constant memory.
+    """Watches an endless stream of scores, in constant memory, for drift that raises them.
 
     Drift that harms the classifier raises scores. With the default method the chance of ever raising a false alarm is
-    at most `alpha`, however long the stream runs and whenever one looks: over independent rows like those that
+    at most `alpha`, however long the stream runs and whenever one looks: for independent rows like the rows that
     `infer_threshold` was given, and over the draw of these.
 
-    Rows of a stream often depend on those before: frames of one film, requests that are sent again, sessions. False
-    alarms are then more frequent, with any method; where the monitor notices, it warns. `every=` is the remedy: rows
+    Rows of a stream often depend on the rows before: frames of one film, requests that are sent again, sessions. False
+    alarms are then more frequent, with any method; the monitor warns where it notices. The remedy is `every=`: rows
     far enough apart hardly depend.
 
     Examples:
@@ -49,31 +49,31 @@ class Monitor(Readable):
         >>> monitor.save("monitor.json")
 
     Args:
-        detector: calibrated by `infer_threshold`, or its `calibration`, for scores that come from elsewhere.
+        detector: a calibrated detector, or the `calibration` of one, for scores that come from elsewhere.
         alpha: the chance of a false alarm. With "cusum", the share of calibration sets for which `run_length` may not
             hold.
         method: "martingale": testing by betting (Vovk et al., 2021) on p-values that hold given the calibration scores
             (Bates et al., 2023; Prinster et al., 2026). "cusum": cumulative sums of the same bets; quicker after a long
             quiet time, with a false alarm every `run_length` scores or more on average. "window": a Mann-Whitney test
             of each window, with less and less of `alpha`.
-        tolerance: share of the inputs that may be arbitrarily bad without an alarm. 0 asks whether anything is worse
-            than it was; with 0.05 more than 5 % of the stream must be.
+        tolerance: share of the inputs that may be arbitrarily bad without an alarm. 0 asks whether any input is worse
+            than before; with 0.05 more than 5 % of the stream must be.
         run_length: of "cusum": scores between two false alarms, on average, at least.
         window: of "window": how many scores, or how long ("1h", a `timedelta`) a window is.
         cooldown: how many scores, or how long, to wait after an alarm before evidence is gathered anew. None: the alarm
             stays until `reset()`.
-        every: 10 to look at every tenth score alone, where scores depend on those before. The others count in
+        every: 10 to look at every tenth score alone, where scores depend on the scores before. The others count in
             `passed`; a window, cooldown or run length counts only scores that are looked at.
-        on_alarm: called with each `Alarm`, or a list of such functions. They are not saved.
+        on_alarm: a function that is called with each `Alarm`, or a list of functions. They are not saved.
 
     Attributes:
         count: scores that were looked at.
         passed: scores that `every` passed over.
-        invalid: rows that could not be judged, which count for nothing else.
+        invalid: rows that could not be judged; they count nowhere else.
         alarms: the last 100 alarms.
-        alarm_count: how many there were.
-        is_dependent: whether scores were found to depend on those before, since the last `reset()`.
-        warns: whether that is a `demur.errors.DependentRows` warning, too; True unless it is set to False.
+        alarm_count: how many alarms there were.
+        is_dependent: whether scores were found to depend on the scores before, since the last `reset()`.
+        warns: whether to warn (`demur.errors.DependentRows`) then; True unless it is set to False.
 
     Raises:
         NotCalibrated: `infer_threshold` was not called.
@@ -120,7 +120,7 @@ class Monitor(Readable):
         self.log_evidence = self._evidence.start
         self._now: float | None = None
         self._resting: float | None = None
-        """Until how many scores, or which time, evidence is not gathered; None for not at rest."""
+        """Evidence is gathered again from this number of scores, or this time, on; None while it is gathered."""
         self._is_alarmed = False
 
     def _fresh(self) -> Evidence:
@@ -132,25 +132,22 @@ class Monitor(Readable):
     def update(
         self, X: Any = None, *, scores: Any = None, predicted: Any = None, time: Any = None, batch_size: int = 256
     ) -> Self:
-        """Look at what came next: rows, or scores of them, one or many.
+        """Look at the next rows or scores, one or many; returns the monitor.
 
         Args:
-            X: `(n, *input_shape)`, rows, or a Dask collection of them, which is looked at in its order.
+            X: `(n, *input_shape)`, rows, or a Dask collection of rows, in their order.
             scores: `(n,)` or a number, in nats, in place of rows.
             predicted: `(n,)`, the classes that the classifier predicted, with scores of a detector whose predicted
                 classes have thresholds of their own.
-            time: when: seconds, a `datetime`, or one for each row. It may not go backwards.
+            time: when they came: seconds, a `datetime`, or one of these for each row. It may not go backwards.
             batch_size: rows a forward pass.
-
-        Returns:
-            The monitor.
 
         Raises:
             InvalidSetting: time goes backwards, or is needed and not given; nothing is looked at then.
             EmptyInput, NonFinite, ShapeMismatch, WrongType: see `demur.errors`.
 
         Warns:
-            DependentRows: scores depend on those before, so that what is promised does not hold; once.
+            DependentRows: scores depend on the scores before, so the promise does not hold; once.
         """
         by_class = self._reference.calibration.by_class
         source = self._reference.calibration if self.detector is None else self.detector
@@ -171,7 +168,7 @@ class Monitor(Readable):
         return self
 
     def _take(self, observed: Observed) -> None:
-        """Look at some scores, up to the next alarm or the end of a rest, and on from there."""
+        """Look at scores: to the next alarm or the end of a rest, and on from there."""
         while len(observed.p):
             rest = self._rest(observed)
             if rest:
@@ -190,7 +187,7 @@ class Monitor(Readable):
                 self.log_evidence = float(found[-1])
                 return
             upto = int(enough[0]) + 1
-            if upto < len(found):  # what comes after the alarm is not looked at yet
+            if upto < len(found):  # the scores after the alarm are not looked at yet
                 self._evidence = self._fresh()
                 self._evidence.resume(before)
                 self._evidence.add(observed.part(0, upto))
@@ -200,7 +197,7 @@ class Monitor(Readable):
             observed = observed.part(upto, None)
 
     def _rest(self, observed: Observed) -> int:
-        """How many of the scores fall into a rest."""
+        """How many of the scores fall into a rest, during which no evidence is gathered."""
         if self._resting is None:
             return 0
         if isinstance(self.cooldown, int):
@@ -254,7 +251,7 @@ class Monitor(Readable):
 
     @property
     def alarm(self) -> bool:
-        """Whether there is an alarm now: until the cooldown is over, or `reset()`."""
+        """Whether there is an alarm now, until the cooldown is over or `reset()`."""
         if not self._is_alarmed or self._resting is None:
             return self._is_alarmed
         now = self.count if isinstance(self.cooldown, int) else self._now
@@ -262,7 +259,7 @@ class Monitor(Readable):
 
     @property
     def evidence(self) -> float:
-        """How much speaks for drift; enough is `limit`. "martingale": what 1 has become by betting on drift."""
+        """How much speaks for drift; enough is `limit`. Of "martingale", what 1 has become by betting on drift."""
         return math.exp(min(self.log_evidence, 700.0))
 
     @property
@@ -272,12 +269,12 @@ class Monitor(Readable):
 
     @property
     def dependence(self) -> Dependence | None:
-        """How much scores depend on those before, as far as is known; None before the first 512 scores."""
+        """How much scores depend on the scores before; None before the first 512 scores."""
         return self._autocorrelation.dependence
 
     @property
     def dependence_said(self) -> str:
-        """What to know and to do where `is_dependent`."""
+        """What it means that `is_dependent`, and what to do."""
         if self.dependence is None:
             return "nothing is known of how scores depend on those before"
         every = max(2, self.dependence.every) * self.every
@@ -287,7 +284,7 @@ class Monitor(Readable):
         )
 
     def summary(self) -> Summary:
-        """What was looked at and what was found, in some lines: a string, which a notebook shows as HTML."""
+        """What was looked at and found, in some lines: a string, which a notebook shows as HTML."""
         passed = f"; {self.passed:,} passed over by every={self.every}" if self.every > 1 else ""
         invalid = f"; {count(self.invalid, 'row')} could not be judged" if self.invalid else ""
         promise = (
@@ -373,7 +370,7 @@ class Monitor(Readable):
 
 
 def _length(length: Any, name: str) -> int | float:
-    """A whole number of scores as it is, anything else as seconds: a float."""
+    """A whole number of scores as an int, or a length of time as a float of seconds."""
     if isinstance(length, int) and not isinstance(length, bool):
         check_whole(name, length, 1)
         return length

@@ -9,13 +9,13 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 TIED = 1e-3
-"""Ties count as heavy from this `sum(t^3 - t) / N^3` on, of groups of t equal scores among N: a tenth is equal."""
+"""There are many ties from this `sum(t^3 - t) / N^3` on, over groups of t equal scores among N: a tenth is equal."""
 FEW, MOST = 8, 100
-"""Rows of a batch up to which the test is exact; with heavy ties, rows whose score is not the most frequent one."""
+"""The test is exact for so many rows; with many ties, for so many rows whose score is not the most frequent score."""
 LEVELS = 2000
-"""Over the number of rows drawn: levels that ranks are rounded to. The test of rounded ranks is exact, too."""
+"""Divided by the number of rows drawn: levels that ranks are rounded to. The test of rounded ranks is exact, too."""
 NOTHING = 1e-15
-"""Chances that are left out, and added to the p-value as a whole."""
+"""Smaller chances are left out, and added to the p-value as a whole."""
 
 
 class Pool(NamedTuple):
@@ -31,12 +31,12 @@ class Ranked:
     """The scores of a pool by rank.
 
     Attributes:
-        midranks: `(k,)`, of each of the distinct scores, from 1; equal ones share the middle of their ranks.
-        counts: `(k,)`, how often each occurs.
-        drawn: `(k,)`, how often in the batch.
+        midranks: `(k,)`, the rank of each distinct score, from 1; equal scores share the middle of their ranks.
+        counts: `(k,)`, how often each score occurs.
+        drawn: `(k,)`, how often each score occurs in the batch.
         m: how many scores the batch has.
         n: how many the calibration has.
-        u: pairs in which the batch's score is the larger; pairs of equal scores count half.
+        u: pairs in which the score of the batch is larger; pairs of equal scores count half.
         ties: `sum(t^3 - t)` over the groups of t equal scores.
     """
 
@@ -61,11 +61,11 @@ class Ranked:
 
 
 def mann_whitney(pools: Sequence[Pool]) -> tuple[float, float]:
-    """U, and the chance of one as large over all ways to draw the batch from the pooled scores of each class.
+    """U, and the chance of a U as large over all ways to draw the batch from the pooled scores of each class.
 
-    Of several classes the sum of the places is tested that the batch's scores have among the calibration scores of
-    their own class (van Elteren, 1960, but for one row in the weights). The chance is exact for few rows, and where
-    many scores are equal; elsewhere it is the normal approximation's.
+    With several classes, the test is of the sum of the places of the scores among the calibration scores of their own
+    class (van Elteren, 1960, but for one row in the weights). The chance is exact for few rows, and where many scores
+    are equal; elsewhere it is the normal approximation.
     """
     from scipy.special import ndtr
 
@@ -81,7 +81,7 @@ def mann_whitney(pools: Sequence[Pool]) -> tuple[float, float]:
 
 
 def _apart(ranked: Ranked) -> int:
-    """How many of the smaller part's scores may be another one than the most frequent score."""
+    """How many scores of the smaller part may differ from the most frequent score."""
     return _most(ranked.counts, min(ranked.m, ranked.n))
 
 
@@ -104,7 +104,7 @@ def _exact(ranked: Sequence[Ranked]) -> float:
         scores = np.rint(places * levels).astype("int64")
         of_smaller = chances_of_sum(scores, one.counts, min(one.m, one.n))
         total = int(scores @ one.counts)
-        # What the calibration does not draw, the batch does.
+        # The batch is what the calibration leaves, and the other way round.
         of_batch, begin = (of_smaller, 0) if one.m <= one.n else (of_smaller[::-1], total - len(of_smaller) + 1)
         chances, start, found = np.convolve(chances, of_batch), start + begin, found + int(scores @ one.drawn)
     return float(min(1.0, chances[max(found - start, 0) :].sum() + NOTHING * len(chances)))
@@ -113,13 +113,13 @@ def _exact(ranked: Sequence[Ranked]) -> float:
 def chances_of_sum(scores: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], k: int) -> Array:
     """The distribution of the sum of k scores drawn without replacement: `(1 + k * max(scores),)`, by the sum.
 
-    Each group of equal scores is drawn from binomially, and the total is known to be k. The most frequent score comes
-    last, in one step, so that only what is drawn of the others is carried along.
+    The number drawn of each group of equal scores is binomial, given that the total is k. The most frequent score comes
+    last, in one step, so that only the numbers of the others are carried along.
 
     Args:
-        scores: `(groups,)`, whole numbers from 0 on; several groups may have the same.
-        counts: `(groups,)`, how many there are of each.
-        k: how many are drawn, at most half of all.
+        scores: `(groups,)`, whole numbers from 0 on; groups may have the same score.
+        counts: `(groups,)`, how many scores each group has.
+        k: how many scores are drawn, at most half of all.
     """
     from scipy.stats import binom
 

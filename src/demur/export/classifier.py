@@ -1,4 +1,4 @@
-"""A classifier that is an ONNX model, put into the file of its guard."""
+"""A classifier that is an ONNX model becomes a part of the file of the guard."""
 
 from typing import Any
 
@@ -14,19 +14,20 @@ from demur.network.routes import PASSTHROUGH
 from demur.rows.layout import probe_rows
 
 PREFIX = "classifier/"
-"""Of all names that the classifier brings along."""
+"""Of the names of all tensors of the classifier."""
 ANSWER, COMPANION = "guard/answer", "companion/"
 
 
 class _Outside(Exception):
-    """Why an ONNX classifier cannot be put into the file."""
+    """The classifier cannot be put into the file; says why."""
 
 
 def with_classifier(network: NetworkModel, detector: LiveGuard) -> NetworkModel:
-    """Put the classifier into the networks' model, if the classifier is an ONNX model that can be.
+    """Put the classifier into the model of the networks, if it is an ONNX model and that is possible.
 
-    Otherwise its answer stays an input: where the companion's rows are made by a function of the caller's, and where
-    the model takes batches of one size, is not a file any more or cannot be brought to the networks' operation set.
+    It is not possible, and the answer of the classifier stays an input, if a function of the caller makes the rows of
+    the companion, or if the classifier takes batches of one size, does not say which file it is, or cannot be brought
+    to the operation set of the networks.
     """
     classifier = getattr(detector.classifier, "inner", detector.classifier)
     if not isinstance(classifier, OnnxClassifier) or detector.companion_preprocess not in (None, PASSTHROUGH):
@@ -38,12 +39,7 @@ def with_classifier(network: NetworkModel, detector: LiveGuard) -> NetworkModel:
 
 
 def merged(network: NetworkModel, classifier: OnnxClassifier) -> NetworkModel:
-    """Join the networks' model and the classifier's, which takes the same rows.
-
-    Args:
-        network: with the input REFERENCE.
-        classifier: an ONNX model.
-    """
+    """Join the model of the networks, with the input REFERENCE, and the model of the classifier."""
     import onnx
     from onnx import compose
 
@@ -111,9 +107,9 @@ def _aligned(theirs: Any, ours: Any) -> tuple[Any, Any]:
 
 
 def _probabilities(graph: Any, output: str) -> tuple[str, npt.NDArray[np.int64] | None]:
-    """The tensor that holds the probabilities, `(n, classes)`, and which column each class has, if not its own.
+    """The tensor of the probabilities, `(n, classes)`, and the column of each class; None if the columns are in order.
 
-    scikit-learn's converter ends in a ZipMap, which makes a map of each row; the probabilities go into it.
+    scikit-learn's converter ends in a ZipMap, which turns the probabilities of each row into a map.
     """
     maker = next((node for node in graph.node if output in node.output), None)
     if maker is None or maker.op_type != "ZipMap":

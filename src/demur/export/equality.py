@@ -1,4 +1,4 @@
-"""Whether a file answers as the detector does that it was made of."""
+"""Whether a file answers as the detector does."""
 
 from typing import Any, NamedTuple
 
@@ -18,13 +18,13 @@ from demur.onnx.runtime import ExportedGuard
 from demur.rows.layout import Field, Layout, Rows, cast, flat, mapped, row_count
 
 TOLERANCE = 1e-5
-"""How far scores and probabilities may be from the detector's; of a score above 1, that share of it."""
+"""How far scores and probabilities may be from the detector's; relative, for scores above 1."""
 SIZES = (1, 7)
-"""Rows that are compared at once."""
+"""Numbers of rows that are compared at once."""
 
 
 def made_up_rows(layout: Layout) -> Rows:
-    """Some rows of a layout, from 0 to 1, for want of real ones."""
+    """Random rows of a layout, from 0 to 1."""
     rng = np.random.default_rng(0)
 
     def some(field: Field) -> npt.NDArray[Any]:
@@ -36,7 +36,7 @@ def made_up_rows(layout: Layout) -> Rows:
 
 
 class Asked(NamedTuple):
-    """Rows with what the classifier answers for them, as a guard takes both."""
+    """The same rows, and answers of the classifier, as inputs of a file and of the detector's graph."""
 
     feed: dict[str, npt.NDArray[Any]]
     """The inputs of the file."""
@@ -45,60 +45,37 @@ class Asked(NamedTuple):
 
 
 def asked(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> Asked:
-    """Make the inputs of a file and of its detector's graph.
-
-    Args:
-        detector: as it lives.
-        guard: the file, loaded.
-        rows: of the classifier; None for made-up rows, about which a classifier outside the file is not asked.
-    """
+    """Make the inputs of a file and of the detector's graph, of made-up rows and answers where `rows` is None."""
     layout, classifier = detector.companion_layout, detector.classifier
     if classifier.in_graph or not guard.takes_reference:
         rows = made_up_rows(guard.layout) if rows is None else rows
     if classifier.in_graph:
         return Asked(guard.feed(rows), cast(rows, classifier.layout))
     if rows is None:
-        x, answer = made_up_rows(layout), made_up_answer(classifier)
-        log_p = answer if classifier.is_logits else np.log(answer)
-        feed = {**dict(zip(row_inputs(layout), flat(x), strict=True)), REFERENCE: answer}
+        x = made_up_rows(layout)
+        p = np.random.default_rng(1).dirichlet(np.ones(classifier.classes), max(SIZES)).clip(1e-6)
+        log_p = np.log(p / p.sum(axis=1, keepdims=True)).astype("float32")
     else:
         x = cast(detector.route.companion_rows(rows), layout)
         log_p = classifier.log_probabilities(rows)
-        feed = guard.feed(rows if guard.layout == classifier.layout else x, reference_of(detector, guard, rows))
+    answer = log_p if classifier.is_logits else np.exp(log_p)
+    if rows is None:
+        feed = {**dict(zip(row_inputs(layout), flat(x), strict=True)), REFERENCE: answer}
+    else:
+        given = rows if guard.layout == classifier.layout else x
+        feed = guard.feed(given, answer if guard.takes_reference else None)
     reference = sharpen(ops.convert_to_tensor(log_p), detector.temperature)
     return Asked(feed, {"x": x, "reference": [ops.convert_to_numpy(reference)]})
 
 
-def made_up_answer(classifier: Any) -> npt.NDArray[np.float32]:
-    """What a classifier outside the graph might answer for `made_up_rows`."""
-    p = np.random.default_rng(1).dirichlet(np.ones(classifier.classes), max(SIZES)).clip(1e-6)
-    p = p / p.sum(axis=1, keepdims=True)
-    return np.asarray(np.log(p) if classifier.is_logits else p, "float32")
-
-
-def reference_of(detector: LiveGuard, guard: ExportedGuard, rows: Rows) -> npt.NDArray[np.float32] | None:
-    """What a classifier outside the file answers for rows; None if the classifier is in the file."""
-    if not guard.takes_reference:
-        return None
-    log_p: npt.NDArray[np.float32] = detector.classifier.log_probabilities(rows)
-    return log_p if detector.classifier.is_logits else np.exp(log_p)
-
-
 def check_same(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> float:
-    """Compare a file with its detector, at two batch sizes.
-
-    A detector of mixed precision is compared as it is in float32, in which the file computes.
-
-    Args:
-        detector: as it lives.
-        guard: the file, loaded.
-        rows: to compare on; None for made-up rows.
+    """Compare a file with the detector, at two batch sizes, in float32; on made-up rows where `rows` is None.
 
     Returns:
-        The largest difference of a score (of one above 1, relative to it) or a probability.
+        The largest difference of a score or a probability; relative, for scores above 1.
 
     Raises:
-        ExportDiffers: it is above `TOLERANCE`, or the file decides otherwise.
+        ExportDiffers: the difference is above `TOLERANCE`, or the file decides otherwise.
     """
     largest = 0.0
     given = asked(detector, guard, rows)
@@ -126,7 +103,7 @@ def check_same(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> 
 
 
 def check_decisions(guard: ExportedGuard, found: dict[str, npt.NDArray[Any]]) -> None:
-    """Raise ExportDiffers unless the file makes of its own scores what the detector would."""
+    """Raise ExportDiffers unless the file makes the same decisions of its scores as the detector would."""
     y, y_opinion = (found[name].argmax(axis=1) for name in guard.compared)
     scored = Scored(found["instance_score"], y, y_opinion, np.flatnonzero(~np.isfinite(found["instance_score"])))
     decided = decide(scored, guard.threshold, guard.calibration, None, 0.05)
@@ -147,11 +124,11 @@ def check_decisions(guard: ExportedGuard, found: dict[str, npt.NDArray[Any]]) ->
 
 
 def live_scores(detector: LiveGuard, rows: Rows) -> tuple[npt.NDArray[Any], ...]:
-    """Scores, and the probabilities of both sides."""
+    """The scores of rows, and the probabilities of the classifier and of the opinion."""
     return detector.score(rows, return_predictions=True)
 
 
 def graph_scores(detector: LiveGuard, inputs: Any) -> list[npt.NDArray[Any]]:
-    """The same of the inputs of the detector's graph, which is not compiled for them."""
+    """The same for inputs of the detector's graph, which is run without being compiled."""
     outputs = detector.graph(mapped_deep(ops.convert_to_tensor, inputs), training=False)
     return [ops.convert_to_numpy(output) for output in outputs]

@@ -1,7 +1,7 @@
-"""What a guard does after its networks, as ONNX: from scores to flags, p-values and corrected classes.
+"""What a guard does after the networks, as ONNX: from scores to flags, p-values and corrected classes.
 
-The same as in guards/decision.py and `demur.calibration`, in operations that every runtime has, and exactly: thresholds
-and calibration scores are compared as float32, as the live detector does.
+It is exactly what guards/decision.py and `demur.calibration` do, in operations that every runtime has: thresholds and
+calibration scores are compared as float32, as the live detector does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,13 @@ ROWS = "n"
 
 
 def add_procedure(network: NetworkModel, classes: int, threshold: Threshold, calibration: Calibration | None) -> Any:
-    """Complete the networks' model to a guard's.
+    """Complete the model of the networks to the model of a guard, `onnx.ModelProto`.
 
     Args:
         network: the networks, converted.
-        classes: how many there are.
-        threshold: the default of the input of that name.
+        classes: how many classes there are.
+        threshold: the default of the input THRESHOLD.
         calibration: for p-values; None to leave them out.
-
-    Returns:
-        The model, `onnx.ModelProto`.
     """
     from onnx import TensorProto
 
@@ -79,14 +76,9 @@ def _is_float(field: Field) -> bool:
 
 
 def _judged(nodes: Graph, score: str, looked_at: dict[str, int]) -> str:
-    """Which rows can be judged: their score is finite, and so are all numbers in them and in the reconstruction.
+    """Which rows can be judged: the score and all numbers of the row and of the reconstruction are finite.
 
-    One sum tells, because NaN and infinity stay in it.
-
-    Args:
-        nodes: of the graph.
-        score: `(n,)`.
-        looked_at: tensors `(n, ...)`, and how many dimensions a row of them has.
+    One sum tells, because NaN and infinity stay in it. `looked_at` has tensors `(n, ...)` with the rank of a row.
     """
     sums = [
         nodes.cast(nodes.add("ReduceSum", name, np.arange(1, rank + 1), keepdims=0), "float32")
@@ -97,7 +89,7 @@ def _judged(nodes: Graph, score: str, looked_at: dict[str, int]) -> str:
 
 
 def _flag(nodes: Graph, threshold: Threshold, judged: str) -> None:
-    """Flag what lies above the threshold, an input with a default, and what cannot be judged."""
+    """Flag rows above the threshold, which is an input with a default, and rows that cannot be judged."""
     nodes.constant(as_float32(threshold), THRESHOLD)
     limit = THRESHOLD if np.ndim(threshold) == 0 else nodes.add("Gather", THRESHOLD, "no_defense", axis=0)
     above = nodes.add("Greater", "instance_score", limit)
@@ -107,8 +99,8 @@ def _flag(nodes: Graph, threshold: Threshold, judged: str) -> None:
 def as_float32(threshold: Threshold) -> npt.NDArray[np.float32]:
     """The float32 threshold that flags the same float32 scores.
 
-    NumPy rounds one number to float32 before it compares it. Those of an array stay float64, so they are rounded down:
-    a float32 score lies above one exactly if it lies above the largest float32 that is not larger.
+    NumPy rounds a number to float32 before it compares it. Numbers of an array stay float64, so they are rounded down:
+    a float32 score lies above a float64 exactly if it lies above the largest float32 that is not larger.
     """
     rounded = np.asarray(threshold, "float32")
     if np.ndim(threshold) == 0:
@@ -142,7 +134,7 @@ def _p_value(nodes: Graph, calibration: Calibration, classes: int) -> None:
 
 
 def _smaller(nodes: Graph, sorted_scores: Any, score: str) -> str:
-    """How many of each row of scores are smaller than the row's one: int64 `(n,)`."""
+    """How many of the scores in each row are smaller than the score of the row: int64 `(n,)`."""
     less = nodes.cast(nodes.add("Less", sorted_scores, score), "float32")
     return nodes.cast(nodes.add("ReduceSum", less, np.array([1], "int64"), keepdims=0), "int64")
 
@@ -154,7 +146,7 @@ def _blocks(kept: npt.NDArray[np.float32], size: int, count: int) -> npt.NDArray
 
 
 def _p_values(distribution: ScoreDistribution, longest: int) -> npt.NDArray[np.float64]:
-    """The p-value of a score, by how many of the calibration scores that were kept are smaller: `(longest + 1,)`."""
+    """P-values by the number of kept calibration scores that are smaller than a score: `(longest + 1,)`."""
     kept = distribution.kept
     found = distribution.p_values_by_place()
     return np.concatenate([found, np.full(longest - len(kept), found[-1])])
@@ -166,7 +158,7 @@ def _declare(
     threshold_shape: tuple[int, ...],
     outputs: Sequence[tuple[str, int, Sequence[int | str]]],
 ) -> None:
-    """Say what the graph takes and returns, with a batch of any size."""
+    """Declare the inputs and outputs of the graph, for batches of any size."""
     from onnx import TensorProto, helper
 
     graph = model.graph
@@ -180,5 +172,5 @@ def _declare(
 
 
 def _sizes(field: Field, name: str = "x") -> list[int | str]:
-    """The sizes of a row; names for those that may be any."""
+    """The sizes of a row; names for sizes that may be any."""
     return [f"{name}_{i}" if size is None else size for i, size in enumerate(field.shape)]

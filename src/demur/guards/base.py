@@ -229,9 +229,8 @@ class Guard(Readable, abc.ABC):
             batch_size: rows a pass.
             return_instance_score: whether the result holds the scores too.
             control: "fdr" to flag, instead of by the threshold, so that of the instances flagged in this batch at most
-                a share of `level` is expected to be normal (Benjamini & Hochberg, 1995, on the p-values). Where nothing
-                is flagged and hardly anything could be, for want of calibration rows, `demur.errors.NoPower` is warned
-                of.
+                a share of `level` is expected to be normal (Benjamini & Hochberg, 1995, on the p-values). If nothing is
+                flagged, and hardly anything could be with so few calibration rows, there is a `NoPower` warning.
             level: see `control`.
             threshold: in nats, to use this once: a number, or `(classes,)` for a guard that has one for each predicted
                 class; None for the guard's own.

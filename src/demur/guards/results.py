@@ -56,7 +56,7 @@ class CorrectData(PredictData):
     """What is said of each of `n` instances, with classes."""
 
     corrected: npt.NDArray[Any]
-    """`(n,)`: the opinion's class where flagged, the classifier's elsewhere and where invalid. Names of classes where they
+    """`(n,)`: the opinion's class where flagged, the classifier's elsewhere and where invalid. Names of classes if they
     are known (`Detector.classes`); otherwise int64."""
     no_defense: npt.NDArray[Any] | None
     """`(n,)`, the classifier's class; None where not asked for."""

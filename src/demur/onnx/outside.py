@@ -1,4 +1,4 @@
-"""A classifier outside of an exported guard: how it is asked, and what it may answer. NumPy only."""
+"""A classifier outside of an exported guard: how it is asked, and which answers are valid. NumPy only."""
 
 import contextlib
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from demur.rows.encoding import TableEncoder
 from demur.rows.layout import Rows, mapped, row_count, row_list, taken
 
 SUM_TOLERANCE = 1e-2
-"""How far from 1 the probabilities of a row may sum: generous enough for float16."""
+"""How far the sum of the probabilities of a row may be from 1: enough for float16."""
 
 NEEDED = (
     "the classifier is outside of this guard: pass reference=, what the classifier answers for these rows, or load the "
@@ -32,15 +32,9 @@ NEEDED = (
 def asked(
     model: Any, rows: Rows, able: npt.NDArray[np.bool_], classes: int, answer: str, *, finite: bool
 ) -> npt.NDArray[np.float32]:
-    """Ask a classifier about rows; NaN for rows that cannot be judged, if the classifier fails on them.
+    """Ask a classifier, an estimator with `predict_proba` or a function, about rows; see `as_reference`.
 
-    Args:
-        model: an estimator with `predict_proba`, or a function.
-        rows: to ask about.
-        able: which of them the companion can judge, `(n,)`.
-        classes: see `as_reference`, as of `answer` and `finite`.
-        answer: PROBABILITIES or LOGITS.
-        finite: whether NaN in an answer is an error.
+    If the classifier fails on the rows that the companion cannot judge (`able` is False), the answer for them is NaN.
 
     Raises:
         ClassifierFailed: the classifier raised an error.
@@ -68,7 +62,7 @@ def _answer(model: Any, rows: Rows) -> Any:
 
 
 def check_model(model: Any) -> None:
-    """Raise WrongType unless a classifier can be asked about rows."""
+    """Raise WrongType unless `model` can be asked about rows."""
     if not (callable(model) or hasattr(model, "predict_proba")) or isinstance(model, type):
         raise WrongType(
             "model is an estimator with predict_proba, or a function from a batch of rows to the classifier's answers; "
@@ -80,9 +74,9 @@ def as_reference(answers: Any, n: int, classes: int, answer: str, *, finite: boo
     """A classifier's answers as a guard takes them: float32 `(n, classes)`.
 
     Args:
-        answers: `(n, classes)`; or, of two classes, `(n,)` or `(n, 1)` of the second.
-        n: how many rows were asked about.
-        classes: how many there are.
+        answers: `(n, classes)`; with two classes also `(n,)` or `(n, 1)`, of the second class.
+        n: how many rows the answers are for.
+        classes: how many classes there are.
         answer: PROBABILITIES or LOGITS.
         finite: whether NaN and infinity are errors.
 

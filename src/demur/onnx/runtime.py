@@ -62,20 +62,20 @@ def load(
 
     Args:
         path: the file.
-        threads: that one call may use; None for one a core.
-        providers: of onnxruntime, the first that is there is used; None for the CPU.
+        threads: how many threads a call may use; None for one a core.
+        providers: of onnxruntime, of which the first available one is used; None for the CPU.
         model: the classifier, where it is outside of the file (`takes_reference`): an estimator with `predict_proba`,
             or a function from a batch of rows to what the classifier answers. The guard then asks it; without it,
             `score`, `predict` and `correct` take `reference=`.
-        companion_preprocess: what makes the companion's rows, if one of your own did in the detector. Without it, the
-            guard takes such rows.
+        companion_preprocess: the `companion_preprocess` of the detector, if it had one. Without it, the guard takes
+            rows that are ready for the companion.
 
     Raises:
         DetectorNotFound: there is no such file.
         NotADetector: it is not a guard.
         CorruptDetector: it is not the file that was written.
         MissingExtra: onnxruntime is not installed.
-        InvalidSetting, WrongType: `model` or `companion_preprocess` is not what the guard can use.
+        InvalidSetting, WrongType: the guard cannot use `model` or `companion_preprocess`.
     """
     return ExportedGuard(
         path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess
@@ -152,12 +152,12 @@ class ExportedGuard(TensorGuard):
 
     @property
     def takes_reference(self) -> bool:
-        """Whether the classifier is outside of the file, which takes the classifier's answer as `reference`."""
+        """Whether the classifier is outside of the file, which takes the answer of the classifier as `reference`."""
         return self._description.outside is not None
 
     @property
     def compared(self) -> tuple[str, str]:
-        """The outputs that hold what was compared: the classifier's probabilities, sharpened, and the opinion's."""
+        """The outputs that were compared: the sharpened probabilities of the classifier, and the opinion's."""
         return (SHARPENED if self.takes_reference else REFERENCE), OPINION
 
     @property
@@ -178,7 +178,7 @@ class ExportedGuard(TensorGuard):
         )
 
     def summary(self) -> Summary:
-        """What the guard is and what it promises, in some lines: a string, which a notebook shows as HTML."""
+        """What the guard is and promises, in some lines: a string, which a notebook shows as HTML."""
         return Summary(f"{self.path.name}: an exported {self.detector}", facts(self._description))
 
     def __repr__(self) -> str:
@@ -223,15 +223,11 @@ class ExportedGuard(TensorGuard):
         return Scored(score, y, y_opinion, invalid)
 
     def feed(self, rows: Rows, reference: Any = None) -> dict[str, npt.NDArray[Any]]:
-        """Rows as the graph takes them, encoded and cast, by the names of its inputs.
-
-        Args:
-            rows: of `layout`.
-            reference: see `score`; it becomes an input, too.
+        """Rows of `layout`, and `reference` (see `score`), as inputs of the graph by name, encoded and cast.
 
         Raises:
             InvalidSetting: `reference` is missing, or given where the classifier is in the file.
-            ShapeMismatch, NonFinite, NotADistribution: it does not hold the classifier's answers for these rows.
+            ShapeMismatch, NonFinite, NotADistribution: `reference` does not hold answers for these rows.
         """
         outside = self._description.outside
         if outside is None:
@@ -288,18 +284,15 @@ def _session(contents: bytes, path: Path, threads: int | None, providers: Sequen
         check_whole("threads", threads, 1)
         options.intra_op_num_threads = threads
     known = onnxruntime.get_available_providers()
-    wrong = [
-        name
-        for name in (entry if isinstance(entry, str) else entry[0] for entry in providers or ())
-        if name not in known
-    ]
+    names = [entry if isinstance(entry, str) else entry[0] for entry in providers or ()]
+    wrong = [name for name in names if name not in known]
     if wrong:  # onnxruntime would take the CPU instead, with a warning
         raise InvalidSetting(f"this onnxruntime has the providers {', '.join(known)}; got {wrong[0]!r}")
     try:
         return onnxruntime.InferenceSession(contents, options, providers=providers or ["CPUExecutionProvider"])
     except ValueError as error:
         raise InvalidSetting(f"providers: {error}") from error
-    except Exception as error:  # onnxruntime's own errors have no base but this
+    except Exception as error:  # onnxruntime's errors have no common base
         raise NotADetector(f"onnxruntime cannot load {path}: {str(error).splitlines()[0]}") from error
 
 

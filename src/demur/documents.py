@@ -11,6 +11,7 @@ from typing import IO, Any, TypeVar
 import msgspec
 import numpy as np
 
+from demur._version import __version__
 from demur.errors import DemurError
 
 T = TypeVar("T")
@@ -66,8 +67,15 @@ def as_type(document: Any, kind: Any, hook: Callable[[Any, Any], Any] | None = N
 
 
 def format_of(document: Any) -> int:
-    """The number of a document's format."""
+    """The number of the format of a document."""
     return int(as_type(document, _Stamped).format)
+
+
+def check_format(document: Any, known: int, name: str, error: type[DemurError]) -> None:
+    """Raise `error` if a document has another format than the known one, and Malformed if it has none."""
+    found = format_of(document)
+    if found != known:
+        raise error(f"{name} has format {found}, and this demur {__version__} reads {known}: upgrade demur")
 
 
 def arrays_in(file: Path | IO[bytes]) -> Parts[Any]:

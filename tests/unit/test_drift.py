@@ -320,7 +320,7 @@ def test_a_state_is_checked(tmp_path):
         Monitor.load(tmp_path / "none.json", detector=calibration)
     document = json.loads(file.read_text())
     for change, message in [
-        ({"format": 2}, "is of format 2, and this demur"),
+        ({"format": 2}, "has format 2, and this demur"),
         ({"count": "many"}, "is not the state of a monitor"),
         ({"settings": {}, "evidence": {}}, "is not the state of a monitor"),
         ({"settings": {"alpha": 7}}, "alpha is the chance"),

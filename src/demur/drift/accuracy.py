@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur import checks
-from demur.calibration.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
+from demur.calibration.harm import Array, HarmCalibration, Limits, features, learned, limits_of, shares_of_errors
 from demur.checks import check_whole, is_number
 from demur.detectors.base import Detector, check_detector
 from demur.drift.batch import drift_meta
@@ -115,7 +115,7 @@ def calibrate_accuracy(
     labels = detector.labels.indices(found if y is None else y, row_count(X))
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")
-    clean = _judged(detector, X, labels, batch_size)
+    clean, _ = _judged(detector, X, labels, batch_size)
     detector.check_rows(X, clean.probabilities.argmax(axis=1), clean.y, X_train, y_train, batch_size)
     if not clean.wrong.any():
         checks.warn(
@@ -136,13 +136,12 @@ def calibrate_accuracy(
             "and seed"
         )
     copies = [
-        _judged(detector, corruption.change(before, corruption.severity, seed, 0), classes, batch_size)
+        _judged(detector, corruption.change(before, corruption.severity, seed, 0), classes, batch_size)[0]
         for corruption in asked
     ]
-    of_each = features(clean.score, clean.probabilities, limits)
-    origin, same = of_each.mean(axis=0), _judged(detector, before, classes, batch_size)
-    changes = np.array([features(copy.score, copy.probabilities, limits).mean(axis=0) for copy in copies])
-    changes -= features(same.score, same.probabilities, limits).mean(axis=0)
+    same, _ = _judged(detector, before, classes, batch_size)
+    of_each = clean.features(limits)
+    changes = np.array([copy.features(limits).mean(axis=0) for copy in copies]) - same.features(limits).mean(axis=0)
     accuracy_changes = np.array([same.wrong.mean() - copy.wrong.mean() for copy in copies])
     found = learned(changes, accuracy_changes, np.array([corruption.name for corruption in asked]), len(chosen))
     scores, wrong = _curve(clean, copies, corrupted_share)
@@ -151,7 +150,7 @@ def calibrate_accuracy(
         score_limit=limits.score,
         entropy_limit=limits.entropy,
         weights=found.weights,
-        origin=origin,
+        origin=of_each.mean(axis=0),
         anchor=accuracy,
         accuracy=accuracy,
         n=len(clean.wrong),
@@ -200,12 +199,9 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
             "demur.drift.calibrate_accuracy(detector, X_labelled, y) first"
         )
     detector.check_scale(X)
-    score, probabilities, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
-    valid = np.isfinite(score)
-    n = int(valid.sum())
-    if n == 0:
-        raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
-    change = harm.change_of(score[valid], probabilities[valid])
+    found, valid = _judged(detector, X, None, batch_size)
+    n = len(found.score)
+    change = harm.change_of(found.score, found.probabilities)
     low, high = harm.interval(change, n)
     data = AccuracyData(
         accuracy=harm.accuracy_at(change),
@@ -233,13 +229,21 @@ class _Judged(NamedTuple):
         """`(n,)`, whether the classifier is wrong."""
         return np.asarray(self.probabilities.argmax(axis=1) != self.y)
 
+    def features(self, limits: Limits) -> Array:
+        """See `demur.calibration.harm.features`."""
+        return features(self.score, self.probabilities, limits)
 
-def _judged(detector: Detector, X: Any, y: npt.NDArray[np.int64], batch_size: int) -> _Judged:
+
+def _judged(
+    detector: Detector, X: Any, y: npt.NDArray[np.int64] | None, batch_size: int
+) -> tuple[_Judged, npt.NDArray[np.bool_]]:
+    """The rows that can be judged, and which of all rows these are; without y, true classes are not known."""
     score, probabilities, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
     valid = np.isfinite(score)
     if not valid.any():
         raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
-    return _Judged(score[valid].astype("float64"), probabilities[valid], y[valid])
+    y = np.full(len(valid), -1) if y is None else y
+    return _Judged(score[valid].astype("float64"), probabilities[valid], y[valid]), valid
 
 
 def _curve(clean: _Judged, copies: Sequence[_Judged], corrupted_share: float) -> tuple[Array, Array]:

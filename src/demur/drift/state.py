@@ -8,7 +8,7 @@ import msgspec
 
 from demur._version import __version__
 from demur.calibration.dependence import Sums
-from demur.documents import as_type, format_of, from_text, reading
+from demur.documents import as_type, check_format, from_text, reading
 from demur.errors import CorruptMonitor
 
 FORMAT = 1
@@ -80,10 +80,6 @@ def read(file: Path) -> State:
     """
     with reading(f"{file} is not the state of a monitor", CorruptMonitor):
         document = from_text(file.read_bytes())
-        if format_of(document) != FORMAT:
-            raise CorruptMonitor(
-                f"{file} is of format {document['format']}, and this demur ({__version__}) reads {FORMAT}: it was "
-                f"written by demur {document.get('version')}"
-            )
+        check_format(document, FORMAT, str(file), CorruptMonitor)
         state: State = as_type(document, State)
     return state

@@ -21,7 +21,7 @@ from demur.calibration.agreement import Agreement
 from demur.calibration.harm import HarmCalibration
 from demur.calibration.held_out import KnownRows
 from demur.calibration.thresholds import Calibration, Threshold
-from demur.documents import Parts, arrays_in, as_type, format_of, from_text, reading
+from demur.documents import Parts, arrays_in, as_type, check_format, from_text, reading
 from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
 from demur.rows.classes import Classes
 from demur.rows.layout import Layout, as_json, from_json
@@ -148,10 +148,7 @@ class Description(Plain, frozen=True, kw_only=True):
             packed = {key: found.pop(key) for key in LEARNED if key in found}
             found.pop("sha256", None)
             values = {key: from_text(text) for key, text in found.items()}
-            if format_of(values) != FORMAT:
-                raise NotADetector(
-                    f"{name} has format {found['format']}, and this demur {__version__} reads {FORMAT}: upgrade demur"
-                )
+            check_format(values, FORMAT, name, NotADetector)
             outside = as_type(values.get("outside"), Outside | None)
             if outside is not None:
                 outside = msgspec.structs.replace(outside, companion=from_json(outside.companion))

@@ -18,8 +18,7 @@ from typing import Any, TypeAlias, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from demur._version import __version__
-from demur.documents import Parts, arrays_in, as_type, format_of, from_text, reading
+from demur.documents import Parts, arrays_in, as_type, check_format, from_text, reading
 from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
 from demur.guards.description import LEARNED, Description
 
@@ -127,9 +126,7 @@ def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
         )
     with reading(f"{path / DOCUMENT} is not a detector's description", NotADetector):
         document = from_text((path / DOCUMENT).read_bytes())
-        version = format_of(document)
-        if version != FORMAT:
-            raise NotADetector(f"{path} has format {version}; this demur {__version__} reads {FORMAT}: upgrade demur")
+        check_format(document, FORMAT, str(path), NotADetector)
         files = as_type(document.get("files"), dict[str, Entry])
     if any(not OURS.fullmatch(entry["file"]) for entry in files.values()):
         raise NotADetector(f"{path / DOCUMENT} names files that no detector has, or that lie elsewhere")

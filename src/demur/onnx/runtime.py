@@ -211,9 +211,22 @@ class ExportedGuard(TensorGuard):
         verbose: bool = False,
     ) -> Scored:
         """See `demur.guards.base.Guard.scored`."""
+        check_whole("batch_size", batch_size, 1)
+        source = as_source(X, self.layout, finite=not flag_invalid)
+        if reference is not None:
+            reference = as_array(reference, "reference")
+            n = None if source.rows is None else row_count(source.rows)
+            if reference.shape[:1] != (n,):
+                given = "of X, as arrays or a table" if n is None else f"of {n} rows"
+                raise ShapeMismatch(f"reference must hold an answer for each {given}; got shape {reference.shape}")
         names = ["instance_score", *(self.compared if probabilities else ("no_defense", "defense"))]
-        found = self._over_batches(X, reference, batch_size, names, flag_invalid=flag_invalid, verbose=verbose)
-        score, y, y_opinion = (found[name] for name in names)
+        parts, start = [], 0
+        for batch in progress(source.draw(batch_size), source.count(batch_size), verbose):
+            answers = None if reference is None else reference[start : start + row_count(batch)]
+            parts.append(self.run(self.feed(batch, answers), names))
+            start += row_count(batch)
+        one = len(parts) == 1
+        score, y, y_opinion = (parts[0][name] if one else np.concatenate([p[name] for p in parts]) for name in names)
         invalid = np.flatnonzero(~np.isfinite(score)).astype("int64")
         if len(invalid) and not flag_invalid:
             raise NonFinite(
@@ -256,24 +269,6 @@ class ExportedGuard(TensorGuard):
     def _check_outside(self, name: str) -> None:
         if not self.takes_reference:
             raise InvalidSetting(f"{name} is for a guard whose classifier is outside; this file holds it: leave it out")
-
-    def _over_batches(
-        self, X: Any, reference: Any, batch_size: int, names: Sequence[str], *, flag_invalid: bool, verbose: bool
-    ) -> dict[str, npt.NDArray[Any]]:
-        check_whole("batch_size", batch_size, 1)
-        source = as_source(X, self.layout, finite=not flag_invalid)
-        if reference is not None:
-            reference = as_array(reference, "reference")
-            n = None if source.rows is None else row_count(source.rows)
-            if reference.shape[:1] != (n,):
-                given = "of X, as arrays or a table" if n is None else f"of {n} rows"
-                raise ShapeMismatch(f"reference must hold an answer for each {given}; got shape {reference.shape}")
-        found, start = [], 0
-        for batch in progress(source.draw(batch_size), source.count(batch_size), verbose):
-            answers = None if reference is None else reference[start : start + row_count(batch)]
-            found.append(self.run(self.feed(batch, answers), names))
-            start += row_count(batch)
-        return found[0] if len(found) == 1 else {name: np.concatenate([one[name] for one in found]) for name in names}
 
 
 def _session(contents: bytes, path: Path, threads: int | None, providers: Sequence[Any] | None) -> Any:

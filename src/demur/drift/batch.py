@@ -117,7 +117,8 @@ def test(
         raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")
     method = checks.chosen(method, TESTS, "method")  # type: ignore[assignment]
     check_whole("seed", seed, 0)
-    _scipy()
+    with extra("scipy", "drift"):
+        import scipy.stats  # noqa: F401
     calibration = calibration_of(detector)
     by_class = calibration.by_class and (scores is None or predicted is not None)
     given = scores_of(detector, X, scores, predicted, by_class=by_class, batch_size=batch_size)
@@ -184,11 +185,6 @@ def drift_meta(detector: Guard | Calibration) -> Meta:
     if isinstance(detector, Guard):
         return Meta(**{**detector.meta, "detector_type": "drift"})
     return Meta(name=type(detector).__name__, detector_type="drift", data_type=None, online=False, version=__version__)
-
-
-def _scipy() -> None:
-    with extra("scipy", "drift"):
-        import scipy.stats  # noqa: F401
 
 
 class Ranked:

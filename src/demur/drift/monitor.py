@@ -176,7 +176,7 @@ class Monitor(Readable):
                 observed = observed.part(rest, None)
                 continue
             if self._resting is not None:
-                self._begin_anew()
+                self.reset()
             before = self._evidence.state()
             found = self._evidence.add(observed)
             enough = np.flatnonzero(found >= self._evidence.limit) if not self._is_alarmed else np.empty(0, "int64")
@@ -217,15 +217,12 @@ class Monitor(Readable):
         for function in self.on_alarm:
             function(alarm)
 
-    def _begin_anew(self) -> None:
+    def reset(self) -> Self:
+        """End the alarm, and gather evidence anew. `alpha` is then spent once more."""
         self._evidence = self._fresh()
         self.log_evidence = self._evidence.start
         self._resting, self._is_alarmed = None, False
         self._autocorrelation, self.is_dependent = Autocorrelation(), False
-
-    def reset(self) -> Self:
-        """End the alarm, and gather evidence anew. `alpha` is then spent once more."""
-        self._begin_anew()
         return self
 
     def _times(self, time: Any, n: int) -> Array | None:

@@ -83,11 +83,11 @@ def check_same(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> 
     with in_float32(layers_of(detector)) as is_mixed:
         for size in sorted({min(size, n) for size in SIZES}):
             some = Asked(*mapped_deep(lambda array: array[:size], tuple(given)))  # noqa: B023
-            expected = (
-                live_scores(detector, some.inputs)
-                if detector.classifier.in_graph and not is_mixed
-                else graph_scores(detector, some.inputs)
-            )
+            if detector.classifier.in_graph and not is_mixed:
+                expected = live_scores(detector, some.inputs)
+            else:  # the graph is not compiled for such inputs
+                outputs = detector.graph(mapped_deep(ops.convert_to_tensor, some.inputs), training=False)
+                expected = tuple(ops.convert_to_numpy(output) for output in outputs)
             found = guard.run(some.feed, tuple(guard.outputs))
             for name, live in zip(("instance_score", *guard.compared), expected, strict=True):
                 off = np.abs(found[name] - live) / np.maximum(1.0, np.abs(live))
@@ -126,9 +126,3 @@ def check_decisions(guard: ExportedGuard, found: dict[str, npt.NDArray[Any]]) ->
 def live_scores(detector: LiveGuard, rows: Rows) -> tuple[npt.NDArray[Any], ...]:
     """The scores of rows, and the probabilities of the classifier and of the opinion."""
     return detector.score(rows, return_predictions=True)
-
-
-def graph_scores(detector: LiveGuard, inputs: Any) -> list[npt.NDArray[Any]]:
-    """The same for inputs of the detector's graph, which is run without being compiled."""
-    outputs = detector.graph(mapped_deep(ops.convert_to_tensor, inputs), training=False)
-    return [ops.convert_to_numpy(output) for output in outputs]

@@ -39,7 +39,8 @@ def add_procedure(network: NetworkModel, classes: int, threshold: Threshold, cal
             found[role] = name
     nodes = Graph(model.graph, "decision")
     score = nodes.add("Reshape", found[SCORE], np.array([-1], "int64"))
-    looked_at = {name: len(field.shape) for name, field in network.inputs.items() if _is_float(field)}
+    floats = {name: field for name, field in network.inputs.items() if np.dtype(field.dtype).kind == "f"}
+    looked_at = {name: len(field.shape) for name, field in floats.items()}
     x = next(iter(network.inputs.values()))
     if RECONSTRUCTION in found:
         looked_at[found[RECONSTRUCTION]] = len(x.shape)
@@ -69,10 +70,6 @@ def add_procedure(network: NetworkModel, classes: int, threshold: Threshold, cal
         outputs.append((RECONSTRUCTION, TensorProto.FLOAT, _sizes(x)))
     _declare(model, network.inputs, np.shape(threshold), outputs)
     return model
-
-
-def _is_float(field: Field) -> bool:
-    return np.dtype(field.dtype).kind == "f"
 
 
 def _judged(nodes: Graph, score: str, looked_at: dict[str, int]) -> str:

@@ -68,8 +68,9 @@ def write(
     is_new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path))
+    write_arrays: Callable[..., Any] = functools.partial(np.savez, allow_pickle=False)
     groups: dict[str, Saver] = {
-        name: ("npz", functools.partial(_save_arrays, group)) for name, group in (arrays or {}).items()
+        name: ("npz", functools.partial(write_arrays, **group)) for name, group in (arrays or {}).items()
     }
     try:
         files = dict(keep or {})
@@ -191,10 +192,6 @@ def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> Entry:
     file = f"{draft.stem}-{sha256[:12]}{draft.suffix}"
     draft.replace(path / file)
     return {"file": file, "sha256": sha256}
-
-
-def _save_arrays(arrays: Arrays, file: Path) -> None:
-    np.savez(file, allow_pickle=False, **arrays)
 
 
 def _sha256(file: Path) -> str:

@@ -106,18 +106,18 @@ def as_reference(answers: Any, n: int, classes: int, answer: str, *, finite: boo
 
 
 def companion_rows(outside: Outside, preprocess: Any) -> Callable[[Rows], Rows]:
-    """What makes the companion's rows of the caller's: the encoder in the file, or what the caller gives for it.
+    """A function from the caller's rows to the companion's: the encoder in the file, or what the caller gives.
 
     Raises:
-        InvalidSetting: the guard needs none.
+        InvalidSetting: `preprocess` is given, and the detector had none.
     """
     if preprocess is not None and not outside.preprocess:
         raise InvalidSetting("companion_preprocess is for a guard whose detector had one: leave it out")
     if outside.encoder is not None:
         return TableEncoder(outside.encoder).transform
-    made = getattr(preprocess, "transform", preprocess)
-    return (lambda rows: mapped(np.asarray, rows)) if made is None else (lambda rows: _dense(made(rows)))
 
+    def made(rows: Rows) -> Rows:
+        found = rows if preprocess is None else getattr(preprocess, "transform", preprocess)(rows)
+        return mapped(np.asarray, found.toarray() if hasattr(found, "toarray") else found)
 
-def _dense(made: Any) -> Rows:
-    return mapped(np.asarray, made.toarray() if hasattr(made, "toarray") else made)
+    return made

@@ -83,7 +83,7 @@ def load(
 
 
 class ExportedGuard(TensorGuard):
-    """A detector in one ONNX file. Several threads may use the same one.
+    """A detector in one ONNX file, see `load`. Several threads may use the same guard.
 
     Examples:
         >>> guard = ExportedGuard("guard.onnx")
@@ -91,15 +91,6 @@ class ExportedGuard(TensorGuard):
         True
         >>> guard.correct(X_new)["data"]["corrected"].shape
         (40,)
-
-    Args:
-        path: the file.
-        threads: see `load`.
-        providers: see `load`.
-        model: see `load`.
-        companion_preprocess: see `load`.
-
-    Attributes: see `TensorGuard`.
     """
 
     _inside = frozenset(

@@ -25,17 +25,12 @@ __all__ = [
     "test",
 ]
 
+_ACCURACY = ("AccuracyData", "AccuracyResult", "calibrate_accuracy", "estimate_accuracy")
 _HOMES = {
-    "AccuracyData": "demur.drift.accuracy",
-    "AccuracyResult": "demur.drift.accuracy",
+    **dict.fromkeys(_ACCURACY, "demur.drift.accuracy"),
+    **dict.fromkeys(("DriftData", "DriftResult", "test"), "demur.drift.batch"),
     "Alarm": "demur.drift.state",
-    "DriftData": "demur.drift.batch",
-    "DriftResult": "demur.drift.batch",
     "Monitor": "demur.drift.monitor",
-    "calibrate_accuracy": "demur.drift.accuracy",
-    "estimate_accuracy": "demur.drift.accuracy",
-    "test": "demur.drift.batch",
 }
-
 
 __getattr__, __dir__ = lazy(__name__, _HOMES)

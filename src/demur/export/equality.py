@@ -10,8 +10,8 @@ from demur.backends import mapped_deep
 from demur.backends.divergence import sharpen
 from demur.errors import ExportDiffers
 from demur.export.network import in_float32, layers_of, row_inputs
-from demur.guards.decision import decide
-from demur.guards.description import REFERENCE
+from demur.guards.decision import correction, decide
+from demur.guards.description import OPINION, REFERENCE
 from demur.guards.results import Scored
 from demur.network.live import LiveGuard
 from demur.onnx.runtime import ExportedGuard
@@ -102,20 +102,18 @@ def check_same(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> 
     return largest
 
 
+def scored_of(found: dict[str, npt.NDArray[Any]], reference: str = REFERENCE) -> Scored:
+    """The scores and classes in outputs of a guard, of which `reference` holds the classifier's probabilities."""
+    score = found["instance_score"]
+    y, y_opinion = (found[name].argmax(axis=1) for name in (reference, OPINION))
+    return Scored(score, y, y_opinion, np.flatnonzero(~np.isfinite(score)))
+
+
 def check_decisions(guard: ExportedGuard, found: dict[str, npt.NDArray[Any]]) -> None:
     """Raise ExportDiffers unless the file makes the same decisions of its scores as the detector would."""
-    y, y_opinion = (found[name].argmax(axis=1) for name in guard.compared)
-    scored = Scored(found["instance_score"], y, y_opinion, np.flatnonzero(~np.isfinite(found["instance_score"])))
+    scored = scored_of(found, guard.compared[0])
     decided = decide(scored, guard.threshold, guard.calibration, None, 0.05)
-    flagged = decided["is_adversarial"]
-    expected: dict[str, npt.NDArray[Any]] = {
-        "is_adversarial": flagged,
-        "no_defense": y,
-        "defense": y_opinion,
-        "corrected": np.where(flagged & np.isfinite(scored.score), y_opinion, y),
-    }
-    if "p_value" in decided:
-        expected["p_value"] = decided["p_value"]
+    expected: dict[str, Any] = {**correction(scored, decided, all_predictions=True)}
     for name, values in expected.items():
         if not np.array_equal(found[name], values):
             raise ExportDiffers(f"the file's {name} is not what its scores make it: nothing was written; please report")

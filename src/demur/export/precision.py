@@ -12,11 +12,10 @@ import numpy.typing as npt
 from demur.calibration.metrics import auroc
 from demur.calibration.thresholds import Calibration, Threshold
 from demur.errors import InvalidSetting, LossTooLarge, NotExportable
-from demur.export.equality import asked, check_decisions, live_scores
+from demur.export.equality import asked, check_decisions, live_scores, scored_of
 from demur.export.network import NetworkModel, quiet
-from demur.guards.decision import calibrate
+from demur.guards.decision import calibrate, decide
 from demur.guards.description import OPINION, REFERENCE
-from demur.guards.results import Scored
 from demur.network.live import LiveGuard
 from demur.onnx.runtime import ExportedGuard
 from demur.onnx.session import onnxruntime_module
@@ -130,10 +129,8 @@ def recalibrated(detector: LiveGuard, found: dict[str, npt.NDArray[Any]]) -> tup
     before = detector.calibration
     if before is None:
         return threshold, None
-    y, y_opinion = found[REFERENCE].argmax(axis=1), found[OPINION].argmax(axis=1)
-    invalid = np.flatnonzero(~np.isfinite(found["instance_score"]))
     calibration = calibrate(
-        Scored(found["instance_score"], y, y_opinion, invalid),
+        scored_of(found),
         fpr=before.fpr,
         threshold_perc=_percentage(before),
         margin=before.margin,
@@ -181,9 +178,9 @@ def measured(
 
 def _verdicts(found: dict[str, npt.NDArray[Any]], threshold: Threshold) -> npt.NDArray[np.int64]:
     """The class given to each row; for flagged rows, -1 less the class."""
-    y, y_opinion = found[REFERENCE].argmax(axis=1), found[OPINION].argmax(axis=1)
-    limit = threshold[y] if isinstance(threshold, np.ndarray) else threshold
-    return np.asarray(np.where(found["instance_score"] > limit, -1 - y_opinion, y), "int64")
+    scored = scored_of(found)
+    flagged = decide(scored, threshold, None, None, 0.05)["is_adversarial"]
+    return np.asarray(np.where(flagged, -1 - scored.y_opinion, scored.y), "int64")
 
 
 def _halved(model: Any) -> Any:

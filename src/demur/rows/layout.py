@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from demur.documents import Malformed, as_type
+from demur.documents import as_type
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
 from demur.rows.texts import Text, are_texts, as_texts, kind_of
 
@@ -230,38 +229,22 @@ def as_json(layout: Layout) -> Any:
     return {"ordered": [as_json(field) for field in layout]}
 
 
-class _Stored(msgspec.Struct):
-    """What `as_json` returns: of each kind of layout some of these."""
-
-    columns: tuple[str, ...] | None = None
-    text: str | None = None
-    shape: tuple[int | None, ...] | None = None
-    dtype: str | None = None
-    names: tuple[str, ...] | None = None
-    named: list[tuple[str, "_Stored"]] | None = None
-    ordered: list["_Stored"] | None = None
-
-
 def from_json(data: Any) -> Layout:
-    """A layout from what `as_json` returned.
-
-    Raises:
-        Malformed: it is something else.
-    """
-    stored = as_type(data, _Stored)
-    if stored.columns is not None:
-        return Columns(stored.columns)
-    if stored.text is not None:
-        return Text(stored.text)
-    if stored.named is not None:
-        return {name: _field(field) for name, field in stored.named}
-    return _field(stored) if stored.ordered is None else tuple(map(_field, stored.ordered))
+    """A layout from what `as_json` returned; Malformed if it is something else."""
+    stored = as_type(data, dict[str, Any])
+    if "columns" in stored:
+        return Columns(as_type(stored["columns"], tuple[str, ...]))
+    if "text" in stored:
+        return Text(as_type(stored["text"], str))
+    if "named" in stored:
+        return {name: _field(one) for name, one in as_type(stored["named"], list[tuple[str, dict[str, Any]]])}
+    return (
+        tuple(map(_field, as_type(stored["ordered"], list[dict[str, Any]]))) if "ordered" in stored else _field(stored)
+    )
 
 
-def _field(stored: _Stored) -> Field:
-    if stored.shape is None:
-        raise Malformed("the layout of rows has no shape")
-    return Field(stored.shape, stored.dtype, stored.names)
+def _field(stored: Mapping[str, Any]) -> Field:
+    return as_type({**stored, "columns": stored.get("names")}, Field)  # type: ignore[no-any-return]
 
 
 def with_columns(layout: Layout, X: Any) -> Layout:

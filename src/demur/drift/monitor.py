@@ -346,8 +346,8 @@ class Monitor(Readable):
         """
         calibration_of(detector)  # what is wrong with the detector is not the file's fault
         file = Path(path)
-        state = read(file)
         with reading(f"{file} is not the state of a monitor", CorruptMonitor):
+            state = read(file)
             try:
                 monitor = cls(detector, on_alarm=on_alarm, **msgspec.structs.asdict(state.settings))
             except (InvalidSetting, WrongType) as error:

@@ -8,7 +8,7 @@ import msgspec
 
 from demur._version import __version__
 from demur.calibration.dependence import Sums
-from demur.documents import as_type, check_format, from_text, reading
+from demur.documents import as_type, check_format, from_text
 from demur.errors import CorruptMonitor
 
 FORMAT = 1
@@ -72,14 +72,7 @@ KEPT = {name: name for name in ("count", "passed", "invalid", "alarms", "alarm_c
 
 
 def read(file: Path) -> State:
-    """The state in a file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptMonitor: the file is not the state of a monitor, or a newer demur wrote it.
-    """
-    with reading(f"{file} is not the state of a monitor", CorruptMonitor):
-        document = from_text(file.read_bytes())
-        check_format(document, FORMAT, str(file), CorruptMonitor)
-        state: State = as_type(document, State)
-    return state
+    """The state in a file; Malformed if it is not one, and CorruptMonitor if a newer demur wrote it."""
+    document = from_text(file.read_bytes())
+    check_format(document, FORMAT, str(file), CorruptMonitor)
+    return as_type(document, State)  # type: ignore[no-any-return]

@@ -34,8 +34,8 @@ TOGETHER = 2**22
 """Numbers that are looked at together, so that large rows take little memory."""
 
 CONSEQUENCE = (
-    "Classifier and companion answer otherwise on rows that they were trained on than on new rows: the false-positive "
-    "rate of a threshold from such rows does not hold, and accuracies on such rows are too high"
+    "Classifier and companion answer differently on their training rows than on new rows: the false-positive rate of a "
+    "threshold from training rows does not hold, and accuracies on training rows are too high"
 )
 Flags = npt.NDArray[np.bool_]
 
@@ -156,9 +156,8 @@ def warn_if_other(rows: list[Range], trained_on: list[Range], *, may_be_alike: b
     found = difference(trained_on, rows, may_be_alike=may_be_alike)
     if found is not None:
         checks.warn(
-            f"{found}. What comes of such rows says nothing about rows like those of fit: pass rows that were made "
-            "(scaled, standardised, ordered) as those of fit were; if these were, and have changed so much, nothing is "
-            "wrong",
+            f"{found}. Answers for such rows mean nothing: pass rows that were made (scaled, standardised, ordered) as "
+            "those of fit were. If these were, and have really changed so much, ignore this warning",
             WrongRows,
         )
 
@@ -191,7 +190,7 @@ def warn_if_trained_on(
         checks.warn(
             f"the classifier is right on {1 - wrong_trained.mean():.1%} of X_train and on {1 - wrong.mean():.1%} of "
             f"the {len(wrong):,} other rows, as if it had been trained on both. {CONSEQUENCE}: pass rows that the "
-            "classifier was not trained on; if it was not trained on these, nothing is wrong",
+            "classifier was not trained on; if it was not trained on these, ignore this warning",
             WrongRows,
         )
 
@@ -216,7 +215,7 @@ def warn_if_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> 
     right, chance = float(np.mean(predicted == labels)), chance_of(predicted, labels)
     if is_by_chance(predicted, labels):
         checks.warn(
-            f"the classifier is right on {right:.1%} of the {len(labels):,} rows, and on {chance:.1%} it would be with "
+            f"the classifier is right on {right:.1%} of the {len(labels):,} rows, and would be on {chance:.1%} with "
             "the labels of other rows: these are not the labels of the rows, or not in the order of the rows, or the "
             "classes are in another order than the classifier's outputs. Pass each row's own label; detector.classes "
             "says what the classes are called",

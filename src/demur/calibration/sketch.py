@@ -14,7 +14,6 @@ from demur.calibration.thresholds import (
     check_percentile,
     check_scores,
     conformal_rank,
-    conformal_threshold,
     kept_ranks,
     percentile_threshold,
 )
@@ -84,21 +83,16 @@ class ScoreSketch:
 
     def conformal_threshold(self, fpr: float, margin: float = 0.0) -> float:
         """See `demur.calibration.conformal_threshold`; the promise holds."""
-        if self._is_exact:
-            return conformal_threshold(self.values, fpr, margin)
         check_margin(margin)
+        check_scores(self.values)
         return float(self.at(conformal_rank(self.n, fpr))) + margin
 
     def percentile_threshold(self, threshold_perc: float, margin: float = 0.0) -> float:
         """See `demur.calibration.percentile_threshold`."""
-        if self._is_exact:
+        if len(self.values) == self.n:  # exact: nothing was rounded
             return percentile_threshold(self.values, threshold_perc, margin)
         check_percentile(threshold_perc, margin)
         place = (self.n - 1) * threshold_perc / 100
         below = int(place)
         low, high = (float(self.at(min(rank, self.n))) for rank in (below + 1, below + 2))
         return low + (high - low) * (place - below) + margin
-
-    @property
-    def _is_exact(self) -> bool:
-        return len(self.values) == self.n

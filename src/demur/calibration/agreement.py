@@ -82,15 +82,10 @@ def warn_if_poor(agreement: Agreement, companion: str, argument: str | None) -> 
 
 
 def split(n: int, share: float | None, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Numbers of the rows to train on and of the rows to hold out, each ascending.
+    """Numbers of the rows to train on and of the rows to hold out, each ascending, of n rows.
 
-    Args:
-        n: rows in all.
-        share: to hold out, from 0 to below 1; None for a tenth, at most `MOST` rows, and none of fewer than `FEWEST`.
-        seed: of the choice.
-
-    Raises:
-        InvalidSetting: the share is not such a number, or leaves nothing to train on.
+    The share to hold out is from 0 to below 1; None for a tenth, at most `MOST` rows, and none of fewer than `FEWEST`.
+    InvalidSetting is raised for other shares, and if nothing is left to train on.
     """
     if share is None:
         count = min(MOST, round(SHARE * n)) if n >= FEWEST else 0

@@ -153,14 +153,10 @@ def features(scores: Any, probabilities: Any, limits: Limits) -> Array:
 
 
 def interval(accuracy: float, drift: float, noise: float, n: int, labelled: int) -> tuple[float, float]:
-    """In which nine in ten accuracies lie around an estimate.
+    """In which nine in ten accuracies lie around an estimate from n rows.
 
-    Args:
-        accuracy: the estimate.
-        drift: how far off nine in ten estimates are, at most, after so much drift.
-        noise: standard deviation of the weighted features of one row.
-        n: how many rows the accuracy was estimated from.
-        labelled: how many labelled rows there were.
+    `drift` is how far off nine in ten estimates are, at most, after so much drift; `noise` is the standard deviation of
+    the weighted features of one row; `labelled` is how many labelled rows there were.
     """
     one_row = max(accuracy * (1 - accuracy), 1 / (4 * n)) + noise**2
     reach = math.hypot(drift, NORMAL_QUANTILE * math.sqrt(one_row * (1 / n + 1 / labelled)))

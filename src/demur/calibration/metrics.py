@@ -344,11 +344,7 @@ def _ranked(
 ) -> tuple[Counts, Counts]:
     """False and true positives at each threshold, from above all scores to below: `(resamples, thresholds)`.
 
-    Args:
-        clean: `(n,)`.
-        bad: `(m,)`.
-        times_clean: how often each clean score counts, `(resamples, n)`; once by default.
-        times_bad: how often each bad score counts, `(resamples, m)`.
+    A score counts as often as `times` say, `(resamples, n)` and `(resamples, m)`; once by default.
     """
     thresholds = np.unique(np.concatenate([-clean, -bad]))
 

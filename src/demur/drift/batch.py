@@ -188,14 +188,11 @@ def drift_meta(detector: Guard | Calibration) -> Meta:
 
 
 class Ranked:
-    """The scores of a pool by rank.
+    """The scores of a pool by rank: m of the batch, n of the calibration.
 
     Attributes:
         midranks: `(k,)`, the rank of each distinct score, from 1; equal scores share the middle of their ranks.
-        counts: `(k,)`, how often each score occurs.
-        drawn: `(k,)`, how often each score occurs in the batch.
-        m: how many scores the batch has.
-        n: how many the calibration has.
+        counts: `(k,)`, how often each score occurs; `drawn`: how often in the batch.
         u: pairs in which the score of the batch is larger; pairs of equal scores count half.
         ties: `sum(t^3 - t)` over the groups of t equal scores.
     """
@@ -273,13 +270,9 @@ def _exact(ranked: Sequence[Ranked]) -> float:
 def chances_of_sum(scores: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], k: int) -> Array:
     """The distribution of the sum of k scores drawn without replacement: `(1 + k * max(scores),)`, by the sum.
 
-    The number drawn of each group of equal scores is binomial, given that the total is k. The most frequent score comes
-    last, in one step, so that only the numbers of the others are carried along.
-
-    Args:
-        scores: `(groups,)`, whole numbers from 0 on; groups may have the same score.
-        counts: `(groups,)`, how many scores each group has.
-        k: how many scores are drawn, at most half of all.
+    Each group, of `counts` equal `scores`, has a whole number from 0 on as score. The number drawn of a group is
+    binomial, given that the total is k, at most half of all. The most frequent score comes last, in one step, so that
+    only the numbers of the others are carried along.
     """
     from scipy.stats import binom
 
@@ -328,11 +321,8 @@ def _by_permutation(
 ) -> tuple[float, float]:
     """A statistic, and the share of 9,999 permutations within classes with a statistic as large.
 
-    Args:
-        pools: the scores.
-        statistic: `weights (k, n), values (n,), ascending -> (k,)`: a score of the batch weighs -1 / m; the calibration
-            scores of a class weigh, together, as much as the scores of the batch in this class.
-        seed: of the permutations.
+    The statistic is a function of weights `(k, n)` and ascending values `(n,)`: a score of the batch weighs -1 / m; the
+    calibration scores of a class weigh, together, as much as the scores of the batch in this class.
     """
     m = sum(len(pool.batch) for pool in pools)
     parts = [np.repeat([-1 / m, len(p.batch) / m / len(p.reference)], [len(p.batch), len(p.reference)]) for p in pools]

@@ -331,13 +331,10 @@ class _Window(msgspec.Struct):
 
 
 def log_p_of_places(places: float, counts: Any, sizes: Any, tolerance: float = 0.0) -> float:
-    """The logarithm of Mann-Whitney's one-sided p-value of a sum of places, by its normal approximation.
+    """The logarithm of Mann-Whitney's one-sided p-value of a sum of places, by the normal approximation.
 
-    Args:
-        places: the sum.
-        counts: `(groups,)`, how many scores of each group were added up.
-        sizes: `(groups,)`, how many calibration scores each group has.
-        tolerance: share of the scores whose place may be 1.
+    The sum is of `counts` scores of each group, which has `sizes` calibration scores. A share `tolerance` of the scores
+    may have the place 1.
     """
     from scipy.special import log_ndtr
 

@@ -29,12 +29,7 @@ class Given(NamedTuple):
 
 
 def calibration_of(detector: Guard | Calibration) -> Calibration:
-    """The calibration of a detector, or the calibration that is given in place of the detector.
-
-    Raises:
-        NotCalibrated: `infer_threshold` was not called.
-        WrongType: `detector` is neither a detector nor a calibration.
-    """
+    """The calibration of a detector, or the calibration that is given in place of the detector."""
     if isinstance(detector, Calibration):
         return detector
     if not isinstance(detector, Guard):
@@ -58,15 +53,7 @@ def scores_of(
     by_class: bool = False,
     batch_size: int = 256,
 ) -> Given:
-    """The finite scores of rows, or of the scores that are given in place of rows.
-
-    Args:
-        detector: a detector, or the calibration of one.
-        X: rows; the rows of a Dask collection are scored where they are.
-        scores: `(n,)`, in place of rows.
-        predicted: `(n,)`, the classes of given scores, as the detector calls them; with a calibration, indices.
-        by_class: whether classes are needed.
-        batch_size: rows a forward pass.
+    """The finite scores of rows `X`, or of `scores` in place of rows, with classes if they are needed (`by_class`).
 
     Raises:
         InvalidSetting: rows and scores are given, or neither; or classes are needed and missing.

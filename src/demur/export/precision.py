@@ -70,7 +70,7 @@ def reduced(
         network: the networks of the detector, converted.
         precision: "float16" or "int8".
         guard_of: writes and loads a file; the last file counts.
-        rows: normal rows, `(n, *input_shape)`, to calibrate anew and to measure on.
+        rows: normal rows, to calibrate anew and to measure on.
         X_adversarial: bad rows; None for the normal rows with noise.
         max_loss: what may be lost, of AUROC and of agreement.
 

@@ -21,14 +21,7 @@ ROWS = "n"
 
 
 def add_procedure(network: NetworkModel, classes: int, threshold: Threshold, calibration: Calibration | None) -> Any:
-    """Complete the model of the networks to the model of a guard, `onnx.ModelProto`.
-
-    Args:
-        network: the networks, converted.
-        classes: how many classes there are.
-        threshold: the default of the input THRESHOLD.
-        calibration: for p-values; None to leave them out.
-    """
+    """Complete the converted networks to the model of a guard, `onnx.ModelProto`, with p-values if it is calibrated."""
     from onnx import TensorProto
 
     model, found = network.model, dict(network.outputs)

@@ -127,18 +127,10 @@ class Guard(Readable, abc.ABC):
         flag_invalid: bool = False,
         verbose: bool = False,
     ) -> Scored:
-        """Score rows; all answers follow from the scores.
+        """Score rows; all answers follow from the scores. See `score` for the other arguments.
 
-        Args:
-            X: see `score`, as for `reference`, `batch_size` and `verbose`.
-            reference: see `score`.
-            batch_size: see `score`.
-            probabilities: return the probabilities of every class instead of the most probable class.
-            flag_invalid: give rows that cannot be judged an infinite score, and list them; otherwise they are an error.
-            verbose: see `score`.
-
-        Raises:
-            NonFinite: a row cannot be judged, and `flag_invalid` is not set.
+        With `probabilities`, the probabilities of every class are returned instead of the most probable class. With
+        `flag_invalid`, rows that cannot be judged have an infinite score and are listed; otherwise NonFinite is raised.
         """
 
     @overload

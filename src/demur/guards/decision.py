@@ -24,14 +24,7 @@ RARE = 0.01
 def decide(
     scored: Scored, threshold: Threshold | None, calibration: Calibration | None, control: Control, level: float
 ) -> PredictData:
-    """The flags, scores and p-values of rows; invalid rows are flagged.
-
-    Args:
-        scored: what the graph says of the rows.
-        threshold: rows that score strictly above it are flagged, if there is no `control`.
-        calibration: for p-values; None if there is none.
-        control: "fdr": flag so that of the flagged rows at most a share of `level` is expected to be normal.
-        level: see `control`.
+    """The flags, scores and p-values of rows; see `Guard.predict` for the arguments. Invalid rows are flagged.
 
     Raises:
         InvalidSetting, NotCalibrated: see `check_control`.
@@ -81,13 +74,9 @@ def _warn_of_power(predicted: Labels, calibration: Calibration, level: float) ->
 def correction(
     scored: Scored, flagged: PredictData, classes: Classes = UNKNOWN, *, all_predictions: bool
 ) -> CorrectData:
-    """Add classes to flags: the opinion's class where a row is flagged, the classifier's elsewhere and where invalid.
+    """Add classes to the flags of `decide`: the opinion's where flagged, the classifier's elsewhere and where invalid.
 
-    Args:
-        scored: what the graph says of the rows, with the indices of classes.
-        flagged: what `decide` returned for the scores.
-        classes: what the classes are called.
-        all_predictions: whether the classifier's and the opinion's class of each row are returned too.
+    With `all_predictions`, the classifier's and the opinion's class of each row are added, too.
     """
     corrected = np.where(flagged["is_adversarial"], scored.y_opinion, scored.y)
     corrected[scored.invalid] = scored.y[scored.invalid]

@@ -85,13 +85,9 @@ def as_record(guard: Description) -> dict[str, Any]:
 def promise(
     threshold: Threshold | None, calibration: Calibration | None, names: Sequence[str], *, labelled: bool = False
 ) -> str:
-    """A threshold, and what it promises, in words.
+    """A threshold, and what it promises, in words; it was set by hand if the calibration has another threshold.
 
-    Args:
-        threshold: in nats; None if there is none yet.
-        calibration: the threshold was inferred from it, or set by hand if `calibration.threshold` differs.
-        names: of the classes.
-        labelled: whether only rows that the classifier gets right counted, where the calibration does not tell.
+    Only rows that the classifier gets right counted if `labelled` is set, or if the calibration says so.
     """
     if threshold is None:
         return "not set: infer_threshold(X_held_out, fpr=0.05), or demur threshold"

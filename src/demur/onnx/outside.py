@@ -71,14 +71,10 @@ def check_model(model: Any) -> None:
 
 
 def as_reference(answers: Any, n: int, classes: int, answer: str, *, finite: bool) -> npt.NDArray[np.float32]:
-    """A classifier's answers as a guard takes them: float32 `(n, classes)`.
+    """A classifier's answers, PROBABILITIES or LOGITS, as a guard takes them: float32 `(n, classes)`.
 
-    Args:
-        answers: `(n, classes)`; with two classes also `(n,)` or `(n, 1)`, of the second class.
-        n: how many rows the answers are for.
-        classes: how many classes there are.
-        answer: PROBABILITIES or LOGITS.
-        finite: whether NaN and infinity are errors.
+    With two classes, answers may also be `(n,)` or `(n, 1)`, of the second class. NaN and infinity are errors if
+    `finite` is set.
 
     Raises:
         ShapeMismatch, NonFinite, NotADistribution: the answers are not probabilities (or logits) of these rows.

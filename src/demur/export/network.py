@@ -106,12 +106,12 @@ def network_of(detector: LiveGuard, opset: int) -> NetworkModel:
     layers = layers_of(detector)
     check_layers(layers)
     exported = GuardGraph(detector, reconstructs)
-    with extra("onnx", "export"):
-        import onnx
     with tempfile.TemporaryDirectory() as folder, in_float32(layers):
         path = Path(folder) / "network.onnx"
         with _constant(layers):
             _convert(exported, taken, tuple(inputs), path, opset)
+        with extra("onnx", "export"):
+            import onnx
         model = onnx.load(str(path))
     for entry in [entry for entry in model.graph.input if entry.name in exported.captured]:
         model.graph.input.remove(entry)  # a constant, which became an input

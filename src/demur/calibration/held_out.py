@@ -216,9 +216,9 @@ def warn_if_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> 
     if is_by_chance(predicted, labels):
         checks.warn(
             f"the classifier is right on {right:.1%} of the {len(labels):,} rows, and on {chance:.1%} it would be "
-            "right with the labels of other rows: these are not the labels of the rows, or not in the order of the rows, or the "
-            "classes are in another order than the classifier's outputs. Pass each row's own label; detector.classes "
-            "says what the classes are called",
+            "right with the labels of other rows: these are not the labels of the rows, or not in the order of the "
+            "rows, or the classes are in another order than the classifier's outputs. Pass each row's own label; "
+            "detector.classes says what the classes are called",
             WrongRows,
         )
 

@@ -21,7 +21,7 @@ from demur.errors import (
     NotFitted,
     ThresholdNotSet,
 )
-from demur.export import checking
+from demur.export import equality
 from tests.scaffold import guards, models, sources
 
 BACKEND = keras.backend.backend()
@@ -370,8 +370,8 @@ def test_a_file_that_differs_is_not_left(exported, tmp_path, monkeypatch):
     detector, _, _ = exported
     path = tmp_path / "guard.onnx"
     path.write_bytes(b"what was there")
-    live = checking.live_scores
-    monkeypatch.setattr(checking, "live_scores", lambda detector, rows: [a + 2e-5 for a in live(detector, rows)])
+    live = equality.live_scores
+    monkeypatch.setattr(equality, "live_scores", lambda detector, rows: [a + 2e-5 for a in live(detector, rows)])
     with pytest.raises(ExportDiffers, match="from the detector's in a batch of 1"):
         detector.export(path)
     assert path.read_bytes() == b"what was there"

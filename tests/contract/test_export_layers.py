@@ -8,7 +8,7 @@ from keras import layers
 import demur.runtime
 from demur import ModelDistillation, load_detector
 from demur.errors import InvalidSetting, NotExportable
-from demur.export.operations import LOOKUPS, check_layers
+from demur.export.network import LOOKUPS, check_layers
 from tests.scaffold import models
 from tests.scaffold.advice import advises
 

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from demur.export.rewriting import Graph, constant_shapes, rewritten
+from demur.export.graph import Graph, constant_shapes, rewritten
 
 
 def model(nodes, inputs, outputs, constants=()):

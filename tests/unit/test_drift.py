@@ -320,7 +320,7 @@ def test_a_state_is_checked(tmp_path):
         Monitor.load(tmp_path / "none.json", detector=calibration)
     document = json.loads(file.read_text())
     for change, message in [
-        ({"format": 2}, "is of format 2, and this demur"),
+        ({"format": 2}, "has format 2, and this demur"),
         ({"count": "many"}, "is not the state of a monitor"),
         ({"settings": {}, "evidence": {}}, "is not the state of a monitor"),
         ({"settings": {"alpha": 7}}, "alpha is the chance"),
@@ -336,6 +336,33 @@ def test_a_state_is_checked(tmp_path):
         monitor.save(tmp_path / "nowhere" / "monitor.json")
     with pytest.raises(WrongType):
         Monitor.load(file, detector=None)
+
+
+DAMAGED = {
+    "martingale": [("evidence", "count"), ("evidence", "wealth")],
+    "cusum": [("evidence", "sums")],
+    "window": [("evidence", "places"), ("evidence", "done"), ("evidence", "count")],
+}
+SHARED = [(name,) for name in ("count", "invalid", "alarms", "alarm_count", "is_alarmed", "evidence")]
+MEASURED = [("autocorrelation", name) for name in ("waiting", "count", "sums", "worst", "segments", "largest")]
+
+
+@pytest.mark.parametrize("method", DAMAGED)
+@pytest.mark.parametrize("value", [None, [None], "many", "missing"])
+def test_a_damaged_state_is_told(method, value, tmp_path):
+    file, calibration = tmp_path / "monitor.json", calibrated()
+    state = json.dumps(Monitor(calibration, method=method).update(scores=scores(300)).state())
+    for *where, name in [*SHARED, ("settings", "alpha"), ("settings", "window"), *MEASURED, *DAMAGED[method]]:
+        document = json.loads(state)
+        part = document[where[0]] if where else document
+        part[name] = value
+        if value == "missing":
+            del part[name]
+            if where == ["settings"]:  # earlier versions had fewer settings
+                continue
+        file.write_text(json.dumps(document))
+        with pytest.raises(CorruptMonitor, match="is not the state of a monitor"):
+            Monitor.load(file, detector=calibration)
 
 
 # Bad input ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from demur.calibration import held_out
-from demur.calibration.binomial import binomial_cdf
 from demur.calibration.held_out import (
     KnownRows,
     PassingRows,
@@ -18,6 +17,7 @@ from demur.calibration.held_out import (
     warn_if_other,
     warn_if_trained_on,
 )
+from demur.calibration.metrics import binomial_cdf
 from demur.errors import WrongRows
 from demur.rows import row_sketch
 from demur.rows.rows import Rows

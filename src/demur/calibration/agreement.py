@@ -14,16 +14,16 @@ from demur.errors import InvalidSetting
 SHARE = 0.1
 """Of the rows, held out by default."""
 MOST = 1000
-"""Rows held out by default, at most: the agreement is then known to about three hundredths."""
+"""Rows held out by default, at most: they tell the agreement to about three hundredths."""
 FEWEST = 50
-"""With fewer rows than this, all are trained on."""
+"""With fewer rows than this, `fit` trains on all rows."""
 POOR = 0.5
 """Agreement beyond chance below which `fit` warns; docs/calibration.md says what it costs."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """On how many rows the companion predicts the classifier's class.
+    """On how many rows the companion predicts the class of the classifier.
 
     Examples:
         >>> print(Agreement.of(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0]), held_out=True))
@@ -31,9 +31,9 @@ class Agreement:
 
     Attributes:
         share: of the rows, from 0 to 1.
-        rows: how many were looked at.
-        beyond_chance: Cohen's kappa (Cohen, 1960): 1 for full agreement, 0 for what two that predict each class as
-            often, and nothing else, would agree on by chance. None where both always predict one and the same class.
+        rows: how many rows were looked at.
+        beyond_chance: Cohen's kappa (Cohen, 1960): 1 for full agreement, 0 for the agreement of random predictions that
+            have each class as often. None where both always predict one and the same class.
         held_out: whether the companion was not trained on the rows.
     """
 
@@ -46,8 +46,7 @@ class Agreement:
     def of(cls, reference: npt.NDArray[Any], opinion: npt.NDArray[Any], *, held_out: bool) -> Self:
         """The agreement of classes, `(n,)` each."""
         share = float(np.mean(reference == opinion))
-        classes = np.union1d(reference, opinion)
-        chance = sum(float(np.mean(reference == c)) * float(np.mean(opinion == c)) for c in classes)
+        chance = chance_of(reference, opinion)
         beyond = (share - chance) / (1 - chance) if chance < 1 else None
         return cls(share, len(reference), beyond, held_out)
 
@@ -56,10 +55,7 @@ class Agreement:
 
     @property
     def is_poor(self) -> bool:
-        """Whether agreement beyond chance is below `POOR` by more than two standard errors.
-
-        Not where the classifier predicts one class alone for the rows, which then tell nothing.
-        """
+        """Whether agreement beyond chance is below `POOR` by more than two standard errors, as far as is known."""
         if self.beyond_chance is None:
             return False
         unchanced = (1 - self.share) / max(1 - self.beyond_chance, 1e-9)  # 1 - what chance agrees on
@@ -67,8 +63,13 @@ class Agreement:
         return self.beyond_chance + 2 * error < POOR
 
 
+def chance_of(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
+    """On which share of the rows classes `(n,)` agree, on average, if the rows of one of both are shuffled."""
+    return sum(float(np.mean(predicted == c)) * float(np.mean(labels == c)) for c in np.unique(labels))
+
+
 def warn_if_poor(agreement: Agreement, companion: str, argument: str | None) -> None:
-    """Warn where a threshold would lie among rows on which companion and classifier disagree anyway."""
+    """Warn if companion and classifier disagree on so many normal rows that no threshold can tell attacks from them."""
     if not agreement.is_poor:
         return
     where = "held-out" if agreement.held_out else "training"
@@ -81,15 +82,10 @@ def warn_if_poor(agreement: Agreement, companion: str, argument: str | None) -> 
 
 
 def split(n: int, share: float | None, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Numbers of the rows to train on, and of those to hold out: both ascending.
+    """Numbers of the rows to train on and of the rows to hold out, each ascending, of n rows.
 
-    Args:
-        n: rows in all.
-        share: to hold out, from 0 to below 1; None for a tenth, at most `MOST` rows, and none of fewer than `FEWEST`.
-        seed: of the choice.
-
-    Raises:
-        InvalidSetting: the share is no such number, or leaves nothing to train on.
+    The share to hold out is from 0 to below 1; None for a tenth, at most `MOST` rows, and none of fewer than `FEWEST`.
+    InvalidSetting is raised for other shares, and if nothing is left to train on.
     """
     if share is None:
         count = min(MOST, round(SHARE * n)) if n >= FEWEST else 0

@@ -1,31 +1,33 @@
-"""Do the scores of neighbouring rows depend on each other? The promises of tests and monitors are for rows that do not.
+"""Whether scores depend on the scores of neighbouring rows: tests and monitors make promises for independent rows.
 
-Neighbours depend where rows are frames of one film, come several times, or come session by session.
+Rows depend on their neighbours if they are frames of one film, come several times, or come session by session.
 """
 
-import base64
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from demur.calibration.metrics import share_below
+from demur.documents import Malformed
 
 Array = npt.NDArray[np.float64]
 
 LAGS, SEGMENT = 64, 256
-"""Rows apart, at most, that are compared; and rows together, from whose mean scores are measured."""
+"""Rows are compared that are at most so far apart; and scores are measured from the mean of so many rows."""
 IN_A_ROW = 8
-"""Lags without dependence after which there is none, so that as many films may take turns."""
+"""After so many lags without dependence, there is no more: so many films may take turns."""
 LOOKS_FROM = 4
 """Segments before the first look."""
 FEWEST = 64
-"""Scores that a batch must have for this to be asked."""
+"""A batch of fewer scores is not looked at."""
 CHANCE = 0.01
-"""Of ever saying so of rows that do not depend, at most."""
+"""Of ever calling independent rows dependent, at most."""
 INFLATION, NEGLIGIBLE, ADVISED = 1.2, 0.05, 0.02
-"""The variance of a mean, over that of independent rows, which matters; an autocorrelation which does not; and the one
-that rows as far apart as advised should have at most."""
+"""An inflation of variance that matters, an autocorrelation that does not, and the largest autocorrelation that rows
+should have which are as far apart as is advised."""
 
 
 class Dependence(NamedTuple):
@@ -34,13 +36,13 @@ class Dependence(NamedTuple):
     autocorrelation: tuple[float, ...]
     """Of the places of scores, 1, 2, ... rows apart."""
     inflation: float
-    """How many times larger the variance of a mean is than that of independent rows."""
+    """The variance of a mean, divided by the variance of a mean of independent rows."""
     every: int
-    """Rows so many apart hardly depend."""
+    """Rows that are so far apart hardly depend."""
 
     @property
     def said(self) -> str:
-        """How much, in words."""
+        """How much the scores depend, in words."""
         first, lag = max((value, -at) for at, value in enumerate(self.autocorrelation, start=1))
         apart = "neighbouring rows" if lag == -1 else f"rows {-lag} apart"
         return (
@@ -49,13 +51,24 @@ class Dependence(NamedTuple):
         )
 
 
-class Autocorrelation:
-    """Sums from which the autocorrelation of a stream is known, in constant memory.
+class Sums(msgspec.Struct):
+    """The state of an `Autocorrelation`. Arrays are bytes, so that the JSON always has about the same length."""
 
-    Scores are looked at in segments, each from its own mean, and the segment that speaks most for dependence is left
-    out, so that a level that shifts once is not taken for it. Whether what remains is significant is decided by
-    Freedman's inequality (1975), whatever the distribution of scores and however many are equal, after 4, 8, 16, ...
-    segments: over all looks and lags, independent rows are said to depend with a chance of at most `CHANCE`.
+    waiting: bytes
+    count: int
+    sums: bytes
+    worst: bytes
+    segments: int
+    largest: float
+
+
+class Autocorrelation:
+    """The autocorrelation of a stream, from sums that take constant memory.
+
+    Scores are measured from the mean of their segment, and the segment with the largest products is left out, so that
+    one shift of the level is not taken for dependence. Freedman's inequality (1975) decides whether the rest is
+    significant, whatever the distribution of scores and however many are equal, after 4, 8, 16, ... segments: over all
+    looks and lags, independent rows are called dependent with a chance of at most `CHANCE`.
 
     Args:
         segment: scores that are looked at together.
@@ -68,7 +81,7 @@ class Autocorrelation:
         self.segments, self.largest = 0, 0.0
 
     def add(self, values: Array) -> Dependence | None:
-        """Take numbers in, in their order; what they say if that is significant at one of the looks, and matters."""
+        """Take numbers in, in their order; returns the dependence if it is significant at a look, and matters."""
         found, values = None, np.concatenate([self.waiting, values.astype("float32")])
         whole = len(values) // self.segment * self.segment
         for begin in range(0, whole, self.segment):
@@ -91,7 +104,7 @@ class Autocorrelation:
 
     @property
     def dependence(self) -> Dependence | None:
-        """What is known up to now; None before the second segment, or where all scores are equal."""
+        """The dependence so far; None before the second segment, or where all scores are equal."""
         if self.segments < 2 or self._sums[0] <= 1e-12 * self.segments * self.segment:
             return None
         rho = self._rho()
@@ -99,10 +112,10 @@ class Autocorrelation:
         alike = rho > noise
         every = _end(alike) + 1
         inflation = 1 + 2 * float(np.maximum(rho[: every - 1], 0).sum())
-        if every > 1:  # on from what can be told from noise, as if it fell by one factor a row
+        if every > 1:  # beyond the lags that differ from noise, it is taken to fall by the same factor each row
             told = min(float(noise[min(every, self.lags) - 1]), 0.5)
             every = math.ceil(every * math.log(ADVISED) / math.log(told))
-        if every > self.lags / 2:  # what reaches so far is taken, in part, for the mean of its segment
+        if every > self.lags / 2:  # such long dependence is partly taken for the mean of the segment
             every *= 2
         return Dependence(tuple(float(value) for value in rho), inflation, every)
 
@@ -114,7 +127,7 @@ class Autocorrelation:
         return (self.segments - 1) * (self.segment - np.arange(1.0, self.lags + 1))
 
     def _rho(self) -> Array:
-        # From the mean of a segment, independent numbers have an autocorrelation of about -1 / segment.
+        # Measured from the mean of a segment, independent numbers have an autocorrelation of about -1 / segment.
         share = 1 - np.arange(1.0, self.lags + 1) / self.segment
         return np.asarray(self._sums[1:] / (self._sums[0] * share) + 1 / self.segment)
 
@@ -130,41 +143,31 @@ class Autocorrelation:
         """Leave out the segment that has begun."""
         self.waiting = np.empty(0, "float32")
 
-    def state(self) -> dict[str, Any]:
-        """All of it, for JSON; arrays as base64, so that it always has about the same length."""
-        return {
-            "waiting": _packed(np.resize(np.append(self.waiting, np.zeros(1, "<f4")), self.segment)),
-            "count": len(self.waiting),
-            "sums": _packed(self.sums),
-            "worst": _packed(self.worst),
-            "segments": self.segments,
-            "largest": self.largest,
-        }
+    def state(self) -> Sums:
+        """All that is known, to save it."""
+        waiting = np.resize(np.append(self.waiting, np.zeros(1)), self.segment).astype("<f4")
+        sums, worst = (values.astype("<f8").tobytes() for values in (self.sums, self.worst))
+        return Sums(waiting.tobytes(), len(self.waiting), sums, worst, self.segments, self.largest)
 
-    def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        self.waiting = _unpacked(state["waiting"], "<f4", self.segment)[: int(state["count"])]
-        self.sums, self.worst = (_unpacked(state[name], "<f8", self.lags + 1) for name in ("sums", "worst"))
-        self.segments, self.largest = int(state["segments"]), float(state["largest"])
+    def resume(self, state: Sums) -> None:
+        """Go on from a state; Malformed if the arrays have other lengths."""
+        self.waiting = _array(state.waiting, "f4", self.segment)[: state.count]
+        self.sums, self.worst = (_array(packed, "f8", self.lags + 1) for packed in (state.sums, state.worst))
+        self.segments, self.largest = state.segments, state.largest
 
 
 def _end(alike: npt.NDArray[np.bool_]) -> int:
-    """The lag after which several in a row are not alike; if that is the first one, the last lag that is."""
+    """The lag after which several lags in a row are not alike; if no lag is before them, the last lag that is alike."""
     for lag in range(len(alike)):
         if not alike[lag : lag + IN_A_ROW].any():
             return lag or (int(np.flatnonzero(alike)[-1]) + 1 if alike.any() else 0)
     return len(alike)
 
 
-def _packed(array: npt.NDArray[Any]) -> str:
-    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
-
-
-def _unpacked(text: str, dtype: str, length: int) -> npt.NDArray[Any]:
-    array = np.frombuffer(base64.b64decode(text, validate=True), dtype)
-    if len(array) != length:
-        raise ValueError(f"there are {length} numbers; got {len(array)}")
-    return array.astype(array.dtype.newbyteorder("="))
+def _array(packed: bytes, kind: str, length: int) -> npt.NDArray[Any]:
+    if len(packed) != length * np.dtype(kind).itemsize:
+        raise Malformed(f"expected {length} numbers of type {kind}; got {len(packed)} bytes")
+    return np.frombuffer(packed, f"<{kind}").astype(kind)
 
 
 def places(scores: npt.NDArray[Any], groups: npt.NDArray[Any] | None = None) -> Array:
@@ -172,17 +175,15 @@ def places(scores: npt.NDArray[Any], groups: npt.NDArray[Any] | None = None) -> 
     found = np.empty(len(scores))
     for group in [None] if groups is None else np.unique(groups):
         chosen = slice(None) if groups is None else groups == group
-        ordered = np.sort(scores[chosen])
-        below, upto = (np.searchsorted(ordered, scores[chosen], side=side) for side in ("left", "right"))
-        found[chosen] = (below + upto) / (2 * len(ordered))
+        found[chosen] = share_below(scores[chosen], scores[chosen])
     return found
 
 
 def dependence_of(scores: npt.NDArray[Any], groups: npt.NDArray[Any] | None = None) -> Dependence | None:
-    """How much scores depend on those of the rows before, where it is significant and matters; None elsewhere."""
+    """How much scores depend on the scores of the rows before; None if that is not significant, or does not matter."""
     if len(scores) < FEWEST:
         return None
     values = places(scores, groups)
-    # As many segments as there is a look after.
+    # A power of two, as there is a look after 4, 8, 16, ... segments.
     segments = max(LOOKS_FROM, 1 << max(0, (len(values) // SEGMENT).bit_length() - 1))
     return Autocorrelation(len(values) // segments).add(values)

@@ -1,7 +1,4 @@
-"""Are rows and labels what a call takes them for? On the scale of the training rows, held out, each with its own label.
-
-NumPy only.
-"""
+"""Warnings of rows on another scale than the training rows, of rows trained on, and of labels of other rows."""
 
 import math
 from collections.abc import Mapping
@@ -12,49 +9,51 @@ import numpy as np
 import numpy.typing as npt
 
 from demur import checks
-from demur.calibration.binomial import binomial_cdf
+from demur.calibration.agreement import chance_of
+from demur.calibration.metrics import binomial_cdf
+from demur.documents import Parts
 from demur.errors import WrongRows
 from demur.rows.ranges import Numbers, Range, difference, numbers_of
 from demur.rows.row_sketch import KEPT, RowSketch, row_hashes
 from demur.rows.rows import CHECK_ROWS, Rows
 
 SHARE = 0.05
-"""Of the rows: from this share on, rows that are among the training rows too are told."""
+"""From this share of rows on that are among the training rows, there is a warning."""
 LEVEL = 0.05
 """Of the tests on the numbers of errors."""
 FEW_ERRORS, NEW_ERRORS = 0.02, 0.01
-"""A classifier that errs on at most the first share of its training rows is expected to err on the second of new rows,
-or on twice as many as of its training rows."""
+"""A classifier that errs on at most the first share of its training rows is expected to err on the second share of new
+rows, or on twice the share of its training rows."""
 BEYOND_CHANCE, SURELY = 0.2, 0.01
 """Cohen's kappa that any classifier has on rows with their own labels, and the level of the tests on that."""
 ONE_IN_A_HUNDRED = 2.326
-"""Standard deviations that a normal number exceeds at that chance."""
+"""A standard normal number exceeds this with a chance of 1 %."""
 SAMPLE = 2048
 """Rows whose numbers are looked at."""
 TOGETHER = 2**22
 """Numbers that are looked at together, so that large rows take little memory."""
 
 CONSEQUENCE = (
-    "Classifier and companion answer otherwise on rows that they were trained on than on new rows: the false-positive "
-    "rate of a threshold from such rows does not hold, and accuracies on such rows are too high"
+    "Classifier and companion answer differently on their training rows than on new rows: the false-positive rate of a "
+    "threshold from training rows does not hold, and accuracies on training rows are too high"
 )
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class KnownRows:
-    """What is remembered of rows: no row, but hashes of rows and how large their numbers are.
+    """What is remembered of rows: hashes of them and how large their numbers are, but no row.
 
     Attributes:
-        sketch: of the rows; None where it was left out.
-        ranges: of each array, or of a table's numeric columns.
+        sketch: hashes of the rows; None where they were left out.
+        ranges: of each array, or of the numeric columns of a table.
     """
 
     sketch: RowSketch | None
     ranges: list[Range]
 
     def and_again(self, other: "KnownRows") -> "KnownRows":
-        """What is known after training has gone on, perhaps with the same rows."""
+        """What is known after training has gone on with `other`, perhaps the same rows."""
         sketch = self.sketch if other.sketch is None else other.sketch
         if self.sketch is not None and other.sketch is not None:
             sketch = self.sketch.and_again(other.sketch)
@@ -69,23 +68,20 @@ class KnownRows:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "KnownRows":
         """What `as_arrays` described."""
-        parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        parts: Parts[Parts[npt.NDArray[Any]]] = Parts()
         for name, array in arrays.items():
             part, _, own = name.partition(".")
-            parts.setdefault(part, {})[own] = array
+            parts.setdefault(part, Parts())[own] = array
         sketch = parts.pop("sketch", None)
         ranges = [Range.from_arrays(parts[f"range_{i}"]) for i in range(len(parts))]
         return cls(None if sketch is None else RowSketch.from_arrays(sketch), ranges)
 
 
 class PassingRows:
-    """Looks at rows as they pass, and forgets all but what is to be remembered, and numbers of a sample of them.
+    """Looks at rows as they pass, and keeps hashes of them and the numbers of a sample; `rows` counts them.
 
     Args:
         channels_first: whether images are `(channels, height, width)`.
-
-    Attributes:
-        rows: how many there were so far.
     """
 
     def __init__(self, *, channels_first: bool = False) -> None:
@@ -111,7 +107,7 @@ class PassingRows:
             self.rows += len(hashes)
             if sum(map(len, self._hashes)) > KEPT:
                 self._fold()
-            # Those of the smallest hashes: a sample of the distinct rows, in whatever order the rows come.
+            # The rows with the smallest hashes are a random sample of the distinct rows, whatever their order.
             chosen = np.flatnonzero(hashes <= self._highest)
             if len(chosen):
                 found = numbers_of(batch[chosen], channels_first=self.channels_first)
@@ -120,14 +116,14 @@ class PassingRows:
                     self._thin()
 
     def add_made(self, rows: Rows) -> None:
-        """Look at what training makes of the rows, once of each."""
+        """Look at what training makes of the rows, of each row once."""
         if self._made is None:
             self._made = PassingRows(channels_first=self.channels_first)
         if self._made.rows < self.rows:
             self._made.add(rows)
 
     def known(self) -> KnownRows:
-        """What is known of the rows so far; of numbers, of those that training makes, if it makes others."""
+        """What is known of the rows so far, with the ranges of what training made of them, if it did."""
         self._fold()
         self._thin()
         ranges = [part.range() for part in self._sample[0][1]] if self._sample else []
@@ -159,9 +155,8 @@ def warn_if_other(rows: list[Range], trained_on: list[Range], *, may_be_alike: b
     found = difference(trained_on, rows, may_be_alike=may_be_alike)
     if found is not None:
         checks.warn(
-            f"{found}. What comes of such rows says nothing about rows like those of fit: pass rows that were made "
-            "(scaled, standardised, ordered) as those of fit were; if these were, and have changed so much, nothing is "
-            "wrong",
+            f"{found}. Answers for such rows mean nothing: pass rows that were made (scaled, standardised, ordered) as "
+            "those of fit were. If these were, and have really changed so much, ignore this warning",
             WrongRows,
         )
 
@@ -175,10 +170,10 @@ def warn_if_trained_on(
     """Warn if rows that should be held out are among training rows, or look as if they were.
 
     Args:
-        rows: what should be held out.
+        rows: rows that should be held out.
         trained_on: rows of the same layout that classifier or companion were trained on, by what to call them.
         wrong: `(n,)`, whether the classifier is wrong on the rows; None if that is not known.
-        wrong_trained: the same of rows that it was trained on.
+        wrong_trained: `(m,)`, whether the classifier is wrong on rows that it was trained on.
     """
     for name, known in trained_on.items():
         share = shared_share(rows, known)
@@ -194,16 +189,16 @@ def warn_if_trained_on(
         checks.warn(
             f"the classifier is right on {1 - wrong_trained.mean():.1%} of X_train and on {1 - wrong.mean():.1%} of "
             f"the {len(wrong):,} other rows, as if it had been trained on both. {CONSEQUENCE}: pass rows that the "
-            "classifier was not trained on; if it was not trained on these, nothing is wrong",
+            "classifier was not trained on; if it was not trained on these, ignore this warning",
             WrongRows,
         )
 
 
 def shared_share(rows: KnownRows, trained_on: KnownRows) -> float:
-    """The share of rows that are among the training rows; 0 where it is small, or equal rows are as common among those.
+    """The share of rows that are among the training rows; 0 where it is small.
 
-    A row drawn like the training rows equals one of them as often as a training row equals another one: that happens
-    in tables of few categories, and says nothing.
+    It is also 0 where training rows are as often equal to each other, as in tables of few categories: new rows like
+    these are equal to some of them, too.
     """
     if rows.sketch is None or trained_on.sketch is None:
         return 0.0
@@ -215,38 +210,26 @@ def shared_share(rows: KnownRows, trained_on: KnownRows) -> float:
 
 
 def warn_if_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
-    """Warn if labels look like those of other rows: the classifier is right on no more of them than chance explains.
-
-    Args:
-        predicted: `(n,)`, the classifier's classes.
-        labels: `(n,)`, the true ones.
-    """
+    """Warn if labels look like the labels of other rows: the classifier is right on no more of them than by chance."""
     right, chance = float(np.mean(predicted == labels)), chance_of(predicted, labels)
     if is_by_chance(predicted, labels):
         checks.warn(
-            f"the classifier is right on {right:.1%} of the {len(labels):,} rows, and on {chance:.1%} it would be with "
-            "the labels of other rows: these are not the labels of the rows, or not in the order of the rows, or the "
-            "classes are in another order than the classifier's outputs. Pass each row's own label; detector.classes "
-            "says what the classes are called",
+            f"the classifier is right on {right:.1%} of the {len(labels):,} rows, and on {chance:.1%} it would be "
+            "right with the labels of other rows: these are not the labels of the rows, or not in the order of the "
+            "rows, or the classes are in another order than the classifier's outputs. Pass each row's own label; "
+            "detector.classes says what the classes are called",
             WrongRows,
         )
 
 
-def chance_of(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
-    """On which share of the rows a classifier is right, on average, if the labels are shuffled."""
-    return sum(float(np.mean(predicted == c)) * float(np.mean(labels == c)) for c in np.unique(labels))
-
-
 def is_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> bool:
-    """Whether a classifier is right no more often than on shuffled labels, and so seldom that no classifier is.
+    """Whether a classifier is right no more often than on shuffled labels, and significantly less than any classifier.
 
-    True if the number of errors is compatible with shuffled labels (Cohen's kappa is not above 0, by its standard
-    error under chance: Fleiss, Cohen & Everitt, 1969), and significantly larger than what a classifier makes that is
-    little better than chance (a kappa of 0.2). Where there are too few rows, or too few of a rare class, to tell, it is
-    not.
+    True if Cohen's kappa is not above 0, by the standard error under chance (Fleiss, Cohen & Everitt, 1969), and if
+    there are significantly more errors than a classifier makes with a kappa of 0.2, which is little better than chance.
+    False where there are too few rows, or too few rows of a rare class, to tell.
     """
-    n, chance = len(labels), chance_of(predicted, labels)
-    errors = int((predicted != labels).sum())
+    n, chance, errors = len(labels), chance_of(predicted, labels), int((predicted != labels).sum())
     shares = [(float(np.mean(predicted == c)), float(np.mean(labels == c))) for c in np.unique(labels)]
     variance = (chance + chance**2 - sum(p * q * (p + q) for p, q in shares)) / n
     if not 0 < chance < 1 or variance <= 0 or len(shares) == 1:
@@ -256,17 +239,17 @@ def is_by_chance(predicted: npt.NDArray[Any], labels: npt.NDArray[Any]) -> bool:
 
 
 def is_like_training(wrong: Flags, wrong_trained: Flags) -> bool:
-    """Whether the classifier errs so seldom on both that calibration rows are as if it had been trained on them.
+    """Whether a classifier errs as seldom on rows as on its training rows, as if it had been trained on both.
 
-    True where it hardly errs on the training rows, does not err significantly more often on the others, and errs
-    significantly less often on the others than is to be expected of new rows. Where a classifier errs on more of its
-    training rows, equal accuracies may be those of one that does not overfit, and nothing can be told.
+    True if the classifier hardly errs on the training rows, does not err significantly more often on the others, and
+    errs on the others significantly less often than is to be expected of new rows. A classifier that errs on more of
+    the training rows may simply not overfit: then nothing can be told.
     """
     errors, errors_trained = int(wrong.sum()), int(wrong_trained.sum())
     share = errors_trained / len(wrong_trained)
     if share > FEW_ERRORS:
         return False
-    # Given how many errors there are in all, which rows they fall on is up to the numbers of rows, if all are alike.
+    # If all rows are alike, the errors fall on both kinds of rows in proportion to the numbers of rows.
     part = len(wrong) / (len(wrong) + len(wrong_trained))
     is_worse = 1 - binomial_cdf(errors - 1, errors + errors_trained, part) <= LEVEL
     return not is_worse and binomial_cdf(errors, len(wrong), max(NEW_ERRORS, 2 * share)) <= LEVEL

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from demur.calibration.binomial import binomial_cdf
 from demur.checks import check_whole
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
 
@@ -27,7 +26,11 @@ __dir__ = __all__.copy
 
 Scores = npt.NDArray[np.floating[Any]]
 ROUNDING = 1e-12
-"""The spread, relative to their size, that rounding alone makes of equal numbers in float64."""
+"""Equal numbers in float64 differ by this share of their size, from rounding alone."""
+Z95 = 1.959964
+"""The 97.5 % quantile of the normal distribution: of 95 % intervals."""
+MOST_AT_ONCE = 2_000_000
+"""Scores that are resampled together: 16 MB an array."""
 
 
 def auroc(score_clean: Scores, score_bad: Scores) -> float:
@@ -50,7 +53,7 @@ def auroc(score_clean: Scores, score_bad: Scores) -> float:
 
 
 def flagged_rate(score: Scores, threshold: float) -> float:
-    """Share of the scores strictly above the threshold: on clean inputs the false-positive rate, on bad the true.
+    """Share of the scores strictly above the threshold: the false-positive rate of clean inputs, the true of bad ones.
 
     Examples:
         >>> flagged_rate([0.1, 0.2, 0.3, 0.9], threshold=0.25)
@@ -65,7 +68,7 @@ def flagged_rate(score: Scores, threshold: float) -> float:
 
 
 class HarmSplit(NamedTuple):
-    """Which corrupted instances the corruption harmed: booleans `(n,)` each, both False where it was wrong before."""
+    """Which instances a corruption harmed: booleans `(n,)`, both False where the prediction was wrong before."""
 
     harmful: npt.NDArray[np.bool_]
     """The prediction was right and is now wrong."""
@@ -84,10 +87,9 @@ def split_by_harm(y: npt.NDArray[Any], before: npt.NDArray[Any], after: npt.NDAr
     Args:
         y: `(n,)`, true classes.
         before: `(n,)`, the classifier's classes on the clean instances.
-        after: `(n,)`, its classes on the corrupted ones.
+        after: `(n,)`, the classifier's classes on the corrupted instances.
     """
-    was_right = np.asarray(before) == np.asarray(y)
-    still_right = np.asarray(after) == np.asarray(y)
+    was_right, still_right = (np.asarray(found) == np.asarray(y) for found in (before, after))
     return HarmSplit(harmful=was_right & ~still_right, harmless=was_right & still_right)
 
 
@@ -113,10 +115,10 @@ class ScoreEvaluation(TypedDict):
 def evaluate_scores(score_clean: Scores, score_bad: Scores, *, resamples: int = 1000, seed: int = 0) -> ScoreEvaluation:
     """Evaluate scores as a test for bad inputs, with 95 % intervals.
 
-    The true-positive rate at a false-positive rate is the highest that a threshold reaches whose false-positive rate
-    on these clean scores does not exceed it; the false-positive rate at a true-positive rate is the lowest likewise.
-    Average precision depends on how many inputs of each kind there are. Intervals are percentiles of the bootstrap
-    (Efron & Tibshirani, 1993): clean and bad scores are resampled apart, with replacement.
+    The true-positive rate at 5 % false positives is the highest true-positive rate of all thresholds that flag at most
+    5 % of these clean scores; the false-positive rate at 95 % true positives is the lowest likewise. Average precision
+    depends on how many inputs of each kind there are. Intervals are percentiles of the bootstrap (Efron & Tibshirani,
+    1993): clean and bad scores are resampled apart, with replacement.
 
     Examples:
         >>> found = evaluate_scores([0.1, 0.2, 0.3], [0.25, 0.4, 0.5])
@@ -128,9 +130,6 @@ def evaluate_scores(score_clean: Scores, score_bad: Scores, *, resamples: int = 
         score_bad: `(m,)`, scores of inputs that should be flagged.
         resamples: bootstrap samples.
         seed: of the resampling.
-
-    Returns:
-        For each figure its value and the bounds of its interval.
 
     Raises:
         EmptyInput: one of them is empty.
@@ -148,20 +147,18 @@ def evaluate_scores(score_clean: Scores, score_bad: Scores, *, resamples: int = 
         [_figures(*_ranked(clean, bad, _drawn(rng, size, len(clean)), _drawn(rng, size, len(bad)))) for size in sizes]
     )
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    names = list(ScoreEvaluation.__annotations__)
-    estimates = {name: Estimate(float(values[i]), float(low[i]), float(high[i])) for i, name in enumerate(names)}
-    return cast("ScoreEvaluation", estimates)
+    found = (Estimate(*map(float, figures)) for figures in zip(values, low, high, strict=True))
+    return cast("ScoreEvaluation", dict(zip(ScoreEvaluation.__annotations__, found, strict=True)))
 
 
 class Lead(NamedTuple):
-    """By how much the AUROC of one score exceeds that of another on the same rows."""
+    """By how much one score is ahead of another, in AUROC on the same rows, with the 95 % interval."""
 
     value: float
     low: float
-    """Of the 95 % interval."""
     high: float
     p: float
-    """The chance of a difference this large, either way, if there is none."""
+    """The chance of a difference this large, either way, if neither score is better."""
 
 
 class Pair(NamedTuple):
@@ -172,16 +169,16 @@ class Pair(NamedTuple):
     bad: tuple[Scores, Scores]
     """Of the changed rows that should be flagged, `(m,)` each."""
     rows: npt.NDArray[np.integer[Any]]
-    """Which of the unchanged rows these were: `(m,)`."""
+    """The numbers of the changed rows among the unchanged ones: `(m,)`."""
 
 
 def lead(pairs: Sequence[Pair]) -> Lead:
     """By how much the second score is ahead of the first, in AUROC, on average over several threats.
 
     The test of DeLong, DeLong & Clarke-Pearson (1988): an AUROC is the mean over rows of the share of other rows that
-    they are ranked above, and its variance is that of these shares. Changed rows are unchanged ones changed, and the
-    same under several threats: a row's shares are added up before their variance is taken. To the variance is added
-    what the difference adds if there is none, as in McNemar's test, so that few rows prove nothing.
+    each is ranked above, and the variance of the AUROC is the variance of these shares. A row occurs unchanged and,
+    under several threats, changed: the shares of a row are added up before the variance is taken. For the p-value, the
+    variance grows by what the difference adds if neither score is better, as in McNemar's test: few rows prove nothing.
 
     Examples:
         >>> clean, bad = np.linspace(0, 1, 200), np.linspace(0.9, 2, 100)
@@ -191,7 +188,7 @@ def lead(pairs: Sequence[Pair]) -> Lead:
 
     Raises:
         EmptyInput, NonFinite: as `auroc`; there are no pairs.
-        ShapeMismatch: two scores are not of the same rows, or rows of `bad` are none of the unchanged ones.
+        ShapeMismatch: the scores of a pair are not of the same rows, or `rows` is not among the unchanged rows.
     """
     if not pairs:
         raise EmptyInput("lead compares two scores under one threat or more; got no pairs")
@@ -213,7 +210,7 @@ def lead(pairs: Sequence[Pair]) -> Lead:
         found.append(difference)
     value, m = float(np.mean(found)), len(np.unique(np.concatenate([pair.rows for pair in pairs])))
     variance = float(np.square(influence).sum()) / (n * max(n - 1, 1))
-    reach = 1.959964 * math.sqrt(variance)
+    reach = Z95 * math.sqrt(variance)
     of_chance = variance + value**2 * (1 / m + 1 / n)
     p = math.erfc(abs(value) / math.sqrt(2 * of_chance)) if value else 1.0
     return Lead(value, value - reach, value + reach, p)
@@ -222,36 +219,45 @@ def lead(pairs: Sequence[Pair]) -> Lead:
 def _placements(score_clean: Scores, score_bad: Scores) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The share of bad scores above each clean one, and of clean scores below each bad one; ties count half."""
     clean, bad = _checked(score_clean, "score_clean"), _checked(score_bad, "score_bad")
+    return 1 - share_below(clean, bad), share_below(bad, clean)
 
-    def below(scores: Scores, of: Scores) -> npt.NDArray[np.float64]:
-        ordered = np.sort(of)
-        sides = [np.searchsorted(ordered, scores, side=side) for side in ("left", "right")]
-        return np.asarray(np.mean(sides, axis=0) / len(of))
 
-    return 1 - below(clean, bad), below(bad, clean)
+def share_below(scores: Scores, others: Scores) -> npt.NDArray[np.float64]:
+    """The share of the other scores that lie below each score, an equal one counting half: `(n,)`."""
+    ordered = np.sort(others)
+    below, up_to = (np.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
+    return np.asarray((below + up_to) / (2 * len(ordered)))
 
 
 def mcnemar(better: int, worse: int) -> float:
     """The p-value of a change that turned some rows right and some wrong, if both are as likely (McNemar, 1947).
 
-    Exact and two-sided: by the binomial distribution of the rows that changed.
+    Exact and two-sided, by the binomial distribution of the rows that changed.
 
     Examples:
         >>> round(mcnemar(9, 1), 6), mcnemar(0, 0)
         (0.021484, 1.0)
 
     Raises:
-        InvalidSetting: one of them is no whole number, or below 0.
+        InvalidSetting: `better` or `worse` is not a whole number, or is below 0.
     """
     check_whole("better", better, 0)
     check_whole("worse", worse, 0)
     return min(1.0, 2 * binomial_cdf(min(better, worse), better + worse, 0.5))
 
 
+def binomial_cdf(k: int, n: int, p: float) -> float:
+    """The chance of at most k of n, at a chance p of each, above 0 and below 1."""
+    i = np.arange(k + 1)
+    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    choices = log_factorials[n] - log_factorials[i] - log_factorials[n - i]
+    return float(np.exp(choices + i * math.log(p) + (n - i) * math.log1p(-p)).sum())
+
+
 def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
     """Which of several p-values are small enough that the chance of any false one is at most `level` (Holm, 1979).
 
-    Holds however the tests depend on each other.
+    This holds however the tests depend on each other.
 
     Examples:
         >>> holm([0.001, 0.04, 0.02])
@@ -260,44 +266,42 @@ def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
         [True, False, False]
 
     Raises:
-        InvalidSetting, WrongType: they are no numbers from 0 to 1.
+        InvalidSetting, WrongType: the p-values are not numbers from 0 to 1.
     """
     found_p = numbers(p_values, "p_values")
     if not ((found_p >= 0) & (found_p <= 1)).all():
         raise InvalidSetting(f"p_values are numbers from 0 to 1; got {p_values!r}")
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    found = [False] * len(p_values)
-    for place, i in enumerate(order):
-        if p_values[i] > level / (len(order) - place):
-            break
-        found[i] = True
-    return found
+    order = np.argsort(found_p, kind="stable")
+    too_large = found_p[order] > level / np.arange(len(order), 0, -1)
+    found = np.empty(len(order), bool)
+    found[order] = ~np.logical_or.accumulate(too_large)
+    return found.tolist()
 
 
 def share(values: npt.ArrayLike) -> Estimate:
-    """A share of yes among yes and no, with its 95 % interval by Wilson's score (Wilson, 1927).
+    """The share of True among values, with the 95 % interval by Wilson's score (Wilson, 1927).
 
     Examples:
         >>> share([True, True, True, False])
         Estimate(value=0.75, low=0.30..., high=0.95...)
 
     Raises:
-        EmptyInput: there are none.
+        EmptyInput: there are no values.
     """
     found = np.asarray(values, bool).reshape(-1)
     n = len(found)
     if n == 0:
         raise EmptyInput("a share needs at least one value; got none")
-    p, z = float(found.mean()), 1.959964
+    p, z = float(found.mean()), Z95
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
     return Estimate(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))
 
 
 def cohens_d(one: Scores, other: Scores) -> float | None:
-    """By how many pooled standard deviations the mean of one exceeds that of the other (Cohen, 1988).
+    """By how many pooled standard deviations the mean of one sample exceeds the mean of the other (Cohen, 1988).
 
-    None where that has no meaning: fewer than two of either, or none that differ.
+    None where this is not defined: a sample has fewer than two numbers, or all numbers are equal.
 
     Examples:
         >>> cohens_d([1.0, 2.0, 3.0], [0.0, 1.0, 2.0])
@@ -326,9 +330,6 @@ def roc_curve(score_clean: Scores, score_bad: Scores) -> tuple[Scores, Scores]:
     return false[0] / false[0, -1], true[0] / true[0, -1]
 
 
-MOST_AT_ONCE = 2_000_000
-"""Scores that are resampled together: 16 MB an array."""
-
 Counts = npt.NDArray[np.int64]
 
 
@@ -341,13 +342,9 @@ def _drawn(rng: np.random.Generator, resamples: int, n: int) -> Counts:
 def _ranked(
     clean: Scores, bad: Scores, times_clean: Counts | None = None, times_bad: Counts | None = None
 ) -> tuple[Counts, Counts]:
-    """False and true positives at each threshold there is, from above all scores to below: `(resamples, thresholds)`.
+    """False and true positives at each threshold, from above all scores to below: `(resamples, thresholds)`.
 
-    Args:
-        clean: `(n,)`.
-        bad: `(m,)`.
-        times_clean: how often each counts, `(resamples, n)`; once by default.
-        times_bad: the same of `bad`.
+    A score counts as often as `times` say, `(resamples, n)` and `(resamples, m)`; once by default.
     """
     thresholds = np.unique(np.concatenate([-clean, -bad]))
 
@@ -363,23 +360,19 @@ def _ranked(
 
 
 def _figures(false: Counts, true: Counts) -> npt.NDArray[np.float64]:
-    """The figures of a ScoreEvaluation, in its order, of each resample's positives: `(resamples, figures)`."""
+    """The figures of each resample, in the order of ScoreEvaluation: `(resamples, figures)`."""
     fpr, tpr = false / false[:, -1:], true / true[:, -1:]
     area = np.einsum("ij,ij->i", np.diff(fpr, axis=1), tpr[:, 1:] + tpr[:, :-1]) / 2
     precision = true[:, 1:] / np.maximum(false[:, 1:] + true[:, 1:], 1)
     average_precision = np.einsum("ij,ij->i", np.diff(tpr, axis=1), precision)
-    # Both rates rise from threshold to threshold.
     each = np.arange(len(fpr))
+    # Both rates rise from threshold to threshold.
     reached = [tpr[each, (fpr <= rate).sum(axis=1) - 1] for rate in (0.01, 0.05, 0.10)]
     return np.stack([area, average_precision, *reached, fpr[each, (tpr < 0.95).sum(axis=1)]], axis=1)
 
 
 def numbers(values: Any, name: str) -> npt.NDArray[np.float64]:
-    """Scores as an array of float64, of whatever shape.
-
-    Raises:
-        WrongType: they are no numbers.
-    """
+    """Scores as an array of float64 of the same shape; WrongType if they are not numbers."""
     try:
         return np.asarray(values, "float64")
     except (TypeError, ValueError):
@@ -392,5 +385,4 @@ def _checked(score: Scores, name: str) -> Scores:
         raise EmptyInput(f"scores of both kinds are needed; {name} is empty")
     if np.isnan(values).any():
         raise NonFinite(f"{name} holds NaN")
-    # The curves refuse infinity; what is above every finite score may as well be the largest finite number.
-    return np.asarray(np.nan_to_num(values))
+    return np.asarray(np.nan_to_num(values))  # infinity, which curves refuse, becomes the largest number

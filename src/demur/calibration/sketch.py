@@ -1,4 +1,4 @@
-"""Scores of many parts of a data set, put together: exact while they are few, and rounded up by little when not."""
+"""Scores of many parts of a data set, put together: exactly while they are few, and rounded up a little beyond."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from demur.calibration.thresholds import (
     check_percentile,
     check_scores,
     conformal_rank,
-    conformal_threshold,
     kept_ranks,
     percentile_threshold,
 )
@@ -28,15 +27,14 @@ EXACT = 1_000_000
 class ScoreSketch:
     """A multiset of scores, each perhaps rounded up to one of those that are kept.
 
-    Sketches of parts merge to one of the whole, in any order and grouping. A score at a rank is never below the true
-    one, and never above the one `error` ranks higher; so thresholds read off it flag no more than they may, and
-    p-values are never below the exact ones. That is why it is this and not a sketch with random errors (KLL, t-digest),
-    whose thresholds would hold only with some probability.
+    Sketches of parts merge to a sketch of the whole, in any order and grouping. The score at a rank is never below the
+    true score, and never above the true score `error` ranks higher: thresholds flag no more than they may, and p-values
+    are never below the exact ones. With random errors (KLL, t-digest) thresholds would hold only with some probability.
 
     Attributes:
         values: `(m,)`, ascending, in nats.
-        upto: `(m,)`, how many scores each value and those before it stand for.
-        error: ranks by which a score read off may be too high, at most; 0 of what was never rounded.
+        upto: `(m,)`, how many scores each value and the values before it stand for.
+        error: ranks by which a score may be too high, at most; 0 if nothing was rounded.
     """
 
     values: npt.NDArray[np.float32]
@@ -45,7 +43,7 @@ class ScoreSketch:
 
     @classmethod
     def of(cls, scores: npt.NDArray[np.floating[Any]]) -> "ScoreSketch":
-        """All of some scores, `(n,)`, exactly; there may be none."""
+        """The exact sketch of scores, `(n,)`; there may be none."""
         if len(scores):
             check_scores(scores)
         values = np.sort(np.asarray(scores, "float32"))
@@ -53,12 +51,7 @@ class ScoreSketch:
 
     @classmethod
     def merged(cls, sketches: Iterable["ScoreSketch"], keep: int = EXACT) -> "ScoreSketch":
-        """The sketch of all that these are of.
-
-        Args:
-            sketches: of parts; at least one.
-            keep: values that are kept.
-        """
+        """The sketch of the whole from sketches of the parts, with at most `keep` values."""
         parts = list(sketches)
         if not parts:
             raise EmptyInput("there is no sketch to merge: pass at least one")
@@ -69,7 +62,7 @@ class ScoreSketch:
         error = sum(part.error for part in parts)
         if len(values) <= keep:
             return cls(values, upto, error)
-        # Those between two that are kept are rounded up to the next.
+        # Values that are not kept are rounded up to the next value that is.
         chosen = np.unique(np.searchsorted(upto, kept_ranks(int(upto[-1]), keep)))
         rounded = int(np.diff(upto[chosen], prepend=0).max()) - 1
         return cls(values[chosen], upto[chosen], error + rounded)
@@ -85,26 +78,21 @@ class ScoreSketch:
         return found
 
     def distribution(self) -> ScoreDistribution:
-        """What p-values are read off."""
+        """The distribution that p-values are read off."""
         return ScoreDistribution(self.at(kept_ranks(self.n, SKETCH_SIZE)), self.n)
 
     def conformal_threshold(self, fpr: float, margin: float = 0.0) -> float:
-        """See `demur.calibration.conformal_threshold`; what it promises holds."""
-        if self._is_exact:
-            return conformal_threshold(self.values, fpr, margin)
+        """See `demur.calibration.conformal_threshold`; the promise holds."""
         check_margin(margin)
+        check_scores(self.values)
         return float(self.at(conformal_rank(self.n, fpr))) + margin
 
     def percentile_threshold(self, threshold_perc: float, margin: float = 0.0) -> float:
         """See `demur.calibration.percentile_threshold`."""
-        if self._is_exact:
+        if len(self.values) == self.n:  # exact: nothing was rounded
             return percentile_threshold(self.values, threshold_perc, margin)
         check_percentile(threshold_perc, margin)
         place = (self.n - 1) * threshold_perc / 100
         below = int(place)
         low, high = (float(self.at(min(rank, self.n))) for rank in (below + 1, below + 2))
         return low + (high - low) * (place - below) + margin
-
-    @property
-    def _is_exact(self) -> bool:
-        return len(self.values) == self.n

@@ -31,7 +31,7 @@ Threshold = float | npt.NDArray[np.float64]
 SKETCH_SIZE = 10_000
 """Most scores that a calibration keeps."""
 WHOLE = "whole_"
-"""Begins the names of arrays of all rows' scores, in files."""
+"""Begins, in files, the names of the scores of all calibration rows."""
 
 
 def percentile_threshold(scores: Scores, threshold_perc: float, margin: float = 0.0) -> float:
@@ -59,9 +59,9 @@ def percentile_threshold(scores: Scores, threshold_perc: float, margin: float = 
 def conformal_threshold(scores: Scores, fpr: float, margin: float = 0.0) -> float:
     """The `ceil((n + 1)(1 - fpr))`-th smallest score, plus a margin: flags at most `fpr` of exchangeable instances.
 
-    The promise is split-conformal prediction's (Vovk, Gammerman & Shafer, 2005; Papadopoulos et al., 2002): if the
-    calibration scores and a new one are exchangeable, the new one lies strictly above the threshold with a probability
-    of at most `fpr`, over the draw of both, for any distribution of scores, ties included.
+    Split-conformal prediction (Vovk, Gammerman & Shafer, 2005; Papadopoulos et al., 2002): if the calibration scores
+    and a new score are exchangeable, the new score lies strictly above the threshold with a probability of at most
+    `fpr`, over the draw of both, for any distribution of scores, ties included.
 
     Examples:
         >>> conformal_threshold(np.arange(1.0, 20.0), fpr=0.1)
@@ -70,7 +70,7 @@ def conformal_threshold(scores: Scores, fpr: float, margin: float = 0.0) -> floa
     Args:
         scores: `(n,)`, the scores of normal instances that the detector was not trained on, in nats.
         fpr: false-positive rate, above 0 and below 1.
-        margin: added, in nats; a positive one flags less, so the promise still holds; a negative one breaks it.
+        margin: added, in nats; a positive margin flags less and keeps the promise, a negative margin breaks it.
 
     Raises:
         InvalidSetting: `fpr` is not between 0 and 1, or `margin` is not finite.
@@ -84,12 +84,7 @@ def conformal_threshold(scores: Scores, fpr: float, margin: float = 0.0) -> floa
 
 
 def conformal_rank(n: int, fpr: float) -> int:
-    """The rank, from 1, of the score that is the threshold, of n: `ceil((n + 1)(1 - fpr))`.
-
-    Raises:
-        InvalidSetting: `fpr` is not between 0 and 1.
-        TooFewInstances: no threshold can promise so low a rate from so few scores.
-    """
+    """The rank, from 1, of the threshold among n scores; raises as `conformal_threshold` does."""
     # (n + 1) fpr in rational arithmetic: 20 * (1 - 0.05) is 19 here, and not the next float above it.
     allowed = math.floor((n + 1) * rational(fpr))
     if allowed < 1:
@@ -111,11 +106,7 @@ def instances_needed(fpr: float) -> int:
 
 
 def rational(fpr: float) -> Fraction:
-    """The rate as the fraction that was meant by the float: 1/20, 1/3.
-
-    Raises:
-        InvalidSetting: it is not between 0 and 1.
-    """
+    """The rate as the fraction that is meant by the float, such as 1/20; InvalidSetting if it is not from 0 to 1."""
     if not (is_number(fpr) and 1e-9 <= fpr < 1):
         raise InvalidSetting(f"fpr is a false-positive rate above 0 and below 1, 0.05 for 5 %; got {fpr!r}")
     return Fraction(float(fpr)).limit_denominator(10**12)
@@ -125,8 +116,8 @@ def rational(fpr: float) -> Fraction:
 class ScoreDistribution:
     """The calibration scores, sorted: what p-values are read off.
 
-    Beyond 10,000 scores a sketch of 10,000 of them is kept: those of the ranks `ceil(j n / 10,000)`. A p-value from the
-    sketch is never below the exact one, and above it by less than 1/10,000.
+    Of more than 10,000 scores, a sketch is kept: the scores of the ranks `ceil(j n / 10,000)`. P-values from the sketch
+    are never below the exact p-values, and above them by less than 1/10,000.
 
     Examples:
         >>> ScoreDistribution.of([0.1, 0.2, 0.3, 0.4]).p_values([0.05, 0.35, 9.0]).tolist()
@@ -149,9 +140,7 @@ class ScoreDistribution:
 
     @classmethod
     def pooled(cls, parts: Iterable["ScoreDistribution"]) -> "ScoreDistribution":
-        """The distribution of several groups' scores together.
-
-        A kept score weighs as many as it stands for: a group of 200,000 of which 10,000 are kept counts 200,000 times.
+        """The distribution of the scores of several groups together, each kept score with the number it stands for.
 
         Examples:
             >>> parts = [ScoreDistribution.of([0.1, 0.3]), ScoreDistribution.of([0.2])]
@@ -167,27 +156,24 @@ class ScoreDistribution:
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """How many scores each kept one stands for: `(m,)`, `n` in all."""
+        """How many scores each kept score stands for: `(m,)`, `n` in all."""
         return np.diff(self._below_by_place())
 
     def p_values(self, scores: Scores) -> npt.NDArray[np.float64]:
-        """`(1 + #{calibration scores >= s}) / (n + 1)` for each score: `(k,)`, at most 1 and at least `1 / (n + 1)`.
+        """`(1 + #{calibration scores >= s}) / (n + 1)` for each score s: `(k,)`, at most 1 and at least `1 / (n + 1)`.
 
-        For an instance exchangeable with the calibration ones it is at most `a` with a probability of at most `a`. A
-        score of plus infinity gets the smallest p-value there is.
+        The p-value of an instance exchangeable with the calibration instances is at most `a` with a probability of at
+        most `a`. A score of plus infinity gets the smallest p-value.
         """
         return np.asarray((1 + self.n - self.below(scores)) / (self.n + 1), "float64")
 
     def below(self, scores: Scores, *, ties: bool = False) -> npt.NDArray[np.int64]:
-        """How many calibration scores are smaller than each score, or with `ties` not larger: `(k,)`.
-
-        Of a sketch, as many as are known to be: those up to the rank of its next smaller member.
-        """
+        """How many calibration scores are known to be smaller than each score, or with `ties` not larger: `(k,)`."""
         found = np.searchsorted(self.kept, np.asarray(scores, "float32"), side="right" if ties else "left")
         return self._below_by_place()[found]
 
     def p_values_by_place(self) -> npt.NDArray[np.float64]:
-        """The p-values of scores that are larger than none of the kept ones, than one, and so on: `(m + 1,)`."""
+        """The p-values of scores that are larger than 0, 1, ... m of the kept scores: `(m + 1,)`."""
         return np.asarray((1 + self.n - self._below_by_place()) / (self.n + 1), "float64")
 
     def _below_by_place(self) -> npt.NDArray[np.int64]:
@@ -195,7 +181,7 @@ class ScoreDistribution:
 
 
 def weighted(parts: Iterable[ScoreDistribution]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """The kept scores of several groups side by side, and how many scores each of them stands for: `(m,)` each."""
+    """The kept scores of several groups, and how many scores each of them stands for: `(m,)` each."""
     groups = list(parts)
     return np.concatenate([part.kept for part in groups]), np.concatenate([part.counts for part in groups])
 
@@ -208,7 +194,7 @@ def kept_ranks(n: int, size: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a detector remembers of its normal scores: their distribution, for all classes or for each predicted one.
+    """The scores of normal rows that a detector remembers, of all classes or of each predicted class.
 
     Examples:
         >>> distribution = ScoreDistribution.of([0.1, 0.2, 0.3, 0.4])
@@ -217,13 +203,13 @@ class Calibration:
         [0.4, 0.2]
 
     Attributes:
-        distributions: by predicted class, or one under None for all.
-        threshold: what was inferred from them.
-        fpr: the false-positive rate asked for; None where the threshold is a percentile, which promises none.
-        percentage: which percentile it is then; None of a calibration that was saved before this was.
-        margin: what was added, in nats.
-        whole: the scores of all calibration rows, by predicted class or under None, where `distributions` has only
-            those of the rows that the classifier gets right; None where `distributions` has all.
+        distributions: by predicted class, or under None for all classes.
+        threshold: what was inferred from the scores.
+        fpr: the false-positive rate asked for; None where the threshold is a percentile, which promises no rate.
+        percentage: the percentile; None where `fpr` was asked for, and in calibrations from before this was saved.
+        margin: added to the threshold, in nats.
+        whole: the scores of all calibration rows, by predicted class or under None, where `distributions` has only the
+            rows that the classifier gets right; None where `distributions` has all rows.
     """
 
     distributions: Mapping[int | None, ScoreDistribution]
@@ -235,7 +221,7 @@ class Calibration:
 
     @property
     def ordinary(self) -> Mapping[int | None, ScoreDistribution]:
-        """The scores of all calibration rows, as they come: what drift tests and monitors compare with."""
+        """The scores of all calibration rows: what drift tests and monitors compare with."""
         return self.distributions if self.whole is None else self.whole
 
     @property
@@ -247,11 +233,10 @@ class Calibration:
         """The p-value of each score, `(k,)`, given the classes that the classifier predicts, `(k,)`."""
         if not self.by_class:
             return self.distributions[None].p_values(scores)
-        result = np.empty(len(scores), "float64")
+        found = np.empty(len(scores), "float64")
         for group, distribution in self.distributions.items():
-            chosen = predicted == group
-            result[chosen] = distribution.p_values(scores[chosen])
-        return result
+            found[predicted == group] = distribution.p_values(scores[predicted == group])
+        return found
 
     def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays, for saving."""
@@ -274,22 +259,17 @@ class Calibration:
             found[name.startswith(WHOLE)][None if group == "all" else int(group.removeprefix("class_"))] = (
                 ScoreDistribution(arrays[f"{name}_scores"], int(arrays[f"{name}_n"]))
             )
-        return cls(
-            found[False],
-            arrays["threshold"] if arrays["threshold"].ndim else float(arrays["threshold"]),
-            float(arrays["fpr"]) if "fpr" in arrays else None,
-            float(arrays["percentage"]) if "percentage" in arrays else None,
-            float(arrays["margin"]) if "margin" in arrays else 0.0,
-            found[True] or None,
-        )
+        threshold = arrays["threshold"] if arrays["threshold"].ndim else float(arrays["threshold"])
+        settings = {name: float(arrays[name]) for name in ("fpr", "percentage", "margin") if name in arrays}
+        return cls(found[False], threshold, **settings, whole=found[True] or None)
 
 
 def benjamini_hochberg(p_values: npt.NDArray[np.floating[Any]], level: float) -> npt.NDArray[np.bool_]:
     """Which of a batch's p-values are rejected so that the false-discovery rate is at most `level`: bool `(n,)`.
 
     The step-up procedure of Benjamini & Hochberg, 1995: the k smallest, for the largest k with `p_(k) <= k level / n`.
-    Conformal p-values against one calibration set depend on each other in a way that keeps it valid (Bates et al.,
-    2023, arXiv:2104.08279).
+    It is valid for conformal p-values against one calibration set, which depend on each other (Bates et al., 2023,
+    arXiv:2104.08279).
 
     Examples:
         >>> benjamini_hochberg(np.array([0.001, 0.02, 0.04, 0.8]), level=0.05).tolist()
@@ -301,13 +281,11 @@ def benjamini_hochberg(p_values: npt.NDArray[np.floating[Any]], level: float) ->
     check_level(level)
     ordered = np.sort(p_values)
     passing = np.flatnonzero(ordered <= level * np.arange(1, len(ordered) + 1) / len(ordered))
-    if len(passing) == 0:
-        return np.zeros(len(p_values), bool)
-    return np.asarray(p_values <= ordered[passing[-1]])
+    return np.asarray(p_values <= (ordered[passing[-1]] if len(passing) else -1.0))
 
 
 def check_level(level: float) -> None:
-    """Raise InvalidSetting unless the level is a rate."""
+    """Raise InvalidSetting unless the level is a rate between 0 and 1."""
     if not (is_number(level) and 0 < level < 1):
         raise InvalidSetting(f"level is a false-discovery rate above 0 and below 1; got {level!r}")
 
@@ -321,7 +299,7 @@ def check_scores(scores: Scores) -> None:
 
 
 def check_percentile(threshold_perc: float, margin: float) -> None:
-    """Raise InvalidSetting unless one is a percentage, and no share, and the other a finite number."""
+    """Raise InvalidSetting unless `threshold_perc` is a percentage, and not a share, and the margin a finite number."""
     if not (is_number(threshold_perc) and 0 <= threshold_perc <= 100):
         raise InvalidSetting(f"threshold_perc is a percentage between 0 and 100; got {threshold_perc!r}")
     if 0 < threshold_perc < 1:

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from demur.calibration.metrics import Estimate
 
 NONE = "\N{EN DASH}"
-"""Stands where there is no figure."""
+"""Stands for a figure that is missing."""
 INFINITE = 1e30
-"""What is above is infinity: an evaluation's file holds the largest finite number in its place."""
+"""Larger numbers stand for infinity, which the file of an evaluation cannot hold."""
 AT_SEVERITY = " at severity "
 """Between the name of a corruption and its severity."""
 
 
 def percentage(share: float) -> str:
-    """A share in per cent, to a decimal place: what is not all is never 100.0, and what is not nothing never 0.0."""
+    """A share in per cent, to a decimal place: ">99.9" if it is not quite 1, and "<0.1" if it is not quite 0."""
     text = f"{100 * share:.1f}"
     if text == "100.0" and share < 1:
         return ">99.9"
@@ -37,7 +37,7 @@ def count(n: int, noun: str) -> str:
 
 
 def among(k: int, n: int, noun: str) -> str:
-    """Some of a number of things: "none of 12 inputs", "3 of 12 inputs", "all 12 inputs", "the only input"."""
+    """A part of a number of things: "none of 12 inputs", "3 of 12 inputs", "all 12 inputs", "the only input"."""
     if k == n:
         return f"the only {noun}" if n == 1 else f"all {count(n, noun)}"
     return f"{f'{k:,}' if k else 'none'} of {count(n, noun)}"
@@ -53,15 +53,15 @@ def listed(words: Sequence[str], most: int = 3, noun: str = "other") -> str:
 
 
 def grouped(omissions: Iterable[tuple[str, str]], most: int = 3) -> str:
-    """What was left out in one line, by reason; a corruption of several severities counts once.
+    """Names of what was left out, by reason, in one line; a corruption of several severities counts once.
 
     Examples:
         >>> grouped([("energy", "no logits"), ("fog at severity 1", "no time"), ("fog at severity 2", "no time")])
         'energy (no logits); fog (no time)'
 
     Args:
-        omissions: the name of each thing, and why it was left out.
-        most: names that are written out for each reason; of the others, the number is.
+        omissions: names with reasons.
+        most: so many names are written out for each reason; the others are counted.
     """
     names: dict[str, dict[str, None]] = {}
     for name, reason in omissions:
@@ -70,7 +70,7 @@ def grouped(omissions: Iterable[tuple[str, str]], most: int = 3) -> str:
 
 
 def in_short(note: str, most: int = 3) -> str:
-    """A note without its full stop, and with a list at its end cut as `grouped` cuts it.
+    """A note without the full stop; a list at the end is cut as `grouped` cuts it.
 
     Examples:
         >>> in_short("Time was up before these: fog at severity 1; fog at severity 2; snow; frost; zoom blur; PGD.")

@@ -11,8 +11,8 @@ from demur.errors import NotADetector, NotCalibrated, ThresholdNotSet, WrongClas
 from demur.starting import start_keras
 
 if TYPE_CHECKING:
-    from demur.guards.described import DescribedGuard
     from demur.guards.description import Description
+    from demur.guards.tensors import DescribedGuard
     from demur.rows.classes import Classes
 
 
@@ -95,8 +95,8 @@ def calibrated(path: Path, args: argparse.Namespace) -> "DescribedGuard":
 
     Keras and the classifier are loaded if rows have to be scored.
     """
-    from demur.guards.described import DescribedGuard
     from demur.guards.results import Scored
+    from demur.guards.tensors import DescribedGuard
 
     class Calibrated(DescribedGuard):
         """A guard that is opened when rows are scored."""
@@ -164,7 +164,7 @@ class Document:
     @property
     def state(self) -> Path | None:
         """The weights of a classifier that is a PyTorch module."""
-        file = self.files.get("classifier", {}).get("file", "")
+        file = self.files["classifier"]["file"] if "classifier" in self.files else ""
         return self.path / file if file.endswith(".safetensors") else None
 
     @property

@@ -101,7 +101,7 @@ def _in_folder(path: Path) -> tuple[str, str, dict[str, Any]]:
     elif files["classifier"].suffix == ".safetensors":
         listed += "; the classifier has its weights alone among them"
     record = {
-        name: {"file": file.name, "bytes": sizes[name], "sha256": entries.get(name, {}).get("sha256")}
+        name: {"file": file.name, "bytes": sizes[name], "sha256": entries[name]["sha256"] if name in entries else None}
         for name, file in files.items()
     }
     return "saved in a folder", f"{size(sum(sizes.values()))}: {listed}", record

@@ -6,9 +6,6 @@ from typing import Any
 from demur import checks
 from demur.backends.forks import computing
 from demur.calibration.agreement import Agreement
-from demur.calibration.harm import HarmCalibration
-from demur.calibration.held_out import KnownRows
-from demur.calibration.thresholds import Calibration
 from demur.classifiers import BlackBox, source_of
 from demur.classifiers.estimator import EstimatorClassifier, earlier_fingerprint
 from demur.classifiers.function import FunctionClassifier, PatientClassifier
@@ -16,7 +13,9 @@ from demur.classifiers.likeness import Probe
 from demur.classifiers.torch_module import is_module
 from demur.detectors import storage
 from demur.detectors.base import Detector
+from demur.documents import Malformed, as_type
 from demur.errors import NotADetector, ShapeMismatch, WrongClassifier, WrongType
+from demur.guards.description import learned
 from demur.guards.folder import Arrays
 from demur.network.companion import as_companion, copy_of, load_module
 from demur.network.routes import asked
@@ -67,13 +66,13 @@ def restored(
         fitted, weight = document.get("fitted", True), document.get("uncertainty_weight", 0.0)
         detector.resume(document.get("inputs"), parts, fitted, weight, companion_is_given=given)
         if document.get("agreement"):
-            detector.agreement = Agreement(**document["agreement"])
+            detector.agreement = as_type(document["agreement"], Agreement)
         probe = _take_learned(detector, arrays)
     except ShapeMismatch as error:
         if is_same or saved is None:
             raise
         raise WrongClassifier(f"{OTHER}: {error}. {WHAT_NOW}") from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, Malformed) as error:
         if isinstance(error, WrongType) and not checks.is_misfit(error):
             raise
         raise NotADetector(f"{path} does not describe a whole {document['detector']}: {error!r}") from error
@@ -87,12 +86,9 @@ def restored(
 
 def _take_learned(detector: Detector, arrays: dict[str, Arrays]) -> Probe | None:
     """Give a detector what it had learned from scores; return what tells its classifier, if there is anything."""
-    if "calibration" in arrays:
-        detector.calibration = Calibration.from_arrays(arrays["calibration"])
-    if "harm" in arrays:
-        detector.harm = HarmCalibration.from_arrays(arrays["harm"])
-    if "trained_on" in arrays:
-        detector.trained_on = KnownRows.from_arrays(arrays["trained_on"])
+    for name, part in learned(arrays).items():
+        if part is not None:
+            setattr(detector, name, part)
     probe = Probe.from_arrays(arrays["probe"]) if "probe" in arrays else None
     if probe is not None and detector.is_ready:
         detector.route.probe = probe

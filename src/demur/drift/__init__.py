@@ -10,7 +10,8 @@ from demur.lazy import lazy
 if TYPE_CHECKING:
     from demur.drift.accuracy import AccuracyData, AccuracyResult, calibrate_accuracy, estimate_accuracy
     from demur.drift.batch import DriftData, DriftResult, test
-    from demur.drift.monitor import Alarm, Monitor
+    from demur.drift.monitor import Monitor
+    from demur.drift.state import Alarm
 
 __all__ = [
     "AccuracyData",
@@ -24,17 +25,12 @@ __all__ = [
     "test",
 ]
 
+_ACCURACY = ("AccuracyData", "AccuracyResult", "calibrate_accuracy", "estimate_accuracy")
 _HOMES = {
-    "AccuracyData": "demur.drift.accuracy",
-    "AccuracyResult": "demur.drift.accuracy",
-    "Alarm": "demur.drift.monitor",
-    "DriftData": "demur.drift.batch",
-    "DriftResult": "demur.drift.batch",
+    **dict.fromkeys(_ACCURACY, "demur.drift.accuracy"),
+    **dict.fromkeys(("DriftData", "DriftResult", "test"), "demur.drift.batch"),
+    "Alarm": "demur.drift.state",
     "Monitor": "demur.drift.monitor",
-    "calibrate_accuracy": "demur.drift.accuracy",
-    "estimate_accuracy": "demur.drift.accuracy",
-    "test": "demur.drift.batch",
 }
-
 
 __getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""How much does it hurt: the classifier's accuracy on rows without labels, from their scores."""
+"""The classifier's accuracy on rows without labels, estimated from scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur import checks
-from demur.calibration.harm import Array, HarmCalibration, features, learned, limits_of, shares_of_errors
+from demur.calibration.harm import Array, HarmCalibration, Limits, features, learned, limits_of, shares_of_errors
 from demur.checks import check_whole, is_number
 from demur.detectors.base import Detector, check_detector
 from demur.drift.batch import drift_meta
@@ -25,18 +25,18 @@ FEWEST = 50
 
 
 class AccuracyData(TypedDict):
-    """What is estimated of rows without labels."""
+    """The estimate for rows without labels."""
 
     accuracy: float
     """Of the classifier."""
     accuracy_interval: tuple[float, float]
-    """In which the accuracy lies nine times in ten, if the rows drifted like the corruptions that were learned from."""
+    """In which the accuracy lies nine times in ten, if the rows have drifted like the corruptions."""
     extrapolated: bool
-    """Whether scores, entropies or confidences have changed further than in any corrupted copy that was learned from:
-    then the intervals promise nothing."""
+    """Whether scores, entropies or confidences have changed further than in any corrupted copy: then the intervals
+    promise nothing."""
     harmful_fraction: float
-    """Share of the rows that the classifier gets wrong and would get right if they were like the labelled ones: how far
-    the accuracy has fallen, or 0 where that is not beyond what chance explains (one-sided, at 5 %)."""
+    """How far the accuracy has fallen: the share of the rows that the classifier gets wrong and would get right if they
+    were like the labelled rows. 0 if chance explains the fall (one-sided, at 5 %)."""
     harmful_interval: tuple[float, float]
     reference_accuracy: float
     """On the labelled rows."""
@@ -65,8 +65,8 @@ def calibrate_accuracy(
 ) -> HarmCalibration:
     """Learn from labelled rows, and from corrupted copies of them, what scores say about the classifier's errors.
 
-    The detector keeps it: `estimate_accuracy` needs it, `predict` and `correct` then say of each row how likely the
-    classifier is wrong (`data["harm_probability"]`), and `save` writes it.
+    The detector keeps what was learned: `estimate_accuracy` needs it, `predict` and `correct` then say how likely the
+    classifier is wrong on each row (`data["harm_probability"]`), and `save` writes it.
 
     Examples:
         >>> harm = calibrate_accuracy(detector, X_test, y_test, corruptions=["gaussian noise"])
@@ -76,23 +76,23 @@ def calibrate_accuracy(
 
     Args:
         detector: fitted.
-        X: `(n, *input_shape)`, normal rows that neither the classifier nor `fit` was trained on: on rows that it was
-            trained on the classifier errs less, and all estimates would be too high. Or a stream or a data set of them,
-            which is put together in memory.
+        X: `(n, *input_shape)`, normal rows that neither the classifier nor `fit` was trained on: on training rows the
+            classifier errs less, and all estimates would be too high. Or a stream or a data set of such rows, which is
+            put together in memory.
         y: `(n,)`, their true classes, as `detector.classes` calls them; None where `X` gives pairs of rows and labels.
         corruptions: names of `demur.evaluation.corruptions`, or functions `X, severity, seed -> X` by name, for
             severities 1 to 5. They tell how accuracy changes with scores, and how far off an estimate may be.
         rows: how many of `X` each corruption is tried on.
-        corrupted_share: share of the rows that `harm_probability` is for which are corrupted like the copies, 0 to 1;
-            the others are like `X`. 0 for ordinary rows: the mean of `harm_probability` on them is the error rate.
-        X_train: rows that the classifier was trained on. They say what is typical of a table's column, and rows of `X`
-            that are among them are warned of.
-        y_train: their true classes, to warn too if the classifier is as good on `X` as on them.
+        corrupted_share: share, 0 to 1, of corrupted rows among the rows that `harm_probability` is meant for; the
+            others are like `X`. With 0, the mean of `harm_probability` on rows like `X` is the error rate.
+        X_train: rows that the classifier was trained on. They say what is typical of a column of a table, and there is
+            a warning if rows of `X` are among them.
+        y_train: the true classes of `X_train`: there is a warning if the classifier is as good on `X` as on `X_train`.
         seed: of what is drawn.
         batch_size: rows a forward pass.
 
     Returns:
-        What was learned; it is in `detector.harm` too.
+        What was learned; also in `detector.harm`.
 
     Raises:
         InvalidSetting: no corruption is known for such rows and none is given.
@@ -100,8 +100,8 @@ def calibrate_accuracy(
         WrongType, ShapeMismatch, EmptyInput, NonFinite, MissingExtra: see `demur.errors`.
 
     Warns:
-        WrongRows: rows are on another scale than those of `fit`, or among them or those of `X_train`, or `y` are the
-            classes of other rows.
+        WrongRows: rows are on another scale than the rows of `fit`, are among these or the rows of `X_train`, or `y`
+            are the classes of other rows.
     """
     check_detector(detector)
     _isotonic()  # a missing package is told before anything is computed
@@ -116,7 +116,7 @@ def calibrate_accuracy(
     labels = detector.labels.indices(found if y is None else y, len(X))
     if len(labels) < FEWEST:
         raise TooFewInstances(f"at least {FEWEST} labelled rows are needed; got {len(labels)}")
-    clean = _judged(detector, X, labels, batch_size)
+    clean, _ = _judged(detector, X, labels, batch_size)
     detector.check_rows(X, clean.probabilities.argmax(axis=1), clean.y, X_train, y_train, batch_size)
     if not clean.wrong.any():
         checks.warn(
@@ -137,13 +137,12 @@ def calibrate_accuracy(
             "and seed"
         )
     copies = [
-        _judged(detector, corruption.change(before, corruption.severity, seed, 0), classes, batch_size)
+        _judged(detector, corruption.change(before, corruption.severity, seed, 0), classes, batch_size)[0]
         for corruption in asked
     ]
-    of_each = features(clean.score, clean.probabilities, limits)
-    origin, same = of_each.mean(axis=0), _judged(detector, before, classes, batch_size)
-    changes = np.array([(features(copy.score, copy.probabilities, limits)).mean(axis=0) for copy in copies])
-    changes -= features(same.score, same.probabilities, limits).mean(axis=0)
+    same, _ = _judged(detector, before, classes, batch_size)
+    of_each = clean.features(limits)
+    changes = np.array([copy.features(limits).mean(axis=0) for copy in copies]) - same.features(limits).mean(axis=0)
     accuracy_changes = np.array([same.wrong.mean() - copy.wrong.mean() for copy in copies])
     found = learned(changes, accuracy_changes, np.array([corruption.name for corruption in asked]), len(chosen))
     scores, wrong = _curve(clean, copies, corrupted_share)
@@ -152,7 +151,7 @@ def calibrate_accuracy(
         score_limit=limits.score,
         entropy_limit=limits.entropy,
         weights=found.weights,
-        origin=origin,
+        origin=of_each.mean(axis=0),
         anchor=accuracy,
         accuracy=accuracy,
         n=len(clean.wrong),
@@ -170,15 +169,15 @@ def calibrate_accuracy(
 def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> AccuracyResult:
     """Estimate the classifier's accuracy on rows without labels.
 
-    The estimate is the accuracy on the labelled rows, changed by how far three things are from what they are on the
-    labelled rows: the share of rows whose score is not above a limit, the share whose entropy is not above another
-    ("average thresholded confidence", Garg et al., 2022, arXiv:2201.04234, which knows the second alone), and the mean
-    confidence. The limits are what as many labelled rows exceed as the classifier gets wrong; the weights of the three
-    changes are learned from corrupted copies of the labelled rows. Rows that have not drifted get the accuracy on the
-    labelled rows, but for chance. docs/drift.md compares it with others.
+    The estimate is the accuracy on the labelled rows, plus a weighted sum of how far three features have changed: the
+    share of rows whose score is not above a limit, the share whose entropy is not above another limit ("average
+    thresholded confidence", Garg et al., 2022, arXiv:2201.04234, which uses this feature alone), and the mean
+    confidence. As many labelled rows exceed a limit as the classifier gets wrong; the weights are learned from
+    corrupted copies of the labelled rows. Rows that have not drifted get the accuracy on the labelled rows, but for
+    chance. docs/drift.md compares the estimate with others.
 
-    It sees what scores and confidence show. Where the classes of the same rows change (what was right becomes wrong),
-    nothing in the rows says so, and no estimate without labels can.
+    The estimate sees what scores and confidence show. If the true classes of the same rows change, nothing in the rows
+    says so, and no estimate without labels can notice.
 
     Args:
         detector: a detector on which `calibrate_accuracy` was called.
@@ -201,12 +200,9 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
             "demur.drift.calibrate_accuracy(detector, X_labelled, y) first"
         )
     detector.check_scale(X)
-    score, probabilities, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
-    valid = np.isfinite(score)
-    n = int(valid.sum())
-    if n == 0:
-        raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
-    change = harm.change_of(score[valid], probabilities[valid])
+    found, valid = _judged(detector, X, None, batch_size)
+    n = len(found.score)
+    change = harm.change_of(found.score, found.probabilities)
     low, high = harm.interval(change, n)
     data = AccuracyData(
         accuracy=harm.accuracy_at(change),
@@ -223,31 +219,36 @@ def estimate_accuracy(detector: Detector, X: Any, *, batch_size: int = 256) -> A
 
 
 class _Judged(NamedTuple):
-    """Rows that can be judged, with their scores, the classifier's answers and their true classes."""
+    """Of rows that can be judged: scores `(n,)`, the classifier's probabilities `(n, classes)`, true classes `(n,)`."""
 
     score: Array
-    """`(n,)`."""
     probabilities: Floats
-    """`(n, classes)`, the classifier's."""
     y: npt.NDArray[np.int64]
-    """`(n,)`, their true classes."""
 
     @property
     def wrong(self) -> npt.NDArray[np.bool_]:
-        """`(n,)`, whether the classifier is."""
+        """`(n,)`, whether the classifier is wrong."""
         return np.asarray(self.probabilities.argmax(axis=1) != self.y)
 
+    def features(self, limits: Limits) -> Array:
+        """See `demur.calibration.harm.features`."""
+        return features(self.score, self.probabilities, limits)
 
-def _judged(detector: Detector, X: Any, y: npt.NDArray[np.int64], batch_size: int) -> _Judged:
+
+def _judged(
+    detector: Detector, X: Any, y: npt.NDArray[np.int64] | None, batch_size: int
+) -> tuple[_Judged, npt.NDArray[np.bool_]]:
+    """The rows that can be judged, and which of all rows these are; without y, true classes are not known."""
     score, probabilities, _ = detector.score(X, batch_size=batch_size, return_predictions=True)
     valid = np.isfinite(score)
     if not valid.any():
         raise EmptyInput(f"none of the {len(valid)} rows can be judged: their scores are not finite")
-    return _Judged(score[valid].astype("float64"), probabilities[valid], y[valid])
+    y = np.full(len(valid), -1) if y is None else y
+    return _Judged(score[valid].astype("float64"), probabilities[valid], y[valid]), valid
 
 
 def _curve(clean: _Judged, copies: Sequence[_Judged], corrupted_share: float) -> tuple[Array, Array]:
-    """At which scores the classifier is wrong with which probability, never falling: by isotonic regression."""
+    """Scores, and the chance that the classifier is wrong at each, which never falls: by isotonic regression."""
     parts = [(clean, 1 - corrupted_share), *((copy, corrupted_share / len(copies)) for copy in copies)]
     parts = [(part, share) for part, share in parts if share > 0]
     scores, wrong = (np.concatenate([getattr(part, name) for part, _ in parts]) for name in ("score", "wrong"))

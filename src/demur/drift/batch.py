@@ -1,18 +1,19 @@
-"""Are the scores of a batch larger than they should be? One-sided two-sample tests."""
+"""Tests of whether the scores of a batch are larger than normal: one-sided two-sample tests."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from demur import checks
 from demur._version import __version__
 from demur.calibration.dependence import dependence_of
+from demur.calibration.metrics import share_below
 from demur.calibration.thresholds import Calibration, ScoreDistribution
 from demur.checks import check_whole, is_number
 from demur.drift.evidence import Array
-from demur.drift.ranks import Pool, mann_whitney
 from demur.drift.reference import Given, calibration_of, check_known, flags_invalid, scores_of
 from demur.errors import DependentRows, EmptyInput, InvalidSetting
 from demur.extras import extra
@@ -24,12 +25,20 @@ PERMUTATIONS = 9999
 TOGETHER = 10_000_000
 """Numbers that are permuted at once."""
 EXACT, LARGEST = 10_000, 700.0
-"""Of the test of Kolmogorov & Smirnov: scores up to which it is exact, if the logarithm of all ways to draw the batch
-is no larger than this."""
+"""The test of Kolmogorov & Smirnov is exact for so many scores, if the number of ways to draw the batch has no larger
+logarithm than this."""
+TIED = 1e-3
+"""There are many ties from this `sum(t^3 - t) / N^3` on, over groups of t equal scores among N: a tenth is equal."""
+FEW, MOST = 8, 100
+"""The test is exact for so many rows; with many ties, for so many rows whose score is not the most frequent score."""
+LEVELS = 2000
+"""Divided by the number of rows drawn: levels that ranks are rounded to. The test of rounded ranks is exact, too."""
+NOTHING = 1e-15
+"""Smaller chances are left out, and added to the p-value as a whole."""
 
 
 class DriftData(TypedDict):
-    """What a batch says."""
+    """The result of a test of a batch."""
 
     is_drift: bool
     p_value: float
@@ -40,10 +49,10 @@ class DriftData(TypedDict):
     mean_score: float
     """In nats."""
     reference_mean: float
-    """Of the calibration scores, in nats; of several classes, with the shares that they have in the batch."""
+    """Of the calibration scores, in nats; classes have the shares that they have in the batch."""
     effect_size: float
-    """Cliff's delta: how much likelier a score of the batch is to be larger than a calibration score than to be
-    smaller, from -1 to 1."""
+    """Cliff's delta, from -1 to 1: the chance that a score of the batch is larger than a calibration score, less the
+    chance that it is smaller."""
     invalid: NotRequired[int]
     """Rows that could not be judged and were left out, from a detector with `on_invalid="flag"`."""
 
@@ -66,16 +75,15 @@ def test(
 ) -> DriftResult:
     """Test whether the scores of a batch are stochastically larger than the calibration scores.
 
-    Harmful drift raises scores: the p-value is the chance of scores this large or larger if the batch were like the
-    rows that `infer_threshold` was given, all of them, whatever the threshold was inferred from. That holds because
-    those were held out from `fit`.
+    Harmful drift raises scores: the p-value is the chance of scores this large or larger if the batch is like all rows
+    that `infer_threshold` was given. That holds because these rows were held out from `fit`.
 
-    The chance of a false alarm is for independent rows. Frames of one film, or rows that come several times, are not:
-    the chance is then larger, and a warning says so where they come in their order.
+    The chance of a false alarm is for independent rows. It is larger for frames of one film, or rows that come several
+    times; a warning says so where such rows come in their order.
 
     Scores of a detector with `groups="predicted"` are compared with the calibration scores of their own class, so that
-    another mixture of classes alone is no drift; without `predicted`, given scores are compared with those of all
-    classes together.
+    another mixture of classes alone is no drift. Scores that are given without `predicted` are compared with the
+    calibration scores of all classes together.
 
     Examples:
         >>> found = demur.drift.test(detector, X_held_out[:50])["data"]
@@ -83,14 +91,14 @@ def test(
         (50, False)
 
     Args:
-        detector: a calibrated detector, or its `calibration` with `scores`.
+        detector: a calibrated detector, or the `calibration` of one, with `scores`.
         X: `(n, *input_shape)`, the batch, or a stream or a Dask collection of such rows.
         scores: `(n,)`, scores of the batch in nats, in place of `X`.
         predicted: `(n,)`, the classes that the classifier predicted, with scores of a detector whose predicted classes
             have thresholds of their own.
         alpha: the chance of a false alarm: `is_drift` says whether the p-value is at most this.
-        method: "mann-whitney" for the U test (Mann & Whitney, 1947), "ks" for Kolmogorov's & Smirnov's test,
-            "permutation" for a permutation test of the mean; each against larger scores.
+        method: "mann-whitney" for the U test (Mann & Whitney, 1947), "ks" for the test of Kolmogorov & Smirnov,
+            "permutation" for a permutation test of the mean; each tests against larger scores.
         seed: of the permutations.
         batch_size: rows a forward pass.
 
@@ -103,13 +111,14 @@ def test(
         InvalidSetting, WrongType, ShapeMismatch, NonFinite, MissingExtra: see `demur.errors`.
 
     Warns:
-        WrongRows: rows in memory are on another scale than those of `fit`: that is no drift, but a mistake.
+        WrongRows: rows in memory are on another scale than the rows of `fit`: a mistake, not drift.
     """
     if not (is_number(alpha) and 0 < alpha < 1):
         raise InvalidSetting(f"alpha is the chance of a false alarm, above 0 and below 1; got {alpha!r}")
     method = checks.chosen(method, TESTS, "method")  # type: ignore[assignment]
     check_whole("seed", seed, 0)
-    _scipy()
+    with extra("scipy", "drift"):
+        import scipy.stats  # noqa: F401
     calibration = calibration_of(detector)
     by_class = calibration.by_class and (scores is None or predicted is not None)
     given = scores_of(detector, X, scores, predicted, by_class=by_class, batch_size=batch_size)
@@ -141,11 +150,20 @@ def test(
     return DriftResult.of(drift_meta(detector), data, alpha=alpha)
 
 
-test.__test__ = False  # type: ignore[attr-defined]  # pytest takes what is called so for a test
+test.__test__ = False  # type: ignore[attr-defined]  # pytest takes it for a test otherwise
+
+
+class Pool(NamedTuple):
+    """The scores of a batch and the calibration scores that they are compared with, of one class or of all."""
+
+    batch: Array
+    """`(m,)`, at least one."""
+    reference: Array
+    """`(n,)`, at least one."""
 
 
 def pools_of(calibration: Calibration, given: Given) -> list[Pool]:
-    """The scores of a batch beside those of calibration: of each class, or of all if the classes are not known."""
+    """The scores of a batch beside calibration scores, for each class or, if classes are not known, for all."""
     scores = given.scores.astype("float32").astype("float64")  # as the calibration scores are kept
     if given.predicted is None:
         return [Pool(scores, ScoreDistribution.pooled(calibration.ordinary.values()).kept.astype("float64"))]
@@ -158,35 +176,128 @@ def pools_of(calibration: Calibration, given: Given) -> list[Pool]:
 
 
 def cliffs_delta(batch: Array, reference: Array) -> float:
-    """`P(a > b) - P(a < b)` of a pair from both (Cliff, 1993)."""
-    ordered = np.sort(reference)
-    smaller, not_larger = (np.searchsorted(ordered, batch, side=side).mean() for side in ("left", "right"))
-    return float((smaller + not_larger) / len(ordered) - 1)
+    """`P(a > b) - P(a < b)` for a score a of the batch and b of the reference (Cliff, 1993)."""
+    return float(2 * share_below(batch, reference).mean() - 1)
 
 
-def drift_meta(detector: Guard | Calibration, *, online: bool = False) -> Meta:
-    """Who says so."""
-    guard = detector if isinstance(detector, Guard) else None  # or a calibration alone
-    return Meta(
-        name=type(detector).__name__ if guard is None else guard.detector,
-        detector_type="drift",
-        data_type=None if guard is None else guard.data_type,
-        online=online,
-        version=__version__,
-    )
+def drift_meta(detector: Guard | Calibration) -> Meta:
+    """The `meta` of a result: who says so."""
+    if isinstance(detector, Guard):
+        return Meta(**{**detector.meta, "detector_type": "drift"})
+    return Meta(name=type(detector).__name__, detector_type="drift", data_type=None, online=False, version=__version__)
 
 
-def _scipy() -> None:
-    with extra("scipy", "drift"):
-        import scipy.stats  # noqa: F401
+class Ranked:
+    """The scores of a pool by rank: m of the batch, n of the calibration.
+
+    Attributes:
+        midranks: `(k,)`, the rank of each distinct score, from 1; equal scores share the middle of their ranks.
+        counts: `(k,)`, how often each score occurs; `drawn`: how often in the batch.
+        u: pairs in which the score of the batch is larger; pairs of equal scores count half.
+        ties: `sum(t^3 - t)` over the groups of t equal scores.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.m, self.n = map(len, pool)
+        _, place, self.counts = np.unique(np.concatenate(pool), return_inverse=True, return_counts=True)
+        self.midranks = np.cumsum(self.counts) - (self.counts - 1) / 2
+        self.drawn = np.bincount(place[: self.m], minlength=len(self.counts))
+        self.u = float(self.drawn @ self.midranks - self.m * (self.m + 1) / 2)
+        t = self.counts.astype("float64")
+        self.ties = float((t**3 - t).sum())
+
+    @property
+    def size(self) -> int:
+        """How many scores there are in all."""
+        return self.m + self.n
+
+    @property
+    def variance(self) -> float:
+        """Of `u`, over all ways to draw the batch."""
+        return self.m * self.n / 12 * ((self.size + 1) - self.ties / (self.size * (self.size - 1)))
 
 
-def _mann_whitney(pools: Sequence[Pool], seed: int) -> tuple[float, float]:  # noqa: ARG001 - nothing is drawn
-    return mann_whitney(pools)
+def mann_whitney(pools: Sequence[Pool]) -> tuple[float, float]:
+    """U, and the chance of a U as large over all ways to draw the batch from the pooled scores of each class.
+
+    With several classes, the test is of the sum of the places of the scores among the calibration scores of their own
+    class (van Elteren, 1960, but for one row in the weights). The chance is exact for few rows, and where many scores
+    are equal; elsewhere it is the normal approximation.
+    """
+    from scipy.special import ndtr
+
+    ranked = [Ranked(pool) for pool in pools]
+    u = sum(one.u for one in ranked)
+    are_tied = any(one.ties > TIED * float(one.size) ** 3 for one in ranked)
+    if sum(min(one.m, one.n) for one in ranked) <= FEW or (are_tied and sum(map(_apart, ranked)) <= MOST):
+        return u, _exact(ranked)
+    largest = max(one.n for one in ranked)
+    above = sum((one.u - one.m * one.n / 2) * (largest / one.n) for one in ranked)
+    variance = sum(one.variance * (largest / one.n) ** 2 for one in ranked)
+    return u, float(ndtr(-(above - 0.5) / np.sqrt(variance))) if variance else 1.0
+
+
+def _apart(ranked: Ranked) -> int:
+    """How many scores of the smaller part may differ from the most frequent score."""
+    return _most(ranked.counts, min(ranked.m, ranked.n))
+
+
+def _most(counts: npt.NDArray[np.int64], k: int) -> int:
+    from scipy.stats import hypergeom
+
+    size = int(counts.sum())
+    return min(k, int(hypergeom.isf(NOTHING, size, size - int(counts.max()), k)))
+
+
+def _exact(ranked: Sequence[Ranked]) -> float:
+    """The chance of places as large as those found, rounded to levels."""
+    levels = max(2, LEVELS // max(1, sum(map(_apart, ranked))))
+    if len(ranked) == 1:
+        levels = min(levels, 2 * ranked[0].size)
+    chances, start, found = np.ones(1), 0, 0
+    widest = max(one.size / one.n for one in ranked)
+    for one in ranked:
+        places = (one.midranks - 0.5) / one.size * (one.size / one.n / widest)
+        scores = np.rint(places * levels).astype("int64")
+        of_smaller = chances_of_sum(scores, one.counts, min(one.m, one.n))
+        total = int(scores @ one.counts)
+        # The batch is what the calibration leaves, and the other way round.
+        of_batch, begin = (of_smaller, 0) if one.m <= one.n else (of_smaller[::-1], total - len(of_smaller) + 1)
+        chances, start, found = np.convolve(chances, of_batch), start + begin, found + int(scores @ one.drawn)
+    return float(min(1.0, chances[max(found - start, 0) :].sum() + NOTHING * len(chances)))
+
+
+def chances_of_sum(scores: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], k: int) -> Array:
+    """The distribution of the sum of k scores drawn without replacement: `(1 + k * max(scores),)`, by the sum.
+
+    Each group, of `counts` equal `scores`, has a whole number from 0 on as score. The number drawn of a group is
+    binomial, given that the total is k, at most half of all. The most frequent score comes last, in one step, so that
+    only the numbers of the others are carried along.
+    """
+    from scipy.stats import binom
+
+    counts = np.bincount(scores, weights=counts).astype("int64")
+    mode, highest, most = int(counts.argmax()), len(counts) - 1, _most(counts, k)
+    share = k / int(counts.sum())
+    carried = np.zeros((most + 1, most * highest + 1))  # by how many were drawn, and their sum
+    carried[0, 0] = 1.0
+    for score in np.flatnonzero(counts):
+        if score == mode:
+            continue
+        weights = binom.pmf(np.arange(min(int(counts[score]), most) + 1), counts[score], share)
+        before = carried
+        carried = weights[0] * before
+        for j in np.flatnonzero(weights > NOTHING)[1:]:
+            carried[j:, j * score :] += weights[j] * before[: most + 1 - j, : before.shape[1] - j * score]
+    found = np.zeros(k * highest + 1)
+    for j, row in enumerate(carried):
+        kept = row[: len(found) - mode * (k - j)]
+        found[mode * (k - j) :][: len(kept)] += binom.pmf(k - j, counts[mode], share) * kept
+    return np.asarray(found / binom.pmf(k, counts.sum(), share))
 
 
 def _kolmogorov_smirnov(pools: Sequence[Pool], seed: int) -> tuple[float, float]:
-    """Of one class, SciPy's test, whose p-values are too large rather than too small where scores are equal."""
+    """SciPy's test if there is one class: with equal scores, the p-values are rather too large than too small."""
     from scipy.stats import ks_2samp
 
     if len(pools) > 1:
@@ -199,12 +310,8 @@ def _kolmogorov_smirnov(pools: Sequence[Pool], seed: int) -> tuple[float, float]
     return found.statistic, found.pvalue
 
 
-def _permutation(pools: Sequence[Pool], seed: int) -> tuple[float, float]:
-    return _by_permutation(pools, lambda weights, values: -(weights @ values), seed)
-
-
 def _largest_gap(weights: Array, values: Array) -> Array:
-    """How far the batch's distribution function falls below the calibration scores' one, at most: `(k,)`."""
+    """How far the distribution function of the batch falls below that of the calibration scores, at most: `(k,)`."""
     gaps = np.cumsum(weights, axis=-1)
     return np.asarray(gaps[..., np.append(values[1:] > values[:-1], True)].max(axis=-1))
 
@@ -212,13 +319,10 @@ def _largest_gap(weights: Array, values: Array) -> Array:
 def _by_permutation(
     pools: Sequence[Pool], statistic: Callable[[Array, Array], Array], seed: int
 ) -> tuple[float, float]:
-    """A statistic, and how many of 9,999 permutations within classes have one as large.
+    """A statistic, and the share of 9,999 permutations within classes with a statistic as large.
 
-    Args:
-        pools: the scores.
-        statistic: `weights (k, n), values (n,), ascending -> (k,)`: a score of the batch weighs -1 / m; the calibration
-            scores of a class weigh as much, together, as those of the batch.
-        seed: of the permutations.
+    The statistic is a function of weights `(k, n)` and ascending values `(n,)`: a score of the batch weighs -1 / m; the
+    calibration scores of a class weigh, together, as much as the scores of the batch in this class.
     """
     m = sum(len(pool.batch) for pool in pools)
     parts = [np.repeat([-1 / m, len(p.batch) / m / len(p.reference)], [len(p.batch), len(p.reference)]) for p in pools]
@@ -236,8 +340,8 @@ def _by_permutation(
 
 
 TESTS: dict[str, Callable[[Sequence[Pool], int], tuple[float, float]]] = {
-    "mann-whitney": _mann_whitney,
+    "mann-whitney": lambda pools, _: mann_whitney(pools),
     "ks": _kolmogorov_smirnov,
-    "permutation": _permutation,
+    "permutation": lambda pools, seed: _by_permutation(pools, lambda weights, values: -(weights @ values), seed),
 }
 """`pools, seed -> statistic, p-value`."""

@@ -1,9 +1,9 @@
-"""P-values that hold given the calibration scores at hand, and so may be used again and again.
+"""P-values that hold given the calibration scores, and so may be used again and again.
 
-A conformal p-value holds on average over calibration sets: given one of them it may be too small by as much as that set
-happens to lie too low, and on a long stream this adds up. Here it is replaced by an upper bound of the chance that a
-normal score exceeds as many calibration scores, which holds for all of them at once but for a share `delta` of
-calibration sets (Bates et al., 2023, arXiv:2104.08279; for martingales Prinster et al., 2026, arXiv:2602.13848).
+A conformal p-value holds on average over calibration sets: given a set that happens to lie too low it is too small, and
+on a long stream this adds up. Here it is replaced by an upper bound of the chance that a normal score exceeds as many
+calibration scores. All bounds hold at once, but for a share `delta` of calibration sets (Bates et al., 2023,
+arXiv:2104.08279; for martingales Prinster et al., 2026, arXiv:2602.13848).
 """
 
 import functools
@@ -16,9 +16,9 @@ from demur.extras import extra
 Array = npt.NDArray[np.float64]
 
 RATIO = 1.01
-"""Ranks are bounded one by one up to 100, and from there on in steps of a hundredth."""
+"""Ranks up to 100 are bounded one by one, larger ranks in steps of a hundredth."""
 NOTHING = 1e-18
-"""Probabilities that are dropped, which makes the bounds wider."""
+"""Smaller probabilities are dropped, which makes the bounds wider."""
 HALVINGS = 14
 
 
@@ -26,10 +26,10 @@ HALVINGS = 14
 def conditional_p_values(n: int, delta: float) -> Array:
     """The p-value of a score that `r - 1` of `n` calibration scores reach, for `r` from 1 to `n + 1`: `(n + 1,)`.
 
-    With `U_k` the chance that a normal score exceeds the k-th largest calibration score, distributed as Beta(k, n+1-k)
-    (or smaller, with ties), the bounds `b_k` are the quantiles of these distributions at one level, chosen so that
+    The chance `U_k` that a normal score exceeds the k-th largest calibration score has the distribution Beta(k, n+1-k)
+    (or is smaller, with ties). The bounds `b_k` are quantiles of these distributions at one level, chosen so that
     `P(U_k <= b_k for all k) = 1 - delta`. Whatever the distribution of scores, the p-values of independent normal
-    scores are then independent given the calibration scores and no smaller than uniform ones.
+    scores are then independent, given the calibration scores, and no smaller than uniform numbers.
 
     Args:
         n: how many calibration scores there are.
@@ -61,10 +61,10 @@ def _ranks(n: int) -> npt.NDArray[np.int64]:
 
 
 def _stays_below(n: int, ranks: npt.NDArray[np.int64], bounds: Array) -> float:
-    """The chance that, for all ranks k, the k-th smallest of n uniform numbers is at most bound k: never too large.
+    """The chance, rounded down, that for all ranks k the k-th smallest of n uniform numbers is at most bound k.
 
-    The number of them below a bound is a Poisson process of rate n that is known to end at n, so its distribution is
-    carried from bound to bound by convolutions; where it falls behind a rank, it is cut off.
+    The number of uniform numbers below a bound is a Poisson process of rate n, given that it ends at n. The
+    distribution is carried from bound to bound by convolutions, and cut off where it falls behind a rank.
     """
     from scipy.signal import fftconvolve
     from scipy.stats import poisson

@@ -1,19 +1,21 @@
-"""What speaks for drift in a stream of scores, and when it is enough: one class a method, in constant memory."""
+"""Evidence for drift in a stream of scores, and when it is enough: one class a method, in constant memory."""
 
 import abc
 import math
 from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from demur.documents import Malformed, as_type
 from demur.extensions import Registry
 
 Array = npt.NDArray[np.float64]
 
 SHARES = (0.05, 0.2, 0.6)
-"""How much of itself a bet stakes: about the share of the scores that have drifted, where it does best."""
+"""The shares of a bet that are staked: a bet does best if about this share of the scores has drifted."""
 LARGEST = 0.5
 """Bets are on p-values of at most this."""
 UNKNOWN = -1
@@ -21,28 +23,28 @@ UNKNOWN = -1
 
 
 class Observed(NamedTuple):
-    """What is known of some scores."""
+    """What is known of scores."""
 
     p: Array
     """`(n,)`, p-values that hold given the calibration scores."""
     place: Array
     """`(n,)`, the share of calibration scores that lie below, a tie counting half."""
     size: int | npt.NDArray[np.int64]
-    """How many calibration scores there are, of each group: `(groups,)`, or a number where there is one group."""
+    """How many calibration scores each group has: `(groups,)`, or a number where there is one group."""
     time: Array | None
     """`(n,)`, in seconds; None where nobody said."""
     group: npt.NDArray[np.int64] | None = None
-    """`(n,)`, the index of the group that each is compared with; None where there is one."""
+    """`(n,)`, the index of the group that each score is compared with; None where there is one group."""
 
     @property
     def when(self) -> Array:
-        """The times, for what was asked for with a length in time: `Monitor.update` has seen to it that there are."""
+        """The times, for methods that need them: `Monitor.update` has checked that they were given."""
         if self.time is None:
             raise AssertionError("a method that needs the time says so in needs_time")
         return self.time
 
     def part(self, begin: int, end: int | None, step: int = 1) -> "Observed":
-        """Some of them, in order."""
+        """What is known of a part of the scores."""
         some = slice(begin, end, step)
         time = None if self.time is None else self.time[some]
         group = None if self.group is None else self.group[some]
@@ -50,26 +52,23 @@ class Observed(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What a monitor was asked for; a method takes what concerns it."""
+    """The settings of a monitor, of which a method takes what it needs."""
 
     alpha: float
     run_length: int
     window: int | float
     """A number of scores or, as a float, of seconds."""
     smallest: float
-    """The smallest p-value that there can be."""
+    """The smallest possible p-value."""
     tolerance: float = 0.0
-    """Share of the scores that may be as large as can be."""
+    """Share of the scores that may be arbitrarily large."""
 
 
 class Bets:
     """Bets that p-values are small: `1 - s + s [p <= t] / t`, for several stakes s and thresholds t.
 
-    Each pays 1 on average for uniform p-values, so at most 1 for the p-values of normal scores, and falls with p. The
-    thresholds double from the smallest p-value that there can be, below which nothing can be told apart.
-
-    Args:
-        smallest: p-value that there can be.
+    Each bet pays 1 on average for uniform p-values, so at most 1 for the p-values of normal scores, and pays less for
+    larger p. The thresholds double from the smallest possible p-value on.
     """
 
     def __init__(self, smallest: float) -> None:
@@ -83,7 +82,7 @@ class Bets:
         return len(self.thresholds)
 
     def log_pays(self, p: Array) -> Array:
-        """The logarithm of what each bet pays: `(bets, n)`."""
+        """The logarithm of what each bet pays for p-values `(n,)`: `(bets, n)`."""
         return np.where(p <= self.thresholds[:, None] * (1 + 1e-12), self._won, self._lost)
 
 
@@ -101,11 +100,11 @@ class Evidence(abc.ABC):
     registry: ClassVar[MutableMapping[str, type["Evidence"]]] = Registry("demur.evidence", "demur.drift.evidence")
     name: ClassVar[str]
     share: ClassVar[float]
-    """Of alpha, what is spent on calibration sets for which the p-values fail."""
+    """The share of alpha that is spent on calibration sets for which the p-values fail."""
     start: ClassVar[float] = 0.0
     """The logarithm of the evidence before the first score."""
     needs_time: bool = False
-    """Whether it must be told when scores came."""
+    """Whether the times of the scores are needed."""
     limit: float
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -116,7 +115,7 @@ class Evidence(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def of(cls, settings: Settings) -> "Evidence":
-        """No evidence yet."""
+        """A new object, without evidence yet."""
 
     @abc.abstractmethod
     def add(self, observed: Observed) -> Array:
@@ -134,10 +133,10 @@ class Evidence(abc.ABC):
 class Martingale(Evidence):
     """Testing by betting: the chance that the evidence is ever enough without drift is at most alpha.
 
-    The wealth of someone who keeps a reserve and, before each score, takes a part of it to start betting with: a
-    mixture over when a drift begins and over what it looks like. Without drift wealth is a supermartingale, so it ever
-    reaches `1 / a` with a chance of at most `a` (Ville, 1939; Vovk et al., 2021, arXiv:2102.10439). Of alpha, one half
-    is for that, the other for calibration sets on which the p-values fail.
+    The evidence is the wealth of a gambler who keeps a reserve and, before each score, starts to bet with a part of the
+    reserve: a mixture over when a drift begins and over what the drift looks like. Without drift wealth is a
+    supermartingale, so it ever reaches `1 / a` with a chance of at most `a` (Ville, 1939; Vovk et al., 2021,
+    arXiv:2102.10439). One half of alpha is for that, one half for calibration sets on which the p-values fail.
 
     Examples:
         >>> Monitor(detector, alpha=0.01, method="martingale").alarms
@@ -145,7 +144,7 @@ class Martingale(Evidence):
 
     Args:
         alpha: the chance of a false alarm.
-        smallest: p-value that there can be.
+        smallest: the smallest possible p-value.
     """
 
     name, share = "martingale", 0.5
@@ -165,7 +164,7 @@ class Martingale(Evidence):
         after = self.count + 1 + np.arange(len(observed.p))
         started = np.log(_reserve(after - 1) - _reserve(after))
         total = np.cumsum(pays, axis=1)
-        # Wealth divided by what one unit would have become: each start adds to it, and nothing takes from it.
+        # Wealth, divided by what one unit would have become, only grows: each start adds to it.
         units = np.concatenate([self.wealth[:, None], started - (total - pays)], axis=1)
         wealth = np.logaddexp.accumulate(units, axis=1)[:, 1:] + total
         self.count += len(observed.p)
@@ -178,23 +177,28 @@ class Martingale(Evidence):
         return {"count": self.count, "wealth": [w if np.isfinite(w) else None for w in self.wealth.tolist()]}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        self.count = int(state["count"])
-        self.wealth = _as_long(np.array([-np.inf if w is None else w for w in state["wealth"]], "float64"), self.bets)
+        kept = as_type(state, _Wealth)
+        self.count, self.wealth = kept.count, _of_bets([-np.inf if w is None else w for w in kept.wealth], self.bets)
+
+
+class _Wealth(msgspec.Struct):
+    count: int
+    wealth: list[float | None]
 
 
 def _reserve(count: Any) -> Any:
-    """What is left of the reserve after so many scores: 1 at first, so late drifts are paid for about `log(count)`."""
+    """What is left of the reserve after so many scores: 1 at first, so that late drifts cost about `log(count)`."""
     return 1 / np.log2(count + 2.0)
 
 
-def _as_long(numbers: Array, bets: Bets) -> Array:
-    if numbers.shape != (len(bets),):
-        raise ValueError(f"there are {len(bets)} bets, and numbers of {len(numbers)}")
-    return numbers
+def _of_bets(numbers: list[float], bets: Bets) -> Array:
+    if len(numbers) != len(bets):
+        raise Malformed(f"expected a number for each of {len(bets)} bets; got {len(numbers)} numbers")
+    return np.array(numbers, "float64")
 
 
 class Cusum(Evidence):
-    """Cumulative sums that start anew whenever they fall below 0: quick, and with false alarms now and then.
+    """Cumulative sums that start anew whenever they fall below 0: quick, with a false alarm now and then.
 
     Without drift it takes at least `run_length` scores on average until the evidence is enough (Lorden, 1971; Shin,
     Ramdas & Rinaldo, 2022, arXiv:2203.03532), but for a share alpha of calibration sets. The sums are of the logarithms
@@ -206,7 +210,7 @@ class Cusum(Evidence):
 
     Args:
         run_length: scores between two false alarms.
-        smallest: p-value that there can be.
+        smallest: the smallest possible p-value.
     """
 
     name, share = "cusum", 1.0
@@ -223,7 +227,7 @@ class Cusum(Evidence):
     def add(self, observed: Observed) -> Array:
         pays = self.bets.log_pays(observed.p)
         total = self.sums[:, None] + np.cumsum(pays, axis=1)
-        # A sum that was 0 before a score starts at that score: subtract the lowest point before it, if below 0.
+        # Where a total falls below 0, the sum starts anew: subtract the lowest total so far.
         lowest = np.minimum.accumulate(np.minimum(total - pays, 0.0), axis=1)
         sums = total - lowest
         if len(observed.p):
@@ -234,16 +238,20 @@ class Cusum(Evidence):
         return {"sums": self.sums.tolist()}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        self.sums = _as_long(np.array(state["sums"], "float64"), self.bets)
+        self.sums = _of_bets(as_type(state, _Sums).sums, self.bets)
+
+
+class _Sums(msgspec.Struct):
+    sums: list[float]
 
 
 class Windows(Evidence):
     """Mann-Whitney's test of one window after the other, with less and less of alpha for each.
 
     The k-th window gets `alpha 6 / (pi k)^2`, so the chance of ever raising a false alarm is at most alpha, as far as
-    the normal approximation of the test holds. Scores are compared with the calibration scores of their own group, and
-    the variance is computed for as many calibration scores as that group has. Equal scores make the sum of places vary
-    less than the variance says. The evidence is what was spent over the p-value of the last whole window.
+    the normal approximation of the test holds. Scores are compared with the calibration scores of their own group. With
+    equal scores, the sum of places varies less than the test assumes. The evidence is `6 / (pi k)^2` divided by the
+    p-value of the last whole window.
 
     Examples:
         >>> Monitor(detector, alpha=0.01, method="window", window=500).alarms
@@ -252,7 +260,7 @@ class Windows(Evidence):
     Args:
         alpha: the chance of a false alarm.
         window: how many scores are in a window, or how many seconds, as a float.
-        tolerance: share of a window that may be as large as can be.
+        tolerance: share of a window that may be arbitrarily large.
     """
 
     name, share, start = "window", 0.5, -math.inf
@@ -290,7 +298,7 @@ class Windows(Evidence):
         return found
 
     def _close(self, size: int | npt.NDArray[np.int64]) -> None:
-        """Test what is in the window, and begin another."""
+        """Test the scores of the window, and begin another window."""
         if self.count:
             self.done += 1
             spent = 6 / (math.pi * self.done) ** 2
@@ -306,22 +314,27 @@ class Windows(Evidence):
         return {"done": self.done, **window, "last": last}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        self.done, self.count, self.places = int(state["done"]), int(state["count"]), float(state["places"])
-        # Older states have only the sum over groups: as if all were of the group of which least is known.
-        counts = state.get("counts", {UNKNOWN: self.count} if self.count else {})
-        self.counts = {int(group): int(count) for group, count in counts.items()}
-        self.begin = state["begin"]
-        self.last = -math.inf if state["last"] is None else float(state["last"])
+        kept = as_type(state, _Window)
+        self.done, self.count, self.places, self.begin = kept.done, kept.count, kept.places, kept.begin
+        self.counts = ({UNKNOWN: kept.count} if kept.count else {}) if kept.counts is None else kept.counts
+        self.last = -math.inf if kept.last is None else kept.last
+
+
+class _Window(msgspec.Struct):
+    done: int
+    count: int
+    places: float
+    begin: float | None
+    last: float | None
+    counts: dict[int, int] | None = None
+    """Older states have only the sum over groups, which then counts for the group of which least is known."""
 
 
 def log_p_of_places(places: float, counts: Any, sizes: Any, tolerance: float = 0.0) -> float:
-    """The logarithm of Mann-Whitney's one-sided p-value of a sum of places, by its normal approximation.
+    """The logarithm of Mann-Whitney's one-sided p-value of a sum of places, by the normal approximation.
 
-    Args:
-        places: the sum.
-        counts: `(groups,)`, how many scores of each group were added up.
-        sizes: `(groups,)`, how many calibration scores each group is compared with.
-        tolerance: share of the scores whose place may be 1, whatever the rest is.
+    The sum is of `counts` scores of each group, which has `sizes` calibration scores. A share `tolerance` of the scores
+    may have the place 1.
     """
     from scipy.special import log_ndtr
 

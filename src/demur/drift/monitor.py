@@ -1,60 +1,45 @@
-"""An alarm over a stream of scores that never ends."""
+"""A monitor: watches an endless stream of scores, and raises an alarm."""
 
 import datetime
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import msgspec
 import numpy as np
 
 from demur import checks
-from demur._version import __version__
 from demur.atomic import write_text
 from demur.calibration.dependence import Autocorrelation, Dependence
 from demur.calibration.thresholds import Calibration
 from demur.calibration.wording import count, number, percent
 from demur.checks import check_whole, is_number, seconds_of
+from demur.documents import Malformed, Parts, reading
 from demur.drift.evidence import Array, Evidence, Observed, Settings
 from demur.drift.reference import Reference, calibration_of, fingerprint, scores_of
+from demur.drift.state import KEPT, Alarm, Asked, State, read
 from demur.errors import CorruptMonitor, DependentRows, InvalidSetting, WrongDetector, WrongType
 from demur.guards.base import Guard
 from demur.summary import Readable, Summary
 
 Method = Literal["martingale", "cusum", "window"]
-FORMAT = 1
 CHUNK = 16_384
-"""Scores that are looked at together: bounds the memory that a large batch takes."""
+"""Scores that are looked at together, which bounds the memory."""
 KEPT_ALARMS = 100
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """That it was enough.
-
-    Attributes:
-        at: how many scores had been looked at, with the score that raised the alarm.
-        time: when that was, in seconds; None where nobody said.
-        log_evidence: the natural logarithm of the evidence.
-    """
-
-    at: int
-    time: float | None
-    log_evidence: float
 
 
 @checks.explained_methods
 class Monitor(Readable):
-    """Watches a stream of scores for drift that raises them, for ever and in constant memory.
+    """Watches an endless stream of scores, in constant memory, for drift that raises them.
 
     Drift that harms the classifier raises scores. With the default method the chance of ever raising a false alarm is
-    at most `alpha`, however long the stream runs and whenever one looks: over independent rows like those that
+    at most `alpha`, however long the stream runs and whenever one looks: for independent rows like the rows that
     `infer_threshold` was given, and over the draw of these.
 
-    Rows of a stream often depend on those before: frames of one film, requests that are sent again, sessions. False
-    alarms are then more frequent, with any method; where the monitor notices, it warns. `every=` is the remedy: rows
+    Rows of a stream often depend on the rows before: frames of one film, requests that are sent again, sessions. False
+    alarms are then more frequent, with any method; the monitor warns where it notices. The remedy is `every=`: rows
     far enough apart hardly depend.
 
     Examples:
@@ -64,31 +49,31 @@ class Monitor(Readable):
         >>> monitor.save("monitor.json")
 
     Args:
-        detector: calibrated by `infer_threshold`, or its `calibration`, for scores that come from elsewhere.
+        detector: a calibrated detector, or the `calibration` of one, for scores that come from elsewhere.
         alpha: the chance of a false alarm. With "cusum", the share of calibration sets for which `run_length` may not
             hold.
         method: "martingale": testing by betting (Vovk et al., 2021) on p-values that hold given the calibration scores
             (Bates et al., 2023; Prinster et al., 2026). "cusum": cumulative sums of the same bets; quicker after a long
             quiet time, with a false alarm every `run_length` scores or more on average. "window": a Mann-Whitney test
             of each window, with less and less of `alpha`.
-        tolerance: share of the inputs that may be arbitrarily bad without an alarm. 0 asks whether anything is worse
-            than it was; with 0.05 more than 5 % of the stream must be.
+        tolerance: share of the inputs that may be arbitrarily bad without an alarm. 0 asks whether any input is worse
+            than before; with 0.05 more than 5 % of the stream must be.
         run_length: of "cusum": scores between two false alarms, on average, at least.
         window: of "window": how many scores, or how long ("1h", a `timedelta`) a window is.
         cooldown: how many scores, or how long, to wait after an alarm before evidence is gathered anew. None: the alarm
             stays until `reset()`.
-        every: 10 to look at every tenth score alone, where scores depend on those before. The others count in
+        every: 10 to look at every tenth score alone, where scores depend on the scores before. The others count in
             `passed`; a window, cooldown or run length counts only scores that are looked at.
-        on_alarm: called with each `Alarm`, or a list of such functions. They are not saved.
+        on_alarm: a function that is called with each `Alarm`, or a list of functions. They are not saved.
 
     Attributes:
         count: scores that were looked at.
         passed: scores that `every` passed over.
-        invalid: rows that could not be judged, which count for nothing else.
+        invalid: rows that could not be judged; they count nowhere else.
         alarms: the last 100 alarms.
-        alarm_count: how many there were.
-        is_dependent: whether scores were found to depend on those before, since the last `reset()`.
-        warns: whether that is a `demur.errors.DependentRows` warning, too; True unless it is set to False.
+        alarm_count: how many alarms there were.
+        is_dependent: whether scores were found to depend on the scores before, since the last `reset()`.
+        warns: whether to warn (`demur.errors.DependentRows`) then; True unless it is set to False.
 
     Raises:
         NotCalibrated: `infer_threshold` was not called.
@@ -135,7 +120,7 @@ class Monitor(Readable):
         self.log_evidence = self._evidence.start
         self._now: float | None = None
         self._resting: float | None = None
-        """Until how many scores, or which time, evidence is not gathered; None for not at rest."""
+        """Evidence is gathered again from this number of scores, or this time, on; None while it is gathered."""
         self._is_alarmed = False
 
     def _fresh(self) -> Evidence:
@@ -147,25 +132,22 @@ class Monitor(Readable):
     def update(
         self, X: Any = None, *, scores: Any = None, predicted: Any = None, time: Any = None, batch_size: int = 256
     ) -> Self:
-        """Look at what came next: rows, or scores of them, one or many.
+        """Look at the next rows or scores, one or many; returns the monitor.
 
         Args:
-            X: `(n, *input_shape)`, rows, or a Dask collection of them, which is looked at in its order.
+            X: `(n, *input_shape)`, rows, or a Dask collection of rows, in their order.
             scores: `(n,)` or a number, in nats, in place of rows.
             predicted: `(n,)`, the classes that the classifier predicted, with scores of a detector whose predicted
                 classes have thresholds of their own.
-            time: when: seconds, a `datetime`, or one for each row. It may not go backwards.
+            time: when they came: seconds, a `datetime`, or one of these for each row. It may not go backwards.
             batch_size: rows a forward pass.
-
-        Returns:
-            The monitor.
 
         Raises:
             InvalidSetting: time goes backwards, or is needed and not given; nothing is looked at then.
             EmptyInput, NonFinite, ShapeMismatch, WrongType: see `demur.errors`.
 
         Warns:
-            DependentRows: scores depend on those before, so that what is promised does not hold; once.
+            DependentRows: scores depend on the scores before, so the promise does not hold; once.
         """
         by_class = self._reference.calibration.by_class
         source = self._reference.calibration if self.detector is None else self.detector
@@ -186,7 +168,7 @@ class Monitor(Readable):
         return self
 
     def _take(self, observed: Observed) -> None:
-        """Look at some scores, up to the next alarm or the end of a rest, and on from there."""
+        """Look at scores: to the next alarm or the end of a rest, and on from there."""
         while len(observed.p):
             rest = self._rest(observed)
             if rest:
@@ -194,7 +176,7 @@ class Monitor(Readable):
                 observed = observed.part(rest, None)
                 continue
             if self._resting is not None:
-                self._begin_anew()
+                self.reset()
             before = self._evidence.state()
             found = self._evidence.add(observed)
             enough = np.flatnonzero(found >= self._evidence.limit) if not self._is_alarmed else np.empty(0, "int64")
@@ -205,7 +187,7 @@ class Monitor(Readable):
                 self.log_evidence = float(found[-1])
                 return
             upto = int(enough[0]) + 1
-            if upto < len(found):  # what comes after the alarm is not looked at yet
+            if upto < len(found):  # the scores after the alarm are not looked at yet
                 self._evidence = self._fresh()
                 self._evidence.resume(before)
                 self._evidence.add(observed.part(0, upto))
@@ -215,7 +197,7 @@ class Monitor(Readable):
             observed = observed.part(upto, None)
 
     def _rest(self, observed: Observed) -> int:
-        """How many of the scores fall into a rest."""
+        """How many of the scores fall into a rest, during which no evidence is gathered."""
         if self._resting is None:
             return 0
         if isinstance(self.cooldown, int):
@@ -223,10 +205,9 @@ class Monitor(Readable):
         return int(np.searchsorted(observed.when, self._resting, side="left"))
 
     def _raise_alarm(self, last: Observed) -> None:
-        """The evidence is enough with the last score."""
         alarm = Alarm(self.count, None if last.time is None else float(last.time[0]), self.log_evidence)
         self._is_alarmed = True
-        self._autocorrelation.skip()  # the rows of before a drift and after it are not alike by dependence
+        self._autocorrelation.skip()  # rows before and after a drift differ by more than dependence
         self.alarms = [*self.alarms, alarm][-KEPT_ALARMS:]
         self.alarm_count += 1
         if isinstance(self.cooldown, int):
@@ -236,18 +217,16 @@ class Monitor(Readable):
         for function in self.on_alarm:
             function(alarm)
 
-    def _begin_anew(self) -> None:
+    def reset(self) -> Self:
+        """End the alarm, and gather evidence anew. `alpha` is then spent once more."""
         self._evidence = self._fresh()
         self.log_evidence = self._evidence.start
         self._resting, self._is_alarmed = None, False
         self._autocorrelation, self.is_dependent = Autocorrelation(), False
-
-    def reset(self) -> Self:
-        """End the alarm, and gather evidence anew. `alpha` is then spent once more."""
-        self._begin_anew()
         return self
 
     def _times(self, time: Any, n: int) -> Array | None:
+        """Moments in seconds, `(n,)`, checked; None where nobody said."""
         if time is None:
             if self._evidence.needs_time or isinstance(self.cooldown, float):
                 raise InvalidSetting("a window or cooldown of a length in time needs to know when: update(..., time=)")
@@ -269,7 +248,7 @@ class Monitor(Readable):
 
     @property
     def alarm(self) -> bool:
-        """Whether there is an alarm now: until the cooldown is over, or `reset()`."""
+        """Whether there is an alarm now, until the cooldown is over or `reset()`."""
         if not self._is_alarmed or self._resting is None:
             return self._is_alarmed
         now = self.count if isinstance(self.cooldown, int) else self._now
@@ -277,7 +256,7 @@ class Monitor(Readable):
 
     @property
     def evidence(self) -> float:
-        """How much speaks for drift; enough is `limit`. "martingale": what 1 has become by betting on drift."""
+        """How much speaks for drift; enough is `limit`. Of "martingale", what 1 has become by betting on drift."""
         return math.exp(min(self.log_evidence, 700.0))
 
     @property
@@ -287,12 +266,12 @@ class Monitor(Readable):
 
     @property
     def dependence(self) -> Dependence | None:
-        """How much scores depend on those before, as far as is known; None before the first 512 scores."""
+        """How much scores depend on the scores before; None before the first 512 scores."""
         return self._autocorrelation.dependence
 
     @property
     def dependence_said(self) -> str:
-        """What to know and to do where `is_dependent`."""
+        """What it means that `is_dependent`, and what to do."""
         if self.dependence is None:
             return "nothing is known of how scores depend on those before"
         every = max(2, self.dependence.every) * self.every
@@ -302,7 +281,7 @@ class Monitor(Readable):
         )
 
     def summary(self) -> Summary:
-        """What was looked at and what was found, in some lines: a string, which a notebook shows as HTML."""
+        """What was looked at and found, in some lines: a string, which a notebook shows as HTML."""
         passed = f"; {self.passed:,} passed over by every={self.every}" if self.every > 1 else ""
         invalid = f"; {count(self.invalid, 'row')} could not be judged" if self.invalid else ""
         promise = (
@@ -333,33 +312,15 @@ class Monitor(Readable):
     # Keeping ------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """All of it, for JSON."""
-        return {
-            "format": FORMAT,
-            "version": __version__,
-            "calibration": self._fingerprint,
-            "settings": {
-                "alpha": self.alpha,
-                "method": self.method,
-                "tolerance": self.tolerance,
-                "run_length": self.run_length,
-                "window": self.window,
-                "cooldown": self.cooldown,
-                "every": self.every,
-            },
-            "count": self.count,
-            "passed": self.passed,
-            "invalid": self.invalid,
-            "alarms": [asdict(alarm) for alarm in self.alarms],
-            "alarm_count": self.alarm_count,
-            "is_alarmed": self._is_alarmed,
-            "resting": self._resting,
-            "now": self._now,
-            "log_evidence": self.log_evidence if math.isfinite(self.log_evidence) else None,
-            "evidence": self._evidence.state(),
-            "autocorrelation": self._autocorrelation.state(),
-            "is_dependent": self.is_dependent,
-        }
+        """All that the monitor knows, for JSON."""
+        state = State(
+            **{name: getattr(self, attribute) for name, attribute in KEPT.items()},
+            settings=Asked(*(getattr(self, name) for name in Asked.__struct_fields__)),
+            log_evidence=self.log_evidence if math.isfinite(self.log_evidence) else None,
+            evidence=self._evidence.state(),
+            autocorrelation=self._autocorrelation.state(),
+        )
+        return msgspec.to_builtins(state)  # type: ignore[no-any-return]
 
     def save(self, path: str | Path) -> None:
         """Write the state as JSON, whole or not at all.
@@ -380,47 +341,33 @@ class Monitor(Readable):
 
         Raises:
             FileNotFoundError: there is no such file.
-            CorruptMonitor: it is no state of a monitor, or one of a newer demur.
-            WrongDetector: it watched a detector with other calibration scores.
+            CorruptMonitor: the file is not the state of a monitor, or a newer demur wrote it.
+            WrongDetector: the monitor watched a detector with other calibration scores.
         """
         calibration_of(detector)  # what is wrong with the detector is not the file's fault
         file = Path(path)
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-            if document["format"] != FORMAT:
-                raise CorruptMonitor(
-                    f"{file} is of format {document['format']}, and this demur ({__version__}) reads {FORMAT}: it was "
-                    f"written by demur {document.get('version')}"
-                )
-            monitor = cls(detector, on_alarm=on_alarm, **document["settings"])
-            if document["calibration"] != monitor._fingerprint:
+        with reading(f"{file} is not the state of a monitor", CorruptMonitor):
+            state = read(file)
+            try:
+                monitor = cls(detector, on_alarm=on_alarm, **msgspec.structs.asdict(state.settings))
+            except (InvalidSetting, WrongType) as error:
+                raise Malformed(str(error)) from error
+            if state.calibration != monitor._fingerprint:
                 raise WrongDetector(
                     f"{file} is the state of a monitor of another detector, or of the same one calibrated on other "
                     "rows: its evidence means nothing here. Begin with a new monitor, and another file"
                 )
-            monitor._resume(document)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, CorruptMonitor | WrongDetector):
-                raise
-            raise CorruptMonitor(f"{file} is not the state of a monitor: {type(error).__name__}: {error}") from error
+            for name, attribute in KEPT.items():
+                setattr(monitor, attribute, getattr(state, name))
+            monitor.log_evidence = -math.inf if state.log_evidence is None else state.log_evidence
+            if state.autocorrelation is not None:
+                monitor._autocorrelation.resume(state.autocorrelation)
+            monitor._evidence.resume(Parts(state.evidence))
         return monitor
-
-    def _resume(self, document: dict[str, Any]) -> None:
-        self.count, self.invalid = int(document["count"]), int(document["invalid"])
-        self.passed, self.is_dependent = int(document.get("passed", 0)), bool(document.get("is_dependent", False))
-        if "autocorrelation" in document:  # states of earlier versions lack it
-            self._autocorrelation.resume(document["autocorrelation"])
-        self.alarms = [Alarm(**alarm) for alarm in document["alarms"]]
-        self.alarm_count = int(document["alarm_count"])
-        self._is_alarmed = bool(document["is_alarmed"])
-        self._resting, self._now = document["resting"], document["now"]
-        logarithm = document["log_evidence"]
-        self.log_evidence = -math.inf if logarithm is None else float(logarithm)
-        self._evidence.resume(document["evidence"])
 
 
 def _length(length: Any, name: str) -> int | float:
-    """A whole number of scores as it is, anything else as seconds: a float."""
+    """A whole number of scores as an int, or a length of time as a float of seconds."""
     if isinstance(length, int) and not isinstance(length, bool):
         check_whole(name, length, 1)
         return length

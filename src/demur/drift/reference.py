@@ -1,4 +1,4 @@
-"""The calibration scores that a stream or a batch is compared with."""
+"""Scores that come, and the calibration scores that they are compared with."""
 
 import hashlib
 from typing import Any, NamedTuple
@@ -18,23 +18,18 @@ from demur.rows.sources import is_collection
 
 
 class Given(NamedTuple):
-    """Scores, as they came."""
+    """Scores that came."""
 
     scores: Array
-    """`(n,)`, those that can be judged."""
+    """`(n,)`, the finite scores."""
     predicted: npt.NDArray[np.int64] | None
-    """Their classes, `(n,)`."""
+    """`(n,)`, the predicted classes of the rows with finite scores."""
     valid: npt.NDArray[np.bool_]
-    """Which of all that came these are."""
+    """Which of all scores that came are finite."""
 
 
 def calibration_of(detector: Guard | Calibration) -> Calibration:
-    """The calibration of a detector; a calibration that is given in its place is returned as it is.
-
-    Raises:
-        NotCalibrated: `infer_threshold` was not called.
-        WrongType: it is neither a detector nor a calibration.
-    """
+    """The calibration of a detector, or the calibration that is given in place of the detector."""
     if isinstance(detector, Calibration):
         return detector
     if not isinstance(detector, Guard):
@@ -46,8 +41,7 @@ def calibration_of(detector: Guard | Calibration) -> Calibration:
             f"{type(detector).__name__} has no calibration scores to compare with: call "
             "infer_threshold(X_held_out, fpr=0.05) first, on rows that fit has not seen"
         )
-    calibration: Calibration = detector.calibration
-    return calibration
+    return detector.calibration
 
 
 def scores_of(
@@ -59,20 +53,12 @@ def scores_of(
     by_class: bool = False,
     batch_size: int = 256,
 ) -> Given:
-    """Scores of rows, or those that are given, without those that are not finite.
-
-    Args:
-        detector: a detector, or its calibration.
-        X: rows; the rows of a Dask collection are scored where they are.
-        scores: `(n,)`, in their place.
-        predicted: `(n,)`, the classes of given scores, as the detector calls them; of a calibration, their indices.
-        by_class: whether classes are needed.
-        batch_size: rows a forward pass.
+    """The finite scores of rows `X`, or of `scores` in place of rows, with classes if they are needed (`by_class`).
 
     Raises:
-        InvalidSetting: both are given or neither, or there are no classes where they are needed.
-        EmptyInput: there is none.
-        NonFinite: a score is not finite, and the detector does not flag what cannot be judged.
+        InvalidSetting: rows and scores are given, or neither; or classes are needed and missing.
+        EmptyInput: there are no scores.
+        NonFinite: a score is not finite, and the detector does not flag rows that cannot be judged.
         WrongType, ShapeMismatch: see `demur.errors`.
     """
     if (X is None) == (scores is None):
@@ -106,7 +92,7 @@ def scores_of(
 
 
 def flags_invalid(detector: Guard | Calibration) -> bool:
-    """Whether rows that cannot be judged are flagged; a calibration does not say so."""
+    """Whether rows that cannot be judged are flagged; False for a calibration."""
     return isinstance(detector, Guard) and detector.on_invalid == "flag"
 
 
@@ -121,19 +107,19 @@ def _classes(detector: Guard | Calibration, predicted: Any, n: int) -> npt.NDArr
 
 
 class Reference:
-    """What scores are compared with.
+    """The calibration scores that scores are compared with.
 
     Args:
         calibration: of a detector.
-        delta: the share of calibration sets that p-values may fail on.
-        tolerance: share of the inputs that may be as bad as can be without that counting as drift.
+        delta: the share of calibration sets on which p-values may fail.
+        tolerance: share of the inputs that may be arbitrarily bad without that counting as drift.
     """
 
     def __init__(self, calibration: Calibration, delta: float, tolerance: float = 0.0) -> None:
         self.calibration = calibration
         groups = len(calibration.ordinary)
         self.sizes = np.array([distribution.n for distribution in calibration.ordinary.values()])
-        # Of a share `tolerance` nothing is known, so a p-value may be smaller by as much.
+        # A share `tolerance` of the scores may be anything, so a p-value may be too small by as much.
         self.tables = {
             group: np.minimum(conditional_p_values(distribution.n, delta / groups) + tolerance, 1.0)
             for group, distribution in calibration.ordinary.items()
@@ -141,18 +127,14 @@ class Reference:
 
     @property
     def smallest(self) -> float:
-        """The smallest p-value that there can be."""
+        """The smallest possible p-value."""
         return float(min(table[0] for table in self.tables.values()))
 
     def observed(self, given: Given, time: Array | None = None) -> Observed:
-        """What is known of scores.
-
-        Raises:
-            InvalidSetting: a class is predicted that has no calibration scores.
-        """
+        """What is known of scores; InvalidSetting if a predicted class has no calibration scores."""
         if given.predicted is not None:
             check_known(self.calibration, given.predicted)
-        p, place = np.empty(len(given.scores)), np.empty(len(given.scores))
+        p, place = np.empty((2, len(given.scores)))
         group_of = np.zeros(len(given.scores), "int64")
         for index, (group, distribution) in enumerate(self.calibration.ordinary.items()):
             chosen = np.ones(len(given.scores), bool) if group is None else given.predicted == group
@@ -165,14 +147,14 @@ class Reference:
 
 
 def check_known(calibration: Calibration, predicted: npt.NDArray[np.int64]) -> None:
-    """Raise InvalidSetting if a class is predicted that has no calibration scores."""
+    """Raise InvalidSetting if a predicted class has no calibration scores."""
     unknown = predicted[~np.isin(predicted, np.array(list(calibration.ordinary), "int64"))]
     if len(unknown):
         raise InvalidSetting(f"the calibration has scores of classes {list(calibration.ordinary)}; got {unknown[0]}")
 
 
 def fingerprint(calibration: Calibration) -> str:
-    """A SHA-256 of the calibration scores: what tells a detector's stream from another's."""
+    """A SHA-256 of the calibration scores, which tells detectors apart."""
     digest = hashlib.sha256()
     for name, array in sorted(calibration.as_arrays().items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

@@ -6,15 +6,16 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from demur.atomic import write_text
 from demur.calibration.metrics import Estimate, Lead, ScoreEvaluation
 from demur.calibration.wording import AT_SEVERITY, count, percent
+from demur.documents import Malformed, as_type, format_of, from_text, reading
 from demur.errors import CorruptEvaluation
 from demur.extras import extra
 from demur.summary import Readable, Summary
@@ -306,17 +307,15 @@ class Evaluation(Readable):
             CorruptEvaluation: the text is no evaluation, or has a newer format.
         """
         is_text = isinstance(source, str) and source.lstrip().startswith("{")
-        try:
-            document = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
-            if document.pop("format") > FORMAT:
+        what = "the text" if is_text else str(source)
+        with reading(f"{what} is no evaluation that demur wrote", CorruptEvaluation):
+            document = from_text(str(source) if is_text else Path(source).read_bytes())
+            if format_of(document) > FORMAT:
                 raise CorruptEvaluation("the evaluation was written by a newer demur: upgrade to read it")
-            found: Self = _made(cls, document)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, CorruptEvaluation):
-                raise
-            what = "the text" if is_text else str(source)
-            raise CorruptEvaluation(f"{what} is no evaluation that demur wrote: {error!r}") from error
-        return found
+            unknown = document.keys() - {"format", *(item.name for item in dataclasses.fields(cls))}
+            if unknown:
+                raise Malformed(f"nothing is known of {', '.join(sorted(unknown))}")
+            return cast("Self", as_type(document, cls, _image))
 
     def to_frame(self) -> Any:
         """Return one row a threat as a pandas DataFrame; shares from 0 to 1, scores in nats.
@@ -367,22 +366,12 @@ def _plain(value: Any) -> Any:
     return float(f"{min(value, 3e38):.6g}") if isinstance(value, float) else value
 
 
-def _made(kind: Any, value: Any) -> Any:
-    """A value of a type, from what `_plain` made of it."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        value = None if value is None else _made(inner[0], value)
-    elif origin is list:
-        value = [_made(inner[0], part) for part in value]
-    elif origin is dict:
-        value = {key: _made(inner[1], part) for key, part in value.items()}
-    elif origin is np.ndarray:
-        value = np.frombuffer(base64.b64decode(value["float16"]), "<f2").reshape(value["shape"]).astype("float32")
-    elif dataclasses.is_dataclass(kind):
-        types: Any = get_type_hints(kind)
-        value = kind(**{name: _made(types[name], part) for name, part in value.items()})  # type: ignore[operator]
-    elif kind is ScoreEvaluation:
-        value = {name: Estimate(*figure) for name, figure in value.items()}
-    elif kind in (Estimate, Lead):
-        value = kind(*value)
-    return value
+def _image(_: Any, value: Any) -> npt.NDArray[np.float32]:
+    """The array that `_plain` made text of."""
+    found = as_type(value, _Image)
+    return np.frombuffer(found.float16, "<f2").reshape(found.shape).astype("float32")
+
+
+class _Image(msgspec.Struct):
+    shape: list[int]
+    float16: bytes

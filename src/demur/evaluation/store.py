@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -11,6 +10,7 @@ import numpy as np
 
 from demur.atomic import whole
 from demur.detectors.base import Detector
+from demur.documents import Malformed, arrays_in, as_type, from_text
 from demur.errors import CorruptEvaluation
 from demur.evaluation.result import Knowledge
 from demur.evaluation.target import Array
@@ -54,11 +54,10 @@ class AttackedRows(NamedTuple):
     def read(cls, file: Path) -> "AttackedRows | None":
         """Read rows; None if there is no such file, or it is not whole."""
         try:
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-                found = dict(arrays)
-            origin = json.loads(str(found.pop("origin")))
-            return cls(**found, origin=origin)
-        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
+            found = arrays_in(file)
+            origin = as_type(from_text(str(found["origin"])), dict[str, str])
+            return cls(found["x"], found["rows"], found["y"], found["fooled"], origin, found.get("late"))
+        except Malformed:
             return None
 
     def check(self, origin: Mapping[str, str], file: Path | str, y: Array | None = None) -> None:

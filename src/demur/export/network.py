@@ -5,13 +5,12 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import numpy.typing as npt
 from keras import ops
 
 from demur import backends
@@ -20,16 +19,17 @@ from demur.backends.divergence import Tensor, basic_operations, log_softmax, sha
 from demur.classifiers.base import in_log_space
 from demur.classifiers.files.keras_file import reason
 from demur.errors import MissingExtra, NotExportable
-from demur.export.operations import check_layers, check_operations
-from demur.export.precise import in_float32
-from demur.export.rewriting import rewritten
+from demur.export.graph import rename, rewritten
 from demur.extras import extra
 from demur.guards.description import OPINION, RECONSTRUCTION, REFERENCE, THRESHOLD
-from demur.network.graph import DetectorGraph
 from demur.network.live import LiveGuard
+from demur.private import layers_within
 from demur.rows.layout import Field, Layout, flat, mapped
 
 SCORE, CLASSIFIED = "score", "classified"
+FULL = "float32"
+LOOKUPS = ("Hashing", "HashedCrossing", "StringLookup", "IntegerLookup", "TextVectorization")
+"""Layers of Keras that TensorFlow computes outside the graph, whatever the backend is."""
 WITHOUT_THE_CLASSIFIER = (
     "If the classifier is what cannot be written, pass a function of rows that asks it as model=: the file then takes "
     "the classifier's answer as the input 'reference'"
@@ -42,118 +42,89 @@ class NetworkModel(NamedTuple):
     model: Any
     """`onnx.ModelProto`."""
     inputs: dict[str, Field]
-    """The arrays that it takes, by name: those of the rows, and REFERENCE of a classifier outside the graph."""
+    """The input arrays by name: the arrays of the rows, and REFERENCE for a classifier outside the graph."""
     outputs: dict[str, str]
-    """What it returns (SCORE, REFERENCE, ...), and what the tensor is called in the graph."""
+    """The tensors of the graph that are returned, by role: SCORE, REFERENCE, ..."""
 
 
 class GuardGraph(keras.Model):  # type: ignore[misc]
     """A detector's graph with what a guard returns beside scores.
 
-    `x -> [score, reference, opinion, the classifier's own probabilities, reconstruction]`. The probabilities are left
-    out where the reference is them, at a temperature of 1; the reconstruction where there is none of the rows' shape.
+    `x -> [score, reference, opinion, the classifier's own probabilities, reconstruction]`. The classifier's own
+    probabilities are left out at a temperature of 1, where they are the reference. With a classifier outside the graph,
+    the answer of the classifier is an input: `{name: rows, "reference": answer} -> ...`.
 
     Args:
-        graph: of the detector.
-        temperature: of the detector.
-        reconstructs: whether the reconstruction is wanted.
+        detector: the detector.
+        reconstructs: whether the reconstruction is returned.
     """
 
-    def __init__(self, graph: DetectorGraph, temperature: float, reconstructs: bool) -> None:
+    def __init__(self, detector: LiveGuard, reconstructs: bool) -> None:
         super().__init__(dtype="float32", autocast=False, name="guard")
         # Not `graph`: PyTorch's tracer takes that for its own.
-        self.detector, self.temperature, self.reconstructs = graph, temperature, reconstructs
-        self.__dict__["captured"] = {}
+        self.detector, self.temperature, self.reconstructs = detector.graph, detector.temperature, reconstructs
+        classifier = detector.classifier
+        self.is_answered, self.is_logits = not classifier.in_graph, not classifier.in_graph and classifier.is_logits
+        self.__dict__.update(captured={}, layout=detector.companion_layout)  # which Keras should not track
 
     def call(self, x: Any) -> list[Tensor]:
         """Judge a batch."""
-        outputs = self.judged(x, self.detector.views.reference(x))
-        self.captured.update(backends.current().constants())
-        return outputs
-
-    def judged(self, x: Any, reference: list[Tensor]) -> list[Tensor]:
-        """Judge a batch whose reference, log-probabilities of each view, is known."""
-        # The procedure looks at a reconstruction that is returned by itself.
+        if self.is_answered:
+            rows = iter([x[name] for name in row_inputs(self.layout)])
+            reference = [sharpen(in_log_space(x[REFERENCE], self.is_logits), self.temperature)]
+            x = mapped(lambda _: next(rows), self.layout)
+        else:
+            reference = self.detector.views.reference(x)
+        # The procedure checks the numbers of a reconstruction that is returned.
         judge = self.detector.compared if self.reconstructs else self.detector.explained
-        (score, y, y_opinion), reconstruction = judge(x, reference)
-        outputs = [score, y, y_opinion]
+        outputs, reconstruction = judge(x, reference)
         if self.temperature != 1.0:
-            # What sharpening has done is undone on the logarithms, where nothing has underflowed.
-            outputs.append(ops.exp(log_softmax(reference[0] * self.temperature)))
+            # Sharpening is undone on the logarithms, where nothing has underflowed.
+            outputs = [*outputs, ops.exp(log_softmax(reference[0] * self.temperature))]
+        self.captured.update(backends.current().constants())
         return [*outputs, *([reconstruction] if self.reconstructs else [])]
 
 
-class AnsweredGuardGraph(GuardGraph):
-    """The same of a classifier outside the graph, whose answer is an input: `{name: rows, "reference": answer}`.
-
-    Args:
-        graph: of the detector.
-        temperature: of the detector.
-        reconstructs: whether the reconstruction is wanted.
-        layout: of the companion's rows.
-        is_logits: whether the answer holds logits, not probabilities.
-    """
-
-    def __init__(
-        self, graph: DetectorGraph, temperature: float, reconstructs: bool, layout: Layout, is_logits: bool
-    ) -> None:
-        super().__init__(graph, temperature, reconstructs)
-        self.__dict__["layout"], self.is_logits = layout, is_logits
-
-    def call(self, x: Any) -> list[Tensor]:
-        """Judge a batch."""
-        rows = iter([x[name] for name in row_inputs(self.layout)])
-        log_p = in_log_space(x[REFERENCE], self.is_logits)
-        outputs = self.judged(mapped(lambda _: next(rows), self.layout), [sharpen(log_p, self.temperature)])
-        self.captured.update(backends.current().constants())
-        return outputs
-
-
 def network_of(detector: LiveGuard, opset: int) -> NetworkModel:
-    """Convert a detector's graph; a classifier outside the graph becomes an input, REFERENCE.
+    """Convert a detector's graph; the answer of a classifier outside the graph becomes an input, REFERENCE.
 
     Raises:
-        NotExportable: an operation of it has no counterpart in ONNX.
+        NotExportable: an operation has no counterpart in ONNX.
         MissingExtra: a package that converts is not installed.
     """
     classifier, layout = detector.classifier, detector.companion_layout
     inputs = row_inputs(layout)
+    for name in (THRESHOLD, REFERENCE):
+        if name in inputs:
+            raise NotExportable(f"one of the inputs is called {name!r}, which is what a tensor of the guard is called")
     reconstructs = _reconstructs(detector, layout)
-    settings = detector.graph, detector.temperature, reconstructs
     taken: Layout = layout
-    if classifier.in_graph:
-        exported = GuardGraph(*settings)
-    else:
-        exported = AnsweredGuardGraph(*settings, layout, classifier.is_logits)
+    if not classifier.in_graph:
         taken = inputs = {**inputs, REFERENCE: Field((classifier.classes,), "float32")}
-    _check_names(inputs, row_inputs(layout))
     roles = [SCORE, REFERENCE, OPINION]
     roles += [CLASSIFIED] * (detector.temperature != 1.0) + [RECONSTRUCTION] * reconstructs
     layers = layers_of(detector)
     check_layers(layers)
+    exported = GuardGraph(detector, reconstructs)
     with tempfile.TemporaryDirectory() as folder, in_float32(layers):
         path = Path(folder) / "network.onnx"
         with _constant(layers):
             _convert(exported, taken, tuple(inputs), path, opset)
-        model = _onnx().load(str(path))
-    _fixed(model, exported.captured)
+        with extra("onnx", "export"):
+            import onnx
+        model = onnx.load(str(path))
+    for entry in [entry for entry in model.graph.input if entry.name in exported.captured]:
+        model.graph.input.remove(entry)  # a constant, which became an input
+        constant = np.asarray(exported.captured[entry.name])
+        model.graph.initializer.append(onnx.numpy_helper.from_array(constant, entry.name))
     rewritten(model)
     check_operations(model)
     return _named(model, taken, inputs, roles)
 
 
 def layers_of(detector: LiveGuard) -> list[Any]:
-    """The Keras layers that a detector's graph consists of, its readers of models among them."""
+    """The Keras layers of a detector's graph, with the layers that read models of other libraries."""
     return [*detector.graph.parts, *(part for part in vars(detector).values() if isinstance(part, keras.layers.Layer))]
-
-
-def _fixed(model: Any, constants: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Give inputs that are constants their values."""
-    from onnx import numpy_helper
-
-    for entry in [entry for entry in model.graph.input if entry.name in constants]:
-        model.graph.input.remove(entry)
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(constants[entry.name]), entry.name))
 
 
 def _convert(exported: GuardGraph, layout: Layout, names: tuple[str, ...], path: Path, opset: int) -> None:
@@ -165,7 +136,8 @@ def _convert(exported: GuardGraph, layout: Layout, names: tuple[str, ...], path:
                 keras.InputSpec(shape=(None, *field.shape), dtype=field.dtype, name=name)
                 for field, name in zip(flat(layout), names, strict=True)
             ]
-            signature = [_like(layout, names, specs)]
+            flat_specs = iter(specs)
+            signature = [mapped(lambda _: next(flat_specs), layout)]
             exported.export(str(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
         except ImportError as error:
             raise MissingExtra(backend.converter, "export") from error
@@ -178,7 +150,7 @@ def _convert(exported: GuardGraph, layout: Layout, names: tuple[str, ...], path:
 
 @contextlib.contextmanager
 def _constant(layers: list[Any]) -> Iterator[None]:
-    """Have PyTorch take weights for constants, as its tracer only does of those that need no gradient."""
+    """Have PyTorch's tracer take weights for constants: it does so only with weights that need no gradient."""
     held = [getattr(layer, name, None) for layer in layers for name in ("model", "module")]
     modules = [module for module in [*layers, *held] if hasattr(module, "parameters")]
     weights = [weight for module in modules for weight in module.parameters()]
@@ -193,7 +165,7 @@ def _constant(layers: list[Any]) -> Iterator[None]:
 
 
 def _named(model: Any, layout: Layout, inputs: dict[str, Field], roles: list[str]) -> NetworkModel:
-    """Find out which tensor is which: converters keep the order, and not always the names."""
+    """Find out which tensor is which: converters keep the order of tensors, but not always the names."""
     graph, names = model.graph, list(inputs)
     constants = {tensor.name for tensor in graph.initializer}
     entries = [entry for entry in graph.input if entry.name not in constants]
@@ -206,38 +178,16 @@ def _named(model: Any, layout: Layout, inputs: dict[str, Field], roles: list[str
     return NetworkModel(model, inputs, dict(zip(roles, [entry.name for entry in graph.output], strict=True)))
 
 
-def rename(graph: Any, names: dict[str, str]) -> None:
-    """Give tensors of a graph other names; graphs within its nodes are left as they are."""
-    for node in graph.node:
-        for ends in (node.input, node.output):
-            for i, name in enumerate(ends):
-                ends[i] = names.get(name, name)
-    for entry in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        entry.name = names.get(entry.name, entry.name)
-
-
 def row_inputs(layout: Layout) -> dict[str, Field]:
-    """The arrays of rows by the names that a file has for them."""
+    """The arrays of rows by the names of the inputs of a file."""
     if isinstance(layout, dict):
         return dict(layout)
     fields = flat(layout)
     return {"x": fields[0]} if isinstance(layout, Field) else {f"x{i}": field for i, field in enumerate(fields)}
 
 
-def _check_names(inputs: dict[str, Field], rows: dict[str, Field]) -> None:
-    for name in (THRESHOLD, *([REFERENCE] if len(inputs) > len(rows) or REFERENCE in rows else [])):
-        if name in rows:
-            raise NotExportable(f"one of the inputs is called {name!r}, which is what a tensor of the guard is called")
-
-
-def _like(layout: Layout, names: tuple[str, ...], specs: list[Any]) -> Any:
-    if isinstance(layout, dict):
-        return dict(zip(names, specs, strict=True))
-    return specs[0] if isinstance(layout, Field) else tuple(specs)
-
-
 def _reconstructs(detector: LiveGuard, layout: Layout) -> bool:
-    """Whether the companion makes rows of its own rows' layout."""
+    """Whether the companion returns rows of the layout of the rows that it takes."""
     if not isinstance(layout, Field):
         return False
     x = probe(layout)
@@ -247,7 +197,7 @@ def _reconstructs(detector: LiveGuard, layout: Layout) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back what converters print and log, and their warnings about themselves."""
+    """Hold back what converters print, log and warn of."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -258,7 +208,62 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _onnx() -> Any:
-    with extra("onnx", "export"):
-        import onnx
-    return onnx
+def check_layers(layers: Iterable[Any]) -> None:
+    """Raise NotExportable if one of the layers, or a layer within them, is among `LOOKUPS`."""
+    kinds = tuple(getattr(keras.layers, name) for name in LOOKUPS)
+    found = [layer for outer in layers for layer in layers_within(outer) if isinstance(layer, kinds)]
+    if found:
+        raise NotExportable(
+            f"the layer {found[0].name!r} is a {type(found[0]).__name__}, which ONNX has no operation for. Apply it to "
+            "the rows first, and pass as model= the classifier without it; or pass a function of rows that asks the "
+            "classifier as model=: the file then takes the classifier's answer as the input 'reference'"
+        )
+
+
+def check_operations(model: Any) -> None:
+    """Raise NotExportable if a model (`onnx.ModelProto`) has operations that ONNX does not have.
+
+    Converters leave operations that they do not know as they are, under the names of TensorFlow.
+    """
+    from onnx import defs
+
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    known = {(schema.domain or "ai.onnx", schema.name) for schema in defs.get_all_schemas()}
+    own = {(function.domain or "ai.onnx", function.name) for function in model.functions}
+    used = {(node.domain or "ai.onnx", node.op_type) for node in model.graph.node}
+    unknown = sorted(name for domain, name in used - known - own if domain in ("ai.onnx", "ai.onnx.ml"))
+    if unknown:
+        raise NotExportable(
+            f"the networks compute {', '.join(unknown)}, which ONNX, operation set {versions.get('ai.onnx')}, does not "
+            "have. Pass a function of rows that asks the classifier as model=: the file then takes the classifier's "
+            "answer as the input 'reference'"
+        )
+
+
+class _InFull(keras.DTypePolicy):  # type: ignore[misc]
+    """Computes in float32 with weights of another type, which Keras then casts."""
+
+    def __init__(self, variable_dtype: str) -> None:
+        super().__init__(FULL)
+        self._variable_dtype = variable_dtype
+
+
+@contextlib.contextmanager
+def in_float32(layers: Iterable[Any]) -> Iterator[bool]:
+    """Have layers, and the layers within them, compute in float32; yield whether any layer computes otherwise.
+
+    The weights stay as they are.
+    """
+    every = {id(layer): layer for outer in layers for layer in layers_within(outer)}
+    mixed = [layer for layer in every.values() if str(layer.compute_dtype) in ("float16", "bfloat16")]
+    changed = [(layer, layer.dtype_policy) for layer in mixed]
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(FULL)
+        for layer, policy in changed:
+            layer.dtype_policy = _InFull(policy.variable_dtype)
+        yield bool(changed)
+    finally:
+        keras.config.set_dtype_policy(before)
+        for layer, policy in changed:
+            layer.dtype_policy = policy

@@ -1,4 +1,4 @@
-"""Networks of less precision: smaller files, and what they cost, measured before anything is written."""
+"""Networks of less precision: smaller files. What they cost is measured before anything is written."""
 
 import tempfile
 from collections.abc import Callable
@@ -12,11 +12,10 @@ import numpy.typing as npt
 from demur.calibration.metrics import auroc
 from demur.calibration.thresholds import Calibration, Threshold
 from demur.errors import InvalidSetting, LossTooLarge, NotExportable
-from demur.export.checking import asked, check_decisions, live_scores
+from demur.export.equality import asked, check_decisions, live_scores, scored_of
 from demur.export.network import NetworkModel, quiet
-from demur.guards.decision import calibrate
+from demur.guards.decision import calibrate, decide
 from demur.guards.description import OPINION, REFERENCE
-from demur.guards.results import Scored
 from demur.network.live import LiveGuard
 from demur.onnx.runtime import ExportedGuard
 from demur.onnx.session import onnxruntime_module
@@ -25,23 +24,10 @@ from demur.rows.rows import Rows
 MakeGuard: TypeAlias = Callable[[NetworkModel, Threshold, Calibration | None], ExportedGuard]
 """Writes a file and loads it."""
 
-HALVED = {
-    "Conv",
-    "ConvTranspose",
-    "Gemm",
-    "MatMul",
-    "Relu",
-    "LeakyRelu",
-    "MaxPool",
-    "AveragePool",
-    "GlobalAveragePool",
-    "Transpose",
-}
-"""What is computed in float16. Divergences, and the logarithms under them, stay in float32: halves end at 65,504."""
-
 QUANTISED = ["MatMul", "Gemm", "Conv"]
-"""Whose weights become bytes."""
-
+"""Operations whose weights become bytes."""
+HALVED = {*QUANTISED, "ConvTranspose", "Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Transpose"}
+"""Operations that are computed in float16. Divergences and logarithms stay in float32: float16 ends at 65,504."""
 BATCH = 256
 
 
@@ -50,11 +36,11 @@ class Loss:
     """What less precision costs.
 
     Attributes:
-        auroc: of the detector as it lives, clean rows against bad ones.
+        auroc: of the detector, clean rows against bad rows.
         auroc_reduced: of the file.
-        agreement: the share of all these rows that both flag alike and give the same class, each with the threshold
-            that the clean ones make.
-        rows: how many there were, clean and bad.
+        agreement: the share of all rows that both flag alike and give the same class, each with a threshold from the
+            clean rows.
+        rows: how many rows there were, clean and bad.
     """
 
     auroc: float
@@ -64,7 +50,7 @@ class Loss:
 
     @property
     def largest(self) -> float:
-        """The larger of what is lost in AUROC and in agreement."""
+        """The larger of the losses in AUROC and in agreement."""
         return max(self.auroc - self.auroc_reduced, 1.0 - self.agreement)
 
 
@@ -77,28 +63,29 @@ def reduced(
     X_adversarial: Any,
     max_loss: float,
 ) -> Loss:
-    """Write a guard of less precision, with a threshold and p-values from its own scores, and measure what it costs.
+    """Write a guard of less precision, with a threshold and p-values from its own scores, and measure the loss.
 
     Args:
-        detector: as it lives.
-        network: its networks, converted.
+        detector: the detector.
+        network: the networks of the detector, converted.
         precision: "float16" or "int8".
-        guard_of: writes and loads a file; the last one that it wrote counts.
-        rows: normal ones, `(n, *input_shape)`, to calibrate anew and to measure on.
-        X_adversarial: bad ones; None for the normal ones with noise.
+        guard_of: writes and loads a file; the last file counts.
+        rows: normal rows, to calibrate anew and to measure on.
+        X_adversarial: bad rows; None for the normal rows with noise.
         max_loss: what may be lost, of AUROC and of agreement.
 
     Raises:
         LossTooLarge: more is lost.
-        NotExportable: onnxruntime cannot convert or run the networks so.
+        NotExportable: onnxruntime cannot convert or run the networks.
     """
     bad = noisy(rows) if X_adversarial is None else Rows.of(X_adversarial, detector.classifier.layout, "X_adversarial")
+    threshold: Any = detector.threshold
     try:
         with quiet():
             smaller = network._replace(model=PRECISIONS[precision](network.model))
-        guard = guard_of(smaller, *_old_limits(detector))
+        guard = guard_of(smaller, threshold, detector.calibration)
         clean = answers(detector, guard, rows)
-    except Exception as error:  # of onnxruntime, which has no base for its own
+    except Exception as error:  # onnxruntime's errors have no common base
         raise NotExportable(f"the networks cannot be made {precision}: {type(error).__name__}: {error}") from error
     guard = guard_of(smaller, *recalibrated(detector, clean))
     clean = answers(detector, guard, rows)
@@ -114,7 +101,7 @@ def reduced(
 
 
 def noisy(rows: Rows) -> Rows:
-    """Rows with Gaussian noise, as wide as half of what each feature varies by; whole numbers come from other rows."""
+    """Rows with Gaussian noise of half the standard deviation of each feature; whole numbers come from other rows."""
     if rows.is_table:
         raise InvalidSetting("rows of a table get no noise: pass X_adversarial=, rows that should be flagged")
     rng = np.random.default_rng(0)
@@ -129,21 +116,20 @@ def noisy(rows: Rows) -> Rows:
 
 
 def answers(detector: LiveGuard, guard: ExportedGuard, rows: Rows) -> dict[str, npt.NDArray[Any]]:
-    """All that a guard says of rows; what it compares by the names REFERENCE and OPINION."""
+    """All outputs of a guard for rows; what it compares, under the names REFERENCE and OPINION."""
     parts = [guard.run(asked(detector, guard, batch).feed, tuple(guard.outputs)) for batch in rows.batches(BATCH)]
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return found | {REFERENCE: found[guard.compared[0]]}
 
 
 def recalibrated(detector: LiveGuard, found: dict[str, npt.NDArray[Any]]) -> tuple[Threshold, Calibration | None]:
-    """The threshold and the calibration that normal rows' new scores make; a threshold set by hand stays."""
-    threshold, before = _old_limits(detector)
+    """The threshold and the calibration from the new scores of normal rows; a threshold set by hand stays."""
+    threshold: Any = detector.threshold
+    before = detector.calibration
     if before is None:
         return threshold, None
-    y, y_opinion = found[REFERENCE].argmax(axis=1), found[OPINION].argmax(axis=1)
-    invalid = np.flatnonzero(~np.isfinite(found["instance_score"]))
     calibration = calibrate(
-        Scored(found["instance_score"], y, y_opinion, invalid),
+        scored_of(found),
         fpr=before.fpr,
         threshold_perc=_percentage(before),
         margin=before.margin,
@@ -155,7 +141,7 @@ def recalibrated(detector: LiveGuard, found: dict[str, npt.NDArray[Any]]) -> tup
 
 
 def _percentage(calibration: Calibration) -> float:
-    """Which percentile the threshold is; of a calibration that does not say, the share of scores up to it."""
+    """Which percentile the threshold is; where the calibration does not say, the share of scores up to it."""
     if calibration.percentage is not None:
         return calibration.percentage
     limits = np.atleast_1d(np.asarray(calibration.threshold) - calibration.margin)
@@ -170,11 +156,12 @@ def measured(
     rows: Rows,
     bad_rows: Rows,
 ) -> Loss:
-    """Compare what a file says of clean and bad rows with what its detector does, with a threshold from the same rows.
+    """Compare what a file says of clean and bad rows with what the detector says, both with thresholds from these rows.
 
-    With the detector's own threshold, from other rows perhaps, they would differ for that reason too.
+    The threshold of the detector may come from other rows, and the answers would differ for that reason too.
     """
-    live = [_live(detector, x) for x in (rows, bad_rows)]
+    names = "instance_score", REFERENCE, OPINION
+    live = [dict(zip(names, live_scores(detector, x), strict=True)) for x in (rows, bad_rows)]
     threshold, _ = recalibrated(detector, live[0])
     alike = [
         _verdicts(a, threshold) == np.where(found["is_adversarial"], -1 - found["corrected"], found["corrected"])
@@ -188,19 +175,11 @@ def measured(
     )
 
 
-def _live(detector: LiveGuard, rows: Rows) -> dict[str, npt.NDArray[Any]]:
-    return dict(zip(("instance_score", REFERENCE, OPINION), live_scores(detector, rows), strict=True))
-
-
 def _verdicts(found: dict[str, npt.NDArray[Any]], threshold: Threshold) -> npt.NDArray[np.int64]:
-    """The class given to each row; of flagged ones, -1 less that."""
-    y, y_opinion = found[REFERENCE].argmax(axis=1), found[OPINION].argmax(axis=1)
-    limit = threshold[y] if isinstance(threshold, np.ndarray) else threshold
-    return np.asarray(np.where(found["instance_score"] > limit, -1 - y_opinion, y), "int64")
-
-
-def _old_limits(detector: LiveGuard) -> tuple[Threshold, Calibration | None]:
-    return detector.threshold, detector.calibration  # type: ignore[return-value]
+    """The class given to each row; for flagged rows, -1 less the class."""
+    scored = scored_of(found)
+    flagged = decide(scored, threshold, None, None, 0.05)["is_adversarial"]
+    return np.asarray(np.where(flagged, -1 - scored.y_opinion, scored.y), "int64")
 
 
 def _halved(model: Any) -> Any:
@@ -217,7 +196,7 @@ def _halved(model: Any) -> Any:
 
 
 def _without_detours(model: Any) -> None:
-    """Remove casts from float32 to float16 and back: they only round, the outputs of the graph above all."""
+    """Remove casts from float32 to float16 and back, which only round, mostly the outputs of the graph."""
     from onnx import TensorProto
 
     casts = {node.output[0]: node for node in model.graph.node if node.op_type == "Cast"}
@@ -245,4 +224,4 @@ def _quantised(model: Any) -> Any:
 
 
 PRECISIONS: dict[str, Callable[[Any], Any]] = {"float16": _halved, "int8": _quantised}
-"""What makes a model of less precision, by name."""
+"""Functions from a model to a model of less precision, by name."""

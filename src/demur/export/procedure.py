@@ -1,7 +1,7 @@
-"""What a guard does after its networks, as ONNX: from scores to flags, p-values and corrected classes.
+"""What a guard does after the networks, as ONNX: from scores to flags, p-values and corrected classes.
 
-The same as in guards/decision.py and `demur.calibration`, in operations that every runtime has, and exactly: thresholds
-and calibration scores are compared as float32, as the live detector does.
+It is exactly what guards/decision.py and `demur.calibration` do, in operations that every runtime has: thresholds and
+calibration scores are compared as float32, as the live detector does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.calibration.thresholds import Calibration, ScoreDistribution, Threshold
+from demur.export.graph import Graph, rename
 from demur.export.network import CLASSIFIED, SCORE, NetworkModel
 from demur.guards.description import OPINION, RECONSTRUCTION, REFERENCE, SHARPENED, THRESHOLD
 from demur.rows.layout import Field
@@ -19,62 +20,25 @@ ROWS = "n"
 """The name of the batch dimension."""
 
 
-class Nodes:
-    """A graph that nodes are added to, one after the other. Tensors are known by their names."""
-
-    def __init__(self, graph: Any) -> None:
-        from onnx import helper, numpy_helper
-
-        self.graph, self._helper, self._arrays = graph, helper, numpy_helper
-        self._count = 0
-
-    def add(self, op: str, *inputs: Any, name: str | None = None, **attributes: Any) -> str:
-        """Add a node; arrays among its inputs become constants. Returns the name of its output."""
-        self._count += 1
-        output = name or f"decision/{op}_{self._count}"
-        ends = [end if isinstance(end, str) else self.constant(end) for end in inputs]
-        self.graph.node.append(self._helper.make_node(op, ends, [output], name=f"node/{output}", **attributes))
-        return output
-
-    def constant(self, array: npt.NDArray[Any], name: str | None = None) -> str:
-        """Add a constant; its name."""
-        self._count += 1
-        title = name or f"decision/constant_{self._count}"
-        self.graph.initializer.append(self._arrays.from_array(np.asarray(array, order="C"), title))
-        return title
-
-    def cast(self, x: str, dtype: str) -> str:
-        """Add a node that changes the type of numbers."""
-        return self.add("Cast", x, to=self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-
 def add_procedure(network: NetworkModel, classes: int, threshold: Threshold, calibration: Calibration | None) -> Any:
-    """Complete the networks' model to a guard's.
-
-    Args:
-        network: the networks, converted.
-        classes: how many there are.
-        threshold: the default of the input of that name.
-        calibration: for p-values; None to leave them out.
-
-    Returns:
-        The model, `onnx.ModelProto`.
-    """
+    """Complete the converted networks to the model of a guard, `onnx.ModelProto`, with p-values if it is calibrated."""
     from onnx import TensorProto
 
     model, found = network.model, dict(network.outputs)
     compared = SHARPENED if REFERENCE in network.inputs else REFERENCE
     for role, name in ((REFERENCE, compared), (OPINION, OPINION), (RECONSTRUCTION, RECONSTRUCTION)):
         if role in found:
-            found[role] = _renamed(model.graph, found[role], name)
-    nodes = Nodes(model.graph)
+            rename(model.graph, {found[role]: name})
+            found[role] = name
+    nodes = Graph(model.graph, "decision")
     score = nodes.add("Reshape", found[SCORE], np.array([-1], "int64"))
-    looked_at = {name: len(field.shape) for name, field in network.inputs.items() if _is_float(field)}
+    floats = {name: field for name, field in network.inputs.items() if np.dtype(field.dtype).kind == "f"}
+    looked_at = {name: len(field.shape) for name, field in floats.items()}
     x = next(iter(network.inputs.values()))
     if RECONSTRUCTION in found:
         looked_at[found[RECONSTRUCTION]] = len(x.shape)
     judged = _judged(nodes, score, looked_at)
-    nodes.add("Where", judged, score, np.float32(np.inf).reshape(()), name="instance_score")
+    nodes.add("Where", judged, score, np.float32(np.inf), name="instance_score")
     nodes.add("ArgMax", found[REFERENCE], axis=-1, keepdims=0, name="no_defense")
     nodes.add("ArgMax", found[OPINION], axis=-1, keepdims=0, name="defense")
     _flag(nodes, threshold, judged)
@@ -101,30 +65,21 @@ def add_procedure(network: NetworkModel, classes: int, threshold: Threshold, cal
     return model
 
 
-def _is_float(field: Field) -> bool:
-    return np.dtype(field.dtype).kind == "f"
+def _judged(nodes: Graph, score: str, looked_at: dict[str, int]) -> str:
+    """Which rows can be judged: the score and all numbers of the row and of the reconstruction are finite.
 
-
-def _judged(nodes: Nodes, score: str, looked_at: dict[str, int]) -> str:
-    """Which rows can be judged: their score is finite, and so are all numbers in them and in the reconstruction.
-
-    One sum tells, because NaN and infinity stay in it.
-
-    Args:
-        nodes: of the graph.
-        score: `(n,)`.
-        looked_at: tensors `(n, ...)`, and how many dimensions a row of them has.
+    One sum tells, because NaN and infinity stay in it. `looked_at` has tensors `(n, ...)` with the rank of a row.
     """
     sums = [
         nodes.cast(nodes.add("ReduceSum", name, np.arange(1, rank + 1), keepdims=0), "float32")
         for name, rank in looked_at.items()
     ]
     total = nodes.add("Sum", score, *sums) if sums else score
-    return nodes.add("LessOrEqual", nodes.add("Abs", total), np.finfo("float32").max.reshape(()))
+    return nodes.add("LessOrEqual", nodes.add("Abs", total), np.finfo("float32").max)
 
 
-def _flag(nodes: Nodes, threshold: Threshold, judged: str) -> None:
-    """Flag what lies above the threshold, an input with a default, and what cannot be judged."""
+def _flag(nodes: Graph, threshold: Threshold, judged: str) -> None:
+    """Flag rows above the threshold, which is an input with a default, and rows that cannot be judged."""
     nodes.constant(as_float32(threshold), THRESHOLD)
     limit = THRESHOLD if np.ndim(threshold) == 0 else nodes.add("Gather", THRESHOLD, "no_defense", axis=0)
     above = nodes.add("Greater", "instance_score", limit)
@@ -134,8 +89,8 @@ def _flag(nodes: Nodes, threshold: Threshold, judged: str) -> None:
 def as_float32(threshold: Threshold) -> npt.NDArray[np.float32]:
     """The float32 threshold that flags the same float32 scores.
 
-    NumPy rounds one number to float32 before it compares it. Those of an array stay float64, so they are rounded down:
-    a float32 score lies above one exactly if it lies above the largest float32 that is not larger.
+    NumPy rounds a number to float32 before it compares it. Numbers of an array stay float64, so they are rounded down:
+    a float32 score lies above a float64 exactly if it lies above the largest float32 that is not larger.
     """
     rounded = np.asarray(threshold, "float32")
     if np.ndim(threshold) == 0:
@@ -144,7 +99,7 @@ def as_float32(threshold: Threshold) -> npt.NDArray[np.float32]:
     return np.where(rounded.astype("float64") > np.asarray(threshold), lower, rounded).astype("float32")
 
 
-def _p_value(nodes: Nodes, calibration: Calibration, classes: int) -> None:
+def _p_value(nodes: Graph, calibration: Calibration, classes: int) -> None:
     """Look scores up among the sorted calibration scores: first in which block, then where in the block."""
     groups = list(range(classes)) if calibration.by_class else [None]
     distributions = [calibration.distributions[group] for group in groups]
@@ -155,21 +110,21 @@ def _p_value(nodes: Nodes, calibration: Calibration, classes: int) -> None:
 
     score = nodes.add("Unsqueeze", "instance_score", np.array([1], "int64"))
     ends: Any = blocks[0, :, -1][None] if len(groups) == 1 else nodes.add("Gather", blocks[:, :, -1], "no_defense")
-    block = nodes.add("Min", _smaller(nodes, ends, score), np.int64(count - 1).reshape(()))
+    block = nodes.add("Min", _smaller(nodes, ends, score), np.int64(count - 1))
     place = block
     if len(groups) > 1:
-        place = nodes.add("Add", block, nodes.add("Mul", "no_defense", np.int64(count).reshape(())))
+        place = nodes.add("Add", block, nodes.add("Mul", "no_defense", np.int64(count)))
     members = nodes.add("Gather", blocks.reshape(-1, size), place, axis=0)
-    begin = nodes.add("Mul", block, np.int64(size).reshape(()))
+    begin = nodes.add("Mul", block, np.int64(size))
     position = nodes.add("Add", begin, _smaller(nodes, members, score))
     if len(groups) > 1:
-        offset = nodes.add("Mul", "no_defense", np.int64(tables.shape[1]).reshape(()))
+        offset = nodes.add("Mul", "no_defense", np.int64(tables.shape[1]))
         position = nodes.add("Add", position, offset)
     nodes.add("Gather", tables.ravel(), position, axis=0, name="p_value")
 
 
-def _smaller(nodes: Nodes, sorted_scores: Any, score: str) -> str:
-    """How many of each row of scores are smaller than the row's one: int64 `(n,)`."""
+def _smaller(nodes: Graph, sorted_scores: Any, score: str) -> str:
+    """How many of the scores in each row are smaller than the score of the row: int64 `(n,)`."""
     less = nodes.cast(nodes.add("Less", sorted_scores, score), "float32")
     return nodes.cast(nodes.add("ReduceSum", less, np.array([1], "int64"), keepdims=0), "int64")
 
@@ -181,20 +136,10 @@ def _blocks(kept: npt.NDArray[np.float32], size: int, count: int) -> npt.NDArray
 
 
 def _p_values(distribution: ScoreDistribution, longest: int) -> npt.NDArray[np.float64]:
-    """The p-value of a score, by how many of the calibration scores that were kept are smaller: `(longest + 1,)`."""
+    """P-values by the number of kept calibration scores that are smaller than a score: `(longest + 1,)`."""
     kept = distribution.kept
     found = distribution.p_values_by_place()
     return np.concatenate([found, np.full(longest - len(kept), found[-1])])
-
-
-def _renamed(graph: Any, name: str, new: str) -> str:
-    """Give a tensor another name."""
-    for node in graph.node:
-        for ends in (node.input, node.output):
-            for i, end in enumerate(ends):
-                if end == name:
-                    ends[i] = new
-    return new
 
 
 def _declare(
@@ -203,7 +148,7 @@ def _declare(
     threshold_shape: tuple[int, ...],
     outputs: Sequence[tuple[str, int, Sequence[int | str]]],
 ) -> None:
-    """Say what the graph takes and returns, with a batch of any size."""
+    """Declare the inputs and outputs of the graph, for batches of any size."""
     from onnx import TensorProto, helper
 
     graph = model.graph
@@ -217,5 +162,5 @@ def _declare(
 
 
 def _sizes(field: Field, name: str = "x") -> list[int | str]:
-    """The sizes of a row; names for those that may be any."""
+    """The sizes of a row; names for sizes that may be any."""
     return [f"{name}_{i}" if size is None else size for i, size in enumerate(field.shape)]

@@ -23,12 +23,12 @@ from demur.rows.sources import is_collection, is_stream
 from demur.summary import Readable
 
 FEW = 40
-"""Rows from which on their scale is looked at as they are judged."""
+"""The scale of rows is checked once, on so many rows or more."""
 
 
 @explained_methods
 class Guard(Readable, abc.ABC):
-    """A second opinion on a classifier. A detector is a guard, and so is what `demur.runtime.load` returns.
+    """A second opinion on a classifier: a detector, or an exported guard that `demur.runtime.load` returns.
 
     A subclass has the facts (classes, threshold, calibration, ...) and scores rows (`scored`); flags, p-values and
     corrected classes follow from the scores here.
@@ -39,21 +39,21 @@ class Guard(Readable, abc.ABC):
     """
 
     calibration: Calibration | None
-    """The scores that p-values are read off; None if there are none."""
+    """The scores that p-values are read off; None without `infer_threshold`."""
     harm: HarmCalibration | None
     """What scores say of the classifier's errors; None if that was not learned."""
     trained_on: KnownRows | None
     """How large the numbers of the rows of `fit` were; None if that is not known."""
     scale: float | None
-    """What the command line multiplied the arrays of `fit` by, and multiplies others by; None for nothing."""
+    """The factor by which the command line multiplies arrays, as it did for `fit`; None for no factor."""
     temperature: float
-    """What the classifier's distribution is sharpened by before it is compared."""
+    """By which the classifier's distribution is sharpened before it is compared."""
     on_invalid: str
-    """What becomes of a row that cannot be judged: "raise" or "flag"."""
+    """What happens to a row that cannot be judged: "raise" or "flag"."""
     data_type: str | None
     """What the data are, in the caller's words."""
     has_looked = False
-    """Whether the scale of rows has been compared with that of the rows of `fit`."""
+    """Whether the scale of rows has been compared with the scale of the rows of `fit`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -64,20 +64,16 @@ class Guard(Readable, abc.ABC):
     @property
     @abc.abstractmethod
     def layout(self) -> Layout:
-        """What one row is.
-
-        Raises:
-            NotFitted: that is not known yet.
-        """
+        """What one row is; NotFitted is raised while that is not known."""
 
     @property
     @abc.abstractmethod
     def labels(self) -> Classes:
-        """The classes: how many there are and what they are called, in the order of the classifier's outputs."""
+        """How many classes there are and what they are called, in the order of the classifier's outputs."""
 
     @property
     def n_classes(self) -> int:
-        """How many classes there are; 0 where that is not known yet."""
+        """How many classes there are; 0 while that is not known."""
         return self.labels.count or 0
 
     @property
@@ -102,13 +98,9 @@ class Guard(Readable, abc.ABC):
 
     @property
     def meta(self) -> Meta:
-        """Who gives the opinion; a copy."""
+        """Who gives the opinion; a new dict each time."""
         return Meta(
-            name=self.detector,
-            detector_type="adversarial",
-            data_type=self.data_type,
-            online=False,
-            version=__version__,
+            name=self.detector, detector_type="adversarial", data_type=self.data_type, online=False, version=__version__
         )
 
     @property
@@ -122,7 +114,7 @@ class Guard(Readable, abc.ABC):
         return False
 
     def check_trained(self) -> None:
-        """Raise NotFitted where the companion has not been trained yet."""
+        """Raise NotFitted if the companion has not been trained yet."""
 
     # Answering ----------------------------------------------------------------------------------------------------
 
@@ -137,18 +129,10 @@ class Guard(Readable, abc.ABC):
         flag_invalid: bool = False,
         verbose: bool = False,
     ) -> Scored:
-        """Score rows: what all answers follow from.
+        """Score rows; all answers follow from the scores. See `score` for the other arguments.
 
-        Args:
-            X: see `score`.
-            reference: see `score`.
-            batch_size: rows a pass.
-            probabilities: keep the probabilities of every class, and not only the most probable one.
-            flag_invalid: give rows that cannot be judged an infinite score, and list them; otherwise they are an error.
-            verbose: show a progress bar once it takes more than two seconds.
-
-        Raises:
-            NonFinite: a row cannot be judged, and `flag_invalid` is not set.
+        With `probabilities`, the probabilities of every class are returned instead of the most probable class. With
+        `flag_invalid`, rows that cannot be judged have an infinite score and are listed; otherwise NonFinite is raised.
         """
 
     @overload
@@ -194,13 +178,13 @@ class Guard(Readable, abc.ABC):
             reference: `(n, classes)`, what the classifier answers for these rows, where it is outside of an exported
                 file (`takes_reference`): its probabilities, not sharpened; logits, if the detector had
                 `from_logits=True`. None where the guard asks its classifier itself.
-            batch_size: rows a pass; the result does not depend on it.
+            batch_size: rows a pass; the scores do not depend on it.
             return_predictions: also return `y`, the classifier's probabilities sharpened by the temperature, and
                 `y_opinion`, the companion's; float32 `(n, classes)` each.
             verbose: show a progress bar once it takes more than two seconds.
 
         Raises:
-            NotFitted: the companion has not been trained yet, and demur made it; as for all that follows.
+            NotFitted: demur made the companion, and it has not been trained yet.
             InvalidSetting, WrongType, ShapeMismatch, EmptyInput, NonFinite: see `demur.errors`.
         """
         self._look_once(X)
@@ -239,9 +223,8 @@ class Guard(Readable, abc.ABC):
             batch_size: rows a pass.
             return_instance_score: whether the result holds the scores too.
             control: "fdr" to flag, instead of by the threshold, so that of the instances flagged in this batch at most
-                a share of `level` is expected to be normal (Benjamini & Hochberg, 1995, on the p-values). Where nothing
-                is flagged and hardly anything could be, for want of calibration rows, `demur.errors.NoPower` is warned
-                of.
+                a share of `level` is expected to be normal (Benjamini & Hochberg, 1995, on the p-values). If nothing is
+                flagged, and hardly anything could be with so few calibration rows, there is a `NoPower` warning.
             level: see `control`.
             threshold: in nats, to use this once: a number, or `(classes,)` for a guard that has one for each predicted
                 class; None for the guard's own.
@@ -319,17 +302,9 @@ class Guard(Readable, abc.ABC):
     def answered(
         self, X: Any, control: Control = None, level: float = 0.05, threshold: Any = None, **settings: Any
     ) -> tuple[Scored, PredictData, dict[str, Any]]:
-        """Score rows and flag them.
+        """Score rows and flag them: the scores, the flags, and the threshold or level that the rows were flagged by.
 
-        Args:
-            X: see `score`.
-            control: see `predict`.
-            level: see `predict`.
-            threshold: see `predict`.
-            settings: other arguments of `scored`.
-
-        Returns:
-            The scores, the flags, and the threshold or the level that the rows were flagged by.
+        The arguments are those of `predict`, and as `settings` those of `scored`.
         """
         self.check_trained()
         check_control(control, level, self.calibration)
@@ -346,14 +321,7 @@ class Guard(Readable, abc.ABC):
     def decided(
         self, scored: Scored, threshold: Threshold | None, control: Control = None, level: float = 0.05
     ) -> PredictData:
-        """Flag rows that are scored already.
-
-        Args:
-            scored: what `scored` returned, with the indices of classes.
-            threshold: in nats; None to flag nothing but what cannot be judged.
-            control: see `predict`.
-            level: see `predict`.
-        """
+        """Flag rows that are scored already; without threshold and control, flag invalid rows only."""
         data = decide(scored, threshold, self.calibration, control, level)
         if self.on_invalid == "flag":
             data["invalid"] = scored.invalid
@@ -365,14 +333,14 @@ class Guard(Readable, abc.ABC):
         """Warn if a batch in memory is on another scale than the rows of `fit`."""
         if self.trained_on is None or is_stream(X) or is_collection(X):
             return
-        with np.errstate(over="ignore"):  # what is beyond float32 is told by those who score it
+        with np.errstate(over="ignore"):  # numbers beyond float32 are an error when they are scored
             rows = Rows.of(X, self.layout, finite=False).some().cast()
         self.has_looked = True
         found = ranges_of(rows, channels_first=self.channels_first)
         warn_if_other(found, self.trained_on.ranges, may_be_alike=True)
 
     def _look_once(self, X: Any) -> None:
-        """Check the scale of the first rows that are judged, of `FEW` or more: of fewer, hardly anything is told."""
+        """Check the scale of the first `FEW` or more rows that are judged."""
         if not self.has_looked and (isinstance(X, np.ndarray) or is_table(X)) and len(X) >= FEW:
             self.check_scale(X)
 
@@ -391,7 +359,7 @@ class Guard(Readable, abc.ABC):
 
 
 def check_guard(guard: Any) -> None:
-    """Raise WrongType where something else is given in the place of a guard."""
+    """Raise WrongType if something else is given in the place of a guard."""
     if not isinstance(guard, Guard):
         raise WrongType(
             f"guard is a detector, or an exported one that demur.runtime.load returns; got {type(guard).__name__}"

@@ -1,4 +1,4 @@
-"""From scores to decisions: which instances are flagged, by a threshold or so that few of the flags are false."""
+"""From scores to decisions: which rows are flagged, by a threshold or with control of the false-discovery rate."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,23 +24,13 @@ RARE = 0.01
 def decide(
     scored: Scored, threshold: Threshold | None, calibration: Calibration | None, control: Control, level: float
 ) -> PredictData:
-    """Flag instances.
-
-    Args:
-        scored: what the graph says of them.
-        threshold: flagged is what scores strictly above it; used if there is no `control`.
-        calibration: for p-values; None if there was none.
-        control: "fdr": flag so that of the flagged instances at most a share of `level` is expected to be normal.
-        level: see `control`.
-
-    Returns:
-        The flags, scores and p-values; what is invalid is flagged.
+    """The flags, scores and p-values of rows; see `Guard.predict` for the arguments. Invalid rows are flagged.
 
     Raises:
         InvalidSetting, NotCalibrated: see `check_control`.
 
     Warns:
-        NoPower: nothing was flagged, and hardly anything could be.
+        NoPower: no row was flagged, and hardly any row could be.
     """
     check_control(control, level, calibration)
     predicted = scored.y
@@ -59,9 +49,9 @@ def decide(
 
 
 def _warn_of_power(predicted: Labels, calibration: Calibration, level: float) -> None:
-    """Warn if too few calibration scores stand beside a batch for one row in a hundred, or one at all, to be flagged.
+    """Warn if there are too few calibration scores to flag one row in a hundred of a batch, or a single row.
 
-    The smallest p-value is `1 / (n + 1)`, and k rows that have it are flagged if that is at most `k level / m`.
+    The smallest p-value is `1 / (n + 1)`; k rows with this p-value are flagged if it is at most `k level / m`.
     """
     m = len(predicted)
     share = max(RARE, 1 / max(m, 1))
@@ -84,13 +74,9 @@ def _warn_of_power(predicted: Labels, calibration: Calibration, level: float) ->
 def correction(
     scored: Scored, flagged: PredictData, classes: Classes = UNKNOWN, *, all_predictions: bool
 ) -> CorrectData:
-    """Classes: the opinion's where an instance is flagged, the classifier's elsewhere and where it is invalid.
+    """Add classes to the flags of `decide`: the opinion's where flagged, the classifier's elsewhere and where invalid.
 
-    Args:
-        scored: what the graph says of the instances, with the indices of classes.
-        flagged: what `decide` made of it.
-        classes: what the classes are called.
-        all_predictions: whether the classifier's and the opinion's class of each instance are told too.
+    With `all_predictions`, the classifier's and the opinion's class of each row are added, too.
     """
     corrected = np.where(flagged["is_adversarial"], scored.y_opinion, scored.y)
     corrected[scored.invalid] = scored.y[scored.invalid]
@@ -103,12 +89,7 @@ def correction(
 
 
 def check_control(control: Control, level: float, calibration: Calibration | None) -> None:
-    """Raise unless decisions can be made this way.
-
-    Raises:
-        InvalidSetting: `control` is not known, or `level` not between 0 and 1.
-        NotCalibrated: p-values are needed and there is no calibration.
-    """
+    """Raise InvalidSetting for a wrong `control` or `level`, and NotCalibrated if p-values are needed and missing."""
     if control is None:
         return
     checks.chosen(control, ("fdr",), "control, if it is given,")
@@ -127,23 +108,23 @@ def calibrate(
     classes: int | None,
     name_of: Callable[[int], str] = str,
 ) -> Calibration:
-    """Set thresholds from the scores of normal instances, and keep the scores for p-values.
+    """Set thresholds from the scores of normal rows, and keep the scores for p-values.
 
     Args:
-        scored: what the graph says of the instances.
+        scored: what the graph says of the rows.
         fpr: false-positive rate to promise; None for a percentile.
         threshold_perc: the percentile, if there is no `fpr`.
         margin: added to each threshold, in nats.
-        labels: `(n,)`, true classes: only instances that the classifier gets right count.
-        classes: how many there are, for one threshold for each class that the classifier predicts; None for one in all.
+        labels: `(n,)`, true classes: only rows that the classifier gets right count.
+        classes: how many classes there are, for a threshold for each predicted class; None for one threshold.
         name_of: what a class is called, for messages.
 
     Raises:
-        TooFewInstances: for the rate, of all or of a class; the message names the class.
-        InvalidSetting: a rate, percentile or margin outside what it can mean.
+        TooFewInstances: too few rows, or rows of a class, for the rate.
+        InvalidSetting: a rate, percentile or margin is impossible.
 
     Warns:
-        DependentRows: the scores of rows depend on those of the rows before.
+        DependentRows: scores depend on the scores of the rows before.
     """
     groups = grouped(scored.score, scored.y, labels, classes)
     found = calibration_of(groups, fpr=fpr, threshold_perc=threshold_perc, margin=margin, name_of=name_of)
@@ -162,13 +143,13 @@ class Groups(NamedTuple):
     """The scores of calibration rows, for each predicted class or, under None, for all."""
 
     counted: Mapping[int | None, ScoreSketch]
-    """Those that thresholds and p-values come from."""
+    """The scores that thresholds and p-values come from."""
     whole: Mapping[int | None, ScoreSketch] | None = None
-    """Those of all rows, which drift is measured from; None where `counted` has all."""
+    """The scores of all rows, from which drift is measured; None where `counted` has all."""
 
     @classmethod
     def merged(cls, parts: Sequence["Groups"]) -> "Groups":
-        """The groups of several parts of the rows as those of one."""
+        """The groups of all rows, from the groups of several parts of the rows."""
         counted, *whole = (
             {group: ScoreSketch.merged([part[group] for part in column]) for group in column[0]}
             for column in zip(*parts, strict=True)
@@ -206,29 +187,20 @@ def calibration_of(
             "the classifier gets no instance right, so none can calibrate: are the labels its classes?"
         )
 
-    def threshold_of(sketch: ScoreSketch) -> float:
-        if fpr is None:
-            return sketch.percentile_threshold(threshold_perc, margin)
-        return sketch.conformal_threshold(fpr, margin)
-
-    def made(limit: Threshold) -> Calibration:
-        distributions = {group: sketch.distribution() for group, sketch in sketches.items()}
-        whole = {group: sketch.distribution() for group, sketch in (groups.whole or {}).items()}
-        if sum(one.n for one in whole.values()) == sum(one.n for one in distributions.values()):
-            whole = {}  # the classifier gets all of them right
-        return Calibration(distributions, limit, fpr, threshold_perc if fpr is None else None, margin, whole or None)
-
-    if None in sketches:
-        return made(threshold_of(sketches[None]))
     needed = 1 if fpr is None else instances_needed(fpr)
-    few = [
-        f"class {name_of(group)} has {sketch.n}"
-        for group, sketch in sketches.items()
-        if group is not None and sketch.n < needed
-    ]
+    few = [f"class {name_of(k)} has {one.n}" for k, one in sketches.items() if k is not None and one.n < needed]
     if few:
         raise TooFewInstances(
             f"a threshold for each predicted class needs at least {needed} instances of each: {', '.join(few)}; "
             "pass more, ask for a higher rate, or leave groups out"
         )
-    return made(np.array([threshold_of(sketch) for sketch in sketches.values()]))
+    limits = [
+        one.percentile_threshold(threshold_perc, margin) if fpr is None else one.conformal_threshold(fpr, margin)
+        for one in sketches.values()
+    ]
+    distributions = {group: sketch.distribution() for group, sketch in sketches.items()}
+    whole = {group: sketch.distribution() for group, sketch in (groups.whole or {}).items()}
+    if sum(one.n for one in whole.values()) == sum(one.n for one in distributions.values()):
+        whole = {}  # the classifier gets all of them right
+    threshold = limits[0] if None in sketches else np.array(limits)
+    return Calibration(distributions, threshold, fpr, threshold_perc if fpr is None else None, margin, whole or None)

@@ -1,4 +1,4 @@
-"""What there is to know of a guard, as labelled lines: of a live one, of a folder, of an exported file. NumPy only."""
+"""What there is to know of a live guard, a folder or an exported file, as labelled lines. NumPy only."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from demur.rows.layout import Columns, Field, Layout, as_json, describe_layout
 DIGITS = 6
 """Of a threshold."""
 SHOWN, LIMITS = 6, 20
-"""Names of classes or columns that are written out, and thresholds of classes."""
+"""How many names of classes or columns, and how many thresholds of classes, are written out."""
 SCORES = {
     "kld": "Kullback-Leibler divergence",
     "xent": "cross-entropy",
@@ -26,29 +26,31 @@ SCORES = {
 
 def facts(guard: Description) -> dict[str, str]:
     """What a guard is and what it promises, by label."""
+    outside = "" if guard.outside is None else ", outside of the file"
+    sha256 = "" if guard.classifier is None else f", SHA-256 {guard.classifier[:12]}"
     found = {
-        "classifier": (guard.title or "of unknown name") + _identity(guard),
-        "rows": "not known before fit(X)" if guard.layout is None else _rows(guard),
-        "classes": _classes(guard),
-        "companion": _companion(guard),
-        "score": _score(guard),
+        "classifier": f"{guard.title or 'of unknown name'}{outside}{sha256}",
+        "rows": "not known before fit(X)" if guard.layout is None else _rows(guard, guard.layout),
+        "classes": _classes(guard) if guard.classes else "",
+        "companion": _companion(guard.agreement) if guard.is_trained else "not trained yet: fit(X)",
+        "score": "" if guard.score_type is None else SCORES.get(guard.score_type, guard.score_type),
         "threshold": promise(guard.threshold, guard.calibration, guard.labels.all_names),
-        "p-values": _p_values(guard.calibration),
-        "accuracy": _harm(guard.harm),
+        "p-values": "" if guard.calibration is None else _p_values(guard.calibration),
+        "accuracy": "" if guard.harm is None else _accuracy(guard.harm),
         "invalid": f"rows that cannot be judged {'are flagged' if guard.on_invalid == 'flag' else 'raise an error'}",
+        "precision": "" if guard.precision == "float32" else guard.precision,
     }
-    if guard.precision != "float32":
-        found["precision"] = guard.precision
+    if found["score"] and guard.temperature != 1:
+        found["score"] += f", at a temperature of {number(guard.temperature)}"
     if guard.versions:
         made = [f"{name} {version}" for name, version in guard.versions.items() if name != "backend"]
-        found["made with"] = ", ".join(made) + (
-            f" on {guard.versions['backend']}" if "backend" in guard.versions else ""
-        )
+        on = f" on {guard.versions['backend']}" if "backend" in guard.versions else ""
+        found["made with"] = ", ".join(made) + on
     return {label: text for label, text in found.items() if text}
 
 
 def as_record(guard: Description) -> dict[str, Any]:
-    """The same for JSON: figures, not words."""
+    """What a guard is and what it promises, for JSON: figures, not words."""
     calibration, harm, threshold = guard.calibration, guard.harm, guard.threshold
     return {
         "detector": guard.detector,
@@ -83,13 +85,9 @@ def as_record(guard: Description) -> dict[str, Any]:
 def promise(
     threshold: Threshold | None, calibration: Calibration | None, names: Sequence[str], *, labelled: bool = False
 ) -> str:
-    """A threshold, and what it stands for.
+    """A threshold, and what it promises, in words; it was set by hand if the calibration has another threshold.
 
-    Args:
-        threshold: in nats; None for none.
-        calibration: what it was inferred from, or something else was; None for nothing.
-        names: of the classes.
-        labelled: whether only rows that the classifier gets right counted, where the calibration does not tell.
+    Only rows that the classifier gets right counted if `labelled` is set, or if the calibration says so.
     """
     if threshold is None:
         return "not set: infer_threshold(X_held_out, fpr=0.05), or demur threshold"
@@ -113,41 +111,25 @@ def promise(
     return f"{value}{margin}: {rows} do not exceed it; of others it promises nothing"
 
 
-def _identity(guard: Description) -> str:
-    where = ", outside of the file" if guard.outside is not None else ""
-    return where + ("" if guard.classifier is None else f", SHA-256 {guard.classifier[:12]}")
-
-
-def _rows(guard: Description) -> str:
-    kind = "" if guard.data_type is None else f", {guard.data_type}"
-    order = ", channels first" if guard.channels_first else ""
-    return f"{_described(guard.layout)}{kind}{order}" if guard.layout is not None else ""
-
-
-def _described(layout: Layout) -> str:
+def _rows(guard: Description, layout: Layout) -> str:
     if isinstance(layout, Columns):
-        return f"a table, {count(len(layout.names), 'column')}: {listed(layout.names, SHOWN)}"
-    text = describe_layout(layout)
+        text = f"a table, {count(len(layout.names), 'column')}: {listed(layout.names, SHOWN)}"
+    else:
+        text = describe_layout(layout)
     if isinstance(layout, Field):
         columns = "" if layout.columns is None else f": {listed(layout.columns, SHOWN)}"
-        return f"{text} {layout.dtype or 'as they come'}{columns}"
-    return text
+        text = f"{text} {layout.dtype or 'as they come'}{columns}"
+    kind = "" if guard.data_type is None else f", {guard.data_type}"
+    return f"{text}{kind}{', channels first' if guard.channels_first else ''}"
 
 
 def _classes(guard: Description) -> str:
-    if not guard.classes:
-        return ""
     return f"{guard.classes}" + ("" if guard.labels.names is None else f": {listed(guard.labels.all_names, SHOWN)}")
 
 
-def _companion(guard: Description) -> str:
-    if not guard.is_trained:
-        return "not trained yet: fit(X)"
-    agreement = guard.agreement
-    return "trained; how well it agrees is not known" if agreement is None else _agreement(agreement)
-
-
-def _agreement(agreement: Agreement) -> str:
+def _companion(agreement: Agreement | None) -> str:
+    if agreement is None:
+        return "trained; how well it agrees is not known"
     rows = f"{count(agreement.rows, 'held-out row' if agreement.held_out else 'training row')}"
     found = share(np.arange(agreement.rows) < round(agreement.share * agreement.rows))
     beyond = "" if agreement.beyond_chance is None else f", {agreement.beyond_chance:.2f} beyond chance"
@@ -158,24 +140,12 @@ def _agreement(agreement: Agreement) -> str:
     )
 
 
-def _score(guard: Description) -> str:
-    if guard.score_type is None:
-        return ""
-    temperature = "" if guard.temperature == 1 else f", at a temperature of {number(guard.temperature)}"
-    return SCORES.get(guard.score_type, guard.score_type) + temperature
-
-
-def _p_values(calibration: Calibration | None) -> str:
-    if calibration is None:
-        return ""
+def _p_values(calibration: Calibration) -> str:
     fewest = min(one.n for one in calibration.distributions.values())
     each = ", by predicted class" if calibration.by_class else ""
     return f"from 1 down to {number(1 / (fewest + 1), 2)}{each}"
 
 
-def _harm(harm: HarmCalibration | None) -> str:
-    if harm is None:
-        return ""
-    return (
-        f"the classifier is right on {percent(harm.accuracy)} of {count(harm.n, 'labelled row')}; estimates can be made"
-    )
+def _accuracy(harm: HarmCalibration) -> str:
+    labelled = count(harm.n, "labelled row")
+    return f"the classifier is right on {percent(harm.accuracy)} of {labelled}; estimates can be made"

@@ -11,35 +11,35 @@ import os
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from demur._version import __version__
-from demur.calibration.agreement import Agreement
-from demur.calibration.harm import HarmCalibration
-from demur.calibration.held_out import KnownRows
-from demur.calibration.thresholds import Calibration
+from demur.documents import Parts, arrays_in, as_type, check_format, from_text, reading
 from demur.errors import CorruptDetector, DetectorNotFound, NotADetector
 from demur.guards.description import LEARNED, Description
-from demur.rows.classes import Classes
-from demur.rows.layout import from_json
 
 FORMAT = 1
 DOCUMENT = "detector.json"
 TEMPORARY = ".saving-"
 FILES = (".h5", ".joblib", ".keras", ".npz", ".onnx", ".pickle", ".pkl", ".pt", ".pth", ".safetensors")
-"""Endings of files that hold a model, elsewhere."""
+"""Endings of files that hold a model in other libraries."""
 OURS = re.compile(r"\w+-[0-9a-f]{12}\.(keras|npz|safetensors)")
 """The names of the files that are written beside the document."""
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
-Entry: TypeAlias = dict[str, str]
-"""A file's name and its SHA-256."""
+
+
+class Entry(TypedDict):
+    """A file's name and its SHA-256."""
+
+    file: str
+    sha256: str
+
+
 Saver: TypeAlias = tuple[str, Callable[[Path], Any]]
 """The suffix of a file, and what writes it."""
 
@@ -51,11 +51,11 @@ def write(
     arrays: Mapping[str, Arrays] | None = None,
     keep: Mapping[str, Entry] | None = None,
 ) -> None:
-    """Write a document and its files, whole or not at all.
+    """Write a document and the files that belong to it, whole or not at all.
 
     Args:
         path: the folder; made if it does not exist.
-        document: what `detector.json` shall hold, beside the format and the files.
+        document: entries of `detector.json`, beside the format and the files.
         savers: of files by name.
         arrays: groups of arrays by name, one `.npz` file each.
         keep: entries, by name, of files that are in the folder already and stay.
@@ -68,8 +68,9 @@ def write(
     is_new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path))
+    write_arrays: Callable[..., Any] = functools.partial(np.savez, allow_pickle=False)
     groups: dict[str, Saver] = {
-        name: ("npz", functools.partial(_save_arrays, group)) for name, group in (arrays or {}).items()
+        name: ("npz", functools.partial(write_arrays, **group)) for name, group in (arrays or {}).items()
     }
     try:
         files = dict(keep or {})
@@ -96,7 +97,7 @@ def write(
 
 
 def check_destination(path: Path) -> None:
-    """Raise NotADetector if `path` is something else than a detector's folder, an empty one or nothing yet."""
+    """Raise NotADetector unless `path` is the folder of a detector, an empty folder, or does not exist."""
     if path.exists() and not path.is_dir():
         raise NotADetector(f"{path} is a file; a detector is saved to a folder")
     if path.suffix in FILES and not path.exists():
@@ -110,11 +111,11 @@ def check_destination(path: Path) -> None:
 
 
 def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
-    """The document of a folder that `write` wrote, and the entries of its files by name.
+    """The document of a detector's folder, and the entries of the files by name.
 
     Raises:
         DetectorNotFound: there is nothing at `path`.
-        NotADetector: it is not a detector's folder, or of a newer format.
+        NotADetector: it is not the folder of a detector, or has a newer format.
     """
     if not path.exists():
         raise DetectorNotFound(f"there is no detector at {path}: no such folder")
@@ -124,65 +125,51 @@ def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
         raise NotADetector(
             f"{path} is not a detector: it holds no {DOCUMENT}. Detectors are written by detector.save(path)"
         )
-    try:
-        document = json.loads((path / DOCUMENT).read_text(encoding="utf-8"))
-        version = document["format"]
-        entries = document["files"].items() if version == FORMAT else ()
-        files = {name: {"file": entry["file"], "sha256": entry["sha256"]} for name, entry in entries}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NotADetector(f"{path / DOCUMENT} is not a detector's description: {error!r}") from error
+    with reading(f"{path / DOCUMENT} is not a detector's description", NotADetector):
+        document = from_text((path / DOCUMENT).read_bytes())
+        check_format(document, FORMAT, str(path), NotADetector)
+        files = as_type(document.get("files"), dict[str, Entry])
     if any(not OURS.fullmatch(entry["file"]) for entry in files.values()):
         raise NotADetector(f"{path / DOCUMENT} names files that no detector has, or that lie elsewhere")
-    if version != FORMAT:
-        raise NotADetector(f"{path} has format {version}; this demur {__version__} reads {FORMAT}: upgrade demur")
     return document, files
 
 
 def described(path: Path) -> Description:
-    """What a saved detector is: its document, and what it has learned from scores.
+    """What a saved detector says of itself, with what it has learned from scores.
 
     Raises:
         DetectorNotFound, NotADetector, CorruptDetector: see `demur.errors`.
     """
     document, files = read_document(path)
-    learned = {name: load_arrays(verified(path, files[name])) for name in LEARNED if name in files}
-    try:
-        settings, inputs = document.get("settings") or {}, document.get("inputs") or {}
-        classifier, meta = document.get("classifier") or {}, document.get("meta") or {}
-        threshold, count = document["threshold"], int(inputs.get("classes") or 0)
-        return Description(
-            detector=document["detector"],
-            threshold=np.array(threshold, "float64") if isinstance(threshold, list) else threshold,
-            layout=from_json(inputs["classifier"]) if "classifier" in inputs else None,
-            inputs=(),
-            classes=count,
-            labels=Classes.from_json(classifier.get("classes"), count or None),
-            temperature=float(settings.get("temperature", 1.0)),
-            on_invalid=settings.get("on_invalid", "raise"),
-            data_type=meta.get("data_type"),
-            channels_first=str(classifier.get("source")).startswith("Torch") and not settings.get("channels_last"),
-            classifier=classifier.get("fingerprint"),
-            precision="float32",
-            versions=document.get("versions") or {"demur": meta.get("version", "of unknown version")},
-            calibration=Calibration.from_arrays(learned["calibration"]) if "calibration" in learned else None,
-            harm=HarmCalibration.from_arrays(learned["harm"]) if "harm" in learned else None,
-            scale=document.get("scale"),
-            trained_on=KnownRows.from_arrays(learned["trained_on"]) if "trained_on" in learned else None,
-            agreement=Agreement(**document["agreement"]) if document.get("agreement") else None,
-            title=classifier.get("title") or classifier.get("source"),
-            score_type=settings.get("score_type") or settings.get("loss_type"),
-            is_trained=bool(document.get("fitted", True) or document.get("companion_is_given", True)),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NotADetector(f"{path / DOCUMENT} does not describe a whole detector: {error!r}") from error
+    arrays = {name: load_arrays(verified(path, files[name])) for name in LEARNED if name in files}
+    with reading(f"{path / DOCUMENT} does not describe a whole detector", NotADetector):
+        parts = ("settings", "inputs", "classifier", "meta")
+        settings, inputs, classifier, meta = (as_type(document.get(part) or {}, dict[str, Any]) for part in parts)
+        values = {
+            "detector": document.get("detector"),
+            "threshold": Parts(document)["threshold"],
+            "layout": inputs.get("classifier"),
+            "inputs": (),
+            "classes": inputs.get("classes") or 0,
+            "labels": classifier.get("classes"),
+            "temperature": settings.get("temperature", 1.0),
+            "on_invalid": settings.get("on_invalid", "raise"),
+            "data_type": meta.get("data_type"),
+            "channels_first": str(classifier.get("source")).startswith("Torch") and not settings.get("channels_last"),
+            "classifier": classifier.get("fingerprint"),
+            "precision": "float32",
+            "versions": document.get("versions") or {"demur": meta.get("version", "of unknown version")},
+            "scale": document.get("scale"),
+            "agreement": document.get("agreement") or None,
+            "title": classifier.get("title") or classifier.get("source"),
+            "score_type": settings.get("score_type") or settings.get("loss_type"),
+        }
+        is_trained = bool(document.get("fitted", True) or document.get("companion_is_given", True))
+        return Description.made(values, arrays, is_trained=is_trained)
 
 
 def verified(path: Path, entry: Entry) -> Path:
-    """The file of an entry.
-
-    Raises:
-        CorruptDetector: it is missing or changed.
-    """
+    """The file of an entry; CorruptDetector if it is missing or changed."""
     file = path / entry["file"]
     if not file.is_file():
         raise CorruptDetector(f"{path} is incomplete: {file.name} is missing")
@@ -192,20 +179,13 @@ def verified(path: Path, entry: Entry) -> Path:
 
 
 def load_arrays(file: Path) -> Arrays:
-    """The arrays, by name, of a `.npz` file.
-
-    Raises:
-        CorruptDetector: it cannot be read.
-    """
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise CorruptDetector(f"{file.name} cannot be read: {error}") from error
+    """The arrays, by name, of a `.npz` file; CorruptDetector if it cannot be read."""
+    with reading(f"{file.name} cannot be read", CorruptDetector):
+        return arrays_in(file)
 
 
-def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> dict[str, str]:
-    """Write a file and name it by its contents."""
+def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> Entry:
+    """Write a file, and name it by a digest of the contents."""
     save(draft)
     _flush(draft)
     sha256 = _sha256(draft)
@@ -214,17 +194,13 @@ def _place(draft: Path, save: Callable[[Path], Any], path: Path) -> dict[str, st
     return {"file": file, "sha256": sha256}
 
 
-def _save_arrays(arrays: Arrays, file: Path) -> None:
-    np.savez(file, allow_pickle=False, **arrays)
-
-
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:
-    """Have the operating system put a file, or a folder's list of files, on disk."""
+    """Have the operating system write a file, or the list of files of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -236,21 +212,20 @@ def _flush(path: Path) -> None:
 
 
 def _file_names(path: Path) -> set[str]:
-    """The model files of the detector that is at `path` now."""
+    """The files of the detector that is at `path` now."""
     try:
-        files = json.loads((path / DOCUMENT).read_text(encoding="utf-8"))["files"]
-        return {entry["file"] for entry in files.values() if OURS.fullmatch(entry["file"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {entry["file"] for entry in read_document(path)[1].values()}
+    except (DetectorNotFound, NotADetector):
         return set()
 
 
 def _interrupted(path: Path) -> bool:
-    """Whether a folder holds nothing but what a first save left when it was killed."""
+    """Whether a folder holds only what a first save left when it was killed."""
     return all(entry.name.startswith(TEMPORARY) or _is_ours(entry) for entry in path.iterdir())
 
 
 def _is_ours(file: Path) -> bool:
-    """Whether a file is named by its contents; a user's `best-202601312359.keras` only looks so."""
+    """Whether a file is named by a digest of the contents; a user's `best-202601312359.keras` only looks so."""
     return bool(OURS.fullmatch(file.name)) and file.is_file() and _sha256(file).startswith(file.stem.rpartition("-")[2])
 
 

@@ -14,12 +14,12 @@ Labels = npt.NDArray[np.int64]
 
 
 class Scored(NamedTuple):
-    """What a detector's graph says of `n` rows."""
+    """What the graph of a guard says of `n` rows."""
 
     score: Floats
     """`(n,)`, in nats; infinite for an invalid row."""
     y: npt.NDArray[Any]
-    """The reference: class labels `(n,)`, int64, or probabilities `(n, classes)` if they were asked for."""
+    """The reference: classes `(n,)`, int64, or probabilities `(n, classes)` if they were asked for."""
     y_opinion: npt.NDArray[Any]
     """The opinion, likewise."""
     invalid: Labels
@@ -46,18 +46,18 @@ class PredictData(TypedDict):
     p_value: NotRequired[npt.NDArray[np.float64]]
     """`(n,)`, from a calibrated detector: one that `infer_threshold` was called on."""
     harm_probability: NotRequired[npt.NDArray[np.float64]]
-    """`(n,)`, that the classifier is wrong on a row with this score, given that the row is like the labelled rows that
-    `demur.drift.calibrate_accuracy` was called on."""
+    """`(n,)`, the chance that the classifier is wrong on a row with this score, if the row is like the labelled rows of
+    `demur.drift.calibrate_accuracy`."""
     invalid: NotRequired[Labels]
-    """`(k,)`, the rows that could not be judged, from a detector with `on_invalid="flag"`; they are all flagged."""
+    """`(k,)`, the rows that could not be judged, from a detector with `on_invalid="flag"`; all are flagged."""
 
 
 class CorrectData(PredictData):
-    """The same, and classes."""
+    """What is said of each of `n` instances, with classes."""
 
     corrected: npt.NDArray[Any]
-    """`(n,)`: the opinion's class where flagged, the classifier's elsewhere and where invalid. As the classifier's
-    classes are called, where that is known (`Detector.classes`); otherwise int64."""
+    """`(n,)`: the opinion's class where flagged, the classifier's elsewhere and where invalid. Names of classes if they
+    are known (`Detector.classes`); otherwise int64."""
     no_defense: npt.NDArray[Any] | None
     """`(n,)`, the classifier's class; None where not asked for."""
     defense: npt.NDArray[Any] | None
@@ -68,9 +68,9 @@ Data = TypeVar("Data")
 
 
 class Result(Readable, dict[str, Any], Generic[Data]):
-    """A result, `{"meta": ..., "data": ...}`: a dict like any other, but that it prints short.
+    """A result, `{"meta": ..., "data": ...}`: a dict that `print` and a notebook show as a summary.
 
-    `print` and a notebook show its summary; its repr is a dict's, with long arrays cut. `result["data"]` prints alike.
+    The repr is the repr of a dict, with long arrays cut. `result["data"]` prints as the result does.
 
     Examples:
         >>> result = detector.predict(X_new)
@@ -83,11 +83,11 @@ class Result(Readable, dict[str, Any], Generic[Data]):
     """
 
     about: Mapping[str, Any] = {}
-    """What the summary says beside what is in the dict: the threshold, or the level of a test."""
+    """What the summary needs beside the entries: the threshold, or the level of a test."""
 
     @classmethod
     def of(cls, meta: Meta, data: Any, **about: Any) -> Self:
-        """A result; `about` is for its summary alone."""
+        """A result; `about` is for the summary alone."""
         made = cls(meta=meta, data=cls(data))
         made.about = about
         return made
@@ -208,4 +208,4 @@ def _accuracy(name: str, data: Mapping[str, Any], about: Mapping[str, Any]) -> S
 
 
 SAID = {"is_drift": _drift, "accuracy": _accuracy, "is_adversarial": _decisions, "instance_score": _decisions}
-"""How a result is told, by an entry that its data has."""
+"""The summary of a result, by an entry of the data."""

@@ -1,4 +1,4 @@
-"""Guards that take and return arrays by name, as a server passes them on."""
+"""Guards that were read from a file or a folder: the facts come from a description, the answers as arrays by name."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -7,24 +7,55 @@ from typing import Any
 
 import numpy.typing as npt
 
-from demur.guards.described import DescribedGuard, told
+from demur.guards.base import Guard
+from demur.guards.description import Description
 from demur.rows.layout import Field
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
 
+def told(name: str) -> Any:
+    """A property of a guard: the entry of that name in the description."""
+    return property(lambda guard: getattr(guard.description, name))
+
+
+class DescribedGuard(Guard):
+    """A guard whose facts are those of a description."""
+
+    detector = told("detector")
+    labels = told("labels")
+    layout = told("layout")
+    threshold = told("threshold")
+    calibration = told("calibration")
+    harm = told("harm")
+    trained_on = told("trained_on")
+    scale = told("scale")
+    temperature = told("temperature")
+    on_invalid = told("on_invalid")
+    data_type = told("data_type")
+    channels_first = told("channels_first")
+
+    def __init__(self, description: Description) -> None:
+        self._description = description
+
+    @property
+    def description(self) -> Description:
+        """All that is known of the guard."""
+        return self._description
+
+
 class TensorGuard(DescribedGuard):
-    """A guard from a file or a folder, asked for named arrays.
+    """A guard from a file or a folder that answers with arrays by name, as a server passes them on.
 
     Attributes:
         path: the file, or the folder.
-        name: what it is called.
-        sha256: of what it was read from.
-        metadata: what it says of itself, as texts.
-        inputs: name and field, of one row, of each array that it takes.
-        outputs: the same of what it returns.
-        default_outputs: names of what it returns where nothing is asked for.
+        name: what the guard is called.
+        sha256: of the file, or of the document in the folder.
+        metadata: what the guard says of itself, as texts.
+        inputs: the field of one row of each input array, by name.
+        outputs: the field of one row of each output array, by name.
+        default_outputs: names of the outputs that are returned where none is asked for.
     """
 
     path: Path
@@ -40,14 +71,14 @@ class TensorGuard(DescribedGuard):
     def run(
         self, feed: Mapping[str, Array], outputs: Sequence[str] | None = None, threshold: float | Array | None = None
     ) -> Arrays:
-        """Answer once, on arrays as they are taken: nothing is checked, cast or split.
+        """Answer once; nothing is checked, cast or split.
 
         A row that cannot be judged gets a score of infinity and is flagged, whatever `on_invalid` says. Classes are
-        indices here: `labels.named(...)` makes of them what they are called.
+        indices here: `labels.named(...)` turns them into names.
 
         Args:
             feed: `(n, ...)`, for each name in `inputs`.
-            outputs: names of what is wanted; None for `default_outputs`.
+            outputs: names of the outputs; None for `default_outputs`.
             threshold: in nats, to use this once: a number, or `(classes,)` for a guard that has one for each.
 
         Returns:
@@ -55,9 +86,9 @@ class TensorGuard(DescribedGuard):
         """
 
     def checked(self, feed: Arrays) -> Arrays:
-        """Return inputs, with what a classifier outside of the guard has answered checked.
+        """Return inputs, after a check of the answers of a classifier that is outside of the guard.
 
         Raises:
-            NonFinite, NotADistribution: these are not answers of the classifier.
+            NonFinite, NotADistribution: the classifier cannot have answered so.
         """
         return feed

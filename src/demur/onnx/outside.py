@@ -1,4 +1,4 @@
-"""A classifier outside of an exported guard: how it is asked, and what it may answer. NumPy only."""
+"""A classifier outside of an exported guard: how it is asked, and which answers are valid. NumPy only."""
 
 import contextlib
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from demur.rows.layout import mapped
 from demur.rows.rows import Rows
 
 SUM_TOLERANCE = 1e-2
-"""How far from 1 the probabilities of a row may sum: generous enough for float16."""
+"""How far the sum of the probabilities of a row may be from 1: enough for float16."""
 
 NEEDED = (
     "the classifier is outside of this guard: pass reference=, what the classifier answers for these rows, or load the "
@@ -34,15 +34,9 @@ NEEDED = (
 def asked(
     model: Any, rows: Rows, able: npt.NDArray[np.bool_], classes: int, answer: str, *, finite: bool
 ) -> npt.NDArray[np.float32]:
-    """Ask a classifier about rows; NaN for rows that cannot be judged, if the classifier fails on them.
+    """Ask a classifier, an estimator with `predict_proba` or a function, about rows; see `as_reference`.
 
-    Args:
-        model: an estimator with `predict_proba`, or a function.
-        rows: to ask about.
-        able: which of them the companion can judge, `(n,)`.
-        classes: see `as_reference`, as of `answer` and `finite`.
-        answer: PROBABILITIES or LOGITS.
-        finite: whether NaN in an answer is an error.
+    If the classifier fails on the rows that the companion cannot judge (`able` is False), the answer for them is NaN.
 
     Raises:
         ClassifierFailed: the classifier raised an error.
@@ -68,7 +62,7 @@ def _answer(model: Any, rows: Rows) -> Any:
 
 
 def check_model(model: Any) -> None:
-    """Raise WrongType unless a classifier can be asked about rows."""
+    """Raise WrongType unless `model` can be asked about rows."""
     if not (callable(model) or hasattr(model, "predict_proba")) or isinstance(model, type):
         raise WrongType(
             "model is an estimator with predict_proba, or a function from a batch of rows to the classifier's answers; "
@@ -77,14 +71,10 @@ def check_model(model: Any) -> None:
 
 
 def as_reference(answers: Any, n: int, classes: int, answer: str, *, finite: bool) -> npt.NDArray[np.float32]:
-    """A classifier's answers as a guard takes them: float32 `(n, classes)`.
+    """A classifier's answers, PROBABILITIES or LOGITS, as a guard takes them: float32 `(n, classes)`.
 
-    Args:
-        answers: `(n, classes)`; or, of two classes, `(n,)` or `(n, 1)` of the second.
-        n: how many rows were asked about.
-        classes: how many there are.
-        answer: PROBABILITIES or LOGITS.
-        finite: whether NaN and infinity are errors.
+    With two classes, answers may also be `(n,)` or `(n, 1)`, of the second class. NaN and infinity are errors if
+    `finite` is set.
 
     Raises:
         ShapeMismatch, NonFinite, NotADistribution: the answers are not probabilities (or logits) of these rows.
@@ -112,18 +102,18 @@ def as_reference(answers: Any, n: int, classes: int, answer: str, *, finite: boo
 
 
 def companion_rows(outside: Outside, preprocess: Any) -> Callable[[Any], Any]:
-    """What makes the companion's rows of the caller's: the encoder in the file, or what the caller gives for it.
+    """A function from the caller's rows to the companion's: the encoder in the file, or what the caller gives.
 
     Raises:
-        InvalidSetting: the guard needs none.
+        InvalidSetting: `preprocess` is given, and the detector had none.
     """
     if preprocess is not None and not outside.preprocess:
         raise InvalidSetting("companion_preprocess is for a guard whose detector had one: leave it out")
     if outside.encoder is not None:
         return TableEncoder(outside.encoder).transform
-    made = getattr(preprocess, "transform", preprocess)
-    return (lambda rows: mapped(np.asarray, rows)) if made is None else (lambda rows: _dense(made(rows)))
 
+    def made(rows: Any) -> Any:
+        found = rows if preprocess is None else getattr(preprocess, "transform", preprocess)(rows)
+        return mapped(np.asarray, found.toarray() if hasattr(found, "toarray") else found)
 
-def _dense(made: Any) -> Any:
-    return mapped(np.asarray, made.toarray() if hasattr(made, "toarray") else made)
+    return made

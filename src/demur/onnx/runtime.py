@@ -17,11 +17,10 @@ import numpy.typing as npt
 from demur.calibration.thresholds import Threshold
 from demur.checks import check_whole, explained
 from demur.errors import InvalidSetting, NonFinite, NotADetector, ShapeMismatch
-from demur.guards.described import told
 from demur.guards.description import ON_DEMAND, OPINION, REFERENCE, SHARPENED, THRESHOLD, Description, read
 from demur.guards.facts import facts
 from demur.guards.results import Scored
-from demur.guards.tensors import TensorGuard
+from demur.guards.tensors import TensorGuard, told
 from demur.onnx.outside import NEEDED, as_reference, asked, check_model, companion_rows
 from demur.onnx.session import DTYPES, onnxruntime_module
 from demur.progress import progress
@@ -53,20 +52,20 @@ def load(
 
     Args:
         path: the file.
-        threads: that one call may use; None for one a core.
-        providers: of onnxruntime, the first that is there is used; None for the CPU.
+        threads: how many threads a call may use; None for one a core.
+        providers: of onnxruntime, of which the first available one is used; None for the CPU.
         model: the classifier, where it is outside of the file (`takes_reference`): an estimator with `predict_proba`,
             or a function from a batch of rows to what the classifier answers. The guard then asks it; without it,
             `score`, `predict` and `correct` take `reference=`.
-        companion_preprocess: what makes the companion's rows, if one of your own did in the detector. Without it, the
-            guard takes such rows.
+        companion_preprocess: the `companion_preprocess` of the detector, if it had one. Without it, the guard takes
+            rows that are ready for the companion.
 
     Raises:
         DetectorNotFound: there is no such file.
         NotADetector: it is not a guard.
         CorruptDetector: it is not the file that was written.
         MissingExtra: onnxruntime is not installed.
-        InvalidSetting, WrongType: `model` or `companion_preprocess` is not what the guard can use.
+        InvalidSetting, WrongType: the guard cannot use `model` or `companion_preprocess`.
     """
     return ExportedGuard(
         path, threads=threads, providers=providers, model=model, companion_preprocess=companion_preprocess
@@ -74,7 +73,7 @@ def load(
 
 
 class ExportedGuard(TensorGuard):
-    """A detector in one ONNX file. Several threads may use the same one.
+    """A detector in one ONNX file, see `load`. Several threads may use the same guard.
 
     Examples:
         >>> guard = ExportedGuard("guard.onnx")
@@ -82,15 +81,6 @@ class ExportedGuard(TensorGuard):
         True
         >>> guard.correct(X_new)["data"]["corrected"].shape
         (40,)
-
-    Args:
-        path: the file.
-        threads: see `load`.
-        providers: see `load`.
-        model: see `load`.
-        companion_preprocess: see `load`.
-
-    Attributes: see `TensorGuard`.
     """
 
     _inside = frozenset(
@@ -143,12 +133,12 @@ class ExportedGuard(TensorGuard):
 
     @property
     def takes_reference(self) -> bool:
-        """Whether the classifier is outside of the file, which takes the classifier's answer as `reference`."""
+        """Whether the classifier is outside of the file, which takes the answer of the classifier as `reference`."""
         return self._description.outside is not None
 
     @property
     def compared(self) -> tuple[str, str]:
-        """The outputs that hold what was compared: the classifier's probabilities, sharpened, and the opinion's."""
+        """The outputs that were compared: the sharpened probabilities of the classifier, and the opinion's."""
         return (SHARPENED if self.takes_reference else REFERENCE), OPINION
 
     @property
@@ -169,7 +159,7 @@ class ExportedGuard(TensorGuard):
         )
 
     def summary(self) -> Summary:
-        """What the guard is and what it promises, in some lines: a string, which a notebook shows as HTML."""
+        """What the guard is and promises, in some lines: a string, which a notebook shows as HTML."""
         return Summary(f"{self.path.name}: an exported {self.detector}", facts(self._description))
 
     def __repr__(self) -> str:
@@ -202,9 +192,22 @@ class ExportedGuard(TensorGuard):
         verbose: bool = False,
     ) -> Scored:
         """See `demur.guards.base.Guard.scored`."""
+        check_whole("batch_size", batch_size, 1)
+        source = as_source(X, self.layout, finite=not flag_invalid)
+        if reference is not None:
+            reference = as_array(reference, "reference")
+            n = None if source.rows is None else len(source.rows)
+            if reference.shape[:1] != (n,):
+                given = "of X, as arrays or a table" if n is None else f"of {n} rows"
+                raise ShapeMismatch(f"reference must hold an answer for each {given}; got shape {reference.shape}")
         names = ["instance_score", *(self.compared if probabilities else ("no_defense", "defense"))]
-        found = self._over_batches(X, reference, batch_size, names, flag_invalid=flag_invalid, verbose=verbose)
-        score, y, y_opinion = (found[name] for name in names)
+        parts, start = [], 0
+        for batch in progress(source.draw(batch_size), source.count(batch_size), verbose):
+            answers = None if reference is None else reference[start : start + len(batch)]
+            parts.append(self.run(self.feed(batch.raw, answers), names))
+            start += len(batch)
+        one = len(parts) == 1
+        score, y, y_opinion = (parts[0][name] if one else np.concatenate([p[name] for p in parts]) for name in names)
         invalid = np.flatnonzero(~np.isfinite(score)).astype("int64")
         if len(invalid) and not flag_invalid:
             raise NonFinite(
@@ -214,15 +217,11 @@ class ExportedGuard(TensorGuard):
         return Scored(score, y, y_opinion, invalid)
 
     def feed(self, X: Any, reference: Any = None) -> dict[str, npt.NDArray[Any]]:
-        """Rows as the graph takes them, encoded and cast, by the names of its inputs.
-
-        Args:
-            X: rows of `layout`, checked already.
-            reference: see `score`; it becomes an input, too.
+        """Rows of `layout`, and `reference` (see `score`), as inputs of the graph by name, encoded and cast.
 
         Raises:
             InvalidSetting: `reference` is missing, or given where the classifier is in the file.
-            ShapeMismatch, NonFinite, NotADistribution: it does not hold the classifier's answers for these rows.
+            ShapeMismatch, NonFinite, NotADistribution: `reference` does not hold answers for these rows.
         """
         outside, rows = self._description.outside, Rows(X, self.layout)
         if outside is None:
@@ -252,24 +251,6 @@ class ExportedGuard(TensorGuard):
         if not self.takes_reference:
             raise InvalidSetting(f"{name} is for a guard whose classifier is outside; this file holds it: leave it out")
 
-    def _over_batches(
-        self, X: Any, reference: Any, batch_size: int, names: Sequence[str], *, flag_invalid: bool, verbose: bool
-    ) -> dict[str, npt.NDArray[Any]]:
-        check_whole("batch_size", batch_size, 1)
-        source = as_source(X, self.layout, finite=not flag_invalid)
-        if reference is not None:
-            reference = as_array(reference, "reference")
-            n = None if source.rows is None else len(source.rows)
-            if reference.shape[:1] != (n,):
-                given = "of X, as arrays or a table" if n is None else f"of {n} rows"
-                raise ShapeMismatch(f"reference must hold an answer for each {given}; got shape {reference.shape}")
-        found, start = [], 0
-        for batch in progress(source.draw(batch_size), source.count(batch_size), verbose):
-            answers = None if reference is None else reference[start : start + len(batch)]
-            found.append(self.run(self.feed(batch.raw, answers), names))
-            start += len(batch)
-        return found[0] if len(found) == 1 else {name: np.concatenate([one[name] for one in found]) for name in names}
-
 
 def _session(contents: bytes, path: Path, threads: int | None, providers: Sequence[Any] | None) -> Any:
     onnxruntime = onnxruntime_module()
@@ -279,18 +260,15 @@ def _session(contents: bytes, path: Path, threads: int | None, providers: Sequen
         check_whole("threads", threads, 1)
         options.intra_op_num_threads = threads
     known = onnxruntime.get_available_providers()
-    wrong = [
-        name
-        for name in (entry if isinstance(entry, str) else entry[0] for entry in providers or ())
-        if name not in known
-    ]
+    names = [entry if isinstance(entry, str) else entry[0] for entry in providers or ()]
+    wrong = [name for name in names if name not in known]
     if wrong:  # onnxruntime would take the CPU instead, with a warning
         raise InvalidSetting(f"this onnxruntime has the providers {', '.join(known)}; got {wrong[0]!r}")
     try:
         return onnxruntime.InferenceSession(contents, options, providers=providers or ["CPUExecutionProvider"])
     except ValueError as error:
         raise InvalidSetting(f"providers: {error}") from error
-    except Exception as error:  # onnxruntime's own errors have no base but this
+    except Exception as error:  # onnxruntime's errors have no common base
         raise NotADetector(f"onnxruntime cannot load {path}: {str(error).splitlines()[0]}") from error
 
 

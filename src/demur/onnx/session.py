@@ -1,4 +1,4 @@
-"""onnxruntime, where it is needed: imported late, and silent. No Keras."""
+"""onnxruntime, imported late and without telemetry. No Keras."""
 
 import os
 from typing import Any
@@ -15,17 +15,14 @@ DTYPES = {
     "tensor(int8)": "int8",
     "tensor(bool)": "bool",
 }
-"""Types of tensors as onnxruntime calls them, and as NumPy does."""
+"""Names of the types of tensors in onnxruntime and in NumPy."""
 
 
 def onnxruntime_module() -> Any:
-    """Import onnxruntime.
+    """Import onnxruntime; MissingExtra if it is not installed.
 
-    Its wheels send usage events to their maker from version 1.32 on, unless ORT_DISABLE_TELEMETRY is set before the
-    first import. Whoever wants them sends them by setting it to 0.
-
-    Raises:
-        MissingExtra: it is not installed.
+    From version 1.32 on, the wheels of onnxruntime send usage events to their maker, unless ORT_DISABLE_TELEMETRY is
+    set before the first import. Set it to 0 to send them.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with extra("onnxruntime", "onnx"):

@@ -4,11 +4,12 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from demur.documents import as_type
 from demur.errors import InvalidSetting, ShapeMismatch
 from demur.rows.arrays import as_array, row_list
 from demur.rows.layout import Labels
@@ -112,7 +113,7 @@ class Classes:
     @classmethod
     def from_json(cls, data: Any, count: int | None) -> Self:
         """The classes from what `as_json` returned, of `count` classes; None was written before there were names."""
-        return cls(count) if data is None else cls(count, tuple(data["names"]), bool(data["or_indices"]))
+        return cast("Self", as_type({"count": count, **as_type(data or {}, dict)}, cls))
 
     @property
     def _takes_booleans(self) -> bool:

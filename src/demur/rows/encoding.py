@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur import checks
+from demur.documents import as_type
 from demur.errors import EmptyInput, InvalidSetting, NotFitted, ShapeMismatch, WrongType
 from demur.rows.arrays import as_array, is_table
 from demur.rows.columns import (
@@ -190,7 +191,7 @@ def _made_again(column: dict[str, Any]) -> Column:
     """A column from its settings; each kind of column has a setting that the other kinds lack."""
     kinds = {"mean": Numbers, "categories": Categories, "weights": NGrams}
     kind: Any = next((kind for setting, kind in kinds.items() if setting in column), LeftOut)
-    return kind(**column)  # type: ignore[no-any-return]
+    return as_type(column, kind)  # type: ignore[no-any-return]
 
 
 def _columns(rows: Any) -> list[tuple[str, npt.NDArray[Any]]]:

@@ -4,13 +4,14 @@ Rows are an array, several arrays with as many rows (a tuple, or a dict by name)
 pandas or polars DataFrame), or texts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from demur.documents import as_type
 from demur.errors import InvalidSetting
 from demur.rows.texts import Text
 
@@ -145,20 +146,21 @@ def as_json(layout: Layout) -> Any:
 
 
 def from_json(data: Any) -> Layout:
-    """A layout from what `as_json` returned."""
-    if "columns" in data:
-        return Columns(tuple(data["columns"]))
-    if "text" in data:
-        return Text(data["text"])
-    if "shape" in data:
-        return _field(data)
-    if "named" in data:
-        return {name: _field(field) for name, field in data["named"]}
-    return tuple(_field(field) for field in data["ordered"])
+    """A layout from what `as_json` returned; Malformed if it is something else."""
+    stored = as_type(data, dict[str, Any])
+    if "columns" in stored:
+        return Columns(as_type(stored["columns"], tuple[str, ...]))
+    if "text" in stored:
+        return Text(as_type(stored["text"], str))
+    if "named" in stored:
+        return {name: _field(one) for name, one in as_type(stored["named"], list[tuple[str, dict[str, Any]]])}
+    return (
+        tuple(map(_field, as_type(stored["ordered"], list[dict[str, Any]]))) if "ordered" in stored else _field(stored)
+    )
 
 
-def _field(data: Any) -> Field:
-    return Field(tuple(data["shape"]), data["dtype"], tuple(data["names"]) if "names" in data else None)
+def _field(stored: Mapping[str, Any]) -> Field:
+    return as_type({**stored, "columns": stored.get("names")}, Field)  # type: ignore[no-any-return]
 
 
 def fits(shape: tuple[int, ...], expected: Shape) -> bool:

@@ -4,11 +4,12 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from demur.documents import from_arrays
 from demur.rows.layout import Field
 from demur.rows.rows import Rows
 
@@ -66,8 +67,8 @@ class Range:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Range":
         """The range that `as_arrays` described."""
-        plain = {"name": str(arrays["name"]), "is_pooled": bool(arrays["is_pooled"]), "rows": int(arrays["rows"])}
-        return cls(**{**arrays, **plain, "columns": tuple(arrays["columns"].tolist())})  # type: ignore[arg-type]
+        names = arrays["columns"].astype("U")  # of no columns, NumPy makes an array of numbers
+        return cast("Range", from_arrays({**arrays, "columns": names}, cls))
 
     @property
     def span(self) -> float:

@@ -16,8 +16,9 @@ import numpy as np
 
 from demur.atomic import write_text
 from demur.calibration.thresholds import Calibration
-from demur.drift.monitor import Alarm, Monitor
+from demur.drift.monitor import Monitor
 from demur.drift.reference import fingerprint
+from demur.drift.state import Alarm
 from demur.errors import CorruptMonitor, InvalidSetting, MissingExtra, WrongDetector
 from demur.guards.tensors import Array, TensorGuard
 from demur.serve.settings import Settings

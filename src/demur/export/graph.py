@@ -1,4 +1,4 @@
-"""What converters write, rewritten as the same in operations that runtimes do well. On `onnx` models, in place."""
+"""ONNX graphs: nodes are added, replaced and removed, and what converters write badly is rewritten. In place."""
 
 from typing import Any
 
@@ -9,16 +9,17 @@ from demur.onnx.session import onnxruntime_module
 
 
 class Graph:
-    """A graph with its nodes by what they make and its constants by name.
+    """An `onnx.GraphProto` with its nodes by the tensors they make, and its constants by name.
 
     Args:
-        graph: `onnx.GraphProto`.
+        graph: the graph.
+        prefix: of the names of the tensors that are added.
     """
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: Any, prefix: str = "added") -> None:
         from onnx import numpy_helper
 
-        self.graph = graph
+        self.graph, self.prefix, self._count = graph, prefix, 0
         self.makers = {name: node for node in graph.node for name in node.output}
         self.constants: dict[str, npt.NDArray[Any]] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
         for node in graph.node:
@@ -26,20 +27,40 @@ class Graph:
                 self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
 
     def maker(self, name: str, op: str) -> Any:
-        """The node of that kind that makes a tensor; None if another does."""
+        """The node of kind `op` that makes a tensor; None if a node of another kind makes it."""
         node = self.makers.get(name)
         return node if node is not None and node.op_type == op else None
 
-    def constant(self, name: str, array: npt.NDArray[Any]) -> str:
-        """Add a constant."""
+    def _named(self, op: str) -> str:
+        self._count += 1
+        return f"{self.prefix}/{op}_{self._count}"
+
+    def constant(self, array: Any, name: str | None = None) -> str:
+        """Add a constant; return the name."""
         from onnx import numpy_helper
 
+        name = name or self._named("constant")
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         self.constants[name] = array
         return name
 
+    def add(self, op: str, *inputs: Any, name: str | None = None, **attributes: Any) -> str:
+        """Add a node at the end, with arrays among its inputs as constants; return the name of its output."""
+        from onnx import helper
+
+        output = name or self._named(op)
+        ends = [end if isinstance(end, str) else self.constant(end) for end in inputs]
+        self.graph.node.append(helper.make_node(op, ends, [output], name=f"node/{output}", **attributes))
+        return output
+
+    def cast(self, x: str, dtype: str) -> str:
+        """Add a node that changes the type of numbers."""
+        from onnx import helper
+
+        return self.add("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
     def replace(self, node: Any, nodes: list[Any]) -> None:
-        """Put nodes in the place of one; the last makes what it made."""
+        """Put nodes in the place of a node; the last one makes the same tensor."""
         place = next(i for i, found in enumerate(self.graph.node) if found is node)
         self.graph.node.remove(node)
         for i, new in enumerate(nodes):
@@ -62,13 +83,23 @@ class Graph:
 
 
 def _captured(node: Any) -> set[str]:
-    """Names that graphs within a node, the branches of an If say, may take from outside."""
+    """Names that graphs within a node, such as the branches of an If, may take from outside."""
     found: set[str] = set()
     for attribute in node.attribute:
         for graph in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
             for inner in graph.node:
                 found |= set(inner.input) | _captured(inner)
     return found
+
+
+def rename(graph: Any, names: dict[str, str]) -> None:
+    """Give tensors of a graph other names; graphs within its nodes are left as they are."""
+    for node in graph.node:
+        for ends in (node.input, node.output):
+            for i, name in enumerate(ends):
+                ends[i] = names.get(name, name)
+    for entry in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        entry.name = names.get(entry.name, entry.name)
 
 
 def rewritten(model: Any) -> Any:
@@ -110,8 +141,8 @@ def buckets(graph: Graph) -> None:
         if boundaries is None:
             continue
         name = node.output[0]
-        last = graph.constant(f"{name}/last", np.array([-1], "int64"))
-        limits = graph.constant(f"{name}/boundaries", np.array(boundaries, "float32"))
+        last = graph.constant(np.array([-1], "int64"), f"{name}/last")
+        limits = graph.constant(np.array(boundaries, "float32"), f"{name}/boundaries")
         steps = [
             ("Cast", [node.input[0]], "/float", {"to": TensorProto.FLOAT}),
             ("Unsqueeze", [f"{name}/float", last], "/column", {}),
@@ -159,7 +190,7 @@ def constant_shapes(graph: Graph, model: Any) -> None:
     for name, two, three in zip(names, *found, strict=True):
         differs = two != three
         if two.shape == three.shape and differs.sum() <= 1 and not (differs.any() and -1 in two):
-            constant = graph.constant(f"{name}/constant", np.where(differs, -1, two).astype("int64"))
+            constant = graph.constant(np.where(differs, -1, two).astype("int64"), f"{name}/constant")
             for node in nodes:
                 if node.input[1] == name:
                     node.input[1] = constant

@@ -1,4 +1,4 @@
-"""A classifier that is an ONNX model, put into the file of its guard."""
+"""A classifier that is an ONNX model becomes a part of the file of the guard."""
 
 from typing import Any
 
@@ -6,27 +6,28 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.classifiers.onnx_file import OnnxClassifier
-from demur.export.network import NetworkModel, rename, row_inputs
-from demur.export.rewriting import Graph
+from demur.export.graph import Graph, rename
+from demur.export.network import NetworkModel, row_inputs
 from demur.guards.description import REFERENCE
 from demur.network.live import LiveGuard
 from demur.network.routes import PASSTHROUGH
 from demur.rows.layout import probe_rows
 
 PREFIX = "classifier/"
-"""Of all names that the classifier brings along."""
+"""Of the names of all tensors of the classifier."""
 ANSWER, COMPANION = "guard/answer", "companion/"
 
 
 class _Outside(Exception):
-    """Why an ONNX classifier cannot be put into the file."""
+    """The classifier cannot be put into the file; says why."""
 
 
 def with_classifier(network: NetworkModel, detector: LiveGuard) -> NetworkModel:
-    """Put the classifier into the networks' model, if the classifier is an ONNX model that can be.
+    """Put the classifier into the model of the networks, if it is an ONNX model and that is possible.
 
-    Otherwise its answer stays an input: where the companion's rows are made by a function of the caller's, and where
-    the model takes batches of one size, is not a file any more or cannot be brought to the networks' operation set.
+    It is not possible, and the answer of the classifier stays an input, if a function of the caller makes the rows of
+    the companion, or if the classifier takes batches of one size, does not say which file it is, or cannot be brought
+    to the operation set of the networks.
     """
     classifier = getattr(detector.classifier, "inner", detector.classifier)
     if not isinstance(classifier, OnnxClassifier) or detector.companion_preprocess not in (None, PASSTHROUGH):
@@ -38,14 +39,9 @@ def with_classifier(network: NetworkModel, detector: LiveGuard) -> NetworkModel:
 
 
 def merged(network: NetworkModel, classifier: OnnxClassifier) -> NetworkModel:
-    """Join the networks' model and the classifier's, which takes the same rows.
-
-    Args:
-        network: with the input REFERENCE.
-        classifier: an ONNX model.
-    """
+    """Join the model of the networks, with the input REFERENCE, and the model of the classifier."""
     import onnx
-    from onnx import compose, helper
+    from onnx import compose
 
     theirs = _contents(classifier)
     ours = onnx.ModelProto()
@@ -56,27 +52,24 @@ def merged(network: NetworkModel, classifier: OnnxClassifier) -> NetworkModel:
     theirs = compose.add_prefix(theirs, PREFIX)
     inputs = row_inputs(classifier.layout)
     rename(ours.graph, {REFERENCE: ANSWER, **{name: COMPANION + name for name in inputs}})
-    nodes = list(theirs.graph.node)
-    for name, entry in zip(inputs, classifier.model.get_inputs(), strict=True):
-        nodes.insert(0, helper.make_node("Identity", [name], [PREFIX + entry.name]))
     kinds = {entry.name.removeprefix(COMPANION): entry.type.tensor_type.elem_type for entry in ours.graph.input}
-    nodes += [helper.make_node("Cast", [name], [COMPANION + name], to=kinds[name]) for name in inputs]
-    constants = list(theirs.graph.initializer)
+    graph = Graph(ours.graph, "guard")
+    old = list(ours.graph.node)
+    del ours.graph.node[:], ours.graph.input[:]
+    for name, entry in zip(inputs, classifier.model.get_inputs(), strict=True):
+        graph.add("Identity", name, name=PREFIX + entry.name)
+        graph.add("Cast", name, name=COMPANION + name, to=kinds[name])
+    ours.graph.node.extend(theirs.graph.node)
+    ours.graph.initializer.extend(theirs.graph.initializer)
+    ours.graph.sparse_initializer.extend(theirs.graph.sparse_initializer)
     answer = np.asarray(classifier.ask(probe_rows(classifier.layout)))
     is_column = answer.ndim == 1 or answer.shape[1] == 1
-    glue, more = _glue(PREFIX + tensor, order, is_column=is_column, is_logits=classifier.is_logits)
-    nodes += glue
-    constants += more
-    graph = ours.graph
-    old = list(graph.node)
-    del graph.node[:], graph.input[:]
-    graph.node.extend([*nodes, *old])
-    graph.initializer.extend(constants)
-    graph.sparse_initializer.extend(theirs.graph.sparse_initializer)
+    _add_answer(graph, PREFIX + tensor, order, is_column=is_column, is_logits=classifier.is_logits)
+    ours.graph.node.extend(old)
     ours.functions.extend(theirs.functions)
     known = {entry.domain for entry in ours.opset_import}
     ours.opset_import.extend(entry for entry in theirs.opset_import if entry.domain not in known)
-    Graph(graph).prune()
+    graph.prune()
     return NetworkModel(ours, inputs, network.outputs)
 
 
@@ -114,9 +107,9 @@ def _aligned(theirs: Any, ours: Any) -> tuple[Any, Any]:
 
 
 def _probabilities(graph: Any, output: str) -> tuple[str, npt.NDArray[np.int64] | None]:
-    """The tensor that holds the probabilities, `(n, classes)`, and which column each class has, if not its own.
+    """The tensor of the probabilities, `(n, classes)`, and the column of each class; None if the columns are in order.
 
-    scikit-learn's converter ends in a ZipMap, which makes a map of each row; the probabilities go into it.
+    scikit-learn's converter ends in a ZipMap, which turns the probabilities of each row into a map.
     """
     maker = next((node for node in graph.node if output in node.output), None)
     if maker is None or maker.op_type != "ZipMap":
@@ -130,35 +123,15 @@ def _probabilities(graph: Any, output: str) -> tuple[str, npt.NDArray[np.int64] 
     return maker.input[0], None if np.array_equal(order, np.arange(len(labels))) else order
 
 
-def _glue(
-    tensor: str, order: npt.NDArray[np.int64] | None, *, is_column: bool, is_logits: bool
-) -> tuple[list[Any], list[Any]]:
-    """Nodes and constants that make the answer, float32 `(n, classes)`, of a classifier's output."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes: list[Any] = []
-    constants: list[Any] = []
-
-    def add(op: str, *ends: Any, **attributes: Any) -> str:
-        names = []
-        for end in ends:
-            if not isinstance(end, str):
-                constants.append(numpy_helper.from_array(end, f"guard/constant_{len(constants)}"))
-                names.append(constants[-1].name)
-            else:
-                names.append(end)
-        name = f"guard/{op}_{len(nodes)}"
-        nodes.append(helper.make_node(op, names, [name], **attributes))
-        return name
-
-    found = add("Cast", tensor, to=TensorProto.FLOAT)
+def _add_answer(
+    graph: Graph, tensor: str, order: npt.NDArray[np.int64] | None, *, is_column: bool, is_logits: bool
+) -> None:
+    """Add nodes that make ANSWER, float32 `(n, classes)`, of the tensor that the classifier returns."""
+    found = graph.cast(tensor, "float32")
     if order is not None:
-        found = add("Gather", found, order, axis=1)
+        found = graph.add("Gather", found, order, axis=1)
     if is_column:
-        found = add("Reshape", found, np.array([-1, 1], "int64"))
-        other = (
-            add("Mul", found, np.float32(0).reshape(())) if is_logits else add("Sub", np.float32(1).reshape(()), found)
-        )
-        found = add("Concat", other, found, axis=1)
-    nodes.append(helper.make_node("Identity", [found], [ANSWER]))
-    return nodes, constants
+        found = graph.add("Reshape", found, np.array([-1, 1], "int64"))
+        other = graph.add("Mul", found, np.float32(0)) if is_logits else graph.add("Sub", np.float32(1), found)
+        found = graph.add("Concat", other, found, axis=1)
+    graph.add("Identity", found, name=ANSWER)

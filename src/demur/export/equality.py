@@ -1,4 +1,4 @@
-"""Whether a file answers as the detector does that it was made of."""
+"""Whether a file answers as the detector does."""
 
 from typing import Any, NamedTuple
 
@@ -9,10 +9,9 @@ from keras import ops
 from demur.backends import mapped_deep
 from demur.backends.divergence import sharpen
 from demur.errors import ExportDiffers
-from demur.export.network import layers_of, row_inputs
-from demur.export.precise import in_float32
-from demur.guards.decision import decide
-from demur.guards.description import REFERENCE
+from demur.export.network import in_float32, layers_of, row_inputs
+from demur.guards.decision import correction, decide
+from demur.guards.description import OPINION, REFERENCE
 from demur.guards.results import Scored
 from demur.network.live import LiveGuard
 from demur.onnx.runtime import ExportedGuard
@@ -20,13 +19,13 @@ from demur.rows.layout import Field, Layout, mapped
 from demur.rows.rows import Rows
 
 TOLERANCE = 1e-5
-"""How far scores and probabilities may be from the detector's; of a score above 1, that share of it."""
+"""How far scores and probabilities may be from the detector's; relative, for scores above 1."""
 SIZES = (1, 7)
-"""Rows that are compared at once."""
+"""Numbers of rows that are compared at once."""
 
 
 def made_up_rows(layout: Layout) -> Rows:
-    """Some rows of a layout, from 0 to 1, for want of real ones."""
+    """Random rows of a layout, from 0 to 1."""
     rng = np.random.default_rng(0)
 
     def some(field: Field) -> npt.NDArray[Any]:
@@ -38,7 +37,7 @@ def made_up_rows(layout: Layout) -> Rows:
 
 
 class Asked(NamedTuple):
-    """Rows with what the classifier answers for them, as a guard takes both."""
+    """The same rows, and answers of the classifier, as inputs of a file and of the detector's graph."""
 
     feed: dict[str, npt.NDArray[Any]]
     """The inputs of the file."""
@@ -47,60 +46,37 @@ class Asked(NamedTuple):
 
 
 def asked(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> Asked:
-    """Make the inputs of a file and of its detector's graph.
-
-    Args:
-        detector: as it lives.
-        guard: the file, loaded.
-        rows: of the classifier; None for made-up rows, about which a classifier outside the file is not asked.
-    """
+    """Make the inputs of a file and of the detector's graph, of made-up rows and answers where `rows` is None."""
     layout, classifier = detector.companion_layout, detector.classifier
     if rows is None and (classifier.in_graph or not guard.takes_reference):
         rows = made_up_rows(guard.layout)
     if rows is None:
-        x, answer = made_up_rows(layout), made_up_answer(classifier)
-        log_p = answer if classifier.is_logits else np.log(answer)
-        feed = {**dict(zip(row_inputs(layout), x.arrays, strict=True)), REFERENCE: answer}
+        x = made_up_rows(layout)
+        p = np.random.default_rng(1).dirichlet(np.ones(classifier.classes), max(SIZES)).clip(1e-6)
+        log_p = np.log(p / p.sum(axis=1, keepdims=True)).astype("float32")
     elif classifier.in_graph:
         return Asked(guard.feed(rows.raw), Rows(rows.raw, classifier.layout).cast().raw)
     else:
         x = detector.route.companion_rows(rows).cast()
         log_p = classifier.log_probabilities(rows)
-        feed = guard.feed((rows if guard.layout == classifier.layout else x).raw, reference_of(detector, guard, rows))
+    answer = log_p if classifier.is_logits else np.exp(log_p)
+    if rows is None:
+        feed = {**dict(zip(row_inputs(layout), x.arrays, strict=True)), REFERENCE: answer}
+    else:
+        given = rows if guard.layout == classifier.layout else x
+        feed = guard.feed(given.raw, answer if guard.takes_reference else None)
     reference = sharpen(ops.convert_to_tensor(log_p), detector.temperature)
     return Asked(feed, {"x": x.raw, "reference": [ops.convert_to_numpy(reference)]})
 
 
-def made_up_answer(classifier: Any) -> npt.NDArray[np.float32]:
-    """What a classifier outside the graph might answer for `made_up_rows`."""
-    p = np.random.default_rng(1).dirichlet(np.ones(classifier.classes), max(SIZES)).clip(1e-6)
-    p = p / p.sum(axis=1, keepdims=True)
-    return np.asarray(np.log(p) if classifier.is_logits else p, "float32")
-
-
-def reference_of(detector: LiveGuard, guard: ExportedGuard, rows: Rows) -> npt.NDArray[np.float32] | None:
-    """What a classifier outside the file answers for rows; None if the classifier is in the file."""
-    if not guard.takes_reference:
-        return None
-    log_p: npt.NDArray[np.float32] = detector.classifier.log_probabilities(rows)
-    return log_p if detector.classifier.is_logits else np.exp(log_p)
-
-
 def check_same(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> float:
-    """Compare a file with its detector, at two batch sizes.
-
-    A detector of mixed precision is compared as it is in float32, in which the file computes.
-
-    Args:
-        detector: as it lives.
-        guard: the file, loaded.
-        rows: to compare on; None for made-up rows.
+    """Compare a file with the detector, at two batch sizes, in float32; on made-up rows where `rows` is None.
 
     Returns:
-        The largest difference of a score (of one above 1, relative to it) or a probability.
+        The largest difference of a score or a probability; relative, for scores above 1.
 
     Raises:
-        ExportDiffers: it is above `TOLERANCE`, or the file decides otherwise.
+        ExportDiffers: the difference is above `TOLERANCE`, or the file decides otherwise.
     """
     largest = 0.0
     given = asked(detector, guard, rows)
@@ -108,11 +84,11 @@ def check_same(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> 
     with in_float32(layers_of(detector)) as is_mixed:
         for size in sorted({min(size, n) for size in SIZES}):
             some = Asked(*mapped_deep(lambda array: array[:size], tuple(given)))  # noqa: B023
-            expected = (
-                live_scores(detector, some.inputs)
-                if detector.classifier.in_graph and not is_mixed
-                else graph_scores(detector, some.inputs)
-            )
+            if detector.classifier.in_graph and not is_mixed:
+                expected = live_scores(detector, some.inputs)
+            else:  # the graph is not compiled for such inputs
+                outputs = detector.graph(mapped_deep(ops.convert_to_tensor, some.inputs), training=False)
+                expected = tuple(ops.convert_to_numpy(output) for output in outputs)
             found = guard.run(some.feed, tuple(guard.outputs))
             for name, live in zip(("instance_score", *guard.compared), expected, strict=True):
                 off = np.abs(found[name] - live) / np.maximum(1.0, np.abs(live))
@@ -127,20 +103,18 @@ def check_same(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> 
     return largest
 
 
+def scored_of(found: dict[str, npt.NDArray[Any]], reference: str = REFERENCE) -> Scored:
+    """The scores and classes in outputs of a guard, of which `reference` holds the classifier's probabilities."""
+    score = found["instance_score"]
+    y, y_opinion = (found[name].argmax(axis=1) for name in (reference, OPINION))
+    return Scored(score, y, y_opinion, np.flatnonzero(~np.isfinite(score)))
+
+
 def check_decisions(guard: ExportedGuard, found: dict[str, npt.NDArray[Any]]) -> None:
-    """Raise ExportDiffers unless the file makes of its own scores what the detector would."""
-    y, y_opinion = (found[name].argmax(axis=1) for name in guard.compared)
-    scored = Scored(found["instance_score"], y, y_opinion, np.flatnonzero(~np.isfinite(found["instance_score"])))
+    """Raise ExportDiffers unless the file makes the same decisions of its scores as the detector would."""
+    scored = scored_of(found, guard.compared[0])
     decided = decide(scored, guard.threshold, guard.calibration, None, 0.05)
-    flagged = decided["is_adversarial"]
-    expected: dict[str, npt.NDArray[Any]] = {
-        "is_adversarial": flagged,
-        "no_defense": y,
-        "defense": y_opinion,
-        "corrected": np.where(flagged & np.isfinite(scored.score), y_opinion, y),
-    }
-    if "p_value" in decided:
-        expected["p_value"] = decided["p_value"]
+    expected: dict[str, Any] = {**correction(scored, decided, all_predictions=True)}
     for name, values in expected.items():
         if not np.array_equal(found[name], values):
             raise ExportDiffers(f"the file's {name} is not what its scores make it: nothing was written; please report")
@@ -149,11 +123,5 @@ def check_decisions(guard: ExportedGuard, found: dict[str, npt.NDArray[Any]]) ->
 
 
 def live_scores(detector: LiveGuard, rows: Rows) -> tuple[npt.NDArray[Any], ...]:
-    """Scores, and the probabilities of both sides."""
+    """The scores of rows, and the probabilities of the classifier and of the opinion."""
     return detector.score(rows, return_predictions=True)
-
-
-def graph_scores(detector: LiveGuard, inputs: Any) -> list[npt.NDArray[Any]]:
-    """The same of the inputs of the detector's graph, which is not compiled for them."""
-    outputs = detector.graph(mapped_deep(ops.convert_to_tensor, inputs), training=False)
-    return [ops.convert_to_numpy(output) for output in outputs]

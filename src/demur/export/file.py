@@ -1,4 +1,4 @@
-"""`detector.export`: from a detector to a checked file."""
+"""The file that `detector.export` writes, and checks."""
 
 import contextlib
 import os
@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from demur._version import __version__
 from demur.calibration.thresholds import Calibration, Threshold
 from demur.checks import check_whole, is_number
 from demur.classifiers.answers import InMemory
 from demur.errors import InvalidSetting, NotFitted, ThresholdNotSet
-from demur.export.checking import SIZES, check_same
-from demur.export.merging import with_classifier
+from demur.export.classifier import with_classifier
+from demur.export.equality import SIZES, check_same
 from demur.export.network import NetworkModel, network_of
 from demur.export.precision import PRECISIONS, Loss, reduced
 from demur.export.procedure import add_procedure
@@ -38,10 +40,10 @@ class Exported:
         path: of the file.
         bytes: its size.
         precision: "float32", "float16" or "int8".
-        difference: the largest difference of a score or probability from the detector's, on a few rows; relative, of a
-            score above 1. None of a file of less precision, which is not meant to be equal.
-        loss: what less precision has cost, as measured; None of a file of full precision.
-        takes_reference: whether the classifier is outside of the file, which then takes what the classifier answers as
+        difference: the largest difference of a score or probability from the detector's, on a few rows; relative, for
+            scores above 1. None for a file of less precision, which is not meant to be equal.
+        loss: what less precision has cost, as measured; None for a file of full precision.
+        takes_reference: whether the classifier is outside of the file, which then takes the answer of the classifier as
             the input `reference`.
     """
 
@@ -108,7 +110,7 @@ def export(
 
 @contextlib.contextmanager
 def answers_kept(classifier: Any) -> Iterator[None]:
-    """Have a classifier outside the graph asked once about each row."""
+    """Have a classifier outside the graph asked only once about each row."""
     if classifier.in_graph or classifier.answers is not None:
         yield
         return
@@ -122,13 +124,14 @@ def answers_kept(classifier: Any) -> Iterator[None]:
 def _contents(
     detector: LiveGuard, network: NetworkModel, threshold: Threshold, calibration: Calibration | None, precision: str
 ) -> bytes:
-    """A guard's file."""
+    """The bytes of the file."""
     import onnx
 
     copy = onnx.ModelProto()
     copy.CopyFrom(network.model)
     model = add_procedure(network._replace(model=copy), detector.classifier.classes, threshold, calibration)
-    description = detector.description._replace(
+    description = msgspec.structs.replace(
+        detector.description,
         threshold=threshold,
         inputs=tuple(name for name in network.inputs if name != REFERENCE),
         classifier=detector.classifier.fingerprint(),
@@ -149,7 +152,7 @@ def _contents(
 
 
 def outside_of(detector: LiveGuard) -> Outside:
-    """How a guard works with a classifier that is not in its file."""
+    """How the guard works with a classifier that is not in the file."""
     encoder = detector.route.encoder
     return Outside(
         answer=LOGITS if detector.classifier.is_logits else PROBABILITIES,

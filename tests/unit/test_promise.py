@@ -41,7 +41,7 @@ class Replay:
         self.score, self.reference = score, np.eye(2, dtype="float32")[predicted]
 
     def __call__(self, rows, batch_size):
-        index = rows[:, 0].astype(int)
+        index = rows.raw[:, 0].astype(int)
         return lambda: [self.score[index], self.reference[index], self.reference[index]]
 
 

@@ -42,7 +42,7 @@ from demur.evaluation.norms import default_epsilons
 from demur.evaluation.store import AttackedRows, digest_of_classifier, digest_of_rows
 from demur.evaluation.target import Target
 from demur.network.graph import Half, compiled
-from demur.network.scoring import over_batches
+from demur.network.passes import over_batches
 from demur.rows.sources import as_source
 
 ROOT = Path(__file__).resolve().parent

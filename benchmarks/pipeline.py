@@ -25,10 +25,10 @@ def measure(way: str) -> list[dict[str, float]]:
     import keras
     from networks import cnn28, rows
 
-    import demur.network.training
+    import demur.network.trainer
 
     if way == KERAS:
-        demur.network.training.fed = lambda batches: batches
+        demur.network.trainer.fed = lambda batches: batches
     found: list[tuple[float, int]] = []
 
     def now(*_: Any) -> None:

@@ -21,8 +21,8 @@ from networks import cnn28, rows
 
 from demur import AdversarialAE
 from demur.backends import current, divergence
-from demur.network.feeding import TrainingBatches
-from demur.network.training import Objective, Trainer
+from demur.network.feed import TrainingBatches
+from demur.network.trainer import Objective, Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 200

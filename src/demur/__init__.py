@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from demur.calibration.metrics import evaluate_scores
     from demur.classifiers import BlackBox
     from demur.detectors import AdversarialAE, ModelDistillation
-    from demur.detectors.loading import load_detector, save_detector
+    from demur.detectors.saved import load_detector, save_detector
     from demur.evaluation.result import Evaluation
     from demur.evaluation.run import evaluate
     from demur.network.robustness import Robust
-    from demur.rows.encoding import TableEncoder
+    from demur.rows.encoder import TableEncoder
 
 __all__ = [
     "AdversarialAE",
@@ -38,12 +38,12 @@ _HOMES = {
     "Evaluation": "demur.evaluation.result",
     "ModelDistillation": "demur.detectors",
     "Robust": "demur.network.robustness",
-    "TableEncoder": "demur.rows.encoding",
+    "TableEncoder": "demur.rows.encoder",
     "__version__": "demur._version",
     "evaluate": "demur.evaluation.run",
     "evaluate_scores": "demur.metrics",
-    "load_detector": "demur.detectors.loading",
-    "save_detector": "demur.detectors.loading",
+    "load_detector": "demur.detectors.saved",
+    "save_detector": "demur.detectors.saved",
 }
 
 

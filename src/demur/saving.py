@@ -3,5 +3,5 @@
 from demur.lazy import lazy
 
 __getattr__, __dir__ = lazy(
-    __name__, {"load_detector": "demur.detectors.loading", "save_detector": "demur.detectors.loading"}
+    __name__, {"load_detector": "demur.detectors.saved", "save_detector": "demur.detectors.saved"}
 )

@@ -8,7 +8,7 @@ import pytest
 
 from demur import AdversarialAE, ModelDistillation, load_detector
 from demur.errors import InvalidSetting
-from demur.network.feeding import TrainingBatches
+from demur.network.feed import TrainingBatches
 from tests.scaffold import guards, models
 from tests.scaffold.advice import advises
 

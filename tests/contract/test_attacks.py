@@ -38,7 +38,7 @@ from demur.evaluation.gradients import differentiated
 from demur.evaluation.norms import NORMS, size
 from demur.evaluation.target import Look, Target, TimeIsUp
 from demur.evaluation.threats import attacks_of
-from demur.testing.leaving import state_of
+from demur.testing.traces import state_of
 from tests.scaffold import guards, models, sources
 
 # foolbox 3.3.4, with current SciPy, when it is imported.

@@ -7,7 +7,7 @@ import torch
 from keras import layers, ops
 
 from demur import AdversarialAE, ModelDistillation, load_detector, testing
-from demur.testing.saving import loaded_as
+from demur.testing.files import loaded_as
 from tests.scaffold import models, sources
 
 BACKEND = keras.backend.backend()

@@ -13,7 +13,7 @@ import pytest
 from demur import AdversarialAE, ModelDistillation, load_detector, testing
 from demur.errors import NoGradients, NoGraph, WrongClassifier
 from demur.testing import READING_CHECKS
-from demur.testing.saving import loaded_as
+from demur.testing.files import loaded_as
 from tests.scaffold import models, sources
 from tests.scaffold.advice import advises
 

@@ -11,9 +11,9 @@ from demur import AdversarialAE, ModelDistillation, load_detector, testing
 from demur.backends import Whole
 from demur.backends.divergence import jeffreys, length, uncertainty
 from demur.errors import InvalidSetting
-from demur.network import feeding
+from demur.network import feed
 from demur.network.graph import Views
-from demur.network.training import Objective
+from demur.network.trainer import Objective
 from demur.testing.shared import log_views
 from tests.scaffold import models
 
@@ -115,7 +115,7 @@ def test_by_default_divergence_and_doubt_reach_as_far_on_training_rows(kind, tmp
 @pytest.mark.parametrize("stream", [lambda X: np.split(X, 6), lambda X: iter(np.split(X, 6))], ids=["again", "once"])
 def test_a_stream_tells_the_weight_by_its_first_rows(kind, stream, monkeypatch):
     X = models.digits()[0]
-    monkeypatch.setattr(feeding, "SOME", 120)
+    monkeypatch.setattr(feed, "SOME", 120)
 
     class Batches:
         def __iter__(self):

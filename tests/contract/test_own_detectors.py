@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from demur import AdversarialAE, ModelDistillation, load_detector
 from demur.detectors import Detector, Opinion
-from demur.detectors.copying import copied
+from demur.detectors.copies import copied
 from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
 from tests.scaffold.advice import advises
 

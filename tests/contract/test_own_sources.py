@@ -9,7 +9,7 @@ from demur import AdversarialAE, ModelDistillation, classifiers, load_detector
 from demur.classifiers import BlackBoxClassifier, GraphClassifier
 from demur.classifiers.base import digest_of
 from demur.errors import NotFitted, ShapeMismatch, WrongType
-from demur.testing.saving import loaded_as
+from demur.testing.files import loaded_as
 from tests.scaffold import models, sources
 
 

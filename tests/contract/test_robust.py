@@ -13,8 +13,8 @@ from demur.backends import current
 from demur.errors import InvalidSetting, WrongType
 from demur.network.robustness import as_robust
 from demur.rows.layout import Field
-from demur.testing.leaving import state_of
 from demur.testing.shared import divergences
+from demur.testing.traces import state_of
 from tests.scaffold import guards, models, sources
 
 BACKEND = keras.backend.backend()

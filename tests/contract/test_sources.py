@@ -271,14 +271,14 @@ def test_the_first_rows_of_an_endless_stream_are_not_taken_for_its_layout():
 
 @pytest.mark.slow
 def test_the_reference_of_a_large_set_is_kept_on_disk(monkeypatch):
-    import demur.network.scoring
+    import demur.network.passes
 
     def losses():
         made = AdversarialAE(model=cnn(), encoder_net=encoder(), decoder_net=decoder())
         return made.fit(X, epochs=2, verbose=False).history["loss"]
 
     expected = losses()
-    monkeypatch.setattr(demur.network.scoring, "IN_MEMORY", 100)
+    monkeypatch.setattr(demur.network.passes, "IN_MEMORY", 100)
     np.testing.assert_allclose(losses(), expected, rtol=1e-5)
 
 

@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from demur import AdversarialAE, ModelDistillation, load_detector
 from demur.errors import NonFinite, ShapeMismatch, WrongType
-from demur.testing.saving import loaded_as
+from demur.testing.files import loaded_as
 
 BACKEND = keras.backend.backend()
 N, STEPS, WORDS = 48, 6, 20

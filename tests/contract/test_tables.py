@@ -16,9 +16,9 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from demur import ModelDistillation, load_detector
 from demur.errors import NonFinite, NotFitted, ShapeMismatch, WrongType
-from demur.rows.encoding import TableEncoder
+from demur.rows.encoder import TableEncoder
 from demur.rows.rows import Rows
-from demur.testing.saving import loaded_as
+from demur.testing.files import loaded_as
 from tests.scaffold import sources
 from tests.scaffold.advice import advises
 

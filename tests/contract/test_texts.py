@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from demur import ModelDistillation, drift, load_detector
 from demur.errors import EmptyInput, NonFinite, ShapeMismatch, WrongType
-from demur.testing.saving import loaded_as
+from demur.testing.files import loaded_as
 from tests.scaffold.advice import advises
 
 N = 120

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from demur import cli, starting
-from demur.calibration.wording import percent
+from demur.calibration.words import percent
 from demur.cli import data as cli_data
 from demur.cli import files, signatures
 from demur.errors import DemurError, InvalidSetting, MissingExtra, WrongRows

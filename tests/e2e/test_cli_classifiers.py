@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from demur import ModelDistillation, cli, load_detector
-from demur.calibration.wording import percent
+from demur.calibration.words import percent
 from demur.classifiers.files import load_classifier
 from demur.cli import data, export
 from demur.cli.guards import Document

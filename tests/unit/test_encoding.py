@@ -15,7 +15,7 @@ import pytest
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, NotFitted, ShapeMismatch, WrongType
 from demur.rows import ngrams
 from demur.rows.columns import BUCKETS, MOST_CATEGORIES
-from demur.rows.encoding import TableEncoder
+from demur.rows.encoder import TableEncoder
 from tests.scaffold.advice import advises
 
 N = 200
@@ -252,7 +252,7 @@ def test_a_wrong_letter_changes_little_and_case_and_space_nothing():
 
 def test_hashes_are_the_same_in_every_process():
     script = (
-        "import numpy as np; from demur.rows import ngrams; from demur.rows.encoding import TableEncoder\n"
+        "import numpy as np; from demur.rows import ngrams; from demur.rows.encoder import TableEncoder\n"
         "X = np.array([[str(i % 90)] for i in range(500)])\n"
         "t = TableEncoder().fit(X).transform(X) * np.arange(80)\n"
         "print(int((ngrams.counts(['to demur'], 4096) * np.arange(4096)).sum()), int(t.sum()))"

@@ -10,7 +10,7 @@ import pytest
 
 from demur import cli
 from demur.calibration.thresholds import Calibration, ScoreDistribution
-from demur.calibration.wording import size
+from demur.calibration.words import size
 from demur.errors import CorruptDetector, CorruptEvaluation, DetectorNotFound, NotADetector
 from demur.guards.description import Description, metadata_of, sealed
 from demur.guards.folder import write

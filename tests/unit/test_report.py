@@ -14,7 +14,7 @@ import pytest
 
 from demur import cli
 from demur.calibration.metrics import Estimate, Lead
-from demur.calibration.wording import NONE, percentage
+from demur.calibration.words import NONE, percentage
 from demur.errors import MissingExtra, WrongType
 from demur.evaluation.comparison import OWN, corrections
 from demur.evaluation.result import Comparison, Evaluation

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from demur.calibration.metrics import Estimate, Lead, share
-from demur.calibration.wording import (
+from demur.calibration.words import (
     NONE,
     among,
     count,

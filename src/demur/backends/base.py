@@ -98,7 +98,7 @@ class Backend:
         return ONE
 
     def fed(self, batches: Any) -> Any:
-        """Batches (`demur.network.feeding.Drawn`) as Keras's `fit` shall take them."""
+        """Batches (`demur.network.feed.Drawn`) as Keras's `fit` shall take them."""
         return batches if batches.again else batches.once()
 
     def constants(self) -> Mapping[str, npt.NDArray[Any]]:

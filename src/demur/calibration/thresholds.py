@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from demur.checks import is_number
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, TooFewInstances
+from demur.rows.arrays import as_array
 
 __all__ = [
     "Calibration",
@@ -314,3 +315,29 @@ def check_margin(margin: float) -> None:
     """Raise InvalidSetting unless the margin is a finite number."""
     if not is_number(margin):
         raise InvalidSetting(f"margin is a finite number of nats; got {margin!r}")
+
+
+def as_threshold(value: Any, classes: int | None, *, or_none: bool = False) -> Threshold:
+    """A threshold as a caller gives it: a number of nats or, for each class, an array of them.
+
+    Args:
+        value: the threshold.
+        classes: how many classes there are; 0 where there is one threshold for all, None where any number may do.
+        or_none: whether the caller may also pass None, for the message.
+
+    Raises:
+        InvalidSetting: the value is neither.
+        ShapeMismatch: lists in it are of several lengths.
+    """
+    if is_number(value):
+        return float(value)
+    is_given = classes != 0 and (isinstance(value, list | tuple) or hasattr(value, "__array__"))
+    limits = as_array(value, "threshold") if is_given else np.array(np.nan)
+    are_finite = limits.dtype.kind in "fiu" and bool(np.isfinite(limits).all())
+    if are_finite and limits.ndim == 0:
+        return float(limits)
+    if not are_finite or limits.shape != (limits.size if classes is None else classes,):
+        each = "" if classes == 0 else f", an array of {classes or 'them'}, one for each predicted class,"
+        either = f"{each} or None" if or_none else each.replace(", an", " or an", 1)
+        raise InvalidSetting(f"threshold is a finite number of nats{either}; got {value!r}")
+    return limits.astype("float64")

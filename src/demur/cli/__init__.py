@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from demur._version import __version__
-from demur.cli import answers, calibration, drift, evaluation, export, info, server, training
+from demur.cli import answers, calibration, drift, evaluation, export, fit, info, server
 from demur.cli.options import Parser
 from demur.errors import DemurError, DemurWarning
 
@@ -47,7 +47,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"demur {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (training, calibration, info, answers, drift):
+    for module in (fit, calibration, info, answers, drift):
         module.register(commands)
     calibration.register_accuracy(commands)
     for module in (evaluation, export, server):

@@ -117,7 +117,7 @@ def calibrate_accuracy(args: argparse.Namespace) -> int:
     X, y, train = data.rows(how), data.labels(args.labels), rows_in(args, args.train, how)
     detector = live(args.folder, args)
     from demur import drift
-    from demur.calibration.wording import percent
+    from demur.calibration.words import percent
 
     harm = drift.calibrate_accuracy(detector, X, y, X_train=train, seed=args.seed, batch_size=args.batch_size)
     detector.save(args.folder)

@@ -65,7 +65,7 @@ def _loaded(args: argparse.Namespace) -> Any:
         return live(args.folder, args)
     start_keras()
     from demur.classifiers import BlackBox
-    from demur.detectors.loading import load_detector
+    from demur.detectors.saved import load_detector
 
     stand_in = BlackBox(_absent, fingerprint=document.fields["classifier"]["fingerprint"])
     return load_detector(args.folder, model=stand_in, companion_preprocess=_absent)

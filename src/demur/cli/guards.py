@@ -29,7 +29,7 @@ def live(path: Path, args: argparse.Namespace) -> Any:
     file = classifier_file(path, args)
     model = None if file is None else load_model(file, args)
     start_keras()
-    from demur.detectors.loading import load_detector
+    from demur.detectors.saved import load_detector
 
     return load_detector(path, model=model)
 

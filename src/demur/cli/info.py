@@ -89,7 +89,7 @@ def _guard(path: Path) -> "tuple[Summary, dict[str, Any]]":
 
 def _in_folder(path: Path) -> tuple[str, str, dict[str, Any]]:
     """How a guard is saved, in words and for JSON."""
-    from demur.calibration.wording import size
+    from demur.calibration.words import size
     from demur.guards.folder import read_document, verified
 
     _, entries = read_document(path)
@@ -108,7 +108,7 @@ def _in_folder(path: Path) -> tuple[str, str, dict[str, Any]]:
 
 
 def _in_file(path: Path) -> tuple[str, str, dict[str, Any]]:
-    from demur.calibration.wording import size
+    from demur.calibration.words import size
     from demur.guards.description import read
 
     contents = read(path)

@@ -19,7 +19,7 @@ from demur.network.companion import ready_shape, structure_of
 from demur.network.gradient_path import ROWS, check_gradient_path, check_takes_floats, made_up
 from demur.network.graph import Half, Opinion, compiled
 from demur.network.pair import OnInvalid
-from demur.network.scoring import joined, over_batches
+from demur.network.passes import joined, over_batches
 from demur.rows.layout import (
     Field,
     Layout,

@@ -12,11 +12,10 @@ import numpy.typing as npt
 from demur import backends, checks
 from demur._version import __version__
 from demur.calibration.agreement import Agreement, warn_if_poor
-from demur.calibration.thresholds import Threshold, check_percentile, rational
-from demur.calibration.wording import count, number
-from demur.checks import is_number
+from demur.calibration.thresholds import Threshold, as_threshold, check_percentile, rational
+from demur.calibration.words import count, number
 from demur.detectors import storage
-from demur.detectors.copying import copied, made_again, state_of
+from demur.detectors.copies import copied, made_again, state_of
 from demur.errors import InvalidSetting, WrongType
 from demur.export import Exported
 from demur.extensions import Registry
@@ -28,7 +27,6 @@ from demur.lazy import above
 from demur.network.fit import Learner
 from demur.network.live import LiveGuard
 from demur.network.pair import Pair
-from demur.rows.arrays import as_array
 from demur.rows.layout import Field, from_json
 from demur.rows.sources import is_collection
 from demur.summary import Summary
@@ -96,23 +94,9 @@ class Detector(Learner):
 
     @threshold.setter
     def threshold(self, value: float | Sequence[float] | npt.NDArray[Any] | None) -> None:
-        self._threshold = None if value is None else self._checked_threshold(value)
-
-    def _checked_threshold(self, value: Any) -> Threshold:
-        if is_number(value):
-            return float(value)
-        is_given = isinstance(value, list | tuple) or hasattr(value, "__array__")
-        limits = as_array(value, "threshold").astype("float64") if is_given else np.array(np.nan)
-        if limits.ndim == 0 and np.isfinite(limits):
-            return float(limits)
-        known = getattr(self, "classifier", None)  # not before the layout of the rows is
-        classes = limits.size if known is None else known.classes
-        if limits.shape != (classes,) or not np.isfinite(limits).all():
-            raise InvalidSetting(
-                f"threshold is a finite number of nats, {classes} of them (one for each predicted class) or None; "
-                f"got {value!r}"
-            )
-        return limits
+        known = getattr(self, "classifier", None)  # not before the layout of the rows is known
+        classes = None if known is None else known.classes
+        self._threshold = None if value is None else as_threshold(value, classes, or_none=True)
 
     def _check_classes(self) -> None:
         super()._check_classes()

@@ -14,7 +14,7 @@ from demur import checks
 from demur.atomic import write_text
 from demur.calibration.dependence import Autocorrelation, Dependence
 from demur.calibration.thresholds import Calibration
-from demur.calibration.wording import count, number, percent
+from demur.calibration.words import count, number, percent
 from demur.checks import check_whole, is_number, seconds_of
 from demur.documents import Malformed, Parts, reading
 from demur.drift.evidence import Array, Evidence, Observed, Settings

@@ -13,9 +13,9 @@ from scipy.ndimage import median_filter
 from scipy.special import logsumexp
 
 from demur.backends import current
-from demur.calibration.wording import grouped
+from demur.calibration.words import grouped
 from demur.checks import chosen
-from demur.detectors.copying import with_companion
+from demur.detectors.copies import with_companion
 from demur.errors import WrongType
 from demur.evaluation.reporter import Reporter
 from demur.evaluation.target import Array, Target, seeded
@@ -23,7 +23,7 @@ from demur.extensions import Registry
 from demur.network import nets
 from demur.network.companion import is_wrapped
 from demur.network.graph import compiled
-from demur.network.scoring import joined, over_batches
+from demur.network.passes import joined, over_batches
 from demur.private import functional_of, without_tensorflow
 from demur.rows.layout import Field
 from demur.rows.rows import SOME

@@ -18,7 +18,7 @@ from demur.evaluation.schedule import FEWEST, TINY, Price, in_order, is_worthwhi
 from demur.evaluation.target import Target
 from demur.evaluation.trial import Trial
 from demur.network.graph import Half, compiled
-from demur.network.scoring import over_batches
+from demur.network.passes import over_batches
 from demur.rows.rows import Rows
 from demur.rows.sources import as_source
 

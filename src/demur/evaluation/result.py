@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from demur.atomic import write_text
 from demur.calibration.metrics import Estimate, Lead, ScoreEvaluation
-from demur.calibration.wording import AT_SEVERITY, count, percent
+from demur.calibration.words import AT_SEVERITY, count, percent
 from demur.documents import Malformed, as_type, format_of, from_text, reading
 from demur.errors import CorruptEvaluation
 from demur.extras import extra

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from demur.calibration.wording import NONE, among, count, in_short, interval, listed, percent, percentage
+from demur.calibration.words import NONE, among, count, in_short, interval, listed, percent, percentage
 from demur.errors import WrongType
 from demur.evaluation.comparison import (
     BETTER,

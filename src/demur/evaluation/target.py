@@ -16,7 +16,7 @@ from demur.backends.divergence import Tensor
 from demur.classifiers import GraphClassifier
 from demur.detectors.base import Detector
 from demur.network.graph import Half, compiled
-from demur.network.scoring import joined, over_batches
+from demur.network.passes import joined, over_batches
 from demur.rows.layout import Field
 from demur.rows.rows import Rows
 from demur.rows.sources import as_source

@@ -8,13 +8,13 @@ import numpy as np
 from demur._version import __version__
 from demur.calibration.harm import HarmCalibration
 from demur.calibration.held_out import KnownRows, warn_if_other
-from demur.calibration.thresholds import Calibration, Threshold
-from demur.checks import explained_methods, is_number
-from demur.errors import InvalidSetting, ThresholdNotSet, WrongType
+from demur.calibration.thresholds import Calibration, Threshold, as_threshold
+from demur.checks import explained_methods
+from demur.errors import ThresholdNotSet, WrongType
 from demur.guards.decision import Control, check_control, correction, decide
 from demur.guards.description import Description
 from demur.guards.results import CorrectResult, Floats, Meta, PredictData, PredictResult, Scored
-from demur.rows.arrays import as_array, is_table
+from demur.rows.arrays import is_table
 from demur.rows.classes import Classes
 from demur.rows.layout import Layout
 from demur.rows.ranges import ranges_of
@@ -346,16 +346,9 @@ class Guard(Readable, abc.ABC):
 
     def _used_once(self, threshold: Any) -> Threshold:
         """A threshold that the caller gives for one call."""
-        classes, by_class = self.n_classes, isinstance(self.threshold, np.ndarray)
-        if is_number(threshold):
-            same = float(threshold)
-            return np.full(classes, same) if by_class else same
-        given = isinstance(threshold, list | tuple | np.ndarray) and by_class
-        limits = as_array(threshold, "threshold") if given else np.array(np.nan)
-        if limits.shape != (classes,) or limits.dtype.kind not in "fiu" or not np.isfinite(limits).all():
-            more = f", or {classes} of them" if by_class else ""
-            raise InvalidSetting(f"threshold is a finite number of nats{more}; got {threshold!r}")
-        return limits.astype("float64")
+        by_class = isinstance(self.threshold, np.ndarray)
+        limit = as_threshold(threshold, self.n_classes if by_class else 0)
+        return np.full(self.n_classes, limit) if by_class and isinstance(limit, float) else limit
 
 
 def check_guard(guard: Any) -> None:

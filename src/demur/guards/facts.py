@@ -9,7 +9,7 @@ from demur.calibration.agreement import Agreement
 from demur.calibration.harm import HarmCalibration
 from demur.calibration.metrics import share
 from demur.calibration.thresholds import Calibration, Threshold
-from demur.calibration.wording import count, interval, listed, number, percent
+from demur.calibration.words import count, interval, listed, number, percent
 from demur.guards.description import Description
 from demur.rows.layout import Columns, Field, Layout, as_json, describe_layout
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, NotRequired
 import numpy as np
 import numpy.typing as npt
 
-from demur.calibration.wording import count, number, percent
+from demur.calibration.words import count, number, percent
 from demur.summary import Readable, Summary
 
 Floats = npt.NDArray[np.float32]

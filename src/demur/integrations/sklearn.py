@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.detectors.base import check_detector
-from demur.detectors.copying import trained
+from demur.detectors.copies import trained
 from demur.errors import InvalidSetting, ThresholdNotSet
 from demur.extras import extra
 from demur.rows.arrays import is_table

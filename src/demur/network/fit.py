@@ -17,11 +17,11 @@ from demur.checks import check_whole
 from demur.errors import InvalidSetting, WrongType
 from demur.guards.results import Scored
 from demur.network import nets
-from demur.network.feeding import Drawn, Remake, StreamBatches, TrainingBatches, preprocessed
+from demur.network.feed import Drawn, Remake, StreamBatches, TrainingBatches, preprocessed
 from demur.network.live import LiveGuard
+from demur.network.passes import gathered, over_batches, spacious
 from demur.network.robustness import Robust, as_robust
-from demur.network.scoring import gathered, over_batches, spacious
-from demur.network.training import (
+from demur.network.trainer import (
     Objective,
     Trainer,
     instance_loss,

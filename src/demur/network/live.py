@@ -13,7 +13,7 @@ from demur.errors import InvalidSetting
 from demur.guards.results import Scored
 from demur.network.graph import DetectorGraph, Half, Network, compiled
 from demur.network.pair import Pair
-from demur.network.scoring import score_rows
+from demur.network.passes import score_rows
 from demur.rows.rows import Rows
 from demur.rows.sources import CheckedSource, Source, as_source, collected
 

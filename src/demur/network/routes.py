@@ -16,10 +16,10 @@ from demur.classifiers.keras_model import known_layout
 from demur.classifiers.likeness import Probe
 from demur.errors import ClassifierFailed, NonFinite, NotFitted, ShapeMismatch, WrongType
 from demur.network.companion import is_wrapped
-from demur.network.feeding import Prepare, Remake
+from demur.network.feed import Prepare, Remake
 from demur.network.graph import AnsweredGraph, DetectorGraph, Half, Network, Outputs, Views, compiled, started
-from demur.network.scoring import gathered, keep_apart, spacious
-from demur.rows.encoding import TableEncoder, lacking
+from demur.network.passes import gathered, keep_apart, spacious
+from demur.rows.encoder import TableEncoder, lacking
 from demur.rows.layout import Columns, Field, Layout, as_json, compatible, flat, from_json, mapped
 from demur.rows.rows import CHECK_ROWS, Rows, padded, padded_size
 from demur.rows.texts import Text

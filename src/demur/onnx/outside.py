@@ -18,7 +18,7 @@ from demur.errors import (
 )
 from demur.guards.description import LOGITS, Outside
 from demur.rows.arrays import row_list
-from demur.rows.encoding import TableEncoder
+from demur.rows.encoder import TableEncoder
 from demur.rows.layout import mapped
 from demur.rows.rows import Rows
 

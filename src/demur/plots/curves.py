@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from demur.calibration.wording import number
+from demur.calibration.words import number
 from demur.errors import InvalidSetting, WrongType
 from demur.evaluation.result import Evaluation, Threat
 from demur.plots.style import (

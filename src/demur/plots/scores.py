@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from demur.calibration.metrics import auroc, numbers, roc_curve
-from demur.calibration.wording import INFINITE
+from demur.calibration.words import INFINITE
 from demur.errors import EmptyInput, InvalidSetting, NonFinite, ShapeMismatch, WrongType
 from demur.plots.style import (
     ABOVE,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from demur.calibration.wording import INFINITE
+from demur.calibration.words import INFINITE
 from demur.extras import extra
 
 CLEAN = "#4477aa"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from demur.calibration.wording import number
+from demur.calibration.words import number
 from demur.evaluation.result import Evaluation, Example
 from demur.extras import extra
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from demur.atomic import write_text
 from demur.calibration.metrics import Estimate
-from demur.calibration.wording import NONE, number, percentage
+from demur.calibration.words import NONE, number, percentage
 from demur.evaluation.comparison import BETTER, WORSE, corrections
 from demur.evaluation.result import Evaluation, Threat
 from demur.evaluation.sentences import sentences

@@ -16,7 +16,7 @@ Examples:
     >>> demur.testing.check_rows_are_independent(lambda: detector, X_new)
 """
 
-from demur.testing.answering import (
+from demur.testing.answers import (
     check_a_detector_and_its_results_print_in_a_few_lines,
     check_an_untrained_companion_is_not_asked,
     check_any_scale_and_temperature_give_a_score,
@@ -33,7 +33,12 @@ from demur.testing.answering import (
     check_scores_equal_the_definition,
     check_threshold_is_required_first,
 )
-from demur.testing.fitting import (
+from demur.testing.files import (
+    check_a_failed_save_leaves_the_old_detector,
+    check_save_and_load_give_the_same_detector,
+    check_save_replaces_the_old_detector,
+)
+from demur.testing.fits import (
     check_a_preprocess_fn_sees_each_training_batch,
     check_a_seed_gives_one_result,
     check_callbacks_are_called,
@@ -49,12 +54,7 @@ from demur.testing.fitting import (
     check_validation_data_is_reported,
     check_verbose_is_obeyed,
 )
-from demur.testing.leaving import (
-    check_arrays_are_unchanged,
-    check_classifier_is_untouched,
-    check_global_random_state_is_unchanged,
-)
-from demur.testing.promising import (
+from demur.testing.promises import (
     check_a_network_that_returns_nan_never_passes,
     check_fdr_control_needs_calibration,
     check_fit_forgets_what_was_inferred,
@@ -65,12 +65,12 @@ from demur.testing.promising import (
     check_labels_choose_what_calibrates,
     check_p_values_are_their_definition,
 )
-from demur.testing.saving import (
-    check_a_failed_save_leaves_the_old_detector,
-    check_save_and_load_give_the_same_detector,
-    check_save_replaces_the_old_detector,
-)
 from demur.testing.shared import Check, MakeDetector
+from demur.testing.traces import (
+    check_arrays_are_unchanged,
+    check_classifier_is_untouched,
+    check_global_random_state_is_unchanged,
+)
 
 READING_CHECKS: list[Check] = [
     check_a_detector_and_its_results_print_in_a_few_lines,

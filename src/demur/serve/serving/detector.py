@@ -38,7 +38,7 @@ class ServedDetector(TensorGuard):
 
         model = None if load_model is None else load_model()
         start_keras()
-        from demur.detectors.loading import load_detector
+        from demur.detectors.saved import load_detector
 
         self.path, self.name = path, path.resolve().name
         self._detector = load_detector(path, model=model)

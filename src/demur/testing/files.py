@@ -11,7 +11,7 @@ from unittest import mock
 import keras
 import numpy as np
 
-from demur.detectors.loading import load_detector
+from demur.detectors.saved import load_detector
 from demur.testing.shared import Array, MakeDetector, assert_same_scores, fit, made
 
 

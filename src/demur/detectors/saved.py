@@ -65,6 +65,6 @@ def load_detector(
         DetectorNotFound, NotADetector, CorruptDetector, WrongClassifier, WrongType, ForkedProcess: see `demur.errors`.
     """
     read_document(Path(path))
-    from demur.detectors.restoring import restored
+    from demur.detectors.restored import restored
 
     return restored(Path(path), model, companion, companion_preprocess, custom_objects)

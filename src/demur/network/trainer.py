@@ -18,7 +18,7 @@ from demur.backends import ONE, Devices, Whole
 from demur.backends.divergence import Tensor
 from demur.checks import is_number
 from demur.errors import InvalidSetting, ShapeMismatch, WrongType
-from demur.network.feeding import Drawn, TrainingBatches
+from demur.network.feed import Drawn, TrainingBatches
 from demur.network.graph import Views
 from demur.network.robustness import Robust
 from demur.private import without_tensorflow

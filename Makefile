@@ -85,7 +85,7 @@ pytest-tensorflow: $(VENV)/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) $(DAILY) tests/contract tests/parity
 
 pytest-jax pytest-torch: pytest-%: $(VENV)/dev
-	KERAS_BACKEND=$* $(PYTEST) $(DAILY) --first tests/contract tests/parity
+	KERAS_BACKEND=$* $(PYTEST) $(QUICK) --first tests/contract tests/parity
 
 quick: quick-contract quick-units
 
@@ -102,7 +102,7 @@ nightly-programs: $(VENV)/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m nightly tests/unit tests/properties tests/serve tests/e2e
 
 nightly-tensorflow: $(VENV)/dev
-	KERAS_BACKEND=tensorflow $(PYTEST) -m nightly tests/contract tests/parity
+	KERAS_BACKEND=tensorflow $(PYTEST) --traced tests/contract tests/parity
 
 nightly-jax nightly-torch: nightly-%: $(VENV)/dev
 	KERAS_BACKEND=$* $(PYTEST) tests/contract tests/parity

@@ -181,6 +181,7 @@ def shared(detector, case):
     return make
 
 
+@pytest.mark.each("check")
 @pytest.mark.parametrize(
     ("detector", "case", "check"),
     [pytest.param(d, c, check, id=name_of(d, c, check)) for d, c in EVERY_CASE for check in READING_CHECKS],
@@ -196,6 +197,7 @@ def test_definition(detector, case):
     testing.check_scores_equal_the_definition(shared(detector, case), case.X, case.definition)
 
 
+@pytest.mark.each("check")
 @pytest.mark.parametrize(
     ("detector", "case", "check"),
     [pytest.param(d, c, check, id=name_of(d, c, check)) for d, c in EVERY_CASE for check in c.fresh_checks],
@@ -217,7 +219,7 @@ def test_every_detector_has_cases():
 
 
 def test_every_file_of_a_detector_is_imported():
-    own = {"base", "copying", "loading", "restoring", "storage"}
+    own = {"base", "copies", "restored", "saved", "storage"}
     files = {module.name for module in pkgutil.iter_modules(demur.detectors.__path__)} - own
     imported = {cls.__module__.rpartition(".")[2] for cls in own_detectors().values()}
     assert files == imported, "give a new detector its import line in detectors/__init__.py"

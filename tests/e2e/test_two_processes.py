@@ -34,6 +34,7 @@ from demur import BlackBox, ModelDistillation, load_detector
 from demur.classifiers.estimator import earlier_fingerprint, fingerprint
 from demur.classifiers.likeness import Probe
 from demur.errors import WrongClassifier
+from demur.rows.rows import Rows
 from tests.scaffold.advice import advises
 
 X, Y = load_wine(return_X_y=True)
@@ -241,7 +242,7 @@ def test_a_function_that_answers_otherwise_is_a_warning(tmp_path):
 
 def test_no_row_is_kept(tmp_path):
     frame = table().assign(name=[f"person {i}" for i in range(len(X))])
-    probe = Probe.like(frame)
+    probe = Probe.like(Rows.unchecked(frame))
     assert set(probe.rows["name"]) == {"text"}
     assert set(probe.rows["kind"]) <= {"high", "low"}
     assert list(probe.rows.dtypes) == list(frame.dtypes)

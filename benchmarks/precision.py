@@ -2,7 +2,7 @@
 
     DEMUR_DATA=... KERAS_BACKEND=tensorflow python benchmarks/precision.py [--quick]
 
-Guards of a committed classifier (benchmarks/models), trained for a few epochs on 10,000 images; 2,000 held-out
+Guards of a classifier of guarded.py, trained for a few epochs on 10,000 images; 2,000 held-out
 images against test images on which impulse noise of severity 3 makes the classifier wrong. Figures go to
 docs/results/precision.json.
 """
@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import onnxruntime
+from guarded import classifier_of
 from measuring import machine
 
 import demur.runtime
@@ -43,7 +43,7 @@ def milliseconds(guard: Any, x: Any) -> float:
 
 def measured(name: str, kind: str, quick: bool) -> dict[str, Any]:
     data = datasets.load(name)
-    classifier = keras.saving.load_model(ROOT / f"benchmarks/models/{name}-0.keras", compile=False)
+    classifier = classifier_of(name, data, 0)
     n = 500 if quick else 10_000
     detector = KINDS[kind](model=classifier)
     detector.fit(data.train.x[:n], epochs=1 if quick else 5, verbose=False)

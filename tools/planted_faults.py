@@ -67,8 +67,8 @@ FAULTS = [
     ),
     Fault(
         "padding takes the place of rows",
-        "np.concatenate([array, np.repeat(array[-1:], size - rows, axis=0)])",
-        "np.concatenate([np.repeat(array[-1:], size - rows, axis=0), array])",
+        "np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])",
+        "np.concatenate([np.repeat(array[-1:], size - len(array), axis=0), array])",
         ("tests/properties/test_laws.py::test_batches_are_the_rows_and_padding_only_repeats_the_last",),
     ),
     Fault(
@@ -130,8 +130,8 @@ FAULTS = [
     ),
     Fault(
         "the command line writes p-values into the column of scores",
-        'write_table(args.out, with_ids(ids, found["data"]))',
-        'write_table(args.out, with_ids(ids, {**found["data"], "instance_score": found["data"].get("p_value")}))',
+        'write_table(args.out, {**ids, **found["data"]})',
+        'write_table(args.out, {**ids, **found["data"], "instance_score": found["data"].get("p_value")})',
         ("tests/e2e/test_cli.py::test_output_is_what_python_returns",),
     ),
 ]

@@ -128,7 +128,7 @@ def read_document(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
     with reading(f"{path / DOCUMENT} is not a detector's description", NotADetector):
         document = from_text((path / DOCUMENT).read_bytes())
         check_format(document, FORMAT, str(path), NotADetector)
-        files = as_type(document.get("files"), dict[str, Entry])
+        files = as_type(Parts(document)["files"], dict[str, Entry])
     if any(not OURS.fullmatch(entry["file"]) for entry in files.values()):
         raise NotADetector(f"{path / DOCUMENT} names files that no detector has, or that lie elsewhere")
     return document, files

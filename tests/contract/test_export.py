@@ -86,6 +86,19 @@ def test_the_batch_size_is_invisible(exported, rows, batch_size):
     np.testing.assert_allclose(guard.score(rows, batch_size=batch_size), guard.score(rows), atol=1e-6)
 
 
+def test_a_file_is_compared_with_its_detector_at_two_batch_sizes(exported, monkeypatch):
+    detector, guard, _ = exported
+    run, sizes = type(guard).run, []
+
+    def watched(self, feed, *arguments):
+        sizes.append({len(array) for array in feed.values()})
+        return run(self, feed, *arguments)
+
+    monkeypatch.setattr(type(guard), "run", watched)
+    assert equality.check_same(detector, guard, None) <= equality.TOLERANCE
+    assert sizes == [{1}, {7}]
+
+
 def test_the_graph_decides_by_itself_as_the_detector_does(exported, rows):
     _, guard, _ = exported
     found, decided = all_of(guard, rows), guard.correct(rows)["data"]

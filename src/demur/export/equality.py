@@ -80,7 +80,7 @@ def check_same(detector: LiveGuard, guard: ExportedGuard, rows: Rows | None) -> 
     """
     largest = 0.0
     given = asked(detector, guard, rows)
-    n = len(given.feed)
+    n = len(next(iter(given.feed.values())))
     with in_float32(layers_of(detector)) as is_mixed:
         for size in sorted({min(size, n) for size in SIZES}):
             some = Asked(*mapped_deep(lambda array: array[:size], tuple(given)))  # noqa: B023

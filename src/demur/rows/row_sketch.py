@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from demur.rows.layout import Field
 from demur.rows.rows import CHECK_ROWS, Rows
 from demur.rows.texts import is_missing
 
@@ -57,7 +58,7 @@ def _canonical(rows: Rows) -> Rows:
     if rows.is_table:
         columns = [_codes(np.asarray(rows.raw[name])) for name in rows.raw.columns]
         codes = np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), "uint64")
-        return Rows(codes, rows.layout)
+        return Rows(codes, Field(codes.shape[1:], None))
     return rows.mapped(lambda array: _numbers(np.asarray(array)) if array.dtype.kind in "buif" else array)
 
 

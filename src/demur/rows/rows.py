@@ -74,7 +74,7 @@ class Rows:
     @property
     def is_table(self) -> bool:
         """Whether the rows are those of a DataFrame."""
-        return is_table(self.raw)
+        return isinstance(self.layout, Columns)
 
     @property
     def arrays(self) -> list[Any]:
@@ -82,7 +82,7 @@ class Rows:
         return flat(self.raw)
 
     def __len__(self) -> int:
-        return len(self.raw) if self.is_table else len(self.arrays[0])
+        return len(self.arrays[0] if isinstance(self.raw, dict | tuple) else self.raw)
 
     def __getitem__(self, chosen: Any) -> "Rows":
         """The rows of a slice, or of an array of row numbers or of booleans; of a sparse matrix they become dense."""
@@ -103,13 +103,16 @@ class Rows:
 
     def cast(self) -> "Rows":
         """The rows in the types of their layout; arrays that have these types already are not copied."""
-        if isinstance(self.layout, Columns | Text):
+        layout = self.layout
+        if isinstance(layout, Columns | Text):
+            return self
+        if isinstance(layout, Field) and (layout.dtype is None or self.raw.dtype == layout.dtype):
             return self
 
         def one(x: npt.NDArray[Any], field: Field) -> npt.NDArray[Any]:
             return x if field.dtype is None else x.astype(field.dtype, copy=False)
 
-        return Rows(mapped(one, self.raw, self.layout), self.layout)
+        return Rows(mapped(one, self.raw, layout), layout)
 
     def batches(self, batch_size: int) -> Iterator["Rows"]:
         """Yield consecutive slices of `batch_size` rows; the last may be shorter."""
@@ -118,8 +121,9 @@ class Rows:
 
     def padded(self, batch_size: int) -> "Rows":
         """Repeat the last row up to the next power of two, at most `batch_size`, so that few shapes are compiled."""
-        size = padded_size(len(self), batch_size)
-        return self if size == len(self) else self.mapped(lambda array: padded(array, size))
+        n = len(self)
+        size = padded_size(n, batch_size)
+        return self if size == n else self.mapped(lambda array: padded(array, size))
 
     def some(self, n: int = SOME) -> "Rows":
         """At most n of the rows, spread evenly over all of them, and copied."""

@@ -632,9 +632,9 @@ def test_a_newer_format_is_refused_whatever_else_is_known(saved):
     ("changes", "word"),
     [
         ({"detector": "NoSuchDetector"}, "NoSuchDetector"),
-        ({"detector": ["ModelDistillation"]}, "list"),
+        ({"detector": ["ModelDistillation"]}, "got `array` - at `$.detector`"),
         ({"settings": {"no_such_setting": 1}}, "no_such_setting"),
-        ({"settings": None}, "NoneType"),
+        ({"settings": None}, "got `null` - at `$.settings`"),
     ],
     ids=str,
 )
@@ -642,6 +642,32 @@ def test_a_detector_that_is_not_known_here_is_refused(saved, changes, word):
     edit(saved, **changes)
     with refused(NotADetector, str(saved), "not describe a", word):
         load_detector(saved)
+
+
+def parts_of(document):
+    """Where the entries of a document are, and of the objects in it."""
+    return [(name, *inner) for name, value in document.items() for inner in [(), *_within(value)]]
+
+
+def _within(value):
+    return [(name,) for name in value] if isinstance(value, dict) else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [None, "x", -1, [1], {"a": 1}, True], ids=str)
+def test_any_entry_may_be_damaged_and_nothing_but_our_errors_is_raised(saved, wrong):
+    sound = (saved / "detector.json").read_text()
+    told = 0
+    for *above, name in parts_of(json.loads(sound)):
+        document = json.loads(sound)
+        part = document[above[0]] if above else document
+        part[name] = wrong
+        (saved / "detector.json").write_text(json.dumps(document))
+        try:
+            load_detector(saved).score(X[:3])
+        except DemurError:
+            told += 1
+    assert told >= 10  # null is fine where an entry may be left out
 
 
 @pytest.mark.parametrize("missing", ["detector", "settings", "threshold"])

@@ -365,6 +365,13 @@ def test_a_damaged_state_is_told(method, value, tmp_path):
             Monitor.load(file, detector=calibration)
 
 
+def test_a_rest_without_a_cooldown_is_told(tmp_path):
+    file, calibration = tmp_path / "monitor.json", calibrated()
+    file.write_text(json.dumps({**Monitor(calibration).state(), "resting": 300}))
+    with pytest.raises(CorruptMonitor, match="no cooldown to rest for"):
+        Monitor.load(file, detector=calibration)
+
+
 # Bad input ----------------------------------------------------------------------------------------------------------
 
 

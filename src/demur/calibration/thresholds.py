@@ -329,13 +329,11 @@ def as_threshold(value: Any, classes: int | None, *, or_none: bool = False) -> T
         InvalidSetting: the value is neither.
         ShapeMismatch: lists in it are of several lengths.
     """
-    if is_number(value):
+    if is_number(value) or (isinstance(value, np.ndarray) and value.ndim == 0 and is_number(value.item())):
         return float(value)
     is_given = classes != 0 and (isinstance(value, list | tuple) or hasattr(value, "__array__"))
     limits = as_array(value, "threshold") if is_given else np.array(np.nan)
     are_finite = limits.dtype.kind in "fiu" and bool(np.isfinite(limits).all())
-    if are_finite and limits.ndim == 0:
-        return float(limits)
     if not are_finite or limits.shape != (limits.size if classes is None else classes,):
         each = "" if classes == 0 else f", an array of {classes or 'them'}, one for each predicted class,"
         either = f"{each} or None" if or_none else each.replace(", an", " or an", 1)

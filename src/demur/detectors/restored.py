@@ -5,7 +5,6 @@ from typing import Any
 
 from demur import checks
 from demur.backends.forks import computing
-from demur.calibration.agreement import Agreement
 from demur.classifiers import BlackBox, source_of
 from demur.classifiers.estimator import EstimatorClassifier, earlier_fingerprint
 from demur.classifiers.function import FunctionClassifier, PatientClassifier
@@ -13,7 +12,7 @@ from demur.classifiers.likeness import Probe
 from demur.classifiers.torch_module import is_module
 from demur.detectors import storage
 from demur.detectors.base import Detector
-from demur.documents import Malformed, as_type
+from demur.documents import Malformed
 from demur.errors import NotADetector, ShapeMismatch, WrongClassifier, WrongType
 from demur.guards.description import learned
 from demur.guards.folder import Arrays
@@ -36,51 +35,46 @@ def restored(
 ) -> Detector:
     """See `demur.load_detector`."""
     computing()
-    document, parts, arrays = storage.read(path, custom_objects, skip=() if model is None else ("classifier",))
-    try:
-        detector_class = Detector.registry[document["detector"]]
-        classifier = document["classifier"]
-        saved, settings, threshold = classifier["fingerprint"], document["settings"], document["threshold"]
-        # What was saved before there was a score_type measured what training had minimised.
-        settings = {"score_type": (settings or {}).get("loss_type", "kld"), "w_uncertainty": 0.0, **settings}
-    except (KeyError, TypeError) as error:
-        raise NotADetector(f"{path} does not describe a detector that is known here: {error!r}") from error
-    is_same = model is None or _same_by_digest(model, saved)
+    saved, parts, arrays = storage.read(path, custom_objects, skip=() if model is None else ("classifier",))
+    if saved.detector not in Detector.registry:
+        raise NotADetector(f"{path} does not describe a detector that is known here: {saved.detector!r}")
+    detector_class, digest = Detector.registry[saved.detector], saved.classifier.fingerprint
+    # What was saved before there was a score_type measured what training had minimised.
+    settings = {"score_type": saved.settings.get("loss_type", "kld"), "w_uncertainty": 0.0, **saved.settings}
+    is_same = model is None or _same_by_digest(model, digest)
     if model is not None:
         parts["classifier"] = model
     elif "classifier" not in parts or isinstance(parts["classifier"], Path):
         state = parts.get("classifier")
         hint = "" if state is None else f". Its weights are in {state}: safetensors.torch.load_model(module, file)"
         raise WrongClassifier(f"{path} was saved without its classifier: pass load_detector(path, model=...){hint}")
+    if saved.companion_preprocess and companion_preprocess is None:
+        raise WrongType(f"{path} was saved with a companion_preprocess of your own: pass it, as it was then")
     try:
-        name = detector_class.companion_name
-        given = document.get("companion_is_given", True)
+        name, given = detector_class.companion_name, saved.companion_is_given
         if companion is None and not given and isinstance(parts[name], Path):
             companion = copy_of(parts["classifier"], name)  # of modules, demur makes nothing but copies
         parts[name] = _with_state(parts[name], companion, name)
-        if document.get("companion_preprocess"):
-            if companion_preprocess is None:
-                raise WrongType(f"{path} was saved with a companion_preprocess of your own: pass it, as it was then")
-            settings = {**settings, "companion_preprocess": companion_preprocess}
-        detector = detector_class.from_parts(parts, settings)
-        fitted, weight = document.get("fitted", True), document.get("uncertainty_weight", 0.0)
-        detector.resume(document.get("inputs"), parts, fitted, weight, companion_is_given=given)
-        if document.get("agreement"):
-            detector.agreement = as_type(document["agreement"], Agreement)
+        own = {"companion_preprocess": companion_preprocess} if saved.companion_preprocess else {}
+        detector = detector_class.from_parts(parts, {**settings, **own})
+        detector.resume(saved.inputs, parts, saved.fitted, saved.uncertainty_weight, companion_is_given=given)
+        detector.agreement = saved.agreement
         probe = _take_learned(detector, arrays)
+        said = saved.classifier.classes
+        before = None if said is None else Classes.from_json(said, detector.labels.count)
     except ShapeMismatch as error:
-        if is_same or saved is None:
+        if is_same or digest is None:
             raise
         raise WrongClassifier(f"{OTHER}: {error}. {WHAT_NOW}") from error
     except (KeyError, TypeError, Malformed) as error:
         if isinstance(error, WrongType) and not checks.is_misfit(error):
             raise
-        raise NotADetector(f"{path} does not describe a whole {document['detector']}: {error!r}") from error
+        raise NotADetector(f"{path} does not describe a whole {saved.detector}: {error!r}") from error
     if not is_same:
-        _check_answers(detector, saved, probe, path)
-    _check_classes(detector, classifier.get("classes"))
-    detector.threshold = threshold
-    detector.table, detector.scale = document.get("table"), document.get("scale")
+        _check_answers(detector, digest, probe, path)
+    if before is not None:
+        _check_classes(detector, before)
+    detector.threshold, detector.table, detector.scale = saved.threshold, saved.table, saved.scale
     return detector
 
 
@@ -163,15 +157,12 @@ def _check_answers(detector: Detector, saved: str | None, probe: Probe | None, p
         )
 
 
-def _check_classes(detector: Detector, saved: Any) -> None:
-    """Check that a classifier calls its classes as it did, or call them so where it does not say.
+def _check_classes(detector: Detector, before: Classes) -> None:
+    """Check that a classifier calls its classes as before, or call them so where it does not say.
 
     Raises:
         WrongClassifier: it calls them otherwise.
     """
-    if saved is None:
-        return
-    before = Classes.from_json(saved, detector.labels.count)
     if detector.classes is None:
         detector.said_before = None if before.names is None else (before.names, before.or_indices)
     elif detector.classes != before.names:

@@ -8,19 +8,56 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 
 from demur import backends
 from demur._version import __version__
+from demur.calibration.agreement import Agreement
 from demur.classifiers.files.keras_file import reason
 from demur.classifiers.torch_module import is_module
-from demur.errors import CorruptDetector, InvalidSetting, NotFitted
+from demur.documents import as_type, reading
+from demur.errors import CorruptDetector, InvalidSetting, NotADetector, NotFitted
 from demur.guards import folder
 from demur.guards.folder import Arrays
 from demur.network.companion import is_wrapped, save_module
 from demur.network.fit import Learner
 from demur.network.routes import answered, is_own
 from demur.private import without_tensorflow
+
+
+class SavedClassifier(msgspec.Struct):
+    """What tells the classifier of a saved detector."""
+
+    fingerprint: str | None
+    source: str | None = None
+    """The name of the class that read the model."""
+    title: str | None = None
+    classes: dict[str, Any] | None = None
+    """See `Classes.as_json`."""
+
+
+class Saved(msgspec.Struct):
+    """What `detector.json` says of a detector, beside the format and the files; earlier versions wrote less."""
+
+    detector: str
+    """The name of the detector's class."""
+    threshold: float | list[float] | None
+    settings: dict[str, Any]
+    """The arguments of `__init__` that are no models."""
+    classifier: SavedClassifier
+    meta: dict[str, Any] | None = None
+    inputs: dict[str, Any] | None = None
+    """See `Route.settings`."""
+    fitted: bool = True
+    companion_is_given: bool = True
+    agreement: Agreement | None = None
+    uncertainty_weight: float = 0.0
+    companion_preprocess: bool = False
+    """Whether the caller's own function made the companion's rows."""
+    table: dict[str, str] | None = None
+    scale: float | None = None
+    versions: dict[str, str] | None = None
 
 
 def save(detector: Learner, path: Path, *, include_classifier: bool) -> None:
@@ -33,27 +70,23 @@ def save(detector: Learner, path: Path, *, include_classifier: bool) -> None:
         raise NotFitted("there is nothing to save yet: the shape of the rows is not known before fit(X)")
     _check_settings(detector.own_settings)
     threshold = detector.threshold.tolist() if isinstance(detector.threshold, np.ndarray) else detector.threshold
-    document = {
-        "detector": type(detector).__name__,
-        "threshold": threshold,
-        "settings": detector.settings,
-        "meta": dict(detector.meta),
-        "classifier": {
-            "fingerprint": detector.classifier.fingerprint(),
-            "source": type(detector.classifier).__name__,
-            "title": detector.title,
-            "classes": detector.labels.as_json(),
-        },
-        "inputs": detector.route.settings(),
-        "fitted": detector.is_fitted,
-        "companion_is_given": detector.companion_is_given,
-        "agreement": None if detector.agreement is None else vars(detector.agreement),
-        "uncertainty_weight": detector.uncertainty_weight,
-        "companion_preprocess": is_own(detector.companion_preprocess),
-        "table": detector.table,
-        "scale": detector.scale,
-        "versions": {"demur": __version__, "keras": keras.__version__, "backend": backends.current().name},
-    }
+    classifier, name = detector.classifier, type(detector.classifier).__name__
+    saved = Saved(
+        type(detector).__name__,
+        threshold,
+        detector.settings,
+        SavedClassifier(classifier.fingerprint(), name, detector.title, detector.labels.as_json()),
+        meta=dict(detector.meta),
+        inputs=detector.route.settings(),
+        fitted=detector.is_fitted,
+        companion_is_given=detector.companion_is_given,
+        agreement=detector.agreement,
+        uncertainty_weight=detector.uncertainty_weight,
+        companion_preprocess=is_own(detector.companion_preprocess),
+        table=detector.table,
+        scale=detector.scale,
+        versions={"demur": __version__, "keras": keras.__version__, "backend": backends.current().name},
+    )
     parts = {name: part for name, part in detector.parts.items() if include_classifier or name != "classifier"}
     learned = {
         "calibration": detector.calibration,
@@ -66,7 +99,7 @@ def save(detector: Learner, path: Path, *, include_classifier: bool) -> None:
         for name, part in parts.items():
             _check_no_lambda(name, part)
         savers = {name: saver for name, part in parts.items() if (saver := _saver(part)) is not None}
-        folder.write(path, document, savers, arrays)
+        folder.write(path, msgspec.to_builtins(saved), savers, arrays)
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
@@ -83,7 +116,7 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 def read(
     path: Path, custom_objects: dict[str, Any] | None = None, skip: Sequence[str] = ()
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Arrays]]:
+) -> tuple[Saved, dict[str, Any], dict[str, Arrays]]:
     """Read what `save` wrote: the document, the Keras models and the arrays by name. Runs no code from the folder.
 
     Args:
@@ -96,19 +129,21 @@ def read(
 
     Raises:
         DetectorNotFound: there is nothing at `path`.
-        NotADetector: it is not a detector's folder, or of a newer format.
+        NotADetector: it is not a detector's folder, or of a newer format; or an entry is missing or has another type.
         CorruptDetector: a file is missing or changed, or a model cannot be made from it.
     """
     document, files = folder.read_document(path)
+    with reading(f"{path} does not describe a whole detector", NotADetector):
+        saved = as_type(document, Saved)
     wanted = {name: folder.verified(path, entry) for name, entry in files.items() if name not in skip}
     arrays = {name: folder.load_arrays(file) for name, file in wanted.items() if file.suffix == ".npz"}
-    saved_with = str((document.get("versions") or {}).get("keras", "unknown"))
+    saved_with = (saved.versions or {}).get("keras", "unknown")
     models = {
         name: file if file.suffix == ".safetensors" else _load(file, custom_objects, saved_with)
         for name, file in wanted.items()
         if name not in arrays
     }
-    return document, models, arrays
+    return saved, models, arrays
 
 
 def _saver(model: Any) -> tuple[str, Callable[[Path], Any]] | None:

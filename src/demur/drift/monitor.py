@@ -357,6 +357,8 @@ class Monitor(Readable):
                     f"{file} is the state of a monitor of another detector, or of the same one calibrated on other "
                     "rows: its evidence means nothing here. Begin with a new monitor, and another file"
                 )
+            if state.resting is not None and monitor.cooldown is None:
+                raise Malformed("it rests after an alarm, and has no cooldown to rest for")
             for name, attribute in KEPT.items():
                 setattr(monitor, attribute, getattr(state, name))
             monitor.log_evidence = -math.inf if state.log_evidence is None else state.log_evidence

@@ -14,6 +14,7 @@ from demur.classifiers.answers import InMemory
 from demur.classifiers.base import settle
 from demur.classifiers.keras_model import known_layout
 from demur.classifiers.likeness import Probe
+from demur.documents import Malformed
 from demur.errors import ClassifierFailed, NonFinite, NotFitted, ShapeMismatch, WrongType
 from demur.network.companion import is_wrapped
 from demur.network.feed import Prepare, Remake
@@ -113,6 +114,9 @@ class OutOfGraph:
         self.classifier.classes = saved["classes"]
         self.encoder = None if saved["encoder"] is None else TableEncoder(saved["encoder"])
         self.companion_layout = from_json(saved["companion"])
+        made = None if self.encoder is None else (sum(column.width for column in self.encoder.columns),)
+        if made is not None and made != getattr(self.companion_layout, "shape", None):
+            raise Malformed(f"the encoder makes rows of shape {made}, and the companion takes others")
 
     def learn(self, rows: Rows, companion: Any, *, fitting: bool) -> None:
         """Learn from the first rows there are how rows become numbers, and what the companion takes.

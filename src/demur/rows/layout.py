@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from demur.documents import as_type
+from demur.documents import Malformed, as_type
 from demur.errors import InvalidSetting
 from demur.rows.texts import Text
 
@@ -160,7 +160,10 @@ def from_json(data: Any) -> Layout:
 
 
 def _field(stored: Mapping[str, Any]) -> Field:
-    return as_type({**stored, "columns": stored.get("names")}, Field)  # type: ignore[no-any-return]
+    field: Field = as_type({**stored, "columns": stored.get("names")}, Field)
+    if field.dtype is not None and field.dtype not in np.sctypeDict and field.dtype != "bfloat16":
+        raise Malformed(f"there is no type of numbers {field.dtype!r}")
+    return field
 
 
 def fits(shape: tuple[int, ...], expected: Shape) -> bool:

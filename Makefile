@@ -1,7 +1,7 @@
 # make demo   train, attack and correct, on real images, and show the table and the picture
 # make quick  what to run all day: units, properties and the first case of each contract test that is not slow, on TensorFlow
-# make test   what CI checks: the contract with all its cases on TensorFlow, the first on JAX and PyTorch; programs, server
-# make nightly  the rest: the contract with all its cases on JAX and PyTorch, and what is marked `nightly`
+# make test   what CI checks: the contract with all cases on TensorFlow, the first that is not slow on JAX and PyTorch; programs, server
+# make nightly  the rest: the contract with all cases on JAX and PyTorch, every training step traced on TensorFlow; what is marked `nightly`
 # make docs   the documentation, as a site in ./site that needs no server
 # make bench  the measurements that the documentation shows
 # make examples  the code of the tutorials and the examples, in full

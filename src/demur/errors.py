@@ -23,7 +23,7 @@
      ├── NotADetector      (ValueError)         something at that path, but no detector
      ├── CorruptDetector   (ValueError)         a detector whose files are missing, changed or unreadable
      ├── CorruptEvaluation (ValueError)         no evaluation, an unreadable one, or attacked rows of something else
-     ├── CorruptMonitor    (ValueError)         what should be the state of a drift monitor, and is none or unreadable
+     ├── CorruptMonitor    (ValueError)         the file of a drift monitor cannot be read
      ├── WrongClassifier   (ValueError)         a classifier that is not the one a detector was saved with
      ├── NotExportable     (ValueError)         a detector that cannot be written as one ONNX file
      ├── ExportDiffers     (RuntimeError)       an exported file that does not answer as the detector does

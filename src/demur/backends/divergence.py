@@ -160,6 +160,6 @@ def divergence_named(name: Any, argument: str) -> str:
     """The name in `DIVERGENCES` that is meant.
 
     Raises:
-        InvalidSetting: there is none.
+        InvalidSetting: no divergence has this name.
     """
     return chosen(name, DIVERGENCES, argument, _ELSEWHERE)

@@ -25,7 +25,7 @@ EXACT = 1_000_000
 
 @dataclass(frozen=True)
 class ScoreSketch:
-    """A multiset of scores, each perhaps rounded up to one of those that are kept.
+    """A multiset of scores, of which some may be rounded up to the next score that is kept.
 
     Sketches of parts merge to a sketch of the whole, in any order and grouping. The score at a rank is never below the
     true score, and never above the true score `error` ranks higher: thresholds flag no more than they may, and p-values

@@ -84,7 +84,7 @@ def source_of(model: Any) -> type[Classifier]:
         ('KerasClassifier', 'EstimatorClassifier')
 
     Raises:
-        WrongType: there is none.
+        WrongType: no source reads such a model.
     """
     for source in SOURCES:
         if source.accepts(model):

@@ -173,7 +173,7 @@ def as_robust(robust: Any, layout: Layout) -> Robust | None:
     """The setting `robust=` as a `Robust`: a number is its epsilon; None stays None.
 
     Raises:
-        InvalidSetting: it is none of these, or rows of the layout cannot be perturbed.
+        InvalidSetting: `robust` is anything else, or rows of the layout cannot be perturbed.
     """
     if robust is None:
         return None

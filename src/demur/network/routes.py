@@ -127,7 +127,7 @@ class OutOfGraph:
             fitting: whether the rows are training rows.
 
         Raises:
-            NotFitted: how rows become numbers is learned from training rows, and these are none.
+            NotFitted: how rows become numbers is learned from training rows, and these rows are not for training.
         """
         classifier = self.classifier
         if isinstance(self.preprocess, TableEncoder):

@@ -157,7 +157,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         metrics: Keras metrics by the name to show them under, of the opinion against the reference. Beside them stands
             `agreement`, the share of rows for which the two predict one class.
         robust: how to perturb the rows that count besides the unchanged ones; None for not at all.
-        devices: those that are trained on.
+        devices: the devices to train on.
     """
 
     def __init__(
@@ -370,7 +370,7 @@ def optimizer_of(optimizer: Any) -> Any:
     """A Keras optimizer, as an instance.
 
     Raises:
-        InvalidSetting: it is none.
+        InvalidSetting: `optimizer` is not a Keras optimizer, or its name.
     """
     if optimizer is None:
         return keras.optimizers.Adam(1e-3)

@@ -93,7 +93,7 @@ def as_layout(input_shape: Any) -> Layout:
     """The layout of rows of a given shape, as a setting: one shape, or a tuple or dict of them.
 
     Raises:
-        InvalidSetting: it is none of these.
+        InvalidSetting: `input_shape` is anything else.
     """
 
     def one(shape: Any) -> Field:

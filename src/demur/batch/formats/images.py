@@ -32,7 +32,7 @@ class ImagePiece(Piece):
 
 
 def _image(files: Any, path: str, field: Field, reading: Reading) -> npt.NDArray[Any] | str:
-    """The image in a file, or why there is none."""
+    """The image in a file, or the reason why it cannot be read."""
     try:
         contents = files.cat_file(path)
     except OSError as error:

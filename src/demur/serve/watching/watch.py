@@ -312,7 +312,7 @@ class Watch:
     # Drift --------------------------------------------------------------------------------------------------------
 
     def _watching(self) -> tuple[Monitor | None, str | None]:
-        """A monitor, from the state file if that fits; or why there is none."""
+        """A monitor, from the state file if that fits; or the reason why nothing is watched."""
         if self._calibration is None:
             return None, "not calibrated"
         if not self._settings.monitor:

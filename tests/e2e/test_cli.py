@@ -579,6 +579,12 @@ def test_a_misspelt_option_is_named_where_it_is_a_required_one(capsys):
     )
 
 
+def test_rows_without_their_option_are_told_how_they_are_given(capsys):
+    found = usage_error_of(capsys, "predict", "guard", "x.npy")
+    assert "unrecognized arguments: x.npy: rows are given as --data x.npy" in found
+    assert "rows are given" not in usage_error_of(capsys, "info", "guard", "x.npy", "y.npy", "--dta")
+
+
 @pytest.mark.parametrize("source", signatures.SOURCES)
 def test_options_have_the_defaults_of_what_they_set_and_a_text(source):
     path, place = signatures.SOURCES[source]

@@ -31,7 +31,9 @@ class Parser(argparse.ArgumentParser):
         self._given = sys.argv[1:] if args is None else args
         known, left = super().parse_known_args(args, namespace)
         if left:
-            self.error(f"unrecognized arguments: {' '.join(left)}")
+            is_word = not left[0].startswith("-") and "--data" in self.format_usage()
+            hint = f": rows are given as --data {left[0]}" if is_word else ""
+            self.error(f"unrecognized arguments: {' '.join(left)}{hint}")
         return known, left
 
     def error(self, message: str) -> NoReturn:
